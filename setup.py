@@ -1,0 +1,54 @@
+"""Reads settings.ini, the one configuration of the project."""
+from configparser import ConfigParser
+from pathlib import Path
+
+import setuptools
+
+root = Path(__file__).parent
+parser = ConfigParser(delimiters=["="])
+parser.read(root / "settings.ini", encoding="utf-8")
+settings = parser["DEFAULT"]
+
+STATUSES = {"3": "3 - Alpha", "4": "4 - Beta", "5": "5 - Production/Stable"}
+
+
+def requirements(key: str) -> list[str]:
+    return settings[key].split()
+
+
+setuptools.setup(
+    name=settings["lib_name"],
+    version=settings["version"],
+    description=settings["description"],
+    long_description=(root / "README.md").read_text(encoding="utf-8"),
+    long_description_content_type="text/markdown",
+    keywords=settings["keywords"],
+    author=settings["author"],
+    author_email=settings["author_email"],
+    url=settings["git_url"],
+    license="Apache-2.0",
+    classifiers=[
+        f"Development Status :: {STATUSES[settings['status']]}",
+        f"Intended Audience :: {settings['audience']}",
+        f"Natural Language :: {settings['language']}",
+        "Programming Language :: Python :: 3.11",
+        "Programming Language :: Python :: 3.12",
+        "Programming Language :: Python :: 3.13",
+        "Topic :: Scientific/Engineering :: Image Recognition",
+        "Typing :: Typed",
+    ],
+    packages=setuptools.find_packages(include=[settings["lib_name"], settings["lib_name"] + ".*"]),
+    package_data={settings["lib_name"]: ["py.typed", "weights/*"]},
+    python_requires=">=" + settings["min_python"],
+    install_requires=requirements("requirements"),
+    extras_require={
+        "train": requirements("train_requirements"),
+        "lab": requirements("lab_requirements"),
+        "dev": requirements("dev_requirements"),
+    },
+    entry_points={
+        "console_scripts": [f"entropy-captum={settings['lib_name']}.cli:main"],
+        "nbdev": [f"{settings['lib_name']}={settings['lib_name']}._modidx:d"],
+    },
+    zip_safe=False,
+)
