@@ -1,0 +1,47 @@
+import os
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+sys.path.insert(0, str(Path(__file__).parent))
+torch.set_num_threads(1)
+
+
+@pytest.fixture(autouse=True)
+def fixed_seed():
+    torch.manual_seed(0)
+
+
+def small_net(classes: int = 1, channels: int = 3) -> nn.Module:
+    """A convolutional network with batch norm and dropout, random but fixed weights, in training mode like a fresh one."""
+    torch.manual_seed(7)
+    net = nn.Sequential(nn.Conv2d(channels, 8, 5, padding=2), nn.BatchNorm2d(8), nn.ReLU(), nn.Dropout(0.5),
+                        nn.Conv2d(8, classes, 3, padding=1))
+    net[1].running_mean.normal_(0, 0.3)
+    net[1].running_var.uniform_(0.5, 2)
+    net[4].weight.data *= 3
+    return net
+
+
+class Recorder(nn.Module):
+    """Keeps every input that it is given."""
+
+    def __init__(self, net: nn.Module) -> None:
+        super().__init__()
+        self.net, self.seen = net, []
+
+    def forward(self, x, *extra):
+        self.seen.append(x.detach().clone())
+        return self.net(x)
+
+
+@pytest.fixture
+def aerial() -> Path:
+    """The folder of real tiles."""
+    folder = os.environ.get("ENTROPY_CAPTUM_DATA")
+    if not folder:
+        pytest.skip("ENTROPY_CAPTUM_DATA is not set: it names the folder of real tiles")
+    return Path(folder)
