@@ -11,7 +11,7 @@ from scipy import integrate
 from scipy.stats import qmc
 from torch import nn
 
-from entropy_captum.attribution import Estimate, EntropyCentric, SobolTotal
+from entropy_captum.attribution import EntropyCentric, Estimate, SobolTotal
 from entropy_captum.sampling import pick_freeze, points
 
 

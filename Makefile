@@ -1,0 +1,40 @@
+# `make demo` and `make test` set up all they need; a second run installs nothing.
+PYTHON ?= python3
+BIN := .venv/bin
+export OMP_NUM_THREADS ?= 2
+STAMP := .venv/.installed
+
+.PHONY: help demo test check bench train lab readme clean
+help:            ## list the targets
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/:/'
+
+$(STAMP): settings.ini setup.py
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install -q uv
+	$(BIN)/uv pip install -q --python $(BIN)/python -e '.[dev]'
+	@touch $(STAMP)
+
+demo: $(STAMP)   ## explain a building of a drawn scene by four methods; results in demo/
+	$(BIN)/entropy-captum demo --out demo
+
+test: $(STAMP)   ## everything: exports in sync, ruff, mypy, notebooks, pytest
+	$(BIN)/python tools/check.py
+
+check: $(STAMP)  ## the quick part of test: exports in sync, ruff, mypy
+	$(BIN)/python tools/check.py --quick
+
+bench: $(STAMP)  ## overhead over bare forwards, and memory
+	$(BIN)/python tools/bench.py
+
+train: $(STAMP)  ## train the bundled network on $$ENTROPY_CAPTUM_DATA/whu and inria
+	$(BIN)/uv pip install -q --python $(BIN)/python -e '.[train]'
+	$(BIN)/entropy-captum train "$$ENTROPY_CAPTUM_DATA/whu" "$$ENTROPY_CAPTUM_DATA/inria"
+
+lab: $(STAMP)    ## open the notebooks in JupyterLab
+	$(BIN)/jupyter lab nbs/index.ipynb
+
+readme: $(STAMP) ## README.md from nbs/index.ipynb
+	$(BIN)/python tools/render_readme.py
+
+clean:           ## remove what the other targets made, but not .venv
+	rm -rf demo explanation build dist _build

@@ -1,0 +1,68 @@
+"""What `make test` runs: each stage timed, stopping at the first that fails."""
+from __future__ import annotations
+
+import filecmp
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+BIN = Path(sys.executable).parent
+
+
+def run(*command: str) -> None:
+    subprocess.run([str(BIN / command[0]), *command[1:]], cwd=ROOT, check=True)
+
+
+def in_sync() -> None:
+    """Clean and export on a copy of the working tree change nothing, and every module has its notebook."""
+    with tempfile.TemporaryDirectory() as folder:
+        copy = Path(folder) / "copy"
+        for name in ("nbs", "entropy_captum"):
+            shutil.copytree(ROOT / name, copy / name, ignore=shutil.ignore_patterns("__pycache__", ".ipynb_checkpoints"))
+        shutil.copy(ROOT / "settings.ini", copy)
+        for command in ("nbdev_clean", "nbdev_export"):
+            subprocess.run([str(BIN / command)], cwd=copy, check=True)
+        for name in ("nbs", "entropy_captum"):
+            differing = compare(ROOT / name, copy / name)
+            if differing:
+                sys.exit(f"run nbdev_clean and nbdev_export and commit: {', '.join(differing)}")
+    modules = {p.stem for p in (ROOT / "entropy_captum").glob("*.py")} - {"__init__", "_modidx"}
+    sources = {p.stem.split("_", 1)[-1] for p in (ROOT / "nbs").glob("*.ipynb")}
+    if modules - sources:
+        sys.exit(f"modules without a notebook: {sorted(modules - sources)}")
+
+
+def compare(ours: Path, theirs: Path) -> list[str]:
+    def files(folder: Path) -> set[str]:
+        return {str(p.relative_to(folder)) for p in folder.rglob("*")
+                if p.is_file() and "__pycache__" not in p.parts and ".ipynb_checkpoints" not in p.parts}
+    names = files(ours) ^ files(theirs)
+    names |= {n for n in files(ours) & files(theirs) if not filecmp.cmp(ours / n, theirs / n, shallow=False)}
+    return sorted(names)
+
+
+STAGES = {
+    "exports in sync": in_sync,
+    "README in sync": lambda: run("python", "tools/render_readme.py", "--check"),
+    "ruff": lambda: run("ruff", "check", "-q", "."),
+    "mypy": lambda: run("mypy", "entropy_captum"),
+    "notebooks": lambda: run("nbdev_test", "--n_workers", "2", "--timing"),
+    "pytest": lambda: run("python", "-m", "pytest"),
+}
+
+if __name__ == "__main__":
+    os.environ.setdefault("MPLBACKEND", "agg")
+    names = list(STAGES)[:4] if "--quick" in sys.argv else list(STAGES)
+    for name in names:
+        start = time.perf_counter()
+        print(f"== {name}", flush=True)
+        try:
+            STAGES[name]()
+        except subprocess.CalledProcessError as error:
+            sys.exit(f"== {name}: failed with exit code {error.returncode}")
+        print(f"== {name}: {time.perf_counter() - start:.0f} s", flush=True)
