@@ -7,4 +7,5 @@ from entropy_captum.evaluation import SitResult, h_sit, l_sit
 from entropy_captum.region import RegionScore
 from entropy_captum.zoo import rooftop_unet
 
-__all__ = ["EntropyCentric", "Estimate", "LayerScoreCam", "RegionScore", "SitResult", "SobolTotal", "h_sit", "l_sit", "rooftop_unet"]
+__all__ = ["EntropyCentric", "Estimate", "LayerScoreCam", "RegionScore", "SitResult", "SobolTotal", "h_sit", "l_sit",
+           "rooftop_unet"]

@@ -62,7 +62,8 @@ def estimate(model, x, region, k, activation, grid, pairs, baseline=0.0):
             c[i] = b[i]
             now = measure(model, perturb(x, baseline, c, grid), region, k, activation)
             fc[j, i] = mean(now, 1)
-            pixel[j, i] = sum(w * abs(h1 - h0) for (w, _, h1), (_, _, h0) in zip(now, base, strict=True)) / sum(w for w, _, _ in now)
+            weighted = sum(w * abs(h1 - h0) for (w, _, h1), (_, _, h0) in zip(now, base, strict=True))
+            pixel[j, i] = weighted / sum(w for w, _, _ in now)
             obj[j, i] = abs(mean(now, 2) - mean(base, 2))
     variance = sum((f - fa.mean()) ** 2 for f in fa) / (n - 1)
     total = [sum((fa[j] - fc[j, i]) ** 2 for j in range(n)) / (2 * n) / variance for i in range(d)]
