@@ -100,7 +100,7 @@ def test_bad_input_is_quoted(change, message):
 
 def test_the_entropy_map_beats_chance_on_real_tiles(aerial):
     model, gaps = rooftop_unet(), {"entropy": [], "random": []}
-    for tile in find_tiles(aerial / "whu" / "val") + find_tiles(aerial / "inria" / "val")[:4]:
+    for tile in find_tiles(aerial / "whu" / "val") + find_tiles(aerial / "inria" / "val")[:2]:
         image, _ = tile.read()
         top = (image.shape[0] - 256) // 2
         x = normalize(image[top:top + 256, top:top + 256])
@@ -112,9 +112,9 @@ def test_the_entropy_map_beats_chance_on_real_tiles(aerial):
             continue
         y, c = np.argwhere(ids == sizes.argmax())[0]
         region = torch.from_numpy(object_at(predicted, c, y))[None]
-        heat = EntropyCentric(model).attribute(x, region=region, n_samples=8, grid_size=8, perturbations_per_eval=8)
-        control = random_attribution(x, grid_feature_mask((256, 256), 8))
+        heat = EntropyCentric(model).attribute(x, region=region, n_samples=8, grid_size=6, perturbations_per_eval=8)
+        control = random_attribution(x, grid_feature_mask((256, 256), 6))
         for name, e in (("entropy", heat), ("random", control)):
             gaps[name].append(float(confidence_gap(model, x, e, region=region, removed=0.5)))
-    assert len(gaps["entropy"]) >= 5
+    assert len(gaps["entropy"]) >= 4
     assert np.mean(gaps["entropy"]) > np.mean(gaps["random"])

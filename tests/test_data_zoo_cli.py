@@ -1,0 +1,148 @@
+"""Tiles, scenes, weights, training and the commands, as a user meets them."""
+import json
+import os
+import subprocess
+import sys
+import types
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from typer.testing import CliRunner
+
+import entropy_captum
+from entropy_captum import Estimate, rooftop_unet
+from entropy_captum.cli import app, largest_object
+from entropy_captum.data import LAYOUTS, find_tiles, procedural_scene, read_mask
+from entropy_captum.region import iou
+from entropy_captum.zoo import BUNDLED_WEIGHTS, Recipe, dataset_iou, paper_unet, predict_mask, train
+
+ENTROPY_CAPTUM = Path(sys.executable).parent / "entropy-captum"
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_layouts_are_recognised(tmp_path, layout):
+    scene = procedural_scene(1, 64)
+    for folder, pixels in zip(layout, (scene.image, scene.label.astype(np.uint8) * 255), strict=True):
+        (tmp_path / folder).mkdir()
+        Image.fromarray(pixels).save(tmp_path / folder / "a.png")
+    Image.fromarray(scene.image).save(tmp_path / layout[0] / "unlabelled.png")
+    labelled, unlabelled = find_tiles(tmp_path)
+    image, label = labelled.read()
+    assert (image == scene.image).all() and (label == scene.label).all() and unlabelled.label is None
+
+
+def test_bad_files_are_named(tmp_path):
+    (tmp_path / "broken.png").write_bytes(b"no image")
+    Image.fromarray(np.full((4, 4), 7, np.uint8)).save(tmp_path / "seven.png")
+    for call, message in ((lambda: read_mask(tmp_path / "broken.png"), "broken.png"),
+                          (lambda: read_mask(tmp_path / "seven.png"), r"0/255, found \[7\]"),
+                          (lambda: find_tiles(tmp_path), "no tiles found.*image/label"),
+                          (lambda: find_tiles(tmp_path / "nowhere"), "no such folder"),
+                          (lambda: rooftop_unet(tmp_path / "none.pth"), "none.pth: no such")):
+        with pytest.raises(ValueError, match=message):
+            call()
+
+
+def test_scene_is_segmented_by_the_bundled_network():
+    model = rooftop_unet()
+    scenes = [procedural_scene(seed) for seed in range(8)]
+    found = np.stack([predict_mask(model, scene.image) for scene in scenes])
+    assert iou(found, np.stack([scene.label for scene in scenes])) >= 0.6
+
+
+def test_weights_load_from_every_wrapping(tmp_path):
+    model, x = rooftop_unet(), torch.rand(1, 3, 64, 64)
+    state = model.state_dict()
+    for number, wrapped in enumerate((state, {"state_dict": state}, {"state_dict": {"model." + k: v for k, v in state.items()}})):
+        torch.save(wrapped, tmp_path / f"{number}.pth")
+        assert torch.equal(rooftop_unet(tmp_path / f"{number}.pth")(x), model(x))
+    torch.save(paper_unet().state_dict(), tmp_path / "paper.pth")
+    with pytest.raises(ValueError, match="does the architecture match"):
+        rooftop_unet(tmp_path / "paper.pth")
+    assert BUNDLED_WEIGHTS.stat().st_size < 12e6
+
+
+def test_model_card_figures_hold(aerial):
+    model = rooftop_unet()
+    log = json.loads(BUNDLED_WEIGHTS.with_suffix(".json").read_text())
+    for name in ("whu", "inria"):
+        assert dataset_iou(model, find_tiles(aerial / name / "val")) == pytest.approx(log[name], abs=0.005)
+
+
+def test_interrupted_training_equals_an_undisturbed_one(tmp_path, monkeypatch):
+    for split in ("train", "val"):
+        scene = procedural_scene(1, 64)
+        for folder, pixels in (("image", scene.image), ("label", scene.label.astype(np.uint8) * 255)):
+            (tmp_path / "toy" / split / folder).mkdir(parents=True, exist_ok=True)
+            Image.fromarray(pixels).save(tmp_path / "toy" / split / folder / "a.png")
+    recipe = Recipe(encoder="resnet18", steps=4, batch_size=2, crop=64, procedural=0)
+    whole = train([tmp_path / "toy"], tmp_path / "whole", recipe, validate_every=2, show_progress=False)
+
+    import entropy_captum.zoo as zoo
+    real, calls = zoo.segmentation_loss, []
+
+    def dies(logits, labels):
+        calls.append(1)
+        if len(calls) == 4:
+            raise KeyboardInterrupt
+        return real(logits, labels)
+
+    monkeypatch.setattr(zoo, "segmentation_loss", dies)
+    with pytest.raises(KeyboardInterrupt):
+        train([tmp_path / "toy"], tmp_path / "cut", recipe, validate_every=2, show_progress=False)
+    monkeypatch.setattr(zoo, "segmentation_loss", real)
+    cut = train([tmp_path / "toy"], tmp_path / "cut", recipe, validate_every=2, show_progress=False)
+    assert whole.read_bytes() == cut.read_bytes()
+
+
+@pytest.fixture(scope="module")
+def scene_file(tmp_path_factory):
+    path = tmp_path_factory.mktemp("scene") / "scene.png"
+    Image.fromarray(procedural_scene(2, 128).image).save(path)
+    return path
+
+
+def test_explain_writes_what_it_says(scene_file, tmp_path):
+    region = largest_object(predict_mask(rooftop_unet(), np.asarray(Image.open(scene_file))))
+    y, x = np.argwhere(region)[len(np.argwhere(region)) // 2]
+    out = tmp_path / "out"
+    command = [ENTROPY_CAPTUM, "explain", scene_file, "--point", str(x), str(y), "--grid", "4", "--samples", "4", "--out", out]
+    done = subprocess.run([str(c) for c in command], capture_output=True, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"})
+    assert done.returncode == 0, done.stderr
+    assert sorted(p.name for p in out.iterdir()) == ["entropy-estimate.json", "entropy-estimate.npz", "entropy.npy", "entropy.png",
+                                                     "panel.png", "table.csv"]
+    heat, estimate = np.load(out / "entropy.npy"), Estimate.load(out / "entropy-estimate")
+    assert heat.shape == (128, 128) and np.allclose(heat, estimate.to_attribution()[0, 0]) and str(out) in done.stdout
+    assert [p.name for p in tmp_path.iterdir()] == ["out"]
+
+
+@pytest.mark.parametrize("arguments,message", [
+    (["explain", "nowhere.png"], "nowhere.png"), (["explain", "SCENE", "--point", "500", "3"], "outside the image"),
+    (["explain", "SCENE", "--mask", "nowhere.png"], "nowhere.png"), (["explain", "SCENE", "--samples", "6"], "power of two"),
+    (["explain", "SCENE", "--window", "64"], "--window needs"), (["demo", "--data", "nowhere"], "no such folder"),
+    (["explain", "SCENE", "--device", "abacus"], "abacus"), (["explain", "SCENE", "--weights", "none.pth"], "none.pth")])
+def test_wrong_use_is_one_line_and_exit_code_2(scene_file, tmp_path, arguments, message):
+    command = [str(scene_file) if a == "SCENE" else a for a in arguments]
+    done = subprocess.run([str(ENTROPY_CAPTUM), *command, "--out", str(tmp_path / "out")], capture_output=True, text=True)
+    assert done.returncode == 2 and message in done.stderr and len(done.stderr.strip().splitlines()) == 1
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_window_of_a_large_image(tmp_path):
+    scene = procedural_scene(3, 256)
+    Image.fromarray(scene.image).save(tmp_path / "large.png")
+    Image.fromarray((scene.instances == 3).astype(np.uint8) * 255).save(tmp_path / "mask.png")
+    result = CliRunner().invoke(app, ["explain", str(tmp_path / "large.png"), "--mask", str(tmp_path / "mask.png"), "--window",
+                                      "96", "--grid", "3", "--samples", "2", "--method", "grad-cam", "--out", str(tmp_path / "out")])
+    assert result.exit_code == 0, result.output
+    assert np.load(tmp_path / "out" / "grad-cam.npy").shape == (96, 96)
+
+
+def test_public_names_are_few_and_frozen():
+    assert entropy_captum.__all__ == ["EntropyCentric", "Estimate", "LayerScoreCam", "RegionScore", "SitResult", "SobolTotal",
+                                      "h_sit", "l_sit", "rooftop_unet"]
+    public = {n for n, v in vars(entropy_captum).items() if not n.startswith("_") and not isinstance(v, types.ModuleType)}
+    assert public == set(entropy_captum.__all__)
