@@ -20,7 +20,7 @@ import torch
 from captum.attr import PerturbationAttribution
 from captum.log import log_usage
 from torch import Tensor
-from tqdm.auto import tqdm
+from tqdm import tqdm
 
 from .inference import Block, FullInference, Inference, weights_hash
 from .perturbation import Baselines, Perturbation, spread_scores

@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from captum.attr import LayerAttribution, LayerGradCam
 from captum.log import log_usage
 from torch import Tensor, nn
-from tqdm.auto import tqdm
+from tqdm import tqdm
 
 from .inference import eval_mode, expand_arguments
 from .perturbation import Baselines, check_baselines
