@@ -136,7 +136,8 @@ def test_a_window_of_a_large_image(tmp_path):
     Image.fromarray(scene.image).save(tmp_path / "large.png")
     Image.fromarray((scene.instances == 3).astype(np.uint8) * 255).save(tmp_path / "mask.png")
     result = CliRunner().invoke(app, ["explain", str(tmp_path / "large.png"), "--mask", str(tmp_path / "mask.png"), "--window",
-                                      "96", "--grid", "3", "--samples", "2", "--method", "grad-cam", "--out", str(tmp_path / "out")])
+                                      "96", "--grid", "3", "--samples", "2", "--method", "grad-cam", "--out",
+                                      str(tmp_path / "out")])
     assert result.exit_code == 0, result.output
     assert np.load(tmp_path / "out" / "grad-cam.npy").shape == (96, 96)
 
