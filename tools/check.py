@@ -14,8 +14,8 @@ ROOT = Path(__file__).resolve().parent.parent
 BIN = Path(sys.executable).parent
 
 
-def run(*command: str) -> None:
-    subprocess.run([str(BIN / command[0]), *command[1:]], cwd=ROOT, check=True)
+def run(*command: str, **environment: str) -> None:
+    subprocess.run([str(BIN / command[0]), *command[1:]], cwd=ROOT, check=True, env=os.environ | environment)
 
 
 def in_sync() -> None:
@@ -51,7 +51,8 @@ STAGES = {
     "README in sync": lambda: run("python", "tools/render_readme.py", "--check"),
     "ruff": lambda: run("ruff", "check", "-q", "."),
     "mypy": lambda: run("mypy", "entropy_captum"),
-    "notebooks": lambda: run("nbdev_test", "--n_workers", "2", "--timing"),
+    # Two workers of one thread each: with more, OpenMP threads of both wait for each other.
+    "notebooks": lambda: run("nbdev_test", "--n_workers", "2", "--timing", OMP_NUM_THREADS="1"),
     "pytest": lambda: run("python", "-m", "pytest"),
 }
 
