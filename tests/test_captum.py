@@ -148,6 +148,56 @@ def test_score_cam_equals_a_plain_loop(weights, per_eval):
     assert not model[0]._forward_hooks
 
 
+class TestLayerScoreCamContract:
+    """What the perturbation methods promise, for the layer method: its maps have the layer's size."""
+
+    def cam(self, model, region=None):
+        return LayerScoreCam(RegionScore(model, region), model[2])
+
+    def test_shapes_tuples_and_batches(self):
+        x, regions, model = torch.randn(2, 3, 8, 8), torch.stack([REGION, REGION.roll(1, 0)]), small_net()
+        both = self.cam(model).attribute(x, regions, 3)
+        assert both.shape == (2, 1, 8, 8) and both.is_contiguous() and both.dtype == x.dtype
+        packed = self.cam(model).attribute((x,), regions, 3)
+        assert isinstance(packed, tuple) and torch.equal(packed[0], both)
+        for b in range(2):
+            assert torch.allclose(self.cam(model).attribute(x[b:b + 1], regions[b:b + 1])[0], both[b], atol=1e-5)
+        with pytest.raises(ValueError, match="one input, got 2"):
+            self.cam(model).attribute((x, x), regions)
+
+    def test_model_is_left_as_it_was(self):
+        model, x = small_net(), torch.randn(1, 3, 8, 8, requires_grad=True)
+        model[1].eval()
+        flags, state = [m.training for m in model.modules()], torch.get_rng_state()
+        self.cam(model, REGION).attribute(x)
+        broken = model[4].register_forward_hook(lambda *_: (_ for _ in ()).throw(RuntimeError("broken")))
+        with pytest.raises(RuntimeError, match="broken"):
+            self.cam(model, REGION).attribute(x)
+        broken.remove()
+        assert flags == [m.training for m in model.modules()] and torch.equal(state, torch.get_rng_state())
+        assert not any(m._forward_hooks for m in model.modules()) and x.grad is None
+
+    def test_noise_tunnel_sensitivity_and_visualization(self):
+        x, model = torch.randn(2, 3, 8, 8), small_net()
+        method = self.cam(model, REGION)
+        smooth = NoiseTunnel(method).attribute(x, nt_samples=2, stdevs=0.0)
+        assert torch.allclose(smooth, method.attribute(x), atol=1e-5)
+        assert sensitivity_max(method.attribute, x, n_perturb_samples=2).shape == (2,)
+        heat, image = (t[0].permute(1, 2, 0).detach().numpy() for t in (method.attribute(x), x))
+        figure, _ = viz.visualize_image_attr(heat, image.clip(0, 1), method="blended_heat_map", sign="all", use_pyplot=False)
+        assert figure.axes
+
+    def test_infidelity_of_the_upsampled_map(self):
+        x, model = torch.randn(1, 3, 8, 8), small_net().eval()
+        spread = self.cam(model, REGION).attribute(x).expand_as(x)
+
+        def perturb(inputs):
+            noise = torch.randn_like(inputs) * 0.1
+            return noise, inputs - noise
+
+        assert torch.isfinite(infidelity(RegionScore(model, REGION), perturb, x, spread)).all()
+
+
 def test_score_cam_refuses_a_dense_model():
     model = small_net()
     with pytest.raises(ValueError, match=r"one number per example.*\(1, 1, 8, 8\).*RegionScore"):

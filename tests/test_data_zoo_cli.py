@@ -123,9 +123,12 @@ def test_explain_writes_what_it_says(scene_file, tmp_path):
     (["explain", "nowhere.png"], "nowhere.png"), (["explain", "SCENE", "--point", "500", "3"], "outside the image"),
     (["explain", "SCENE", "--mask", "nowhere.png"], "nowhere.png"), (["explain", "SCENE", "--samples", "6"], "power of two"),
     (["explain", "SCENE", "--window", "64"], "--window needs"), (["demo", "--data", "nowhere"], "no such folder"),
+    (["explain", "SCENE", "--label", "SMALL"], "a mask of 8 x 8 for an image of 128 x 128"),
     (["explain", "SCENE", "--device", "abacus"], "abacus"), (["explain", "SCENE", "--weights", "none.pth"], "none.pth")])
 def test_wrong_use_is_one_line_and_exit_code_2(scene_file, tmp_path, arguments, message):
-    command = [str(scene_file) if a == "SCENE" else a for a in arguments]
+    Image.fromarray(np.full((8, 8), 255, np.uint8)).save(scene_file.parent / "small.png")
+    files = {"SCENE": str(scene_file), "SMALL": str(scene_file.parent / "small.png")}
+    command = [files.get(a, a) for a in arguments]
     done = subprocess.run([str(ENTROPY_CAPTUM), *command, "--out", str(tmp_path / "out")], capture_output=True, text=True)
     assert done.returncode == 2 and message in done.stderr and len(done.stderr.strip().splitlines()) == 1
     assert not list(tmp_path.iterdir())

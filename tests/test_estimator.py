@@ -223,6 +223,10 @@ def test_saved_estimates_come_back(tmp_path):
     assert torch.equal(back.to_attribution(), e.to_attribution()) and back.to_attribution().shape == x.shape
     with pytest.raises(ValueError, match="nowhere"):
         Estimate.load(tmp_path / "nowhere")
+    text = (tmp_path / "one.json").read_text()
+    (tmp_path / "one.json").write_text(text.replace('"seed": 0', '"seed": 1'))
+    with pytest.raises(ValueError, match=r"one\.json belong to different estimates"):
+        Estimate.load(tmp_path / "one.npz")
 
 
 def test_same_answer_for_every_batch_size_and_random_state():
