@@ -38,7 +38,7 @@ def overhead(repeats: int) -> None:
     for batch in (1, 8):
         ours, bare = [], []
         for _ in range(repeats + 1):
-            ours.append(seconds(lambda: method.attribute(x, region=region, n_samples=4, grid_size=4,  # noqa: B023
+            ours.append(seconds(lambda: method.attribute(x, region=region, n_samples=4, grid_size=4,
                                                          perturbations_per_eval=batch)))  # noqa: B023
             bare.append(seconds(lambda: bare_forwards(model, x, 4 * 17, batch)))  # noqa: B023
         # The first pair warms up. Neighbours in time are compared, since a shared machine drifts.
