@@ -29,6 +29,7 @@ bench: $(STAMP)  ## benchmarks, both sides in one process: overhead and memory o
 train: $(STAMP)  ## train the bundled network on $$ENTROPY_CAPTUM_DATA/whu and inria
 	$(BIN)/uv pip install -q --python $(BIN)/python -e '.[train]'
 	$(BIN)/entropy-captum train "$$ENTROPY_CAPTUM_DATA/whu" "$$ENTROPY_CAPTUM_DATA/inria"
+	$(BIN)/entropy-captum train "$$ENTROPY_CAPTUM_DATA/whu" "$$ENTROPY_CAPTUM_DATA/inria" --finish runs/rooftop/weights.safetensors --out runs/rooftop-finished
 
 lab: $(STAMP)    ## open the notebooks in JupyterLab
 	$(BIN)/jupyter lab nbs/index.ipynb

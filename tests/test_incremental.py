@@ -1,0 +1,299 @@
+"""Incremental inference: every rule against the operation, every architecture against full forwards, and what it refuses."""
+import warnings
+
+import exactness
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from conftest import small_net
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import fx, nn
+
+import entropy_captum.incremental as incremental
+from entropy_captum import EntropyCentric, SobolTotal
+from entropy_captum.incremental import Box, Site, Unsupported, captured, halves
+from entropy_captum.region import objects
+from entropy_captum.zoo import Padded
+
+aten = torch.ops.aten
+
+
+def site_of(operation, tensors, weights, arguments, keywords):
+    """A graph of one operation on maps `tensors` and `weights`, as the capture would record it."""
+    graph, values = fx.Graph(), {}
+    inputs = [graph.placeholder(f"x{k}") for k in range(len(tensors))]
+    fixed = {name: graph.placeholder(name) for name in weights}
+    for node, tensor in zip(inputs, tensors, strict=True):
+        node.meta["val"] = values[node] = tensor
+    for name, node in fixed.items():
+        values[node] = weights[name]
+    names = {f"x{k}": node for k, node in enumerate(inputs)} | fixed
+
+    def swap(a):
+        return names.get(a, a) if isinstance(a, str) else [swap(v) for v in a] if isinstance(a, list) else a
+
+    node = graph.call_function(operation, tuple(swap(a) for a in arguments), {k: swap(v) for k, v in keywords.items()})
+    node.meta["val"] = want = incremental.run_node(node, values)
+    graph.output(node)
+    return Site(node, {n: values[n] for n in fixed.values()}), inputs, want[0] if isinstance(want, tuple) else want
+
+
+@st.composite
+def cases(draw, name):
+    """An operation with drawn options: (operation, tensors, weights, arguments, keywords)."""
+    height, width = draw(st.integers(5, 17)), draw(st.integers(5, 17))
+    number = lambda low, high: draw(st.integers(low, high))  # noqa: E731
+    torch.manual_seed(number(0, 99))
+    x = torch.randn(2, 4, height, width, dtype=torch.float64)
+    stride, dilation, kernel = [number(1, 3), number(1, 3)], [number(1, 2), number(1, 2)], [number(1, 4), number(1, 4)]
+    groups, shape = draw(st.sampled_from([1, 2, 4])), [6, 5]
+    if name == "convolution":
+        weights = {"w": torch.randn(8, 4 // groups, *kernel).double(), "b": torch.randn(8).double()}
+        padding = [number(0, 3), number(0, 3)]
+        if any(n + 2 * p < d * (k - 1) + 1 for n, p, d, k in zip((height, width), padding, dilation, kernel, strict=True)):
+            padding = [4, 4]
+        return aten.conv2d.default, [x], weights, ("x0", "w", "b", stride, padding, dilation, groups), {}
+    if name == "transposed":
+        weights = {"w": torch.randn(4, 3, *kernel).double(), "b": torch.randn(3 * groups).double()}
+        extra = [draw(st.integers(0, max(s, d) - 1)) for s, d in zip(stride, dilation, strict=True)]
+        padding = [number(0, 1), number(0, 1)]
+        return aten.conv_transpose2d.input, [x], weights, ("x0", "w", "b", stride, padding, extra, groups, dilation), {}
+    if name in ("max_pool", "avg_pool"):
+        padding = [draw(st.integers(0, k // 2)) for k in kernel]
+        if name == "max_pool":
+            return aten.max_pool2d.default, [x], {}, ("x0", kernel, stride, padding), {}
+        return aten.avg_pool2d.default, [x], {}, ("x0", kernel, stride, padding, False, draw(st.booleans())), {}
+    if name == "adaptive":
+        return aten.adaptive_avg_pool2d.default, [x], {}, ("x0", [number(1, 5), number(1, 5)]), {}
+    if name in ("nearest", "bilinear"):
+        by_factor = draw(st.booleans())
+        factors = [draw(st.sampled_from([0.5, 1.5, 2.0, 3.0])) for _ in range(2)]
+        size = None if by_factor else [number(2, 30), number(2, 30)]
+        if name == "nearest":
+            return aten.upsample_nearest2d.vec, [x], {}, ("x0", size, factors if by_factor else None), {}
+        return aten.upsample_bilinear2d.vec, [x], {}, ("x0", size, draw(st.booleans()), factors if by_factor else None), {}
+    if name == "pad":
+        return aten.pad.default, [x], {}, ("x0", [number(0, 3) for _ in range(4)], "constant", 0.5), {}
+    if name == "crop":
+        return aten.slice.Tensor, [x], {}, ("x0", draw(st.sampled_from([2, 3, -1])), number(0, 2), number(3, 99)), {}
+    if name == "pixel_shuffle":
+        return aten.pixel_shuffle.default, [x], {}, ("x0", 2), {}
+    if name == "cat":
+        return aten.cat.default, [x, torch.randn(2, 3, height, width).double()], {}, (["x0", "x1"], 1), {}
+    if name == "broadcast":
+        small = torch.randn(2, 4, draw(st.sampled_from([1, height])), 1).double()
+        return aten.mul.Tensor, [x, small], {}, ("x0", "x1"), {}
+    if name == "softmax":
+        return aten.softmax.int, [x], {}, ("x0", 1), {}
+    if name == "batch_norm":
+        weights = {n: torch.rand(4).double() + 0.1 for n in ("w", "b", "m", "v")}
+        return aten._native_batch_norm_legit_no_training.default, [x], weights, ("x0", "w", "b", "m", "v", 0.1, 1e-5), {}
+    assert name == "hardtanh" and len(shape) == 2
+    return aten.hardtanh.default, [x], {}, ("x0", 0.0, 6.0), {}
+
+
+RULES = ("convolution", "transposed", "max_pool", "avg_pool", "adaptive", "nearest", "bilinear", "pad", "crop", "pixel_shuffle",
+         "cat", "broadcast", "softmax", "batch_norm", "hardtanh")
+
+
+def spans(data, extent):
+    start = data.draw(st.integers(0, extent - 1))
+    return start, data.draw(st.integers(start + 1, extent))
+
+
+@pytest.mark.parametrize("name", RULES)
+@settings(max_examples=40, deadline=None, derandomize=True)
+@given(data=st.data())
+def test_rules_compute_any_box_from_what_they_read(name, data):
+    operation, tensors, weights, arguments, keywords = data.draw(cases(name))
+    site, inputs, want = site_of(operation, tensors, weights, arguments, keywords)
+    rule = incremental.RULES.get(operation, incremental.pointwise)
+    layer = rule(site)
+    if 0 in want.shape[2:] or not all(reach.complete for axes in layer.reach for reach in axes):
+        return  # such a layer is run whole
+    out = Box(*spans(data, want.shape[2]), *spans(data, want.shape[3]))
+    reads = [layer.read(k, out) for k in range(len(layer.inputs))]
+    parts = [tensors[inputs.index(n)][(..., *r.box.within(incremental.EMPTY))] for n, r in zip(layer.inputs, reads, strict=True)]
+    got = layer.compute(parts, reads, out)
+    assert torch.allclose(got, want[:, :, out.top:out.bottom, out.left:out.right], atol=1e-10)
+    # What changes when a box of an input changes lies within the predicted box.
+    which = data.draw(st.integers(0, len(layer.inputs) - 1))
+    changed = [t.clone() for t in tensors]
+    source = inputs.index(layer.inputs[which])
+    box = Box(*spans(data, changed[source].shape[2]), *spans(data, changed[source].shape[3]))
+    changed[source][:, :, box.top:box.bottom, box.left:box.right] += 1
+    _, _, other = site_of(operation, changed, weights, arguments, keywords)
+    differs = (other - want).abs().amax((0, 1)) > 1e-12
+    predicted = layer.changed(which, box)
+    differs[predicted.top:predicted.bottom, predicted.left:predicted.right] = False
+    assert not differs.any()
+
+
+PAIRS = [(a, "tu-vit_tiny_patch16_224.augreg_in21k" if a == "DPT" else "resnet18") for a in exactness.ARCHITECTURES]
+PAIRS += [("Unet", e) for e in exactness.ENCODERS[1:]]
+
+
+@pytest.mark.parametrize("architecture,encoder", PAIRS, ids=["-".join(p) for p in PAIRS])
+def test_every_architecture_is_exact(architecture, encoder):
+    size = {"Unet": 64, "PSPNet": 64, "PAN": 128}.get(architecture, 96)
+    model = exactness.build(architecture, encoder, size)
+    for where in ("centre", "corner"):
+        found = exactness.compare(model, torch.randn(1, 3, size, size), exactness.place(where, (size, size)), every=3)
+        assert found["difference"] <= 1e-4
+    border = exactness.place("border", (size, size))
+    double = exactness.compare(model.double(), torch.randn(1, 3, size, size).double(), border, every=5)
+    assert double["difference"] <= 1e-10
+
+
+def far_apart(size=96):
+    regions = torch.zeros(2, size, size)
+    regions[0, 4:14, 4:14] = 1
+    regions[1, size - 12:size - 4, size - 16:size - 4] = 1
+    return regions
+
+
+@pytest.fixture(scope="module")
+def unet():
+    return exactness.build("Unet", "resnet18", 64)
+
+
+@pytest.mark.parametrize("method", [EntropyCentric, SobolTotal])
+@pytest.mark.parametrize("options", [{}, {"interpolation": "bilinear"}, {"first_order": True}], ids=str)
+def test_estimates_are_those_of_full_inference(unet, method, options):
+    x, arguments = torch.randn(1, 3, 96, 96), dict(target=1, regions=far_apart(), n_samples=4, grid_size=(3, 4))
+    ours = method(unet, inference="incremental", **options).estimate_regions(x, **arguments)
+    theirs = method(unet, inference="full", **options).estimate_regions(x, **arguments, perturbations_per_eval=5)
+    for name in ("scores", "standard_error", "total_order", "first_order"):
+        a, b = getattr(ours, name), getattr(theirs, name)
+        assert (a is None) == (b is None) and (a is None or torch.allclose(a, b, atol=2e-5))
+
+
+def test_batches_masks_and_padding(unet):
+    x, mask = torch.randn(2, 3, 50, 70), torch.from_numpy(objects(np.random.default_rng(0).random((50, 70)) > 0.7) % 9)[None, None]
+    arguments = dict(target=0, feature_mask=mask, region=torch.ones(2, 50, 70), n_samples=4, perturbations_per_eval=5)
+    a, b = (EntropyCentric(Padded(unet), inference=k).estimate(x, -1.0, **arguments) for k in ("incremental", "full"))
+    assert torch.allclose(a.scores, b.scores, atol=1e-5)
+
+
+class Local(nn.Module):
+    """Looks at 5 x 5 pixels only."""
+
+    def __init__(self):
+        super().__init__()
+        self.net = nn.Sequential(nn.Conv2d(3, 4, 3, padding=1), nn.ReLU(), nn.Conv2d(4, 1, 3, padding=1))
+
+    def forward(self, x):
+        return self.net(x)
+
+
+def test_features_out_of_reach_are_not_run():
+    region = torch.zeros(32, 32)
+    region[2:6, 2:6] = 1
+    model = Local()
+    method, x = EntropyCentric(model, inference="incremental"), torch.randn(1, 3, 32, 32)
+    estimate = method.estimate(x, region=region, n_samples=4, grid_size=4)
+    reached = torch.zeros(16, dtype=torch.bool)
+    reached[[0]] = True
+    assert int(estimate.n_skipped) == 15 and int(estimate.n_forwards) == 4 * 2
+    assert (estimate.scores[0][~reached] == 0).all() and (estimate.standard_error[0][~reached] == 0).all()
+    assert (estimate.total_order[0][~reached] == 0).all() and estimate.scores[0, 0] > 0
+
+
+def test_far_regions_get_plans_of_their_own(unet):
+    assert halves([Box(0, 4, 0, 4), Box(3, 9, 2, 6)]) is None
+    near = [Box(0, 4, 0, 4), Box(3, 9, 2, 6)]
+    assert halves([Box(50, 60, 0, 9), *near]) == (near, [Box(50, 60, 0, 9)])
+    perturbation = incremental.Perturbation((torch.randn(1, 3, 64, 64),), grid_size=4)
+    model = Local()
+    regions = torch.zeros(2, 64, 64)
+    regions[0, :8, :8] = regions[1, -8:, -8:] = 1
+    proposal = incremental.propose(incremental.FullInference(model), perturbation, regions, 16)
+    assert len(proposal.engine.plans) == 2 and len(proposal.engine.skipped) == 14
+
+
+def test_memory_decides_the_chunk(unet):
+    x, region = torch.randn(1, 3, 96, 96), far_apart()[:1]
+    perturbation, full = incremental.Perturbation((x,), grid_size=4), incremental.FullInference(unet)
+    large = incremental.propose(full, perturbation, region, 16)
+    one = sum(plan.memory() for plan in large.engine.plans)
+    assert large.engine.chunk == 16 and incremental.propose(full, perturbation, region, 16, 3 * one).engine.chunk == 3
+    with pytest.raises(Unsupported, match="more than the budget"):
+        incremental.propose(full, perturbation, region, 16, one // 2)
+    arguments = dict(target=0, region=region, n_samples=8, grid_size=4)
+    a, b = (EntropyCentric(unet, inference="incremental", max_memory=m).estimate(x, **arguments) for m in (3 * one, None))
+    assert torch.allclose(a.scores, b.scores, atol=1e-6)
+
+
+def test_a_model_trained_meanwhile_is_seen(unet):
+    model, x, region = Local(), torch.randn(1, 3, 32, 32), torch.ones(32, 32)
+    arguments = dict(region=region, n_samples=4, grid_size=2)
+    before = EntropyCentric(model, inference="incremental").estimate(x, **arguments)
+    model.net[0].weight.data *= 3
+    after = EntropyCentric(model, inference="incremental").estimate(x, **arguments)
+    want = EntropyCentric(model, inference="full").estimate(x, **arguments)
+    assert torch.allclose(after.scores, want.scores, atol=1e-6) and not torch.allclose(before.scores, after.scores, atol=1e-3)
+
+
+class Noisy(Local):
+    def forward(self, x):
+        return super().forward(x) + torch.rand_like(x[:, :1]) * 0
+
+
+def hooked():
+    model = Local()
+    model.net[0].register_forward_hook(lambda *_: None)
+    return model
+
+
+@pytest.mark.parametrize("model,reason", [(Noisy(), "rand.*is random"), (hooked(), "forward hooks"),
+                                          (lambda x: x[:, :1], "no torch.nn.Module")])
+def test_what_cannot_be_run_incrementally_runs_in_full(model, reason):
+    x = torch.randn(1, 3, 16, 16)
+    arguments = dict(region=torch.ones(16, 16), n_samples=4, grid_size=2)
+    with pytest.warns(UserWarning, match=reason):
+        got = EntropyCentric(model, inference="incremental").attribute(x, **arguments)
+    assert torch.allclose(got, EntropyCentric(model, inference="full").attribute(x, **arguments), atol=1e-6)
+
+
+def test_a_wrong_rule_is_noticed(monkeypatch):
+    model, x = Local(), torch.randn(1, 3, 16, 16)
+
+    def wrong(site):
+        layer = incremental.pointwise(site)
+        return incremental.Layer(layer.inputs, layer.reach, lambda t, r, o: F.relu(t[0]) + 0.1)
+
+    monkeypatch.setitem(incremental.RULES, aten.relu.default, wrong)
+    arguments = dict(region=torch.ones(16, 16), n_samples=4, grid_size=2)
+    with pytest.warns(UserWarning, match="differ from a full forward"):
+        got = EntropyCentric(model, inference="incremental").attribute(x, **arguments)
+    assert torch.allclose(got, EntropyCentric(model, inference="full").attribute(x, **arguments), atol=1e-6)
+
+
+def test_bfloat16_autocast_and_channels_last(unet):
+    x, region = torch.randn(1, 3, 64, 64).to(memory_format=torch.channels_last), far_apart(64)[:1]
+    arguments = dict(target=0, region=region, n_samples=4, grid_size=4)
+    with warnings.catch_warnings(), torch.autocast("cpu", torch.bfloat16):
+        warnings.simplefilter("error")
+        a, b = (EntropyCentric(unet, inference=k).estimate(x, **arguments) for k in ("incremental", "full"))
+    assert torch.allclose(a.scores, b.scores, atol=0.03)
+
+
+def test_auto_is_full_for_short_runs_and_small_savings():
+    model, x = small_net(), torch.randn(1, 3, 16, 16)
+    full, perturbation = incremental.FullInference(model), incremental.Perturbation((x,), grid_size=2)
+    assert incremental.choose_inference("auto", full, perturbation, torch.ones(1, 16, 16), 4) is full
+    assert model not in incremental._captured
+    captured(model, x)
+    assert incremental.choose_inference("auto", full, perturbation, torch.ones(1, 16, 16), 4) is full
+
+
+def test_the_plan_is_reported(unet):
+    report = EntropyCentric(unet).explain_plan(torch.randn(1, 3, 96, 96), target=0, region=far_apart()[0], n_samples=4)
+    assert report.saving > 1 and "decoder.blocks.0" in set(report.table["module"]) and "predicted saving" in str(report)
+    assert report.figure().axes and "<table" in report._repr_html_()
+    with pytest.raises(ValueError, match="'quick'"):
+        EntropyCentric(unet, inference="quick")
+    with pytest.raises(ValueError, match=r"max_memory.*got 0"):
+        EntropyCentric(unet, max_memory=0)
