@@ -4,7 +4,7 @@ BIN := .venv/bin
 export OMP_NUM_THREADS ?= 2
 STAMP := .venv/.installed
 
-.PHONY: help demo test check bench train lab readme clean
+.PHONY: help demo test check bench check-exact train lab readme clean
 help:            ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/:/'
 
@@ -23,8 +23,11 @@ test: $(STAMP)   ## everything: exports in sync, ruff, mypy, notebooks, pytest
 check: $(STAMP)  ## the quick part of test: exports in sync, ruff, mypy
 	$(BIN)/python tools/check.py --quick
 
-bench: $(STAMP)  ## benchmarks, both sides in one process: overhead and memory of full inference
+bench: $(STAMP)  ## benchmarks, both sides in one process; the table goes to nbs/benchmarks
 	$(BIN)/python tools/bench.py
+
+check-exact: $(STAMP)  ## incremental inference of every architecture and encoder against full forwards
+	$(BIN)/python tools/check_exact.py
 
 train: $(STAMP)  ## train the bundled network on $$ENTROPY_CAPTUM_DATA/whu and inria
 	$(BIN)/uv pip install -q --python $(BIN)/python -e '.[train]'

@@ -58,10 +58,10 @@ def compare(model: nn.Module, x: torch.Tensor, region: np.ndarray, grid: int = 4
     network = Network(graph, model, region.shape)
     perturbation = Perturbation((x,), 0.0, None, grid)
     plan = make_plan(network, bounding_box(region), feature_boxes(perturbation))
-    full, design = FullInference(model), next(iter(pick_freeze(2, grid * grid)))
-    engine = IncrementalInference([plan], full, 1)
-    found = {block.row[0]: block.outputs[0] for block in
-             engine.evaluate(perturbation, [design], range(grid * grid + 1), torch.arange(1))}
+    full, designs = FullInference(model), list(pick_freeze(2, grid * grid))
+    engine, design = IncrementalInference([plan], full, 2), designs[1]
+    found = {block.row[0]: block.outputs[1] for block in
+             engine.evaluate(perturbation, designs, range(grid * grid + 1), torch.arange(1))}
     worst, largest = 0.0, 0.0
     for row in range(0, grid * grid + 1, every):
         outputs = resize_outputs(full.clean(perturbation(design.keep(row)[None])), region.shape)

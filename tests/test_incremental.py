@@ -217,12 +217,13 @@ def test_memory_decides_the_chunk(unet):
     x, region = torch.randn(1, 3, 96, 96), far_apart()[:1]
     perturbation, full = incremental.Perturbation((x,), grid_size=4), incremental.FullInference(unet)
     large = incremental.propose(full, perturbation, region, 16)
-    one = sum(plan.memory() for plan in large.engine.plans)
-    assert large.engine.chunk == 16 and incremental.propose(full, perturbation, region, 16, 3 * one).engine.chunk == 3
-    with pytest.raises(Unsupported, match="more than the budget"):
-        incremental.propose(full, perturbation, region, 16, one // 2)
+    fixed, each = large.engine.plans[0].memory()
+    three = fixed + 3 * each
+    assert large.engine.chunk == 16 and incremental.propose(full, perturbation, region, 16, three).engine.chunk == 3
+    with pytest.raises(Unsupported, match="the budget is"):
+        incremental.propose(full, perturbation, region, 16, fixed)
     arguments = dict(target=0, region=region, n_samples=8, grid_size=4)
-    a, b = (EntropyCentric(unet, inference="incremental", max_memory=m).estimate(x, **arguments) for m in (3 * one, None))
+    a, b = (EntropyCentric(unet, inference="incremental", max_memory=m).estimate(x, **arguments) for m in (three, None))
     assert torch.allclose(a.scores, b.scores, atol=1e-6)
 
 
@@ -280,13 +281,16 @@ def test_bfloat16_autocast_and_channels_last(unet):
     assert torch.allclose(a.scores, b.scores, atol=0.03)
 
 
-def test_auto_is_full_for_short_runs_and_small_savings():
+def test_auto_is_full_for_short_runs_and_small_savings(monkeypatch):
     model, x = small_net(), torch.randn(1, 3, 16, 16)
     full, perturbation = incremental.FullInference(model), incremental.Perturbation((x,), grid_size=2)
-    assert incremental.choose_inference("auto", full, perturbation, torch.ones(1, 16, 16), 4) is full
-    assert model not in incremental._captured
+    arguments = ("auto", full, perturbation, torch.ones(1, 16, 16), 4)
+    assert incremental.choose_inference(*arguments) is full and model not in incremental._captured
     captured(model, x)
-    assert incremental.choose_inference("auto", full, perturbation, torch.ones(1, 16, 16), 4) is full
+    monkeypatch.setattr(incremental, "WORTH", float("inf"))
+    assert incremental.choose_inference(*arguments) is full
+    monkeypatch.setattr(incremental, "WORTH", 0.0)
+    assert isinstance(incremental.choose_inference(*arguments), incremental.IncrementalInference)
 
 
 def test_the_plan_is_reported(unet):

@@ -7,13 +7,21 @@ import statistics
 import subprocess
 import sys
 import time
+import warnings
 from collections.abc import Callable
+from pathlib import Path
 
+import pandas as pd
+import segmentation_models_pytorch as smp
 import torch
+from captum.attr import FeatureAblation
 from torch import nn
 
-from entropy_captum import EntropyCentric, rooftop_unet
+from entropy_captum import EntropyCentric, RegionScore, rooftop_unet
 from entropy_captum.data import normalize, procedural_scene
+from entropy_captum.perturbation import grid_feature_mask
+
+RESULTS = Path(__file__).resolve().parent.parent / "nbs" / "benchmarks"
 
 
 def seconds(action: Callable[[], object]) -> float:
@@ -34,7 +42,7 @@ def overhead(repeats: int) -> None:
     print("full inference, 256 x 256, grid 4, N = 4, one thread: time over bare forwards (wanted: at most 1.05)")
     torch.set_num_threads(1)
     model, scene = rooftop_unet(), procedural_scene(2)
-    x, region, method = normalize(scene.image), torch.from_numpy(scene.label), EntropyCentric(model)
+    x, region, method = normalize(scene.image), torch.from_numpy(scene.label), EntropyCentric(model, inference="full")
     for batch in (1, 8):
         ours, bare = [], []
         for _ in range(repeats + 1):
@@ -54,7 +62,8 @@ def peak_of(n_samples: int, grid_size: int) -> float:
     x, region = normalize(scene.image), torch.from_numpy(scene.label)
     bare_forwards(model, x, 8, 4)
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    EntropyCentric(model).attribute(x, region=region, n_samples=n_samples, grid_size=grid_size, perturbations_per_eval=4)
+    method = EntropyCentric(model, inference="full")
+    method.attribute(x, region=region, n_samples=n_samples, grid_size=grid_size, perturbations_per_eval=4)
     return (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
 
 
@@ -67,13 +76,110 @@ def memory() -> None:
         print(f"  N = {n_samples:2d}, grid {grid_size:2d}: {float(done.stdout):.1f} MB", flush=True)
 
 
+def building(size: int, where: str) -> torch.Tensor:
+    """A region of 48 x 48 pixels, (size, size), at the centre or near a corner."""
+    at = (size - 48) // 2 if where == "centre" else 8
+    region = torch.zeros(size, size)
+    region[at:at + 48, at:at + 48] = 1
+    return region
+
+
+NETWORKS: dict[str, tuple[Callable[[], nn.Module], float]] = {
+    "U-Net resnet18": (lambda: smp.Unet("resnet18", encoder_weights=None).eval(), 14.0),
+    "bundled (lite0)": (rooftop_unet, 12.0),
+    "U-Net resnet34": (lambda: smp.Unet("resnet34", encoder_weights=None).eval(), 4.0),
+    "U-Net efficientnet-b0": (lambda: smp.Unet("efficientnet-b0", encoder_weights=None).eval(), 2.5),
+}
+
+
+def incremental(repeats: int, size: int = 512, n_samples: int = 16) -> None:
+    """One building, grid 8: time in full mode over time in incremental mode, and Captum's FeatureAblation beside them.
+
+    A row costs the same in full mode whatever the grid, so that mode is timed on ten rows, before and after each
+    incremental run, and multiplied: all 1,040 rows would take ten minutes each time. One row at a time, which is the
+    default, and on a CPU the fastest.
+    """
+    rows = []
+    x = torch.randn(1, 3, size, size, generator=torch.Generator().manual_seed(0))
+    for name, (build, wanted) in NETWORKS.items():
+        model = build()
+        for threads in (1, 2):
+            torch.set_num_threads(threads)
+            for where in ("centre", "corner"):
+                region = building(size, where)
+                ours = EntropyCentric(model, inference="incremental")
+                full = EntropyCentric(model, inference="full")
+                ablation = FeatureAblation(RegionScore(model, region))
+                mask = grid_feature_mask((size, size), 3)
+                ours.attribute(x, region=region, n_samples=2)  # captures the model
+                ratios, per_forward = [], []
+                for _ in range(repeats):
+                    few = dict(region=region, n_samples=2, grid_size=2)
+                    before = seconds(lambda full=full, few=few: full.attribute(x, **few)) / 10
+                    captum = seconds(lambda a=ablation, m=mask: a.attribute(x, feature_mask=m)) / 10
+                    fast = seconds(lambda ours=ours, region=region: ours.attribute(x, region=region, n_samples=n_samples))
+                    after = seconds(lambda full=full, few=few: full.attribute(x, **few)) / 10
+                    ratios.append((before + after) / 2 * n_samples * 65 / fast)
+                    per_forward.append(captum * n_samples * 65 / fast)
+                rows.append({"network": name, "threads": threads, "region": where, "saving": statistics.median(ratios),
+                             "wanted": wanted, "over_feature_ablation": statistics.median(per_forward)})
+                print("  " + "  ".join(f"{v:.1f}" if isinstance(v, float) else str(v) for v in rows[-1].values()), flush=True)
+    RESULTS.mkdir(exist_ok=True)
+    pd.DataFrame(rows).round(2).to_csv(RESULTS / "incremental.csv", index=False)
+
+
+def whole_tile(repeats: int) -> None:
+    """The region is the whole tile: `auto` must not be slower than full mode."""
+    torch.set_num_threads(1)
+    print("whole tile as region, 256 x 256, grid 8, N = 4: full over auto (wanted: at least 0.97)")
+    model, x, region = rooftop_unet(), torch.randn(1, 3, 256, 256), torch.ones(256, 256)
+    auto, full = EntropyCentric(model), EntropyCentric(model, inference="full")
+    arguments = dict(region=region, n_samples=4, perturbations_per_eval=5)
+    auto.attribute(x, **arguments | {"n_samples": 2})
+    ratios = []
+    for _ in range(repeats):
+        slow = seconds(lambda: full.attribute(x, **arguments))
+        ratios.append(slow / seconds(lambda: auto.attribute(x, **arguments)))
+    print(f"  median {statistics.median(ratios):.2f}, from {min(ratios):.2f} to {max(ratios):.2f}", flush=True)
+
+
+def peak_with_budget(mebibytes: int) -> float:
+    """Peak memory in MB of an incremental run beyond the captured model, for a budget."""
+    torch.set_num_threads(1)
+    model, region = rooftop_unet(), building(512, "centre")
+    x = torch.randn(1, 3, 512, 512)
+    EntropyCentric(model, inference="incremental").explain_plan(x, region=region)
+    method = EntropyCentric(model, inference="incremental", max_memory=mebibytes * 2**20)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    with open("/proc/self/status", encoding="ascii") as lines:
+        now = next(int(line.split()[1]) for line in lines if line.startswith("VmRSS"))
+    method.attribute(x, region=region, n_samples=8, grid_size=4)
+    return (max(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, before) - now) / 1024
+
+
+def budgets() -> None:
+    """Peak memory of incremental runs at two budgets."""
+    print("incremental, 512 x 512: peak memory (wanted: within the budget)")
+    for mebibytes in (500, 1500):
+        done = subprocess.run([sys.executable, __file__, "--budget", str(mebibytes)], capture_output=True, text=True, check=True)
+        print(f"  budget {mebibytes} MB: {float(done.stdout):.0f} MB", flush=True)
+
+
+PARTS = {"overhead": overhead, "memory": lambda _: memory(), "whole_tile": whole_tile, "budgets": lambda _: budgets(),
+         "incremental": incremental}
+
 if __name__ == "__main__":
+    warnings.simplefilter("ignore")
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("parts", nargs="*", default=list(PARTS), help=f"of {', '.join(PARTS)}")
+    parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--peak", type=int, nargs=2, metavar=("N", "GRID"), help=argparse.SUPPRESS)
+    parser.add_argument("--budget", type=int, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.peak:
         print(peak_of(*arguments.peak))
+    elif arguments.budget:
+        print(peak_with_budget(arguments.budget))
     else:
-        overhead(arguments.repeats)
-        memory()
+        for part in arguments.parts:
+            PARTS[part](arguments.repeats)
