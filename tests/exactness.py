@@ -6,10 +6,10 @@ import segmentation_models_pytorch as smp
 import torch
 from torch import nn
 
+from entropy_captum.boxes import bounding_box
 from entropy_captum.incremental import (
     IncrementalInference,
     Network,
-    bounding_box,
     captured,
     feature_boxes,
     make_plan,
@@ -29,7 +29,8 @@ ENCODERS = ("resnet18", "resnet34", "mobilenet_v2", "tu-tf_efficientnet_lite0", 
 def build(architecture: str, encoder: str, size: int) -> nn.Module:
     """A network with random weights and batch-norm statistics that are not trivial."""
     torch.manual_seed(3)
-    options = {"dynamic_img_size": True} if architecture == "DPT" else {}
+    # A vision transformer is built for one image size unless told otherwise; smp's DPT takes no other encoders.
+    options = {"dynamic_img_size": True} if "vit" in encoder else {}
     model = getattr(smp, architecture)(encoder, encoder_weights=None, classes=2, **options)
     for module in model.modules():
         if isinstance(module, nn.modules.batchnorm._BatchNorm):

@@ -9,7 +9,7 @@ from conftest import small_net
 
 from entropy_captum import EntropyCentric, h_sit, l_sit, rooftop_unet
 from entropy_captum.data import find_tiles, normalize
-from entropy_captum.evaluation import Tester, kept_pixels, ones_attribution, random_attribution
+from entropy_captum.evaluation import SitTester, kept_pixels, ones_attribution, random_attribution
 from entropy_captum.perturbation import grid_feature_mask
 from entropy_captum.region import object_at, objects
 
@@ -114,7 +114,7 @@ def test_the_entropy_map_beats_chance_on_real_tiles(aerial):
         region = torch.from_numpy(object_at(predicted, c, y))[None]
         heat = EntropyCentric(model).attribute(x, region=region, n_samples=8, grid_size=6, perturbations_per_eval=8)
         control = random_attribution(x, grid_feature_mask((256, 256), 6))
-        tester = Tester(model, x, region=region)
+        tester = SitTester(model, x, region=region)
         for name, e in (("entropy", heat), ("random", control)):
             gaps[name].append(float(tester.gap(e, 0.5)))
     assert len(gaps["entropy"]) >= 4

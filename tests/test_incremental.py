@@ -11,9 +11,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import fx, nn
 
+import entropy_captum.boxes as boxes
 import entropy_captum.incremental as incremental
 from entropy_captum import EntropyCentric, SobolTotal
-from entropy_captum.incremental import Box, Site, Unsupported, captured, halves
+from entropy_captum.boxes import Box, Site
+from entropy_captum.evaluation import SitTester
+from entropy_captum.incremental import Unsupported, captured, halves
 from entropy_captum.region import objects
 from entropy_captum.zoo import Padded
 
@@ -35,7 +38,7 @@ def site_of(operation, tensors, weights, arguments, keywords):
         return names.get(a, a) if isinstance(a, str) else [swap(v) for v in a] if isinstance(a, list) else a
 
     node = graph.call_function(operation, tuple(swap(a) for a in arguments), {k: swap(v) for k, v in keywords.items()})
-    node.meta["val"] = want = incremental.run_node(node, values)
+    node.meta["val"] = want = boxes.run_node(node, values)
     graph.output(node)
     return Site(node, {n: values[n] for n in fixed.values()}), inputs, want[0] if isinstance(want, tuple) else want
 
@@ -109,13 +112,13 @@ def spans(data, extent):
 def test_rules_compute_any_box_from_what_they_read(name, data):
     operation, tensors, weights, arguments, keywords = data.draw(cases(name))
     site, inputs, want = site_of(operation, tensors, weights, arguments, keywords)
-    rule = incremental.RULES.get(operation, incremental.pointwise)
+    rule = boxes.RULES.get(operation, boxes.pointwise)
     layer = rule(site)
     if 0 in want.shape[2:] or not all(reach.complete for axes in layer.reach for reach in axes):
         return  # such a layer is run whole
     out = Box(*spans(data, want.shape[2]), *spans(data, want.shape[3]))
     reads = [layer.read(k, out) for k in range(len(layer.inputs))]
-    parts = [tensors[inputs.index(n)][(..., *r.box.within(incremental.EMPTY))] for n, r in zip(layer.inputs, reads, strict=True)]
+    parts = [tensors[inputs.index(n)][(..., *r.box.within(boxes.EMPTY))] for n, r in zip(layer.inputs, reads, strict=True)]
     got = layer.compute(parts, reads, out)
     assert torch.allclose(got, want[:, :, out.top:out.bottom, out.left:out.right], atol=1e-10)
     # What changes when a box of an input changes lies within the predicted box.
@@ -262,10 +265,10 @@ def test_a_wrong_rule_is_noticed(monkeypatch):
     model, x = Local(), torch.randn(1, 3, 16, 16)
 
     def wrong(site):
-        layer = incremental.pointwise(site)
-        return incremental.Layer(layer.inputs, layer.reach, lambda t, r, o: F.relu(t[0]) + 0.1)
+        layer = boxes.pointwise(site)
+        return boxes.Layer(layer.inputs, layer.reach, lambda t, r, o: F.relu(t[0]) + 0.1)
 
-    monkeypatch.setitem(incremental.RULES, aten.relu.default, wrong)
+    monkeypatch.setitem(boxes.RULES, aten.relu.default, wrong)
     arguments = dict(region=torch.ones(16, 16), n_samples=4, grid_size=2)
     with pytest.warns(UserWarning, match="differ from a full forward"):
         got = EntropyCentric(model, inference="incremental").attribute(x, **arguments)
@@ -301,3 +304,15 @@ def test_the_plan_is_reported(unet):
         EntropyCentric(unet, inference="quick")
     with pytest.raises(ValueError, match=r"max_memory.*got 0"):
         EntropyCentric(unet, max_memory=0)
+
+
+def test_sit_tests_are_those_of_full_inference(unet):
+    x, heat, region = torch.randn(2, 3, 96, 96), torch.rand(2, 96, 96), far_apart()
+    short, full = (SitTester(unet, x, region=region, target=1, inference=k) for k in ("incremental", "full"))
+    assert short.shortcut is not None and short.shortcut.steps.steps and full.shortcut is None
+    for low in (True, False):
+        for a, b in zip(short.test(low, heat), full.test(low, heat), strict=True):
+            assert torch.allclose(a, b, atol=1e-3, equal_nan=True)
+    assert torch.allclose(short.gap(heat), full.gap(heat), atol=1e-3)
+    labelled = SitTester(unet, x, region=region, target=1, label=region > 0, inference="incremental")
+    assert labelled.shortcut is None and torch.isfinite(labelled.test(True, heat).iou_drop).all()

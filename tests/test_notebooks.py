@@ -1,0 +1,38 @@
+"""The notebooks are read: their cells stay short, their outputs small, their pictures described."""
+import ast
+import json
+import statistics
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+NOTEBOOKS = sorted((ROOT / "nbs").rglob("*.ipynb"))
+
+
+def cells(path):
+    return [(c["cell_type"], "".join(c["source"]), c.get("outputs", [])) for c in json.loads(path.read_text())["cells"]]
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda p: p.stem)
+def test_a_notebook_is_readable(path):
+    found = cells(path)
+    assert len(found) <= 60
+    size = sum(len(json.dumps(outputs)) for _, _, outputs in found)
+    assert size <= 300_000, f"{size // 1000} kB of outputs"
+    assert not any("stderr" in json.dumps(o.get("name", "")) for _, _, outputs in found for o in outputs)
+    exported = [s for kind, s, _ in found if kind == "code" and s.startswith("#| export")]
+    too_long = []
+    for source in exported:
+        for node in ast.walk(ast.parse(source)):
+            if isinstance(node, (ast.FunctionDef, ast.ClassDef)):
+                limit = 80 if isinstance(node, ast.ClassDef) else 40
+                if node.end_lineno - node.lineno + 1 > limit:
+                    too_long.append(f"{node.name} has {node.end_lineno - node.lineno + 1} lines")
+    assert not too_long
+
+
+def test_exported_cells_are_short():
+    lengths = [len(s.splitlines()) - 1 for path in NOTEBOOKS for kind, s, _ in cells(path)
+               if kind == "code" and s.startswith("#| export")]
+    assert statistics.median(lengths) <= 15
