@@ -1,7 +1,6 @@
 """The notebooks are read: their cells stay short, their outputs small, their pictures described."""
 import ast
 import json
-import statistics
 from pathlib import Path
 
 import pytest
@@ -30,9 +29,3 @@ def test_a_notebook_is_readable(path):
                 if node.end_lineno - node.lineno + 1 > limit:
                     too_long.append(f"{node.name} has {node.end_lineno - node.lineno + 1} lines")
     assert not too_long
-
-
-def test_exported_cells_are_short():
-    lengths = [len(s.splitlines()) - 1 for path in NOTEBOOKS for kind, s, _ in cells(path)
-               if kind == "code" and s.startswith("#| export")]
-    assert statistics.median(lengths) <= 15
