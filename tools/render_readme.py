@@ -16,9 +16,11 @@ NOTE = "<!-- Made from nbs/index.ipynb by `make readme`: do not edit. -->\n\n"
 def render() -> dict[Path, bytes]:
     """The README and its pictures, by path."""
     notebook = nbformat.read(ROOT / "nbs" / "index.ipynb", as_version=4)
+    descriptions: list[str] = []
     for cell in notebook.cells:
         if cell.cell_type == "code" and re.search(r"^#\|\s*echo:\s*false", cell.source, re.M):
             cell.metadata.tags = ["echo-off"]
+        descriptions += re.findall(r"^#\|\s*fig-alt:\s*(.+)$", cell.source, re.M) if cell.cell_type == "code" else []
         cell.source = re.sub(r"^#\|.*\n?", "", cell.source, flags=re.M)
         # Links between notebooks are right inside nbs/; from the README they need the folder.
         cell.source = re.sub(r"\]\((?!https?:)([^)\s]+\.ipynb)\)", r"](nbs/\1)", cell.source)
@@ -28,6 +30,8 @@ def render() -> dict[Path, bytes]:
     config.TemplateExporter.exclude_input_prompt = config.TemplateExporter.exclude_output_prompt = True
     body, resources = MarkdownExporter(config=config).from_notebook_node(
         notebook, {"output_files_dir": "index_files", "unique_key": "index"})
+    for text in descriptions:
+        body = re.sub(r"!\[(png|jpeg)\]", f"![{text}]", body, count=1)
     body = NOTE + re.sub(r"\n{3,}", "\n\n", body).strip() + "\n"
     return {ROOT / "README.md": body.encode()} | {ROOT / k: v for k, v in resources["outputs"].items()}
 
