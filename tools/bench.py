@@ -94,7 +94,7 @@ NETWORKS: dict[str, tuple[Callable[[], nn.Module], float]] = {
 }
 
 
-def incremental(repeats: int, size: int = 512, n_samples: int = 16) -> None:
+def incremental(repeats: int, only: str = "", size: int = 512, n_samples: int = 16) -> None:
     """One building, grid 8: time in full mode over time in incremental mode, and Captum's FeatureAblation beside them.
 
     A row costs the same in full mode whatever the grid, so that mode is timed on ten rows, before and after each
@@ -103,7 +103,10 @@ def incremental(repeats: int, size: int = 512, n_samples: int = 16) -> None:
     """
     rows = []
     x = torch.randn(1, 3, size, size, generator=torch.Generator().manual_seed(0))
+    table = RESULTS / "incremental.csv"
     for name, (build, wanted) in NETWORKS.items():
+        if only and only not in name:
+            continue
         model = build()
         for threads in (1, 2):
             torch.set_num_threads(threads)
@@ -127,7 +130,11 @@ def incremental(repeats: int, size: int = 512, n_samples: int = 16) -> None:
                              "wanted": wanted, "over_feature_ablation": statistics.median(per_forward)})
                 print("  " + "  ".join(f"{v:.1f}" if isinstance(v, float) else str(v) for v in rows[-1].values()), flush=True)
     RESULTS.mkdir(exist_ok=True)
-    pd.DataFrame(rows).round(2).to_csv(RESULTS / "incremental.csv", index=False)
+    measured = pd.DataFrame(rows).round(2)
+    if only and table.exists():
+        before_this = pd.read_csv(table)
+        measured = pd.concat([before_this[~before_this.network.isin(measured.network)], measured])
+    measured.to_csv(table, index=False)
 
 
 def explain(repeats: int) -> None:
@@ -192,6 +199,7 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("parts", nargs="*", default=list(PARTS), help=f"of {', '.join(PARTS)}")
     parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--only", default="", help="incremental: networks whose name contains this; others keep their rows")
     parser.add_argument("--peak", type=int, nargs=2, metavar=("N", "GRID"), help=argparse.SUPPRESS)
     parser.add_argument("--budget", type=int, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
@@ -201,4 +209,7 @@ if __name__ == "__main__":
         print(peak_with_budget(arguments.budget))
     else:
         for part in arguments.parts:
-            PARTS[part](arguments.repeats)
+            if part == "incremental":
+                incremental(arguments.repeats, arguments.only)
+            else:
+                PARTS[part](arguments.repeats)
