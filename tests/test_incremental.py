@@ -316,3 +316,88 @@ def test_sit_tests_are_those_of_full_inference(unet):
     assert torch.allclose(short.gap(heat), full.gap(heat), atol=1e-3)
     labelled = SitTester(unet, x, region=region, target=1, label=region > 0, inference="incremental")
     assert labelled.shortcut is None and torch.isfinite(labelled.test(True, heat).iou_drop).all()
+
+
+class Gate(nn.Module):
+    """A channel gate computed from the flattened map: a view that is legal in one memory layout only."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.last, self.gate = nn.Conv2d(3, 4, 3, padding=1), nn.Conv2d(4, 1, 1), nn.Linear(4 * 64, 4)
+
+    def forward(self, x):
+        y = self.first(x).relu()
+        weights = self.gate(F.adaptive_avg_pool2d(y, 8).flatten(1)).sigmoid()
+        return self.last(y * weights[:, :, None, None])
+
+
+class ComputedNorm(nn.Module):
+    """A BatchNorm whose affine parameters are computed, after a convolution and after an activation."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.last, self.w = nn.Conv2d(3, 4, 3, padding=1), nn.Conv2d(4, 1, 3, padding=1), nn.Parameter(torch.randn(4))
+        self.register_buffer("mean", torch.randn(4))
+        self.register_buffer("var", torch.rand(4) + 0.5)
+
+    def forward(self, x):
+        y = F.batch_norm(self.first(x), self.mean, self.var, 1 + self.w, self.w, False)
+        return self.last(F.batch_norm(y.relu(), self.mean, self.var, 1 + self.w, self.w, False))
+
+
+class Shared(nn.Module):
+    """Values with several readers: a convolution before and after its BatchNorm, an activation in place, nearest by a factor."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.norm, self.last = nn.Conv2d(3, 4, 3, padding=1), nn.BatchNorm2d(4), nn.Conv2d(8, 1, 3, padding=1)
+
+    def forward(self, x):
+        y = self.first(x)
+        z = F.relu(self.norm(y), inplace=True)
+        return self.last(F.interpolate(torch.cat([y, z], 1), scale_factor=2.05))[..., :32, :32]
+
+
+@pytest.mark.parametrize("build", [Gate, ComputedNorm, Shared])
+def test_unusual_networks_are_exact(build):
+    torch.manual_seed(1)
+    model, x = build().eval(), torch.randn(1, 3, 32, 32)
+    arguments = dict(region=far_apart(32)[0], n_samples=4, grid_size=4)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("error", message="incremental")
+        got = EntropyCentric(model, inference="incremental").estimate(x, **arguments).scores
+    assert torch.allclose(got, EntropyCentric(model, inference="full").estimate(x, **arguments).scores, atol=1e-6)
+
+
+def test_a_model_rebuilt_after_capture_is_captured_anew():
+    model, x = nn.Sequential(nn.Conv2d(3, 4, 3, padding=1), nn.ReLU(), nn.Conv2d(4, 1, 1)), torch.randn(1, 3, 16, 16)
+    arguments = dict(region=torch.ones(16, 16), n_samples=4, grid_size=2)
+    EntropyCentric(model, inference="incremental").attribute(x, **arguments)
+    model[1], model[2] = nn.ReLU6(), nn.Conv2d(4, 1, 1, bias=False)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("error", message="incremental")
+        got = EntropyCentric(model, inference="incremental").attribute(x, **arguments)
+    assert torch.allclose(got, EntropyCentric(model, inference="full").attribute(x, **arguments), atol=1e-6)
+
+
+class Bordered(Local):
+    """A factor that the captured graph holds as a constant, and scores of minus infinity at the border."""
+
+    factor = 1.0
+
+    def forward(self, x):
+        return F.pad(super().forward(x)[..., 1:-1, 1:-1] * self.factor, (1, 1, 1, 1), value=-torch.inf)
+
+
+def test_a_stale_graph_is_noticed_beside_infinite_scores():
+    model, x, region = Bordered(), torch.randn(1, 3, 16, 16), torch.zeros(16, 16)
+    region[4:10, 4:10] = 1
+    arguments = dict(region=region, n_samples=4, grid_size=2)
+    EntropyCentric(model, inference="incremental").attribute(x, **arguments)
+    model.factor = 5.0
+    got = EntropyCentric(model, inference="incremental").attribute(x, **arguments)
+    assert torch.allclose(got, EntropyCentric(model, inference="full").attribute(x, **arguments), atol=1e-6)
+    assert incremental.relative_difference(torch.tensor([torch.nan]), torch.ones(1)) == float("inf")
+    model.factor = 1.0
+    with pytest.warns(UserWarning, match="differ"):
+        assert SitTester(model, x, region=region, inference="incremental").shortcut is None

@@ -1,4 +1,7 @@
-"""What `make check-exact` runs: every architecture with every encoder against full forwards; writes a table."""
+"""What `make check-exact` runs: every architecture with every encoder against full forwards; writes a table.
+
+Names of architectures as arguments: only those; the others keep their rows.
+"""
 from __future__ import annotations
 
 import sys
@@ -39,13 +42,16 @@ def row(architecture: str, encoder: str) -> dict[str, object]:
 if __name__ == "__main__":
     warnings.simplefilter("ignore")
     torch.set_num_threads(1)
+    chosen = sys.argv[1:] or exactness.ARCHITECTURES
+    others = pd.read_csv(TABLE) if TABLE.exists() else pd.DataFrame({"architecture": []})
+    others = others[~others.architecture.isin(chosen)]
     rows = []
-    for architecture in exactness.ARCHITECTURES:
+    for architecture in chosen:
         encoders = exactness.ENCODERS if architecture != "DPT" else ("tu-vit_tiny_patch16_224.augreg_in21k", *exactness.ENCODERS)
         for encoder in encoders:
             rows.append(row(architecture, encoder))
             print(" ".join(str(value) for value in rows[-1].values()), flush=True)
             TABLE.parent.mkdir(exist_ok=True)
-            pd.DataFrame(rows).to_csv(TABLE, index=False)
+            pd.concat([others, pd.DataFrame(rows)]).to_csv(TABLE, index=False)
     failed = [r for r in rows if r["verdict"] == "fails"]
     sys.exit(f"{len(failed)} pairs differ from full forwards" if failed else 0)
