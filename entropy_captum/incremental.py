@@ -565,7 +565,6 @@ class IncrementalInference:
             rows = slice(start * batch, (start + len(few)) * batch)
             own = {n: Value(v.data[rows], v.box) if at_once < len(part) and rows_of(n) else v for n, v in kept.items()}
             outputs, stored = run_pass(plan.network, steps, inputs, own, keep)
-            del own
             found.append(outputs.reshape(len(few), batch, *outputs.shape[1:]))
             merge_rows(merged, stored, rows, len(part) * batch)
         return found[0] if len(found) == 1 else torch.cat(found), merged
