@@ -358,15 +358,15 @@ def to_estimate(run: Run, perturbation: Perturbation, importance: Importance, se
 def prepare(method: PickFreezeAttribution, call: Call) -> tuple[Perturbation, FullInference, Tensor]:
     """The perturbation of a call, the plain engine for it, and its region (R,H,W)."""
     perturbation = Perturbation(check_inputs(call.tensors), call.baselines, call.masks, call.grid_size, method.interpolation)
+    # What is wrong with the call's numbers is said before any forward.
+    check_design(call.n_samples, perturbation.n_features, method.sampler)
     full = FullInference(method.forward_func, call.additional_forward_args, call.perturbations_per_eval)
     return perturbation, full, find_region(call, full, perturbation, method.activation)
 
 # %% ../nbs/05_attribution.ipynb #e76c25c5
 def snapshots(method: PickFreezeAttribution, call: Call) -> Iterator[Callable[[], Estimate]]:
     """Run a call design by design; after each, a function that makes the estimate of that moment."""
-    # What is wrong with the call's numbers is said before any forward.
     ends = checkpoints(call.n_samples, call.tolerance)
-    check_design(call.n_samples, 1, method.sampler)
     perturbation, full, region = prepare(method, call)
     d = perturbation.n_features
     designs = pick_freeze(call.n_samples, d, method.sampler, method.scramble, call.seed)

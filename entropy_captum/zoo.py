@@ -165,8 +165,6 @@ class CropSampler:
         self.tiles = [pair for tiles in datasets for pair in tiles]
         areas = [np.array([label.size for _, label in tiles], float) for tiles in datasets]
         wanted = recipe.shares or tuple(area.sum() for area in areas)
-        if len(wanted) != len(datasets):
-            raise ValueError(f"the recipe has {len(wanted)} shares for {len(datasets)} data sets")
         self.shares = np.concatenate([share * a / a.sum() for share, a in zip(wanted, areas, strict=True)]) / sum(wanted)
         self.scenes: list[Pair] = []
         if recipe.procedural:
@@ -355,6 +353,8 @@ def train(data: Sequence[str | Path], out: str | Path, recipe: Recipe | None = N
     Writes `state.pt` (to resume), `log.json` (loss, IoU per data set) and `weights.safetensors`; returns the last.
     """
     recipe, out, target, splits = recipe or Recipe(), Path(out), torch.device(device), find_splits(data)
+    if recipe.shares is not None and len(recipe.shares) != len(splits):
+        raise ValueError(f"the recipe has {len(recipe.shares)} shares, {recipe.shares}, for {len(splits)} data sets")
     run, source = start_training(recipe, target, initial)
     out.mkdir(parents=True, exist_ok=True)
     if (out / "state.pt").exists():
