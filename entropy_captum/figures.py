@@ -14,7 +14,8 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 # %% auto #0
-__all__ = ['SCORE_MAP', 'ERROR_MAP', 'Array', 'overlay', 'outline', 'explanation_figure', 'Tested', 'agreement', 'panel']
+__all__ = ['SCORE_MAP', 'ERROR_MAP', 'Array', 'AGREEMENT', 'overlay', 'outline', 'explanation_figure', 'Tested', 'agreement',
+           'panel']
 
 # %% ../nbs/10_figures.ipynb #cc6bcb22
 SCORE_MAP, ERROR_MAP = "cividis", "magma"
@@ -79,6 +80,9 @@ def _picture(ax: Axes, picture: NDArray[np.uint8] | NDArray[np.bool_], title: st
     ax.axis("off")
 
 # %% ../nbs/10_figures.ipynb #79bedd7c
+AGREEMENT = "orange: false, blue: missed"
+
+
 def panel(image: NDArray[np.uint8], label: NDArray[np.bool_] | None, prediction: NDArray[np.bool_], region: NDArray[np.bool_],
           methods: Mapping[str, Tested]) -> Figure:
     """The panel after the paper's Fig. 2; without a label the agreement is with the clean prediction."""
@@ -92,7 +96,7 @@ def panel(image: NDArray[np.uint8], label: NDArray[np.bool_] | None, prediction:
     if label is not None:
         _picture(axes[0, 1], label, "label")
     _picture(axes[0, 2], prediction, "prediction")
-    titles: Sequence[str] = ("L-SIT input", "prediction", "H-SIT input", "prediction")
+    titles: Sequence[str] = ("L-SIT input", AGREEMENT, "H-SIT input", AGREEMENT)
     for column, name in enumerate(names):
         tested = methods[name]
         overlay(axes[1, column], image, tested.heat, region, title=name, unit=tested.unit)
