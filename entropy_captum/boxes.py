@@ -21,7 +21,7 @@ from torch import Tensor, fx
 # %% auto #0
 __all__ = ['EMPTY', 'Compute', 'Rule', 'RULES', 'aten', 'ACTIVATIONS', 'Box', 'bounding_box', 'Reach', 'windows', 'everything',
            'same', 'Taps', 'linear_taps', 'nearest_source', 'Read', 'Layer', 'NotLocal', 'extent', 'Site', 'rule',
-           'unchanged', 'pointwise', 'pad', 'layout', 'fast_layout', 'both', 'reader_to_fold', 'only_reader',
+           'aligned', 'unchanged', 'pointwise', 'pad', 'layout', 'fast_layout', 'both', 'reader_to_fold', 'only_reader',
            'activation_to_fold', 'convolution_reach', 'is_folded', 'folded', 'convolution', 'transposed_convolution',
            'activation', 'batch_norm', 'get_item', 'max_pool', 'average_pool', 'scales', 'resize_nearest',
            'resize_bilinear', 'bilinear_layer', 'constant_pad', 'crop', 'pixel_shuffle', 'concatenation', 'softmax',
@@ -196,7 +196,7 @@ def extent(node: fx.Node) -> tuple[int, int]:
 
 @dataclass(frozen=True)
 class Site:
-    """Where a rule is applied: a node, the tensors of the model's weights by node, and which BatchNorms are folded."""
+    """Where a rule is applied: a node, and the tensors of the model's weights by node."""
 
     node: fx.Node
     weights: Mapping[fx.Node, Tensor]
@@ -239,28 +239,33 @@ def rule(*operations: Any) -> Callable[[Rule], Rule]:
     return register
 
 # %% ../nbs/04_boxes.ipynb #65a148c0
+def aligned(node: fx.Node, inputs: Sequence[fx.Node]) -> tuple[tuple[Reach, Reach], ...]:
+    """The reach of a node whose pixels read the same pixels of its inputs; maps of one pixel are broadcast."""
+    size = extent(node)
+    return tuple((same(size[0], extent(n)[0]), same(size[1], extent(n)[1])) for n in inputs)
+
+
 def unchanged(site: Site) -> Layer:
     """The layer of a node whose work a layer before it has done already."""
-    (x,), size = site.maps(site.node.args[0]), extent(site.node)
-    return Layer((x,), ((same(size[0], size[0]), same(size[1], size[1])),), lambda tensors, _r, _o: tensors[0])
+    inputs = site.maps(site.node.args[0])
+    return Layer(inputs, aligned(site.node, inputs), lambda tensors, _r, _o: tensors[0])
 
 
 def pointwise(site: Site) -> Layer:
     """Any operation that works pixel by pixel; maps of one pixel are broadcast."""
     arguments = site.arguments
     dynamic = [v for v in arguments.values() if isinstance(v, fx.Node)]
-    inputs, size = site.maps(*dynamic), extent(site.maps(site.node)[0])
+    inputs, _ = site.maps(*dynamic), site.maps(site.node)
     for value in arguments.values():
         if isinstance(value, Tensor) and value.ndim and (value.shape[-1] != 1 or (value.ndim > 1 and value.shape[-2] != 1)):
             raise NotLocal
-    reach = tuple((same(size[0], extent(n)[0]), same(size[1], extent(n)[1])) for n in inputs)
 
     def compute(tensors: Sequence[Tensor], _reads: Sequence[Read], _out: Box) -> Any:
         given = iter(tensors)
         return site.node.target(**{k: next(given) if isinstance(v, fx.Node) else v  # type: ignore[operator]
                                    for k, v in arguments.items()})
 
-    return Layer(inputs, reach, compute)
+    return Layer(inputs, aligned(site.node, inputs), compute)
 
 
 rule(aten.clone.default, aten._to_copy.default, aten.alias.default, aten.detach.default, aten.contiguous.default)(pointwise)
@@ -411,14 +416,14 @@ def activation(site: Site) -> Layer:
 def batch_norm(site: Site) -> Layer:
     a = site.arguments
     site.fixed(*(a[n] for n in ("weight", "bias", "running_mean", "running_var")))
-    (x,), size = site.maps(a["input"]), extent(site.node)
+    (x,) = site.maps(a["input"])
     if is_folded(x, site) and reader_to_fold(Site(x, site.weights)) is site.node:
         return unchanged(site)
 
     def compute(tensors: Sequence[Tensor], _reads: Sequence[Read], _out: Box) -> Tensor:
         return F.batch_norm(tensors[0], a["running_mean"], a["running_var"], a["weight"], a["bias"], False, 0.0, a["eps"])
 
-    return Layer((x,), ((same(size[0], size[0]), same(size[1], size[1])),), compute)
+    return Layer((x,), aligned(site.node, (x,)), compute)
 
 
 @rule(operator.getitem)
@@ -426,14 +431,14 @@ def get_item(site: Site) -> Layer:
     source, index = site.node.args
     if not isinstance(source, fx.Node) or source.target is not aten._native_batch_norm_legit_no_training.default or index != 0:
         raise NotLocal
-    size = extent(site.maps(source)[0])
+    inputs = site.maps(source)
 
     def compute(tensors: Sequence[Any], reads: Sequence[Read], _out: Box) -> Tensor:
         # A BatchNorm that was run whole gives a tuple of whole maps, a local one the box of its map.
         whole = isinstance(tensors[0], tuple)
         return tensors[0][0][(..., *reads[0].box.within(EMPTY))] if whole else tensors[0]
 
-    return Layer((source,), ((same(size[0], size[0]), same(size[1], size[1])),), compute)
+    return Layer(inputs, aligned(site.node, inputs), compute)
 
 # %% ../nbs/04_boxes.ipynb #2ad8055c
 @rule(aten.max_pool2d.default)
@@ -574,11 +579,10 @@ def pixel_shuffle(site: Site) -> Layer:
 @rule(aten.cat.default)
 def concatenation(site: Site) -> Layer:
     tensors = site.node.args[0]
-    inputs, size = site.maps(*tensors), extent(site.node)  # type: ignore[misc]
+    inputs = site.maps(*tensors)  # type: ignore[misc]
     if site.arguments["dim"] not in (1, -3) or any(node in site.weights for node in inputs):
         raise NotLocal
-    axes = (same(size[0], size[0]), same(size[1], size[1]))
-    return Layer(inputs, (axes,) * len(inputs), lambda tensors, _r, _o: torch.cat(list(tensors), 1))
+    return Layer(inputs, aligned(site.node, inputs), lambda tensors, _r, _o: torch.cat(list(tensors), 1))
 
 
 @rule(aten.softmax.int, aten._softmax.default)

@@ -27,7 +27,7 @@ from .boxes import (EMPTY, RULES, Box, Layer, NotLocal, Read, Site, aten, biline
                                   extent, layout, linear_taps, pointwise, whole_layer)
 from .inference import Block, FullInference, eval_mode
 from .perturbation import Perturbation
-from .region import resize_outputs
+from .region import check_outputs, resize_outputs
 from .sampling import PickFreeze
 
 # %% auto #0
@@ -403,7 +403,7 @@ def run_pass(network: Network, steps: Pass, inputs: Tensor, kept: Mapping[fx.Nod
         store(step.node)
         for node in step.dead:
             values.pop(node, None)
-    return values[network.output].data, stored
+    return check_outputs(values[network.output].data, len(inputs)), stored
 
 # %% ../nbs/04_incremental.ipynb #b8b9adff
 CALL_SECONDS = 4e-5
@@ -570,7 +570,6 @@ class IncrementalInference:
         return found[0] if len(found) == 1 else torch.cat(found), merged
 
     def _block(self, numbers: range, row: int, outputs: Tensor) -> Block:
-        outputs = outputs if outputs.dtype == torch.float64 else outputs.float()
         return Block(tuple(numbers), (row,) * len(numbers), outputs, self.box)
 
 # %% ../nbs/04_incremental.ipynb #67a3a810
@@ -625,13 +624,20 @@ def halves(boxes: Sequence[Box]) -> tuple[list[Box], list[Box]] | None:
 def plan_regions(network: Network, regions: Sequence[Box], features: Sequence[Box], seconds: Mapping[fx.Node, float],
                  chunk: int) -> list[Plan]:
     """One plan for all regions, or several where their predicted time is less."""
-    joint = make_plan(network, functools.reduce(operator.or_, regions), features)
-    parts = halves(regions)
-    if parts is None:
-        return [joint]
-    separate = [plan for part in parts for plan in plan_regions(network, part, features, seconds, chunk)]
-    cost = sum(predicted_seconds(plan, seconds, chunk)[0] for plan in separate)
-    return separate if cost < predicted_seconds(joint, seconds, chunk)[0] else [joint]
+    def joint(boxes: Sequence[Box]) -> Plan:
+        return make_plan(network, functools.reduce(operator.or_, boxes), features)
+
+    def refined(plan: Plan, boxes: Sequence[Box]) -> list[Plan]:
+        parts = halves(boxes)
+        if parts is None:
+            return [plan]
+        plans = [joint(part) for part in parts]
+        # Where one split does not pay, finer ones are not tried: planning takes time, too.
+        if sum(predicted_seconds(p, seconds, chunk)[0] for p in plans) >= predicted_seconds(plan, seconds, chunk)[0]:
+            return [plan]
+        return [fine for p, part in zip(plans, parts, strict=True) for fine in refined(p, part)]
+
+    return refined(joint(regions), regions)
 
 # %% ../nbs/04_incremental.ipynb #3c550fe0
 InferenceKind = Literal["auto", "full", "incremental"]
@@ -746,8 +752,7 @@ class RegionForward:
     @torch.no_grad()
     def __call__(self, inputs: Tensor) -> Tensor:
         self.network.set_batch(len(inputs))
-        outputs, _ = run_pass(self.network, self.steps, inputs[(..., *self.steps.input.within(EMPTY))], {})
-        return outputs if outputs.dtype == torch.float64 else outputs.float()
+        return run_pass(self.network, self.steps, inputs[(..., *self.steps.input.within(EMPTY))], {})[0]
 
 
 def region_forward(kind: InferenceKind, full: FullInference, inputs: Tensor, region: Tensor) -> RegionForward | None:
