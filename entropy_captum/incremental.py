@@ -35,10 +35,10 @@ __all__ = ['WORKSPACE', 'CALL_SECONDS', 'CACHE_FRIENDLY', 'WORTH', 'TOLERANCES',
            'NotCaptured', 'Graph', 'check_supported', 'has_hooks', 'capture', 'read_program', 'structure', 'captured',
            'Network', 'full_box', 'Step', 'Pass', 'needed_boxes', 'changed_boxes', 'make_pass', 'Plan', 'pass_memory',
            'make_plan', 'Value', 'cut', 'gather', 'run_pass', 'profile', 'predicted_seconds', 'free_memory',
-           'feature_boxes', 'rows_of', 'designs_at_once', 'merge_rows', 'IncrementalInference', 'relative_difference',
-           'largest_difference', 'tolerance_of', 'halves', 'plan_regions', 'check_inference', 'region_boxes',
-           'contained', 'Proposal', 'propose', 'choose_inference', 'RegionForward', 'region_forward', 'module_of',
-           'PlanReport', 'report_plan']
+           'feature_boxes', 'rows_of', 'divisible', 'designs_at_once', 'merge_rows', 'run_designs',
+           'IncrementalInference', 'relative_difference', 'largest_difference', 'tolerance_of', 'halves',
+           'plan_regions', 'check_inference', 'region_boxes', 'contained', 'Proposal', 'propose', 'choose_inference',
+           'RegionForward', 'region_forward', 'module_of', 'PlanReport', 'report_plan']
 
 # %% ../nbs/04_incremental.ipynb #d4831cc3
 class Unsupported(Exception):
@@ -473,9 +473,14 @@ def rows_of(node: fx.Node) -> bool | None:
     return None if any(symbolic[1:]) else bool(symbolic and symbolic[0])
 
 
+def divisible(plan: Plan) -> bool:
+    """Whether the rows of all that is kept can be told apart, so that few designs at a time can go through a pass."""
+    return all(rows_of(node) is not None for node in plan.kept)
+
+
 def designs_at_once(plan: Plan, steps: Pass, inputs: Tensor, designs: int, batch: int) -> int:
     """How many designs go through a pass together. On a CPU large maps go a few at a time: they stay in its caches."""
-    if inputs.is_cuda or any(rows_of(node) is None for node in plan.kept):
+    if inputs.is_cuda or not divisible(plan):
         return designs
     return min(designs, max(1, CACHE_FRIENDLY // (steps.largest * inputs.element_size() * batch)))
 
@@ -492,16 +497,25 @@ def merge_rows(merged: dict[fx.Node, Value], stored: Mapping[fx.Node, Value], ro
         merged[node].data[rows] = data
 
 
+def run_designs(plan: Plan, steps: Pass, perturbation: Perturbation, designs: Sequence[PickFreeze], row: int, examples: Tensor,
+                kept: Mapping[fx.Node, Value], keep: Mapping[fx.Node, Box] | None) -> tuple[Tensor, dict[fx.Node, Value]]:
+    """One row of some designs through a pass at once: outputs (k,B,K,h,w), and the values to keep."""
+    plan.network.set_batch(len(designs) * len(examples))
+    weights = torch.stack([design.keep(row) for design in designs])
+    inputs = perturbation(weights, examples, steps.input.within(EMPTY))[0]
+    outputs, stored = run_pass(plan.network, steps, inputs, kept, keep)
+    return outputs.reshape(len(designs), len(examples), *outputs.shape[1:]), stored
+
+
 class IncrementalInference:
     """Runs designs chunk by chunk: a base pass for all A_j, then each feature's pass for all C_ij.
 
     Several plans serve regions that lie far apart; the outputs cover the box that holds them all, and are filled in where some
-    plan computes them. `chunk`: designs at a time; where memory does not suffice for the base passes after all, half as many,
-    with a warning.
+    plan computes them. `chunk`: designs at a time, `most`: of them in one pass; halved, with a warning, for lack of memory.
     """
 
     def __init__(self, plans: Sequence[Plan], full: FullInference, chunk: int) -> None:
-        self.plans, self.full, self.chunk = plans, full, chunk
+        self.plans, self.full, self.chunk, self.most = plans, full, chunk, chunk
         self.box = functools.reduce(operator.or_, (plan.base.output for plan in plans))
         self.skipped = tuple(sorted(set.intersection(*(set(plan.skipped) for plan in plans))))
 
@@ -528,18 +542,18 @@ class IncrementalInference:
 
     def _rows(self, perturbation: Perturbation, part: list[PickFreeze], numbers: range, rows: range, examples: Tensor,
               base: Tensor, kept: list[dict[fx.Node, Value]]) -> Iterator[Block]:
-        yield self._block(numbers, 0, base)
+        yield Block(tuple(numbers), (0,) * len(part), base, self.box)
         for row in rows[1:perturbation.n_features + 1]:
             if row - 1 not in self.skipped:
                 outputs = base.clone()
                 for plan, values in zip(self.plans, kept, strict=True):
-                    steps = plan.features[row - 1]
-                    if steps is not None:
+                    if (steps := plan.features[row - 1]) is not None:
                         found, _ = self._run(plan, steps, perturbation, part, row, examples, values)
                         outputs[(..., *steps.output.within(self.box))] = found
-                yield self._block(numbers, row, outputs)
+                yield Block(tuple(numbers), (row,) * len(part), outputs, self.box)
         for row in rows[perturbation.n_features + 1:]:
-            yield self._block(numbers, row, self._base(perturbation, part, row, examples, keep=False)[0])
+            outputs, _ = self._base(perturbation, part, row, examples, keep=False)
+            yield Block(tuple(numbers), (row,) * len(part), outputs, self.box)
 
     def _base(self, perturbation: Perturbation, part: list[PickFreeze], row: int, examples: Tensor,
               keep: bool = True) -> tuple[Tensor, list[dict[fx.Node, Value]]]:
@@ -555,22 +569,25 @@ class IncrementalInference:
     def _run(self, plan: Plan, steps: Pass, perturbation: Perturbation, part: list[PickFreeze], row: int, examples: Tensor,
              kept: Mapping[fx.Node, Value], keep: Mapping[fx.Node, Box] | None = None) -> tuple[Tensor, dict[fx.Node, Value]]:
         """One row of each design of a part by a pass: outputs (k,B,K,h,w), and the values to keep."""
-        batch, found, merged = len(examples), [], dict[fx.Node, Value]()
+        batch, found, merged, start = len(examples), [], dict[fx.Node, Value](), 0
         at_once = designs_at_once(plan, steps, perturbation.inputs[0], len(part), batch)
-        for start in range(0, len(part), at_once):
-            few = part[start:start + at_once]
-            plan.network.set_batch(len(few) * batch)
-            weights = torch.stack([design.keep(row) for design in few])
-            inputs = perturbation(weights, examples, steps.input.within(EMPTY))[0]
+        while start < len(part):
+            few = part[start:start + min(at_once, self.most)]
             rows = slice(start * batch, (start + len(few)) * batch)
-            own = {n: Value(v.data[rows], v.box) if at_once < len(part) and rows_of(n) else v for n, v in kept.items()}
-            outputs, stored = run_pass(plan.network, steps, inputs, own, keep)
-            found.append(outputs.reshape(len(few), batch, *outputs.shape[1:]))
+            own = {n: Value(v.data[rows], v.box) if len(few) < len(part) and rows_of(n) else v for n, v in kept.items()}
+            try:
+                outputs, stored = run_designs(plan, steps, perturbation, few, row, examples, own, keep)
+            except torch.OutOfMemoryError:
+                if len(few) == 1 or not divisible(plan):
+                    raise
+                self.most = len(few) // 2
+                warnings.warn(f"out of memory: going on with {self.most} designs in one pass", stacklevel=2)
+                continue
+            found.append(outputs)
             merge_rows(merged, stored, rows, len(part) * batch)
+            start += len(few)
         return found[0] if len(found) == 1 else torch.cat(found), merged
 
-    def _block(self, numbers: range, row: int, outputs: Tensor) -> Block:
-        return Block(tuple(numbers), (row,) * len(numbers), outputs, self.box)
 
 # %% ../nbs/04_incremental.ipynb #67a3a810
 TOLERANCES = {torch.float64: 1e-10, torch.float32: 1e-4, torch.bfloat16: 5e-2, torch.float16: 1e-2}

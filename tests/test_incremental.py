@@ -230,6 +230,30 @@ def test_memory_decides_the_chunk(unet):
     assert torch.allclose(a.scores, b.scores, atol=1e-6)
 
 
+@pytest.mark.parametrize("which", ["base", "features"])
+def test_out_of_memory_halves_what_goes_through_a_pass(unet, monkeypatch, which):
+    x, region = torch.randn(1, 3, 96, 96), far_apart()[:1]
+    arguments = dict(target=0, region=region, n_samples=8, grid_size=4)
+    want = EntropyCentric(unet, inference="incremental").estimate(x, **arguments)
+    run_pass, tried = incremental.run_pass, []
+
+    def at_most_three(network, steps, inputs, kept, keep=None):
+        if (which == "base") == (not kept):
+            tried.append(len(inputs))
+            if len(inputs) > 3:
+                raise torch.OutOfMemoryError("too large")
+        return run_pass(network, steps, inputs, kept, keep)
+
+    monkeypatch.setattr(incremental, "run_pass", at_most_three)
+    monkeypatch.setattr(incremental, "CACHE_FRIENDLY", 2**40)
+    with pytest.warns(UserWarning, match="out of memory: going on with 2 designs in one pass"):
+        found = EntropyCentric(unet, inference="incremental").estimate(x, **arguments)
+    assert max(tried) == 8 and torch.allclose(found.scores, want.scores, atol=1e-6)
+    monkeypatch.setattr(incremental, "run_pass", lambda *_: (_ for _ in ()).throw(torch.OutOfMemoryError("too large")))
+    with pytest.raises(torch.OutOfMemoryError, match="too large"):
+        EntropyCentric(unet, inference="incremental").estimate(x, **arguments)
+
+
 def test_a_model_trained_meanwhile_is_seen(unet):
     model, x, region = Local(), torch.randn(1, 3, 32, 32), torch.ones(32, 32)
     arguments = dict(region=region, n_samples=4, grid_size=2)
