@@ -11,7 +11,7 @@ from scipy import integrate
 from scipy.stats import qmc
 from torch import nn
 
-from entropy_captum.attribution import EntropyCentric, Estimate, SobolTotal
+from entropy_captum.attribution import EntropyCentric, Estimate, SobolTotal, estimate_jointly
 from entropy_captum.sampling import pick_freeze, points
 
 
@@ -274,3 +274,20 @@ def test_no_flat_warning_for_a_clear_map():
         region = torch.zeros(32, 32)
         region[:8, :8] = 1
         EntropyCentric(small_net()).estimate(torch.randn(1, 3, 32, 32), region=region, grid_size=4, n_samples=16)
+
+
+def test_methods_that_share_forwards_give_what_each_gives_alone():
+    model, x = small_net(), torch.randn(1, 3, 24, 24)
+    seen = Recorder(model)
+    methods = [EntropyCentric(seen), EntropyCentric(seen, reduction="object"), SobolTotal(seen)]
+    arguments = dict(region=torch.ones(24, 24), n_samples=4, grid_size=3, perturbations_per_eval=7)
+    joint = estimate_jointly(methods, x, **arguments)
+    assert sum(map(len, seen.seen)) == 4 * 10
+    for method, found in zip(methods, joint, strict=True):
+        alone = method.estimate(x, **arguments)
+        assert torch.equal(found.scores, alone.scores) and torch.equal(found.standard_error, alone.standard_error)
+        assert found.settings == alone.settings
+    with pytest.raises(ValueError, match="'sampler'.*'halton'"):
+        estimate_jointly([methods[0], EntropyCentric(seen, sampler="halton")], x, **arguments)
+    with pytest.raises(ValueError, match="no tolerance, got 0.1"):
+        estimate_jointly(methods, x, tolerance=0.1, **arguments)

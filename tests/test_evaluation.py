@@ -119,3 +119,16 @@ def test_the_entropy_map_beats_chance_on_real_tiles(aerial):
             gaps[name].append(float(tester.gap(e, 0.5)))
     assert len(gaps["entropy"]) >= 4
     assert np.mean(gaps["entropy"]) > np.mean(gaps["random"])
+
+
+def test_the_curve_is_that_of_single_tests():
+    model, x = small_net(), torch.randn(2, 3, 16, 16)
+    region = torch.zeros(2, 16, 16)
+    region[0, 2:8, 2:8], region[1] = 1, 1
+    tester, heat = SitTester(model, x, region=region), torch.rand(2, 16, 16)
+    for batch in (1, 4):
+        low, high = tester.curve(heat, (0.25, 0.5, 0.75), perturbations_per_eval=batch)
+        for k, removed in enumerate((0.25, 0.5, 0.75)):
+            for found, which in ((low, True), (high, False)):
+                assert torch.allclose(found[k], tester.test(which, heat, removed=removed).confidence_drop, equal_nan=True, atol=1e-4)
+    assert torch.isnan(low[:, 1]).all() and torch.isfinite(low[:, 0]).all()
