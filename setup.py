@@ -43,6 +43,7 @@ setuptools.setup(
     install_requires=requirements("requirements"),
     extras_require={
         "train": requirements("train_requirements"),
+        "study": requirements("study_requirements"),
         "lab": requirements("lab_requirements"),
         "dev": requirements("dev_requirements"),
     },

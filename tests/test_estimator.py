@@ -287,7 +287,7 @@ def test_methods_that_share_forwards_give_what_each_gives_alone():
         alone = method.estimate(x, **arguments)
         assert torch.equal(found.scores, alone.scores) and torch.equal(found.standard_error, alone.standard_error)
         assert found.settings == alone.settings
-    with pytest.raises(ValueError, match="'sampler'.*'halton'"):
+    with pytest.raises(ValueError, match=r"'sampler'.*'halton'"):
         estimate_jointly([methods[0], EntropyCentric(seen, sampler="halton")], x, **arguments)
-    with pytest.raises(ValueError, match="no tolerance, got 0.1"):
+    with pytest.raises(ValueError, match=r"no tolerance, got 0\.1"):
         estimate_jointly(methods, x, tolerance=0.1, **arguments)

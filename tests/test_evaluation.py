@@ -130,5 +130,6 @@ def test_the_curve_is_that_of_single_tests():
         low, high = tester.curve(heat, (0.25, 0.5, 0.75), perturbations_per_eval=batch)
         for k, removed in enumerate((0.25, 0.5, 0.75)):
             for found, which in ((low, True), (high, False)):
-                assert torch.allclose(found[k], tester.test(which, heat, removed=removed).confidence_drop, equal_nan=True, atol=1e-4)
+                want = tester.test(which, heat, removed=removed).confidence_drop
+                assert torch.allclose(found[k], want, equal_nan=True, atol=1e-4)
     assert torch.isnan(low[:, 1]).all() and torch.isfinite(low[:, 0]).all()

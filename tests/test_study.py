@@ -1,0 +1,263 @@
+"""Studies: rows that survive kills, one writer, the same numbers on a cluster, and bad tiles that do not stop a run."""
+import json
+import os
+import resource
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from conftest import small_net
+from distributed import Client
+from PIL import Image
+
+from entropy_captum import study
+from entropy_captum.methods import Task, method_names, nearness, register, run_methods
+from entropy_captum.study import RunFolder, Settings, evaluate, facts_of, find_sources, read_rows
+from entropy_captum.zoo import Padded
+
+SMALL = Settings(methods=("entropy", "sobol", "random"), grid=2, samples=2)
+
+
+def write_tiles(folder: Path, count: int, side: int = 32) -> Path:
+    rng = np.random.default_rng(0)
+    for kind in ("image", "label"):
+        (folder / "drawn/val" / kind).mkdir(parents=True)
+    for k in range(count):
+        image = rng.integers(0, 256, (side, side, 3), np.uint8)
+        Image.fromarray(image).save(folder / f"drawn/val/image/scene{k // 2}_{k}.png")
+        Image.fromarray((image[..., 0] > 127).astype(np.uint8) * 255).save(folder / f"drawn/val/label/scene{k // 2}_{k}.png")
+    return folder
+
+
+def without_times(rows: pd.DataFrame) -> pd.DataFrame:
+    return rows[[c for c in rows if "seconds" not in c]]
+
+
+@pytest.fixture
+def model():
+    return Padded(small_net()).eval()
+
+
+def test_every_method_gives_a_finite_map_per_region(model):
+    x, regions = torch.randn(1, 3, 32, 32), torch.zeros(2, 32, 32)
+    regions[0, :8, :8], regions[1, 20:, 20:] = 1, 1
+    model.model.encoder = torch.nn.Identity()  # where `bottleneck` looks first
+    model.encoder = model.model[0]
+    task = Task(model, x, regions, torch.zeros_like(x), grid=2, samples=4, batch=3)
+    layer_free = [name for name in method_names() if "cam" not in name]
+    found, again = run_methods(task, layer_free), run_methods(task, layer_free)
+    for name, (maps, forwards) in found.items():
+        assert maps.shape == (2, 32, 32) and torch.isfinite(maps).all(), name
+        assert torch.equal(maps, again[name].maps), name
+        assert (forwards == 0) == (name in ("ones", "random", "distance")), name
+    assert found["entropy"].forwards == found["sobol"].forwards == 4 * 5
+    with pytest.raises(ValueError, match="unknown method 'guess'"):
+        run_methods(task, ["guess"])
+    with pytest.raises(ValueError, match="'rise' is registered already"):
+        register("rise", lambda score: None)
+
+
+def test_rise_finds_the_patch_that_decides():
+    class Patch(torch.nn.Module):
+        def forward(self, x):
+            return 4 * x[:, :1, 8:16, 16:24].mean((2, 3), keepdim=True).expand(-1, -1, 32, 32)
+
+    x = torch.ones(1, 3, 32, 32)
+    task = Task(Patch(), x, torch.ones(1, 32, 32), torch.zeros_like(x), grid=4, samples=32, batch=64)
+    cells = study.cell_means(run_methods(task, ["rise"])["rise"].maps[0], task.feature_mask)
+    assert cells.argmax() == 6
+
+
+def test_rows_are_kept_found_again_and_belong_to_their_settings(model, tmp_path):
+    data = write_tiles(tmp_path / "data", 3)
+    first = evaluate(model, data, tmp_path / "run", SMALL, show_progress=False)
+    assert len(first) == 9 and set(first.status) == {"ok"} and set(first.scene) == {"scene0", "scene1"}
+    files = sorted((tmp_path / "run").rglob("*.parquet"))
+    stamps = [file.stat().st_mtime_ns for file in files]
+    assert evaluate(model, data, tmp_path / "run", SMALL, show_progress=False).equals(first)
+    assert [file.stat().st_mtime_ns for file in files] == stamps
+    # Another tile in the place of one: its rows are made anew.
+    os.replace(files and data / "drawn/val/image/scene0_0.png", data / "drawn/val/image/scene0_1.png")
+    changed = evaluate(model, data, tmp_path / "run", SMALL, show_progress=False)
+    assert len(changed) == 6 and not changed[changed.tile == "scene0_1"].equals(first[first.tile == "scene0_1"])
+    other = evaluate(model, data, tmp_path / "run", Settings(SMALL.methods, 2, 4), show_progress=False)
+    assert set(other.run_id).isdisjoint(first.run_id) and len(list((tmp_path / "run").glob("*/run.json"))) == 2
+
+
+def test_each_building_has_its_rows(model, tmp_path):
+    data = write_tiles(tmp_path / "data", 1)
+    settings = Settings(SMALL.methods, 2, 2, per="building", min_pixels=5, seeds=(0, 1), baselines=("grey", "black"))
+    rows = evaluate(model, data, tmp_path / "run", settings, show_progress=False, keep_maps=True)
+    assert rows.unit.nunique() > 1 and len(rows) == rows.unit.nunique() * 3 * 2 * 2 and (rows.region_pixels >= 5).all()
+    same = rows[(rows.seed == 0) & (rows.method == "entropy")]
+    assert (same.rank_to_first_seed.dropna() == 1).all()
+    shares = rows[[c for c in rows if c.startswith("share_")]].sum(axis=1)
+    assert np.allclose(shares[shares > 0], 1)
+    import zarr
+    stored = zarr.open_group(next((tmp_path / "run").rglob("maps.zarr")), mode="r")
+    assert stored["drawn/val/scene0_0.png/building-1/grey/0/entropy"].shape == (32, 32)
+
+
+def spoil(folder: Path, what: str) -> None:
+    image, label = folder / "drawn/val/image/scene0_0.png", folder / "drawn/val/label/scene0_0.png"
+    if what == "corrupt":
+        image.write_bytes(image.read_bytes()[:200])
+    elif what == "grey":
+        Image.open(image).convert("L").save(image)
+    elif what == "label size":
+        Image.open(label).resize((16, 16), Image.Resampling.NEAREST).save(label)
+    elif what == "label values":
+        Image.fromarray(np.full((32, 32), 7, np.uint8)).save(label)
+
+
+@pytest.mark.parametrize("what,message", [("corrupt", "not a readable image"), ("grey", "expected an 8-bit RGB"),
+                                          ("label size", "label of size"), ("label values", "0/1 or 0/255")])
+def test_a_bad_tile_is_an_error_row_and_the_run_goes_on(model, tmp_path, what, message):
+    data = write_tiles(tmp_path / "data", 2)
+    spoil(data, what)
+    rows = evaluate(model, data, tmp_path / "run", SMALL, show_progress=False)
+    bad, good = rows[rows.tile == "scene0_0"], rows[rows.tile == "scene0_1"]
+    assert list(bad.status) == ["error"] and message in bad.error.iloc[0] and set(good.status) == {"ok"}
+
+
+def test_what_has_no_label_or_no_class_or_other_bands(model, tmp_path):
+    data = write_tiles(tmp_path / "data", 2)
+    (data / "drawn/val/label/scene0_0.png").unlink()
+    rows = evaluate(model, data, tmp_path / "run", SMALL, show_progress=False)
+    assert set(rows.status) == {"ok"} and rows[rows.tile == "scene0_0"].l_sit_iou_drop.isna().all()
+    never = Padded(small_net())
+    never.model[4].bias.data -= 1000
+    absent = evaluate(never.eval(), data, tmp_path / "run", SMALL, show_progress=False)
+    assert list(absent.status) == ["absent"] * 2
+    four = evaluate(Padded(small_net(1, 4)).eval(), data, tmp_path / "run", SMALL, show_progress=False)
+    assert list(four.status) == ["error"] * 2 and "channels" in four.error.iloc[0]
+
+
+def test_bad_requests_are_refused(model, tmp_path):
+    with pytest.raises(ValueError, match="no such folder"):
+        find_sources(tmp_path / "nowhere")
+    with pytest.raises(ValueError, match="no tiles found"):
+        find_sources(tmp_path)
+    for wrong, message in ((dict(methods=("guess",)), "'guess'"), (dict(per="street"), "'street'"),
+                           (dict(baselines=("pink",)), "'pink'"), (dict(seeds=()), "at least one")):
+        with pytest.raises(ValueError, match=message):
+            Settings(**wrong)
+    with pytest.raises(ValueError, match="no rows yet"):
+        read_rows([])
+
+
+def test_a_second_writer_is_refused(model, tmp_path):
+    data, facts = write_tiles(tmp_path / "data", 1), facts_of(SMALL, model)
+    with RunFolder(tmp_path / "run", facts), pytest.raises(ValueError, match="another process is writing"):
+        evaluate(model, data, tmp_path / "run", SMALL, show_progress=False)
+    assert len(evaluate(model, data, tmp_path / "run", SMALL, show_progress=False)) == 3
+
+
+def test_a_full_disk_leaves_nothing_half_written(tmp_path):
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    before = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    try:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (1000, limits[1]))
+        with pytest.raises(ValueError, match="could not be written"):
+            study.write_atomically(tmp_path / "rows.parquet", b"x" * 5000)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        signal.signal(signal.SIGXFSZ, before)
+    assert not list(tmp_path.iterdir())
+
+
+RUN = """
+import sys, torch
+sys.path.insert(0, {tests!r})
+torch.set_num_threads(1)
+from conftest import small_net
+from test_study import SMALL
+from entropy_captum.study import evaluate
+from entropy_captum.zoo import Padded
+evaluate(Padded(small_net()).eval(), sys.argv[1], sys.argv[2], SMALL, show_progress=False)
+"""
+
+
+def start(data: Path, run: Path) -> subprocess.Popen:
+    code = RUN.format(tests=str(Path(__file__).parent))
+    return subprocess.Popen([sys.executable, "-c", code, str(data), str(run)], stderr=subprocess.PIPE, text=True)
+
+
+def test_ten_kills_lose_no_row_and_double_none(model, tmp_path):
+    data, rng = write_tiles(tmp_path / "data", 40, 128), np.random.default_rng(0)
+    want = evaluate(model, data, tmp_path / "calm", SMALL, show_progress=False)
+    kills = 0
+    for _ in range(10):
+        process = start(data, tmp_path / "run")
+        done = len(list((tmp_path / "run").rglob("*.parquet")))
+        deadline = time.monotonic() + 60
+        while process.poll() is None and len(list((tmp_path / "run").rglob("*.parquet"))) == done and time.monotonic() < deadline:
+            time.sleep(0.005)
+        time.sleep(rng.uniform(0, 0.05))
+        kills += process.poll() is None
+        process.kill()
+        process.wait()
+    found = evaluate(model, data, tmp_path / "run", SMALL, show_progress=False)
+    assert kills >= 5
+    pd.testing.assert_frame_equal(without_times(found), without_times(want))
+    assert not list((tmp_path / "run").rglob("*.tmp"))
+
+
+def dask(*arguments: str) -> subprocess.Popen:
+    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parent), "OMP_NUM_THREADS": "1"}
+    return subprocess.Popen([sys.executable, "-m", "distributed.cli." + arguments[0], *arguments[1:]], env=environment,
+                            stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+
+
+def test_a_cluster_gives_the_same_rows_though_a_worker_is_killed(model, tmp_path):
+    data = write_tiles(tmp_path / "data", 30, 160)
+    want = evaluate(model, data, tmp_path / "here", SMALL, show_progress=False)
+    address_file = tmp_path / "scheduler.json"
+    where = ("--port", "0", "--host", "127.0.0.1", "--scheduler-file", str(address_file))
+    scheduler = dask("dask_scheduler", "--no-dashboard", *where)
+    workers = []
+    try:
+        while not address_file.exists():
+            time.sleep(0.1)
+        address = json.loads(address_file.read_text())["address"]
+        workers = [dask("dask_worker", address, "--nthreads", "1", "--no-nanny", "--no-dashboard", "--name", str(k)) for k in (0, 1)]
+        with Client(address) as client:
+            client.wait_for_workers(2, timeout=60)
+
+        def kill_one():
+            while len(list((tmp_path / "there").rglob("*.parquet"))) < 4:
+                time.sleep(0.01)
+            workers[0].kill()
+
+        killer = threading.Thread(target=kill_one)
+        killer.start()
+        found = evaluate(model, data, tmp_path / "there", SMALL, cluster=address, show_progress=False)
+        killer.join()
+        pd.testing.assert_frame_equal(without_times(found), without_times(want))
+        assert workers[0].wait(10) == -signal.SIGKILL
+    finally:
+        for process in (*workers, scheduler):
+            process.kill()
+            process.wait()
+
+
+def test_real_tiles_are_found_by_data_set(aerial):
+    sources = find_sources(aerial, skip=("whu/train", "inria/train"))
+    counts = pd.Series([source.dataset for source in sources]).value_counts()
+    assert counts["massachusetts/train"] == 32 and counts["jonkoping/val"] == 22 and "whu/train" not in counts
+    assert {s.scene for s in sources if s.dataset == "massachusetts/val"} >= {"23129140_15"}
+    assert len(find_sources(aerial, 2)) == 16 and len({source.dataset for source in sources[:6]}) == 6
+
+
+def test_nearness_falls_with_distance():
+    region = torch.zeros(1, 16, 16)
+    region[0, 4:6, 4:6] = 1
+    near = nearness(region)[0]
+    assert near[4, 4] == 1 and near[4, 8] == pytest.approx(1 / 4)
