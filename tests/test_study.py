@@ -227,7 +227,8 @@ def test_a_cluster_gives_the_same_rows_though_a_worker_is_killed(model, tmp_path
         while not address_file.exists():
             time.sleep(0.1)
         address = json.loads(address_file.read_text())["address"]
-        workers = [dask("dask_worker", address, "--nthreads", "1", "--no-nanny", "--no-dashboard", "--name", str(k)) for k in (0, 1)]
+        options = ("--nthreads", "1", "--no-nanny", "--no-dashboard")
+        workers = [dask("dask_worker", address, *options, "--name", str(k)) for k in (0, 1)]
         with Client(address) as client:
             client.wait_for_workers(2, timeout=60)
 

@@ -1,0 +1,93 @@
+"""The statistics of a study against scipy's and examples worked by hand."""
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import stats
+
+from entropy_captum.statistics import (
+    compare,
+    curves,
+    holm,
+    mean_interval,
+    method_table,
+    rival_table,
+    scene_means,
+    sign_flip_p,
+    tile_counts,
+)
+
+
+def units(values, datasets="a"):
+    names = datasets if len(datasets) == len(values) else [datasets] * len(values)
+    return pd.Series(values, pd.MultiIndex.from_arrays([list(names), range(len(values))], names=["dataset", "scene"]))
+
+
+@pytest.mark.parametrize("draw", ["normal", "exponential", "lognormal"])
+def test_the_interval_of_one_stratum_is_scipys(draw):
+    values = getattr(np.random.default_rng(3), draw)(size=40)
+    want = stats.bootstrap((values,), np.mean, method="BCa", n_resamples=40_000, rng=np.random.default_rng(1)).confidence_interval
+    found = mean_interval(units(values), resamples=40_000)
+    width = want.high - want.low
+    assert found.mean == pytest.approx(values.mean())
+    assert abs(found.low - want.low) < 0.03 * width and abs(found.high - want.high) < 0.03 * width
+
+
+def test_strata_keep_what_differs_between_data_sets_out_of_the_interval():
+    rng = np.random.default_rng(0)
+    values = np.concatenate([rng.normal(0, 1, 20), rng.normal(50, 1, 20)])
+    apart, mixed = mean_interval(units(values, "a" * 20 + "b" * 20)), mean_interval(units(values))
+    assert apart.high - apart.low < 1 < 10 < mixed.high - mixed.low
+
+
+def test_few_units_get_no_interval_and_no_p_value():
+    few = units(np.arange(7.0))
+    assert mean_interval(few).mean == 3 and np.isnan(mean_interval(few).low)
+    found = compare(few, few - 1, "rival")
+    assert found.difference == 1 and found.wins == 1 and np.isnan(found.wilcoxon) and np.isnan(found.sign_flip)
+
+
+def test_sign_flips_by_hand():
+    # Of the 2^3 signs of (1, 2, 3), two give a mean as far from 0 as all plus: all plus and all minus.
+    assert sign_flip_p(np.array([1.0, 2.0, 3.0])) == pytest.approx(2 / 8)
+    # (1, 1, -1): |sum| >= 1 for every sign.
+    assert sign_flip_p(np.array([1.0, 1.0, -1.0])) == pytest.approx(1)
+
+
+def test_holm_by_hand():
+    # Sorted 0.01, 0.02, 0.03, 0.04 times 4, 3, 2, 1 is 0.04, 0.06, 0.06, 0.04; made monotone.
+    assert holm(np.array([0.03, 0.01, np.nan, 0.04, 0.02])) == pytest.approx([0.06, 0.04, np.nan, 0.06, 0.06], nan_ok=True)
+    assert holm(np.array([0.5, 0.9])) == pytest.approx([1, 1])
+
+
+def test_a_comparison_is_scipys_on_the_common_units():
+    rng = np.random.default_rng(5)
+    a, b = units(rng.normal(1, 1, 30)), units(rng.normal(0, 1, 32))
+    found, d = compare(a, b, "rival"), a.to_numpy() - b.to_numpy()[:30]
+    assert found.units == 30 and found.difference == pytest.approx(d.mean())
+    assert found.wilcoxon == pytest.approx(stats.wilcoxon(d).pvalue) and found.wins == pytest.approx((d > 0).mean())
+    assert found.effect_size == pytest.approx(d.mean() / d.std(ddof=1))
+
+
+def rows():
+    table = pd.DataFrame({"dataset": "a", "scene": ["s", "s", "s", "t"], "tile": ["1", "1", "2", "3"], "status": "ok",
+                          "method": "entropy", "gap": [0.0, 2.0, 4.0, 10.0], "l_drop_r0.5": 1.0, "h_drop_r0.5": [1.0, 3, 5, 11]})
+    return pd.concat([table, table.assign(method="sobol", gap=0.0), pd.DataFrame({"dataset": ["a", "b"], "tile": ["4", "1"],
+                      "scene": "u", "status": ["absent", "error"]})], ignore_index=True)
+
+
+def test_buildings_are_averaged_in_tiles_and_tiles_in_scenes():
+    only = rows()[lambda r: r.method == "entropy"]
+    # Tile 1 has the mean 1, so scene s has (1 + 4) / 2.
+    assert scene_means(only, "gap").to_list() == [2.5, 10]
+    table = method_table(rows(), ["gap"])
+    assert table["mean"].to_list() == [6.25, 0] and table.units.to_list() == [2, 2]
+
+
+def test_tables_count_what_they_do_not_average():
+    counts = tile_counts(rows())
+    assert counts.loc["a"].to_dict() == {"absent": 1, "error": 0, "ok": 3} and counts.loc["b", "error"] == 1
+    assert rival_table(rows()).rival.to_list() == ["sobol"] and rival_table(rows()).difference[0] == 6.25
+    curve = curves(rows())
+    assert curve[curve.method == "entropy"]["mean"].to_list() == [6.25] and curve.removed.unique().tolist() == [0.5]
+    with pytest.raises(ValueError, match=r"'guess'.*entropy, sobol"):
+        rival_table(rows(), method="guess")
