@@ -19,6 +19,7 @@ def test_auc_by_hand():
 
 def test_error_bars_hold_the_truth():
     assert coverage("patch", runs=8, samples=16, many=512) >= 0.85
+    assert coverage("pair", "monte_carlo", runs=10, samples=32, many=512) >= 0.8
 
 
 def test_a_case_is_what_it_says():
