@@ -575,7 +575,7 @@ def estimate_jointly(methods: Sequence[PickFreezeAttribution], inputs: Tensor | 
     """
     call, first = Call(inputs, *arguments, **keywords), methods[0]
     for name in SHARED:
-        if any(getattr(m, name) is not getattr(first, name) and getattr(m, name) != getattr(first, name) for m in methods):
+        if any(getattr(m, name) != getattr(first, name) for m in methods):
             raise ValueError(f"methods with different {name!r} cannot share forwards: {[getattr(m, name) for m in methods]}")
     if call.tolerance is not None:
         raise ValueError(f"methods that share forwards take no tolerance, got {call.tolerance!r}: each would stop at its own time")

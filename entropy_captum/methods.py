@@ -14,6 +14,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from captum.attr import Attribution, FeatureAblation, InputXGradient, KernelShap, Occlusion
+from numpy.typing import NDArray
 from scipy import ndimage
 from torch import Tensor, nn
 
@@ -26,8 +27,8 @@ from .region import RegionScore
 
 # %% auto #0
 __all__ = ['PICK_FREEZE', 'SCORE_CAMS', 'CONTROLS', 'REGISTRY', 'Task', 'Maps', 'pick_freeze_maps', 'Counter', 'bottleneck',
-           'score_cam_maps', 'captum_maps', 'rise_maps', 'nearness', 'control_maps', 'grad_cam_maps', 'register',
-           'method_names', 'run_methods']
+           'score_cam_maps', 'captum_maps', 'rise_maps', 'distance_from', 'nearness', 'control_maps', 'grad_cam_maps',
+           'register', 'method_names', 'run_methods']
 
 # %% ../nbs/11_methods.ipynb #dc7b379e
 @dataclass(frozen=True)
@@ -148,9 +149,14 @@ def rise_maps(task: Task, share: float = 0.5) -> Maps:
     return Maps((total / (rows * share)).float(), rows)
 
 # %% ../nbs/11_methods.ipynb #73b1d1ac
+def distance_from(region: Tensor) -> NDArray[np.float64]:
+    """The distance of each pixel from a region (H,W), in pixels; 0 in it."""
+    return np.asarray(ndimage.distance_transform_edt(region.cpu().numpy() < 0.5))
+
+
 def nearness(regions: Tensor) -> Tensor:
     """1 in a region, falling to 0 with the distance from it, (K,H,W)."""
-    away = np.stack([ndimage.distance_transform_edt(region < 0.5) for region in regions.cpu().numpy()])
+    away = np.stack([distance_from(region) for region in regions])
     return torch.from_numpy(1 / (1 + away)).float()
 
 

@@ -27,19 +27,20 @@ from scipy import ndimage, stats
 from torch import Tensor, nn
 from tqdm import tqdm
 
+from .attribution import PACKAGES
 from .data import LAYOUTS, Tile, find_tiles, normalize
 from .evaluation import REMOVED, SitTester
 from .inference import weights_hash
-from .methods import Task, method_names, run_methods
+from .methods import Task, distance_from, method_names, run_methods
 from .perturbation import BaselineName, named_baseline
 from .region import objects
 from .zoo import predict_mask
 
 # %% auto #0
-__all__ = ['PACKAGES', 'BANDS', 'Cells', 'Result', 'Settings', 'facts_of', 'run_id', 'Source', 'find_sources', 'cut_centre',
-           'find_regions', 'cell_means', 'rank_correlation', 'shares_by_distance', 'tests_of', 'Prepared',
-           'prepare_tile', 'ranks_of', 'explain_tile', 'study_tile', 'RunFolder', 'write_atomically', 'save_maps',
-           'worker_model', 'model_plugin', 'on_worker', 'run_here', 'run_on', 'connect', 'evaluate', 'read_rows']
+__all__ = ['BANDS', 'Cells', 'Result', 'Settings', 'facts_of', 'run_id', 'Source', 'find_sources', 'cut_centre', 'find_regions',
+           'cell_means', 'rank_correlation', 'shares_by_distance', 'tests_of', 'Prepared', 'prepare_tile', 'ranks_of',
+           'explain_tile', 'study_tile', 'RunFolder', 'write_atomically', 'save_maps', 'worker_model', 'model_plugin',
+           'on_worker', 'run_here', 'run_on', 'connect', 'evaluate', 'read_rows']
 
 # %% ../nbs/11_study.ipynb #c3781695
 @dataclass(frozen=True)
@@ -76,12 +77,10 @@ class Settings:
             raise ValueError("a study needs at least one method, seed and baseline")
 
 # %% ../nbs/11_study.ipynb #af7c8d36
-PACKAGES = ("entropy_captum", "torch", "captum", "numpy", "scipy")
-
-
 def facts_of(settings: Settings, model: nn.Module) -> dict[str, Any]:
     """What decides a run's numbers: settings, the hash of the weights, versions."""
-    return {"settings": asdict(settings), "weights": weights_hash(model), "versions": {name: version(name) for name in PACKAGES}}
+    versions = {name: version(name) for name in ("entropy_captum", *PACKAGES)}
+    return {"settings": asdict(settings), "weights": weights_hash(model), "versions": versions}
 
 
 def run_id(facts: dict[str, Any]) -> str:
@@ -151,15 +150,14 @@ def rank_correlation(a: NDArray[np.float64], b: NDArray[np.float64]) -> float:
     return float("nan") if np.ptp(a) == 0 or np.ptp(b) == 0 else float(stats.spearmanr(a, b).statistic)
 
 # %% ../nbs/11_study.ipynb #60548c14
-BANDS = (("inside", -1.0, 0.0), ("near", 0.0, 16.0), ("middle", 16.0, 64.0), ("far", 64.0, float("inf")))
+BANDS = (("inside", -float("inf"), 0.0), ("near", 0.0, 16.0), ("middle", 16.0, 64.0), ("far", 64.0, float("inf")))
 
 
-def shares_by_distance(heat: Tensor, region: NDArray[np.bool_]) -> dict[str, float]:
-    """The share of a map (negative values count as 0) in bands of distance from the region, in pixels."""
-    away = np.where(region, -1.0, ndimage.distance_transform_edt(~region))
+def shares_by_distance(heat: Tensor, away: NDArray[np.float64]) -> dict[str, float]:
+    """The share of a map (negative values count as 0) in bands of distance `away` (H,W) from the region, in pixels."""
     values = heat.double().clamp(min=0).numpy()
     total = values.sum()
-    return {f"share_{name}": float(values[(away > low - 1e-9 if low < 0 else away > low) & (away <= high)].sum() / total)
+    return {f"share_{name}": float(values[(away > low) & (away <= high)].sum() / total)
             if total > 0 else float("nan") for name, low, high in BANDS}
 
 # %% ../nbs/11_study.ipynb #3e7a0aee
@@ -209,6 +207,7 @@ def ranks_of(cells: Cells, unit: str, baseline: str, seed: int, method: str, set
 def explain_tile(model: nn.Module, tile: Prepared, settings: Settings) -> Iterator[dict[str, Any]]:
     """The rows of a tile, and under "map" the heat map (H,W) of each."""
     cells: Cells = {}
+    away = [distance_from(region) for region in tile.regions]
     for baseline in settings.baselines:
         base = named_baseline(baseline, tile.inputs)
         testers = [SitTester(model, tile.inputs, region=r[None], label=None if tile.label is None else tile.label[None],
@@ -224,7 +223,7 @@ def explain_tile(model: nn.Module, tile: Prepared, settings: Settings) -> Iterat
                     start, heat = time.perf_counter(), maps[k]
                     cells[unit, baseline, seed, method] = cell_means(heat, task.feature_mask)
                     row = (tests_of(tester, heat, settings, seed) | ranks_of(cells, unit, baseline, seed, method, settings)
-                           | shares_by_distance(heat, tile.regions[k].cpu().numpy() > 0))
+                           | shares_by_distance(heat, away[k]))
                     yield {"unit": unit, "baseline": baseline, "seed": seed, "method": method, "status": "ok", "error": "",
                            "region_pixels": int(tile.regions[k].sum()), "forwards": forwards, **clean, **row,
                            "seconds_maps": seconds, "seconds_tests": time.perf_counter() - start, "map": heat.numpy()}
