@@ -1,0 +1,102 @@
+"""The report of a study: everything in one file, right numbers, clear errors."""
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+from typer.testing import CliRunner
+
+from entropy_captum.cli import app
+from entropy_captum.report import extreme_tiles, find_run, make_report, write_report
+from entropy_captum.statistics import method_table
+from entropy_captum.study import RunFolder, Settings, Source, find_sources
+
+METHODS = ("entropy", "grad-cam", "random")
+
+
+def invented_rows(sources: list[Source]) -> dict[Source, pd.DataFrame]:
+    """Rows as `study_tile` writes them, with invented numbers; the last tile is an error."""
+    rng, found = np.random.default_rng(0), {}
+    for k, source in enumerate(sources):
+        facts = {"dataset": source.dataset, "scene": source.scene, "tile": source.tile.name, "checksum": source.checksum()}
+        if k == len(sources) - 1:
+            found[source] = pd.DataFrame([facts | {"unit": "class", "status": "error", "error": "ValueError: <b>broken</b>"}])
+            continue
+        numbers = {name: rng.normal(5, 1) for name in (
+            "gap", "l_sit_confidence_drop", "l_sit_kept_area", "h_sit_confidence_drop", "h_sit_kept_area", "l_sit_iou_drop",
+            "h_sit_iou_drop", "l_sit_entropy_increase", "h_sit_entropy_increase", "clean_confidence", "share_inside", "share_near",
+            "share_middle", "share_far", "rank_to_entropy", "rank_to_first_seed", "rank_to_first_baseline", "l_drop_r0.5",
+            "h_drop_r0.5")}
+        found[source] = pd.DataFrame([facts | numbers | {
+            "unit": "class", "baseline": "grey", "seed": 0, "method": method, "status": "ok", "error": "", "forwards": 5,
+            "region_pixels": 9, "gap": numbers["gap"] + (method == "entropy")} for method in METHODS])
+    return found
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Path:
+    for kind in ("image", "label"):
+        (tmp_path / "data" / "towns" / kind).mkdir(parents=True)
+    for k in range(11):
+        Image.fromarray(np.full((32, 32, 3), 20 * k, np.uint8)).save(tmp_path / f"data/towns/image/town{k}_1.png")
+        Image.fromarray(np.full((32, 32), 255, np.uint8)).save(tmp_path / f"data/towns/label/town{k}_1.png")
+    with RunFolder(tmp_path / "run", {"settings": {"methods": METHODS, "per": "class", "crop": None}, "versions": {}}) as folder:
+        for source, rows in invented_rows(find_sources(tmp_path / "data")).items():
+            folder.write(source, rows)
+    return tmp_path / "run"
+
+
+def test_the_report_is_one_file_that_asks_for_nothing(run: Path) -> None:
+    page = write_report(run, data=run.parent / "data").read_text()
+    assert not re.search(r"https?:|<link|<script|@import|url\(", page)
+    assert all(source.startswith("data:image/png;base64,") for source in re.findall(r'src="([^"]*)"', page))
+    assert all(re.findall(r'<img alt="([^"]*)"', page))
+    assert page == make_report(run, run.parent / "data"), "the same rows gave another report"
+
+
+def test_its_numbers_are_those_of_the_rows(run: Path) -> None:
+    page = make_report(run)
+    rows = pd.concat(map(pd.read_parquet, (find_run(run) / "rows").rglob("*.parquet")))
+    table = method_table(rows, ["gap"]).set_index("method")
+    for method in METHODS:
+        row = table.loc[method]
+        assert f"{row['mean']:.2f} [{row['low']:.2f}, {row['high']:.2f}]" in page
+    assert "11 tiles" in page
+    best = extreme_tiles(rows[rows.status == "ok"], "entropy")
+    assert best["best"].gap.min() > best["worst"].gap.max()
+    assert not set(best["best"].tile) & set(best["worst"].tile)
+
+
+def test_failed_tiles_are_told_and_texts_escaped(run: Path) -> None:
+    page = make_report(run)
+    assert "&lt;b&gt;broken&lt;/b&gt;" in page and "<b>broken" not in page
+
+
+def test_a_run_without_any_good_row_has_a_report(run: Path) -> None:
+    for path in (find_run(run) / "rows").rglob("*.parquet"):
+        if "town9_1" not in path.name:
+            path.unlink()
+    only = next((find_run(run) / "rows").rglob("*.parquet"))
+    assert (pd.read_parquet(only).status == "error").all()
+    assert "Tiles that failed" in make_report(run)
+
+
+def test_which_run_is_meant_must_be_clear(run: Path, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"no run found.*evaluate"):
+        find_run(tmp_path / "data")
+    with RunFolder(run, {"settings": Settings().methods}):
+        pass
+    with pytest.raises(ValueError, match="2 runs"):
+        find_run(run)
+
+
+def test_the_command_says_where_the_report_is(run: Path, tmp_path: Path) -> None:
+    done = CliRunner().invoke(app, ["report", str(run), "--out", str(tmp_path / "page.html")])
+    assert done.exit_code == 0, done.output
+    assert str(tmp_path / "page.html") in done.output.replace("\n", "") and json.loads(
+        (find_run(run) / "run.json").read_text())["settings"]["per"] in (tmp_path / "page.html").read_text()
