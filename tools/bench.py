@@ -94,6 +94,14 @@ NETWORKS: dict[str, tuple[Callable[[], nn.Module], float]] = {
 }
 
 
+def replace_rows(table: Path, measured: pd.DataFrame, key: str) -> None:
+    """Put measured rows in the place of those with the same key; other rows stay, so that a run may be stopped or partial."""
+    table.parent.mkdir(exist_ok=True)
+    kept = pd.read_csv(table) if table.exists() else measured[:0]
+    kept = kept[~kept[key].isin(measured[key])]
+    (pd.concat([kept, measured]) if len(kept) else measured).round(3).to_csv(table, index=False)
+
+
 def incremental(repeats: int, only: str = "", size: int = 512, n_samples: int = 16) -> None:
     """One building, grid 8: time in full mode over time in incremental mode, and Captum's FeatureAblation beside them.
 
@@ -103,7 +111,6 @@ def incremental(repeats: int, only: str = "", size: int = 512, n_samples: int = 
     """
     rows = []
     x = torch.randn(1, 3, size, size, generator=torch.Generator().manual_seed(0))
-    table = RESULTS / "incremental.csv"
     for name, (build, wanted) in NETWORKS.items():
         if only and only not in name:
             continue
@@ -129,12 +136,7 @@ def incremental(repeats: int, only: str = "", size: int = 512, n_samples: int = 
                 rows.append({"network": name, "threads": threads, "region": where, "saving": statistics.median(ratios),
                              "wanted": wanted, "over_feature_ablation": statistics.median(per_forward)})
                 print("  " + "  ".join(f"{v:.1f}" if isinstance(v, float) else str(v) for v in rows[-1].values()), flush=True)
-    RESULTS.mkdir(exist_ok=True)
-    measured = pd.DataFrame(rows).round(2)
-    if only and table.exists():
-        before_this = pd.read_csv(table)
-        measured = pd.concat([before_this[~before_this.network.isin(measured.network)], measured])
-    measured.to_csv(table, index=False)
+        replace_rows(RESULTS / "incremental.csv", pd.DataFrame(rows), "network")
 
 
 def explain(repeats: int) -> None:
@@ -152,6 +154,34 @@ def explain(repeats: int) -> None:
         fast = seconds(lambda: auto.attribute(x, region=region, n_samples=32))
         after = seconds(lambda: full.attribute(x, region=region, n_samples=2, grid_size=2)) / 10
         print(f"  {(before + after) / 2 * 32 * 65 / fast:.1f}", flush=True)
+
+
+PRECISIONS: dict[str, tuple[torch.dtype | None, torch.memory_format]] = {
+    "float32": (None, torch.contiguous_format), "float32, channels last": (None, torch.channels_last),
+    "bfloat16 autocast": (torch.bfloat16, torch.contiguous_format), "float16 autocast": (torch.float16, torch.contiguous_format)}
+
+
+def precision(repeats: int) -> None:
+    """Full mode in other precisions and memory formats: bare forwards over `attribute`, and the largest change of a score."""
+    print("full inference, 256 x 256, grid 4, N = 4, one thread: bare forwards over ours (wanted: at least 0.95)")
+    torch.set_num_threads(1)
+    scene = procedural_scene(2)
+    region, rows, exact = torch.from_numpy(scene.label), [], torch.empty(0)
+    for name, (dtype, layout) in PRECISIONS.items():
+        model = rooftop_unet().to(memory_format=layout)
+        x, method = normalize(scene.image).to(memory_format=layout), EntropyCentric(model, inference="full")
+        ours, bare, scores = [], [], torch.empty(0)
+        with torch.autocast("cpu", dtype, enabled=dtype is not None):
+            for _ in range(repeats + 1):
+                ours.append(seconds(lambda: method.attribute(x, region=region, n_samples=4, grid_size=4,  # noqa: B023
+                                                             perturbations_per_eval=4)))
+                bare.append(seconds(lambda: bare_forwards(model, x, 4 * 17, 4)))  # noqa: B023
+            scores = method.estimate(x, region=region, n_samples=4, grid_size=4, perturbations_per_eval=4).scores
+        exact = scores if name == "float32" else exact
+        rows.append({"precision": name, "throughput": statistics.median(b / a for a, b in zip(ours[1:], bare[1:], strict=True)),
+                     "score_change": float((scores - exact).abs().max() / exact.abs().max())})
+        print("  " + "  ".join(f"{v:.3f}" if isinstance(v, float) else str(v) for v in rows[-1].values()), flush=True)
+    replace_rows(RESULTS / "precision.csv", pd.DataFrame(rows), "precision")
 
 
 def whole_tile(repeats: int) -> None:
@@ -191,7 +221,8 @@ def budgets() -> None:
         print(f"  budget {mebibytes} MB: {float(done.stdout):.0f} MB", flush=True)
 
 
-PARTS = {"overhead": overhead, "memory": lambda _: memory(), "whole_tile": whole_tile, "budgets": lambda _: budgets(),
+PARTS = {"overhead": overhead, "precision": precision,
+         "memory": lambda _: memory(), "whole_tile": whole_tile, "budgets": lambda _: budgets(),
          "incremental": incremental, "explain": explain}
 
 if __name__ == "__main__":
