@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import os
 import warnings
@@ -20,6 +21,7 @@ import numpy as np
 import torch
 from captum.attr import PerturbationAttribution
 from captum.log import log_usage
+from matplotlib.figure import Figure
 from torch import Tensor
 from tqdm import tqdm
 
@@ -147,6 +149,9 @@ class Estimate:
         maps = tuple(m.float() for m in self.spread(self.scores))
         return maps if self.settings["tuple_input"] else maps[0]
 
+    def _repr_png_(self) -> bytes:
+        return draw_estimate(self)
+
     def save(self, path: str | Path) -> Path:
         """Write PATH.npz (the numbers) and PATH.json (settings, versions, seed, weights hash); returns the former."""
         path = Path(path).with_suffix(".npz")
@@ -179,6 +184,23 @@ class Estimate:
         return cls(index=index, shapes=shapes, settings=settings, **arrays)
 
 # %% ../nbs/05_attribution.ipynb #67cb75d1
+def draw_estimate(estimate: Estimate, shown: int = 4) -> bytes:
+    """What a notebook shows of an estimate: the score map and the error map of its first examples (or regions) as PNG."""
+    rows = min(shown, len(estimate.scores))
+    figure = Figure(figsize=(6.4, 2.6 * rows), layout="constrained")
+    image = len(estimate.shapes[0]) == 3
+    maps = [estimate.spread(values)[0][:rows].mean(1) if image else values[:rows, None]
+            for values in (estimate.scores, estimate.standard_error)]
+    for axes, *pair in zip(figure.subplots(rows, 2, squeeze=False), *maps, strict=True):
+        for ax, values, title, colors in zip(axes, pair, ("score", "standard error"), ("cividis", "magma"), strict=True):
+            figure.colorbar(ax.imshow(values.cpu(), cmap=colors), ax=ax)
+            ax.set_title(title, fontsize=8)
+            ax.axis("off")
+    stream = io.BytesIO()
+    figure.savefig(stream, format="png", dpi=80)
+    return stream.getvalue()
+
+
 def _digest(text: str) -> str:
     return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
 

@@ -10,6 +10,7 @@ from itertools import islice
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
+import pandas as pd
 import torch
 from numpy.typing import NDArray
 from scipy.stats import rankdata
@@ -69,6 +70,9 @@ class SitResult(NamedTuple):
     iou_drop: Tensor
     entropy_increase: Tensor
     kept_area: Tensor
+
+    def _repr_html_(self) -> str:
+        return pd.DataFrame({name: value.tolist() for name, value in self._asdict().items()}).round(2).to_html(border=0)
 
 # %% ../nbs/07_evaluation.ipynb #97899579
 def touching(mask: NDArray[np.bool_], region: NDArray[np.bool_]) -> NDArray[np.bool_]:

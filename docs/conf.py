@@ -1,0 +1,43 @@
+"""Sphinx reads this; `make docs` stages the sources beside a copy of it (see tools/docs.py)."""
+from __future__ import annotations
+
+import os
+import sys
+from configparser import ConfigParser
+from pathlib import Path
+
+ROOT = Path(os.environ["ENTROPY_CAPTUM_ROOT"])
+sys.path.insert(0, str(ROOT))
+parser = ConfigParser(delimiters=["="])
+parser.read(ROOT / "settings.ini", encoding="utf-8")
+settings = parser["DEFAULT"]
+
+project, author, release = "Entropy Captum", settings["author"], settings["version"]
+copyright = settings["copyright"]
+html_title = f"Entropy Captum {release}"
+language = "en"
+
+extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx.ext.viewcode", "sphinx.ext.mathjax", "sphinx_design"]
+html_theme = "furo"
+html_static_path = ["_static"]
+html_css_files = ["site.css"]
+html_show_sourcelink = False
+html_copy_source = False
+# A copy of MathJax lies in _static: no page asks another host for anything.
+mathjax_path = "mathjax/tex-svg.js"
+mathjax3_config = {"options": {"enableMenu": False}}
+
+# The notebooks carry their outputs; the build runs nothing.
+nb_execution_mode = "off"
+nb_merge_streams = True
+myst_enable_extensions = ["dollarmath", "colon_fence", "deflist"]
+myst_heading_anchors = 3
+suppress_warnings = ["mystnb.unknown_mime_type"]
+
+default_role = "code"
+autodoc_typehints = "description"
+autodoc_typehints_description_target = "documented_params"
+autodoc_member_order = "bysource"
+autodoc_class_signature = "mixed"
+python_maximum_signature_line_length = 100
+napoleon_use_ivar = True

@@ -1,0 +1,127 @@
+"""What `make docs` runs: stage the sources in _build/source, build _build/html with warnings as errors, check every link."""
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from html.parser import HTMLParser
+from importlib.util import find_spec
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+import nbformat
+from nbformat import NotebookNode
+
+ROOT = Path(__file__).resolve().parent.parent
+BUILD = ROOT / "_build"
+SOURCE, HTML = BUILD / "source", BUILD / "html"
+
+
+def stage_notebook(path: Path, to: Path) -> None:
+    """A copy without nbdev's directives: hidden cells go, `echo: false` hides the input, `fig-alt` describes the picture."""
+    notebook = nbformat.read(path, as_version=4)
+    notebook.cells = [cell for cell in notebook.cells if not re.search(r"^#\|\s*(hide|default_exp)\b", cell.source, re.M)]
+    for cell in notebook.cells:
+        if cell.cell_type == "code":
+            stage_code(cell)
+    to.parent.mkdir(parents=True, exist_ok=True)
+    nbformat.write(notebook, to)
+
+
+def stage_code(cell: NotebookNode) -> None:
+    tags = []
+    if re.search(r"^#\|\s*echo:\s*false", cell.source, re.M):
+        tags.append("remove-input")
+    elif re.search(r"^#\|\s*export", cell.source, re.M) and re.match(r"(#\|.*\n)*\s*from __future__", cell.source):
+        tags.append("hide-input")  # the imports of a module: there for who asks
+    described = re.search(r"^#\|\s*fig-alt:\s*(.+)$", cell.source, re.M)
+    if described:
+        cell.metadata["mystnb"] = {"image": {"alt": described[1].strip()}}
+    cell.metadata["tags"] = tags
+    cell.source = re.sub(r"^#\|.*\n?", "", cell.source, flags=re.M).strip()
+    cell.source = re.sub(r"^%.*\n?", "", cell.source, flags=re.M).strip()
+    if not cell.source and not cell.outputs:
+        cell.metadata["tags"] = ["remove-cell"]
+
+
+def stage() -> None:
+    """The pages, the notebooks, the landing page's code and picture, and MathJax."""
+    shutil.rmtree(SOURCE, ignore_errors=True)
+    shutil.copytree(ROOT / "docs", SOURCE, ignore=shutil.ignore_patterns("__pycache__"))
+    for path in sorted((ROOT / "nbs").rglob("*.ipynb")):
+        if ".ipynb_checkpoints" not in path.parts:
+            stage_notebook(path, SOURCE / "notebooks" / path.relative_to(ROOT / "nbs"))
+    shutil.copytree(ROOT / "index_files", SOURCE / "_static" / "index_files")
+    shutil.copy(ROOT / "CHANGELOG.md", SOURCE / "changelog.md")
+    shutil.copy(ROOT / "entropy_captum" / "weights" / "rooftop_unet.md", SOURCE / "model_card.md")
+    index = nbformat.read(ROOT / "nbs" / "index.ipynb", as_version=4)
+    ten_lines = next(c.source for c in index.cells if c.cell_type == "code" and "h_sit" in c.source)
+    (SOURCE / "ten_lines.py").write_text(ten_lines + "\n", encoding="utf-8")
+    found = find_spec("sphinx_mathjax_offline")
+    if found is None or not found.submodule_search_locations:
+        sys.exit("the site needs sphinx-mathjax-offline: pip install -e '.[docs]'")
+    script = next(Path(found.submodule_search_locations[0]).rglob("tex-svg.js"))
+    (SOURCE / "_static" / "mathjax").mkdir()
+    shutil.copy(script, SOURCE / "_static" / "mathjax" / "tex-svg.js")
+
+
+class Links(HTMLParser):
+    """Collects what a page points to, and the anchors it has."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.links: list[str] = []
+        self.anchors: set[str] = set()
+        self.undescribed: list[str] = []
+
+    def handle_starttag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
+        found = dict(attributes)
+        self.links += [found[key] or "" for key in ("href", "src") if key in found]
+        self.anchors |= {found[key] or "" for key in ("id", "name") if key in found}
+        if tag == "img" and not (found.get("alt") or "").strip():
+            self.undescribed.append((found.get("src") or "")[:80])
+
+
+def read_links(page: Path) -> Links:
+    parser = Links()
+    parser.feed(page.read_text(encoding="utf-8"))
+    return parser
+
+
+def broken_links(html: Path) -> list[str]:
+    """Internal links without a target, files that come from another host, and pictures without a description."""
+    pages = {page: read_links(page) for page in html.rglob("*.html")}
+    found = []
+    for page, parsed in pages.items():
+        name = page.relative_to(html)
+        found += [f"{name}: a picture without alternative text: {src}" for src in parsed.undescribed]
+        for link in parsed.links:
+            parts = urlsplit(link)
+            if parts.scheme or parts.netloc or link.startswith("data:"):
+                continue
+            target = page if not parts.path else (page.parent / unquote(parts.path)).resolve()
+            anchors = pages[target].anchors if target in pages else None
+            missing = parts.fragment and anchors is not None and unquote(parts.fragment) not in anchors
+            if not target.exists() or missing:
+                found.append(f"{name}: {link}")
+    return sorted(set(found))
+
+
+def main() -> None:
+    stage()
+    environment = os.environ | {"ENTROPY_CAPTUM_ROOT": str(ROOT)}
+    command = [sys.executable, "-m", "sphinx", "-q", "-W", "--keep-going", "-b", "html", "-d", str(BUILD / "doctrees"),
+               str(SOURCE), str(HTML)]
+    shutil.rmtree(HTML, ignore_errors=True)
+    if subprocess.run(command, env=environment).returncode:
+        sys.exit("the site was not built without warnings")
+    broken = broken_links(HTML)
+    if broken:
+        sys.exit("broken:\n  " + "\n  ".join(broken))
+    print(f"the site: {HTML / 'index.html'}")
+
+
+if __name__ == "__main__":
+    main()
