@@ -38,13 +38,14 @@ setuptools.setup(
         "Typing :: Typed",
     ],
     packages=setuptools.find_packages(include=[settings["lib_name"], settings["lib_name"] + ".*"]),
-    package_data={settings["lib_name"]: ["py.typed", "weights/*"]},
+    package_data={settings["lib_name"]: ["py.typed", "weights/*", "*.js", "*.css"]},
     python_requires=">=" + settings["min_python"],
     install_requires=requirements("requirements"),
     extras_require={
         "train": requirements("train_requirements"),
         "study": requirements("study_requirements"),
         "lab": requirements("lab_requirements"),
+        "docs": requirements("docs_requirements"),
         "dev": requirements("dev_requirements"),
     },
     entry_points={

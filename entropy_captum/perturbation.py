@@ -145,6 +145,6 @@ class Perturbation:
 
 # %% ../nbs/01_perturbation.ipynb #4e0158f0
 def spread_scores(scores: Tensor, index: Tensor, shape: Sequence[int]) -> Tensor:
-    """Scores (B,d) spread by feature positions (B or 1, ...) over one input: contiguous (B, *shape)."""
+    """Scores (B,d) spread by feature positions (B or 1, ...) over one input: contiguous, of shape (B, ...)."""
     rows = torch.arange(len(scores), device=scores.device).reshape(-1, *[1] * (index.ndim - 1))
     return scores[rows, index.to(scores.device)].expand(len(scores), *shape).contiguous()

@@ -7,7 +7,7 @@ import shutil
 import subprocess
 import sys
 from html.parser import HTMLParser
-from importlib.util import find_spec
+from importlib.metadata import files
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
@@ -59,10 +59,7 @@ def stage() -> None:
     index = nbformat.read(ROOT / "nbs" / "index.ipynb", as_version=4)
     ten_lines = next(c.source for c in index.cells if c.cell_type == "code" and "h_sit" in c.source)
     (SOURCE / "ten_lines.py").write_text(ten_lines + "\n", encoding="utf-8")
-    found = find_spec("sphinx_mathjax_offline")
-    if found is None or not found.submodule_search_locations:
-        sys.exit("the site needs sphinx-mathjax-offline: pip install -e '.[docs]'")
-    script = next(Path(found.submodule_search_locations[0]).rglob("tex-svg.js"))
+    script = next(file for file in files("sphinx-mathjax-offline") or () if file.name == "tex-svg.js").locate()
     (SOURCE / "_static" / "mathjax").mkdir()
     shutil.copy(script, SOURCE / "_static" / "mathjax" / "tex-svg.js")
 
