@@ -1,0 +1,101 @@
+"""A real browser for tests, what it asked for, and a JupyterLab of its own."""
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+# In a container there is no user namespace to put a sandbox in; the rest keeps the browser from calling home.
+FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
+         "--disable-component-update", "--disable-sync"]
+
+
+def find_chromium() -> str:
+    """The path of Chromium or Chrome; skips the test where there is none."""
+    for name in ("chromium", "chromium-browser", "google-chrome"):
+        found = shutil.which(name)
+        if found:
+            return found
+    pytest.skip("no Chromium on this machine: browser tests are skipped (Debian: apt-get install chromium)")
+
+
+@contextmanager
+def open_browser() -> Iterator:
+    """A Chromium under Playwright."""
+    path = find_chromium()
+    from playwright.sync_api import sync_playwright
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=path, args=FLAGS)
+        yield browser
+        browser.close()
+
+
+class Watched:
+    """A page and everything that went wrong on it: console errors, failed and foreign requests."""
+
+    def __init__(self, browser, home: str, **options) -> None:
+        self.page = browser.new_page(**options)
+        self.home, self.wrong = home, []
+        self.page.on("console", lambda m: m.type == "error" and self.wrong.append(f"console: {m.text}"))
+        self.page.on("pageerror", lambda e: self.wrong.append(f"error: {e}"))
+        self.page.on("requestfailed", lambda r: self.wrong.append(f"failed: {r.url}"))
+        self.page.on("response", lambda r: r.status >= 400 and self.wrong.append(f"{r.status}: {r.url}"))
+        self.page.on("request", lambda r: self.foreign(r.url) and self.wrong.append(f"foreign: {r.url}"))
+
+    def foreign(self, url: str) -> bool:
+        return not url.startswith((self.home, self.home.replace("http", "ws", 1), "data:", "blob:"))
+
+
+def free_port() -> int:
+    with socket.socket() as bound:
+        bound.bind(("127.0.0.1", 0))
+        return bound.getsockname()[1]
+
+
+def wait_for(url: str, process: subprocess.Popen, log: Path, seconds: float = 90) -> None:
+    """Until a server answers. Fails with its log if it ends before, or never answers."""
+    until = time.monotonic() + seconds
+    while time.monotonic() < until:
+        try:
+            urllib.request.urlopen(url, timeout=2).close()
+            return
+        except OSError:
+            if process.poll() is not None:
+                break
+            time.sleep(0.2)
+    pytest.fail(f"{url} does not answer:\n{log.read_text()[-3000:]}")
+
+
+@contextmanager
+def run_lab(root: Path, home: Path) -> Iterator[str]:
+    """A JupyterLab that serves `root`, with its settings below `home`; gives its address."""
+    settings = home / "config" / "labconfig"
+    settings.mkdir(parents=True)
+    (settings / "default_setting_overrides.json").write_text(json.dumps({
+        "@jupyterlab/apputils-extension:notification": {"fetchNews": "false", "checkForUpdates": False, "doNotDisturbMode": True}}))
+    port, log = free_port(), home / "log"
+    folders = {f"JUPYTER_{name}_DIR": str(home / name.lower()) for name in ("CONFIG", "DATA", "RUNTIME")}
+    command = [sys.executable, "-m", "jupyterlab", "--no-browser", "--allow-root", "--ip=127.0.0.1", f"--port={port}",
+               "--ServerApp.port_retries=0", "--IdentityProvider.token=", "--ServerApp.password=", f"--ServerApp.root_dir={root}",
+               "--ServerApp.disable_check_xsrf=True", "--LabApp.news_url=None", "--LabApp.expose_app_in_browser=True",
+               "--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate", "--LabApp.extension_manager=readonly"]
+    environment = os.environ | folders | {"IPYTHONDIR": str(home / "ipython"), "OMP_NUM_THREADS": "1"}
+    with open(log, "w") as stream:
+        process = subprocess.Popen(command, env=environment, stdout=stream, stderr=subprocess.STDOUT)
+        try:
+            url = f"http://127.0.0.1:{port}"
+            wait_for(f"{url}/api/status", process, log)
+            yield url
+        finally:
+            process.terminate()
+            process.wait(30)

@@ -1,0 +1,199 @@
+"""The explorer: its Python side, and in a real JupyterLab under a real browser."""
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import nbformat
+import numpy as np
+import pytest
+import torch
+from browser import Watched, find_chromium, open_browser, run_lab
+
+from entropy_captum import EntropyCentric, Estimate
+from entropy_captum.data import normalize, procedural_scene
+from entropy_captum.explorer import Explorer, answer, explore
+
+NBS = Path(__file__).resolve().parent.parent / "nbs"
+
+
+class Bright(torch.nn.Module):
+    """Bright pixels are objects, as far as their row is bright; a stand-in that takes no time."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.scale = torch.nn.Parameter(torch.tensor(4.0))
+
+    def forward(self, x):
+        return self.scale * x.mean(1, keepdim=True) * (1 + x.mean((1, 3), keepdim=True))
+
+
+@pytest.fixture
+def explorer() -> Explorer:
+    image = np.full((64, 64, 3), 60, np.uint8)
+    image[8:24, 8:24], image[40:60, 30:60] = 250, 240
+    return explore(Bright().eval(), image, grid=4, samples=8)
+
+
+def test_a_click_explains_the_object_as_the_estimator_does(explorer):
+    answer(explorer, {"kind": "object", "id": 2})
+    found = explorer.wait()
+    assert explorer.problem is None and found.region[50, 40] and not found.region[10, 10]
+    expected = EntropyCentric(explorer.model).estimate(normalize(explorer.image), target=0, region=torch.from_numpy(found.region),
+                                                       grid_size=4, n_samples=8)
+    assert torch.allclose(found.estimate.scores, expected.scores, atol=1e-6)
+    assert np.allclose(np.frombuffer(explorer.scores, np.float32), expected.scores[0], atol=1e-6)
+    assert explorer.progress == [8, 8] and not explorer.running and explorer.verdict[0]["map"] == "entropy"
+
+
+@pytest.mark.parametrize("method", ["entropy-object", "sobol"])
+def test_other_methods(explorer, method):
+    explorer.method = method
+    explorer.explain(1)
+    assert explorer.wait().method == method and explorer.problem is None
+
+
+def test_a_box_is_what_is_predicted_in_it_or_all_of_it(explorer):
+    answer(explorer, {"kind": "box", "box": [0, 0, 20, 30]})
+    assert explorer.wait().region.sum() == (20 - 8) * (24 - 8)
+    answer(explorer, {"kind": "box", "box": [50, 0, 60, 10]})
+    assert explorer.wait().region.sum() == 100
+
+
+def test_designs_arrive_one_by_one_and_a_cancelled_run_keeps_what_it_has(explorer):
+    explorer.samples, seen = 128, []
+
+    def stop(change) -> None:
+        seen.append(change["new"][0])
+        if change["new"][0] == 4:
+            explorer.cancel()
+
+    explorer.observe(stop, "progress")
+    explorer.explain(1)
+    found = explorer.wait(60)
+    assert seen[:5] == [0, 1, 2, 3, 4] and len(seen) == 5 and int(found.estimate.n_samples[0]) == 4
+    assert "cancelled" in explorer.message and not explorer.running
+
+
+def test_errors_reach_the_page_and_the_caller(explorer):
+    with pytest.raises(ValueError, match="no object 9"):
+        explorer.explain(9)
+    explorer._hear(None, {"kind": "object", "id": 0}, None)
+    assert "no object 0" in explorer.message
+    explorer._hear(None, {"kind": "save"}, None)
+    assert "nothing to save" in explorer.message
+    explorer.grid = 65
+    explorer.explain(1)
+    explorer.wait()
+    assert "65 x 65" in explorer.message and isinstance(explorer.problem, ValueError) and not explorer.running
+    with pytest.raises(ValueError, match=r"8-bit RGB.*float64"):
+        explore(Bright(), np.zeros((8, 8, 3)))
+
+
+def test_results_are_saved_and_read_again(explorer, tmp_path):
+    explorer.explain(1)
+    found = explorer.wait()
+    explorer.folder = str(tmp_path / "kept")
+    home = explorer.save()
+    assert {p.name for p in home.iterdir()} == {"map.npy", "map.png", "region.png", "verdict.csv", "estimate.npz", "estimate.json"}
+    assert torch.equal(Estimate.load(home / "estimate").scores, found.estimate.scores)
+    assert np.array_equal(np.load(home / "map.npy"), found.heat) and (home / "map.png").read_bytes().startswith(b"\x89PNG")
+
+
+# In the browser ---------------------------------------------------------------------------------------------------------
+
+CELLS = ("from entropy_captum.data import procedural_scene\nfrom entropy_captum.explorer import explore\n"
+         "from entropy_captum.zoo import rooftop_unet\nscene = procedural_scene(2)\n"
+         "explorer = explore(rooftop_unet(), scene.image, samples=4, grid=4)\nexplorer")
+
+
+@pytest.fixture(scope="module")
+def lab(tmp_path_factory):
+    find_chromium()
+    root = tmp_path_factory.mktemp("lab")
+    shutil.copy(NBS / "index.ipynb", root)
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(CELLS)], metadata={
+        "kernelspec": {"name": "python3", "display_name": "python3", "language": "python"}})
+    nbformat.write(notebook, root / "explorer.ipynb")
+    with run_lab(root, tmp_path_factory.mktemp("home")) as url, open_browser() as browser:
+        yield url, browser, root
+
+
+def run_all(page, url: str, name: str) -> None:
+    """Open a notebook and run all of its cells, once its kernel is really there."""
+    page.goto(f"{url}/lab/tree/{name}?reset")
+    page.locator(".jp-Notebook .jp-CodeCell").first.wait_for(timeout=60_000)
+    page.evaluate("""async () => {
+        const session = jupyterapp.shell.currentWidget.sessionContext;
+        await session.ready;
+        await session.session.kernel.info;
+    }""")
+    page.get_by_role("menuitem", name="Run", exact=True).click()
+    page.get_by_role("menuitem", name="Run All Cells", exact=True).click()
+
+
+def test_run_all_of_the_landing_notebook(lab):
+    url, browser, _ = lab
+    watched = Watched(browser, url, viewport={"width": 1280, "height": 900})
+    page = watched.page
+    run_all(page, url, "index.ipynb")
+    page.wait_for_function("""() => {
+        const cells = jupyterapp.shell.currentWidget.content.model.cells;
+        const code = [...Array(cells.length).keys()].map(k => cells.get(k)).filter(c => c.type === 'code');
+        return code.length && code.every(c => c.executionCount);
+    }""", timeout=400_000)
+    outputs = page.evaluate("""() => {
+        const cells = jupyterapp.shell.currentWidget.content.model.cells;
+        return JSON.stringify([...Array(cells.length).keys()].map(k => cells.get(k)).filter(c => c.type === 'code')
+            .map(c => c.outputs.toJSON()));
+    }""")
+    kinds = [output["output_type"] for cell in json.loads(outputs) for output in cell]
+    assert "error" not in kinds and "points lost" in outputs and "image/" in outputs
+    page.close()
+    assert not [w for w in watched.wrong if w.startswith(("foreign", "error"))]
+
+
+def test_click_watch_cancel_and_save(lab):
+    url, browser, root = lab
+    watched = Watched(browser, url, viewport={"width": 1280, "height": 1000})
+    page = watched.page
+    run_all(page, url, "explorer.ipynb")
+    canvas = page.locator(".ec-picture canvas")
+    canvas.wait_for(timeout=120_000)
+    before = canvas.screenshot()
+    box = canvas.bounding_box()
+    scene = procedural_scene(2)
+    y, x = np.argwhere(scene.instances == 8).mean(0) / 256
+    canvas.click(position={"x": x * box["width"], "y": y * box["height"]})
+    message = page.locator(".ec-message")
+    page.wait_for_function("() => /[1-4] of 4 designs/.test(document.querySelector('.ec-message').textContent)", timeout=120_000)
+    page.wait_for_function("() => /Done: gap/.test(document.querySelector('.ec-message').textContent)", timeout=120_000)
+    assert canvas.screenshot() != before
+    assert page.locator(".ec-panel table tr").count() == 3
+    canvas.hover(position={"x": x * box["width"], "y": y * box["height"]})
+    assert "±" in page.locator(".ec-hover").inner_text() and "bit" in page.locator(".ec-hover").inner_text()
+
+    page.get_by_label("samples N").select_option("128")
+    page.get_by_role("button", name="Explain").click()
+    page.wait_for_function("() => / of 128 designs/.test(document.querySelector('.ec-message').textContent)", timeout=120_000)
+    page.get_by_role("button", name="Cancel").click()
+    page.wait_for_function("() => /cancelled/i.test(document.querySelector('.ec-message').textContent)", timeout=120_000)
+
+    page.get_by_label("save to").fill("kept")
+    page.get_by_label("save to").blur()
+    page.get_by_role("button", name="Save").click()
+    page.wait_for_function("() => /Saved to/.test(document.querySelector('.ec-message').textContent)", timeout=60_000)
+    assert (root / "kept" / "estimate.npz").is_file()
+    assert int(Estimate.load(root / "kept" / "estimate").n_samples[0]) < 128
+
+    canvas.focus()
+    page.keyboard.press("ArrowRight")
+    page.keyboard.press("Enter")
+    page.wait_for_function("() => !/Saved/.test(document.querySelector('.ec-message').textContent)", timeout=60_000)
+    page.keyboard.press("Escape")
+    page.wait_for_function("() => /ancelled/.test(document.querySelector('.ec-message').textContent)", timeout=120_000)
+    page.screenshot(path=root / "explorer.png")
+    message.wait_for()
+    page.close()
+    assert not [w for w in watched.wrong if w.startswith(("foreign", "error"))]

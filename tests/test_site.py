@@ -1,0 +1,114 @@
+"""The documentation site in a real browser."""
+from __future__ import annotations
+
+import http.server
+import importlib.util
+import re
+import subprocess
+import sys
+import threading
+from functools import partial
+from pathlib import Path
+
+import pytest
+from browser import Watched, find_chromium, open_browser
+
+import entropy_captum
+
+ROOT = Path(__file__).resolve().parent.parent
+PAGES = ("index.html", "start/install.html", "notebooks/index.html", "notebooks/05_attribution.html",
+         "notebooks/guides/features.html", "notebooks/paper/datasets.html", "api/attribution.html", "background.html", "scale.html")
+
+
+class Quiet(http.server.SimpleHTTPRequestHandler):
+    def log_message(self, *_) -> None:
+        pass
+
+
+@pytest.fixture(scope="module")
+def site():
+    """The site, built with warnings as errors and every internal link checked, and served."""
+    find_chromium()
+    built = subprocess.run([sys.executable, "tools/docs.py"], cwd=ROOT, capture_output=True, text=True)
+    assert built.returncode == 0, built.stdout[-3000:] + built.stderr[-3000:]
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=ROOT / "_build" / "html"))
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_port}"
+    server.shutdown()
+
+
+@pytest.fixture(scope="module")
+def browser():
+    with open_browser() as opened:
+        yield opened
+
+
+@pytest.fixture
+def watched(browser, site):
+    found = Watched(browser, site, viewport={"width": 1280, "height": 900})
+    yield found
+    found.page.close()
+    assert not found.wrong
+
+
+def test_the_landing_page_shows_picture_code_and_commands_within_one_screen(watched, site):
+    page = watched.page
+    page.goto(f"{site}/index.html")
+    assert page.evaluate("document.querySelector('article img').naturalWidth") > 400
+    code = page.locator("article div.highlight")
+    assert "EntropyCentric" in code.first.inner_text() and "make demo" in code.nth(1).inner_text()
+    for k in range(3):
+        assert code.nth(k).bounding_box()["y"] + code.nth(k).bounding_box()["height"] <= 900
+
+
+def test_a_notebook_page_has_its_equations_and_figures(watched, site):
+    page = watched.page
+    page.goto(f"{site}/notebooks/05_attribution.html")
+    page.wait_for_selector("mjx-container svg")
+    assert not page.locator("article >> text=/\\\\frac|\\\\sum/").count()
+    assert page.evaluate("[...document.querySelectorAll('article img')].map(i => i.naturalWidth > 100 && i.alt.length > 10)"
+                         ).count(True) >= 3
+    assert "#|" not in page.locator("article").inner_text()
+
+
+def test_the_search_finds_h_sit(watched, site):
+    page = watched.page
+    page.goto(f"{site}/search.html?q=h_sit")
+    page.wait_for_selector("#search-results li a")
+    links = page.eval_on_selector_all("#search-results li a", "found => found.map(a => a.href)")
+    assert any("api/evaluation.html" in link for link in links), links
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_pages_fit_a_phone(browser, site, name):
+    phone = Watched(browser, site, viewport={"width": 390, "height": 844})
+    phone.page.goto(f"{site}/{name}")
+    wide = phone.page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
+    phone.page.close()
+    assert wide <= 0 and not phone.wrong
+
+
+def test_dark_and_light(browser, site):
+    colors = set()
+    for scheme in ("dark", "light"):
+        page = browser.new_page(color_scheme=scheme)
+        page.goto(f"{site}/index.html")
+        colors.add(page.evaluate("getComputedStyle(document.body).backgroundColor"))
+        page.close()
+    assert len(colors) == 2
+
+
+def test_every_public_name_has_a_described_entry(site):
+    text = "".join(path.read_text() for path in (ROOT / "_build/html/api").glob("*.html"))
+    for name in entropy_captum.__all__:
+        assert re.search(rf'id="entropy_captum\.\w+\.{name}"', text), f"{name} has no entry"
+
+
+def test_a_broken_link_and_an_undescribed_picture_are_found(tmp_path):
+    found = importlib.util.spec_from_file_location("docs", ROOT / "tools/docs.py")
+    docs = importlib.util.module_from_spec(found)
+    found.loader.exec_module(docs)
+    (tmp_path / "a.html").write_text('<a href="b.html">b</a> <a href="a.html#there">c</a> <a id="here" href="#here"></a>'
+                                     '<a href="https://example.org/x"></a><img src="a.html" alt="">')
+    broken = docs.broken_links(tmp_path)
+    assert len(broken) == 3 and "b.html" in broken[2] and "#there" in broken[1] and "alternative text" in broken[0], broken
