@@ -4,7 +4,7 @@ BIN := .venv/bin
 export OMP_NUM_THREADS ?= 2
 STAMP := .venv/.installed
 
-.PHONY: help demo test check bench check-exact train lab readme clean
+.PHONY: help demo test check bench check-exact train lab readme docs docs-check dist clean
 help:            ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/:/'
 
@@ -33,6 +33,17 @@ train: $(STAMP)  ## train the bundled network on $$ENTROPY_CAPTUM_DATA/whu and i
 	$(BIN)/uv pip install -q --python $(BIN)/python -e '.[train]'
 	$(BIN)/entropy-captum train "$$ENTROPY_CAPTUM_DATA/whu" "$$ENTROPY_CAPTUM_DATA/inria"
 	$(BIN)/entropy-captum train "$$ENTROPY_CAPTUM_DATA/whu" "$$ENTROPY_CAPTUM_DATA/inria" --finish runs/rooftop/weights.safetensors --out runs/rooftop-finished
+
+docs: $(STAMP)   ## the documentation site in _build/html; warnings and broken links are errors
+	$(BIN)/python tools/docs.py
+
+docs-check: $(STAMP) ## run every notebook again and report outputs that differ from the stored ones
+	$(BIN)/python tools/docs_check.py
+
+dist: $(STAMP)   ## wheel and sdist in dist/, checked
+	rm -rf dist
+	$(BIN)/python -m build
+	$(BIN)/twine check --strict dist/*
 
 lab: $(STAMP)    ## open the notebooks in JupyterLab
 	$(BIN)/jupyter lab nbs/index.ipynb

@@ -107,7 +107,7 @@ function render({ model, el }) {
     context.drawImage(outlines, 0, 0, canvas.width, canvas.height);
     if (chosen) context.drawImage(chosen, 0, 0, canvas.width, canvas.height);
     if (drag) {
-      context.strokeStyle = "#e69f00";
+      context.strokeStyle = "#d81b60";
       context.lineWidth = 2;
       context.strokeRect(drag.x * zoom, drag.y * zoom, (drag.toX - drag.x) * zoom, (drag.toY - drag.y) * zoom);
     }
@@ -129,7 +129,7 @@ function render({ model, el }) {
       panel.high.textContent = `${high.toPrecision(2)} ${model.get("unit")}`;
     }
     const region = numbers(model.get("region"), Uint8Array);
-    chosen = region.length ? border(h, w, (a, b) => region[a] !== region[b], "#e69f00") : null;
+    chosen = region.length ? border(h, w, (a, b) => region[a] !== region[b], "#d81b60") : null;
     draw();
   }
 
@@ -199,7 +199,7 @@ function render({ model, el }) {
     const step = { ArrowRight: 1, ArrowDown: 1, ArrowLeft: -1, ArrowUp: -1 }[event.key];
     if (step && last) {
       current = ((current - 1 + step + last) % last) + 1;
-      chosen = border(h, w, (a, b) => (ids[a] === current) !== (ids[b] === current), "#e69f00");
+      chosen = border(h, w, (a, b) => (ids[a] === current) !== (ids[b] === current), "#d81b60");
       draw();
     } else if (event.key === "Enter" && current) choose(current);
     else if (event.key === "Escape") model.send({ kind: "cancel" });

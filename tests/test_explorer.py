@@ -166,7 +166,6 @@ def test_click_watch_cancel_and_save(lab):
     scene = procedural_scene(2)
     y, x = np.argwhere(scene.instances == 8).mean(0) / 256
     canvas.click(position={"x": x * box["width"], "y": y * box["height"]})
-    message = page.locator(".ec-message")
     page.wait_for_function("() => /[1-4] of 4 designs/.test(document.querySelector('.ec-message').textContent)", timeout=120_000)
     page.wait_for_function("() => /Done: gap/.test(document.querySelector('.ec-message').textContent)", timeout=120_000)
     assert canvas.screenshot() != before
@@ -174,15 +173,16 @@ def test_click_watch_cancel_and_save(lab):
     canvas.hover(position={"x": x * box["width"], "y": y * box["height"]})
     assert "±" in page.locator(".ec-hover").inner_text() and "bit" in page.locator(".ec-hover").inner_text()
 
+    page.screenshot(path=root / "explorer.png")
     page.get_by_label("samples N").select_option("128")
-    page.get_by_role("button", name="Explain").click()
+    page.get_by_role("button", name="Explain", exact=True).click()
     page.wait_for_function("() => / of 128 designs/.test(document.querySelector('.ec-message').textContent)", timeout=120_000)
-    page.get_by_role("button", name="Cancel").click()
+    page.get_by_role("button", name="Cancel", exact=True).click()
     page.wait_for_function("() => /cancelled/i.test(document.querySelector('.ec-message').textContent)", timeout=120_000)
 
     page.get_by_label("save to").fill("kept")
     page.get_by_label("save to").blur()
-    page.get_by_role("button", name="Save").click()
+    page.get_by_role("button", name="Save", exact=True).click()
     page.wait_for_function("() => /Saved to/.test(document.querySelector('.ec-message').textContent)", timeout=60_000)
     assert (root / "kept" / "estimate.npz").is_file()
     assert int(Estimate.load(root / "kept" / "estimate").n_samples[0]) < 128
@@ -193,7 +193,5 @@ def test_click_watch_cancel_and_save(lab):
     page.wait_for_function("() => !/Saved/.test(document.querySelector('.ec-message').textContent)", timeout=60_000)
     page.keyboard.press("Escape")
     page.wait_for_function("() => /ancelled/.test(document.querySelector('.ec-message').textContent)", timeout=120_000)
-    page.screenshot(path=root / "explorer.png")
-    message.wait_for()
     page.close()
     assert not [w for w in watched.wrong if w.startswith(("foreign", "error"))]

@@ -184,6 +184,15 @@ def precision(repeats: int) -> None:
     replace_rows(RESULTS / "precision.csv", pd.DataFrame(rows), "precision")
 
 
+def imports(repeats: int) -> None:
+    """The time of `import entropy_captum` in a new process over that of its three large dependencies."""
+    print("import entropy_captum over import torch, captum, segmentation_models_pytorch (wanted: at most 1.5)")
+    def start(*names: str) -> float:
+        return seconds(lambda: subprocess.run([sys.executable, "-c", f"import {', '.join(names)}"], check=True))
+    ratios = [start("entropy_captum") / start("torch", "captum", "segmentation_models_pytorch") for _ in range(repeats + 1)]
+    print(f"  median {statistics.median(ratios[1:]):.2f}", flush=True)
+
+
 def whole_tile(repeats: int) -> None:
     """The region is the whole tile: `auto` must not be slower than full mode."""
     torch.set_num_threads(1)
@@ -221,7 +230,7 @@ def budgets() -> None:
         print(f"  budget {mebibytes} MB: {float(done.stdout):.0f} MB", flush=True)
 
 
-PARTS = {"overhead": overhead, "precision": precision,
+PARTS = {"imports": imports, "overhead": overhead, "precision": precision,
          "memory": lambda _: memory(), "whole_tile": whole_tile, "budgets": lambda _: budgets(),
          "incremental": incremental, "explain": explain}
 

@@ -1,0 +1,74 @@
+"""Every command in the README, the site's pages and the guides is run, or at least exists."""
+from __future__ import annotations
+
+import re
+import shlex
+import shutil
+import sys
+from pathlib import Path
+
+import nbformat
+import numpy as np
+import pytest
+from PIL import Image
+from test_package import SETTINGS
+from typer.testing import CliRunner
+
+from entropy_captum.cli import app
+from entropy_captum.data import procedural_scene
+
+ROOT = Path(__file__).resolve().parent.parent
+# Small enough for a test; the words of the documents stay as they are.
+SMALLER = {"explain": ["--samples", "4"], "evaluate": ["--grid", "4", "--samples", "4", "--limit", "1", "--crop", "96"],
+           "demo": ["--grid", "4", "--samples", "4"], "report": []}
+
+
+def shell_lines() -> list[tuple[str, str]]:
+    """(file, line) of every shell block in README, pages and notebooks; comments cut off."""
+    texts = {path: path.read_text() for path in (ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md")))}
+    for path in sorted((ROOT / "nbs").rglob("*.ipynb")):
+        cells = nbformat.read(path, as_version=4).cells
+        texts[path] = "\n".join(cell.source for cell in cells if cell.cell_type == "markdown")
+    found = {}
+    for path, text in texts.items():
+        for block in re.findall(r"^```sh\n(.*?)^```", text, re.M | re.S):
+            for line in filter(None, (line.split(" #")[0].strip() for line in block.splitlines())):
+                found.setdefault(line, str(path.relative_to(ROOT)))
+    return [(path, line) for line, path in found.items()]
+
+
+@pytest.fixture(scope="module")
+def workplace(tmp_path_factory) -> Path:
+    """A folder with what the documents' placeholders stand for: IMAGE.png and the data set DATA."""
+    home = tmp_path_factory.mktemp("work")
+    scene = procedural_scene(2)
+    Image.fromarray(scene.image).save(home / "IMAGE.png")
+    for kind, picture in (("image", scene.image), ("label", scene.label.astype(np.uint8) * 255)):
+        (home / "DATA/town" / kind).mkdir(parents=True)
+        Image.fromarray(picture).save(home / "DATA/town" / kind / "scene_2.png")
+    shutil.copytree(home / "DATA", home / "FOLDER")
+    return home
+
+
+@pytest.mark.parametrize(("path", "line"), shell_lines())
+def test_a_command_of_the_documents_works(path, line, workplace, monkeypatch):
+    monkeypatch.chdir(workplace)
+    program, *arguments = shlex.split(line)
+    name = Path(program).name
+    if name == "make":
+        assert re.search(rf"^{arguments[0]}:", (ROOT / "Makefile").read_text(), re.M), f"{path}: no such target: {line}"
+    elif name == "pip":
+        extras = re.findall(r"\[(\w+)\]", line)
+        assert "entropy_captum" in line and all(f"{extra}_requirements" in SETTINGS["DEFAULT"] for extra in extras)
+    elif name == "entropy-captum":
+        if "--cluster" in arguments:  # a real scheduler with workers of its own is in test_study
+            del arguments[arguments.index("--cluster"):][:2]
+        done = CliRunner().invoke(app, [*arguments, *SMALLER[arguments[0]]])
+        assert done.exit_code == 0, f"{path}: {line}\n{done.output}\n{done.exception}"
+    else:
+        assert shutil.which(name) or (Path(sys.executable).parent / name).exists(), f"{path}: no such program: {line}"
+
+
+def test_there_are_commands_to_run():
+    lines = [line for _, line in shell_lines()]
+    assert "make demo" in lines and any("entropy-captum explain" in line for line in lines) and len(lines) > 8

@@ -1,0 +1,119 @@
+"""The package as it is published: built, checked, installed where nothing else is, and its public names."""
+from __future__ import annotations
+
+import ast
+import configparser
+import os
+import re
+import subprocess
+import sys
+import tarfile
+import zipfile
+from pathlib import Path
+
+import pytest
+import yaml
+
+import entropy_captum
+
+ROOT = Path(__file__).resolve().parent.parent
+SETTINGS = configparser.ConfigParser(delimiters=["="])
+SETTINGS.read(ROOT / "settings.ini")
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory) -> tuple[Path, Path]:
+    """Wheel and sdist, made from the files that git knows."""
+    home = tmp_path_factory.mktemp("dist")
+    source = home / "source"
+    listed = subprocess.run(["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"], cwd=ROOT, capture_output=True)
+    for name in filter(None, listed.stdout.decode().split("\0")):
+        if (ROOT / name).is_file():
+            (source / name).parent.mkdir(parents=True, exist_ok=True)
+            (source / name).write_bytes((ROOT / name).read_bytes())
+    subprocess.run([sys.executable, "-m", "build", "-o", str(home / "dist"), str(source)], check=True, capture_output=True)
+    return next((home / "dist").glob("*.whl")), next((home / "dist").glob("*.tar.gz"))
+
+
+def test_the_metadata_passes_twine(built):
+    done = subprocess.run([sys.executable, "-m", "twine", "check", "--strict", *map(str, built)], capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout
+
+
+def test_the_wheel_holds_the_package_and_nothing_else(built):
+    names = zipfile.ZipFile(built[0]).namelist()
+    package = {n.removeprefix("entropy_captum/") for n in names if n.startswith("entropy_captum/")}
+    modules = {p.name for p in (ROOT / "entropy_captum").glob("*.py")}
+    assert modules | {"py.typed", "explorer.js", "explorer.css"} <= package
+    assert any(n.startswith("weights/") and n.endswith(".safetensors") for n in package)
+    assert {n.split("/")[0] for n in names} == {"entropy_captum", f"entropy_captum-{entropy_captum.__version__}.dist-info"}
+
+
+def test_the_sdist_can_be_built_again(built):
+    with tarfile.open(built[1]) as sdist:
+        names = {n.split("/", 1)[1] for n in sdist.getnames() if "/" in n}
+    assert {"settings.ini", "setup.py", "README.md", "LICENSE", "CITATION.cff", "CHANGELOG.md"} <= names
+
+
+def test_the_wheel_works_where_only_its_requirements_are(built, tmp_path):
+    """Installed by uv, which shares the files of packages that this environment has."""
+    uv = [sys.executable, "-m", "uv"]
+    subprocess.run([*uv, "venv", "-q", "--python", sys.executable, str(tmp_path / "empty")], check=True)
+    python = tmp_path / "empty" / "bin" / "python"
+    subprocess.run([*uv, "pip", "install", "-q", "--python", str(python), str(built[0])], check=True)
+    code = ("import importlib.util as u, sys, torch; torch.set_num_threads(1)\n"
+            "assert not any(u.find_spec(n) for n in ('nbdev', 'distributed', 'zarr', 'anywidget', 'IPython'))\n"
+            "from entropy_captum import EntropyCentric, rooftop_unet\n"
+            "print(tuple(EntropyCentric(rooftop_unet()).attribute(torch.randn(1, 3, 64, 64), region=torch.ones(64, 64),"
+            " n_samples=2, grid_size=2).shape))\n"
+            "try:\n    import entropy_captum.explorer\nexcept ImportError as problem:\n    print(problem)")
+    done = subprocess.run([str(python), "-c", code], capture_output=True, text=True, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert "(1, 3, 64, 64)" in done.stdout and "pip install 'entropy_captum[lab]'" in done.stdout
+    helped = subprocess.run([str(python.parent / "entropy-captum"), "--help"], capture_output=True, text=True,
+                            env=os.environ | {"COLUMNS": "100"})
+    assert all(command in helped.stdout for command in ("demo", "explain", "train", "evaluate", "report"))
+
+
+def test_the_public_names_are_these():
+    assert sorted(entropy_captum.__all__) == ["EntropyCentric", "Estimate", "LayerScoreCam", "RegionScore", "SitResult",
+                                              "SobolTotal", "h_sit", "l_sit", "rooftop_unet"]
+    assert all(hasattr(entropy_captum, name) and getattr(entropy_captum, name).__doc__ for name in entropy_captum.__all__)
+
+
+def test_importing_the_package_imports_no_extra():
+    extras = {"distributed", "zarr", "anywidget", "seaborn", "sklearn", "typer", "nbdev", "jinja2.sandbox"}
+    code = f"import sys, entropy_captum; print({extras!r} & set(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "set()"
+
+
+def test_the_version_stands_in_one_place():
+    version = SETTINGS["DEFAULT"]["version"]
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text())
+    assert entropy_captum.__version__ == version == citation["version"]
+    assert f"## {version}" in (ROOT / "CHANGELOG.md").read_text()
+
+
+def test_the_citation_is_valid():
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text())
+    assert citation["cff-version"] == "1.2.0" and {"message", "title", "authors"} <= set(citation)
+    for entry in (citation, *citation["references"]):
+        assert entry["title"] and all({"name"} <= set(a) or {"family-names"} <= set(a) for a in entry["authors"])
+
+
+def test_workflows_call_targets_of_the_makefile():
+    targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.M))
+    for path in (ROOT / ".github/workflows").glob("*.yml"):
+        steps = [step for job in yaml.safe_load(path.read_text())["jobs"].values() for step in job["steps"]]
+        runs = [step["run"] for step in steps if "run" in step]
+        assert runs and all(run.split()[0] == "make" and run.split()[1] in targets for run in runs), path.name
+
+
+def test_a_module_imports_only_modules_before_it():
+    order = {p.stem.split("_", 1)[1]: p.stem[:2] for p in (ROOT / "nbs").glob("[0-9]*.ipynb")}
+    for name, number in order.items():
+        tree = ast.parse((ROOT / "entropy_captum" / f"{name}.py").read_text())
+        imported = [node.module for node in ast.walk(tree) if isinstance(node, ast.ImportFrom) and node.module]
+        later = [m for m in imported if order.get(m.removeprefix("entropy_captum.").lstrip("."), "00") > number]
+        assert not later, f"{name} imports {later}"
