@@ -209,12 +209,12 @@ def pixel_difference(packed: PackedRegions, changed: Tensor, base: Tensor) -> Te
     """Reduction "pixel" (eq. 8): the mean over each region of the absolute difference of packed entropies, (k,R)."""
     return packed.mean((changed - base).abs())
 
-
+# %% ../nbs/05_attribution.ipynb #f2cfdd49
 def object_difference(packed: PackedRegions, changed: Tensor, base: Tensor) -> Tensor:
     """Reduction "object": the absolute difference of the regions' mean entropies, (k,R)."""
     return (packed.mean(changed) - packed.mean(base)).abs()
 
-
+# %% ../nbs/05_attribution.ipynb #671978e1
 REDUCTIONS = {"pixel": pixel_difference, "object": object_difference}
 
 # %% ../nbs/05_attribution.ipynb #2d7af6b9
@@ -406,7 +406,7 @@ def begin(method: PickFreezeAttribution, call: Call) -> tuple[Perturbation, Infe
     run.n_skipped = len(engine.skipped)
     return perturbation, engine, run
 
-
+# %% ../nbs/05_attribution.ipynb #30de0ad2
 def progress(method: PickFreezeAttribution, call: Call, run: Run) -> tqdm[NoReturn]:
     """A bar over the rows of a call."""
     total = call.n_samples * (len(run.rows) - run.n_skipped)

@@ -58,7 +58,7 @@ class Box(NamedTuple):
         """This box as slices of a tensor that covers `outer`."""
         return (slice(self.top - outer.top, self.bottom - outer.top), slice(self.left - outer.left, self.right - outer.left))
 
-
+# %% ../nbs/04_boxes.ipynb #8a70654b
 EMPTY = Box(0, 0, 0, 0)
 
 
@@ -100,12 +100,12 @@ def windows(outputs: int, size: int, kernel: int = 1, stride: int = 1, padding: 
     low = np.arange(outputs) * stride - padding
     return Reach(low, low + (kernel - 1) * dilation + 1, size)
 
-
+# %% ../nbs/04_boxes.ipynb #12b89407
 def everything(outputs: int, size: int) -> Reach:
     """Every output reads every input: global pooling, attention, and whatever is unknown."""
     return Reach(np.zeros(outputs, np.int64), np.full(outputs, size), size)
 
-
+# %% ../nbs/04_boxes.ipynb #0d20f08d
 def same(outputs: int, size: int) -> Reach:
     """Output o reads input o; a single input is broadcast."""
     return everything(outputs, size) if size == 1 else windows(outputs, size)
@@ -122,7 +122,7 @@ class Taps:
     def reach(self, size: int) -> Reach:
         return Reach(self.first, self.second + 1, size)
 
-
+# %% ../nbs/04_boxes.ipynb #597ea702
 def linear_taps(outputs: int, size: int, align_corners: bool, scale: float | None) -> Taps:
     """The taps of bilinear resizing from `size` to `outputs` pixels."""
     o = np.arange(outputs, dtype=np.float64)
@@ -133,7 +133,7 @@ def linear_taps(outputs: int, size: int, align_corners: bool, scale: float | Non
     first = np.minimum(source.astype(np.int64), size - 1)
     return Taps(first, np.minimum(first + 1, size - 1), np.clip(source - first, 0, 1))
 
-
+# %% ../nbs/04_boxes.ipynb #41d80280
 def nearest_source(outputs: int, size: int, scale: float | None) -> NDArray[np.int64]:
     """The input pixel that each output of nearest resizing copies (float32 arithmetic, as PyTorch's).
 
@@ -151,7 +151,7 @@ class Read(NamedTuple):
     box: Box
     padding: tuple[int, int, int, int]
 
-
+# %% ../nbs/04_boxes.ipynb #e1e4d584
 Compute = Callable[[Sequence[Tensor], Sequence[Read], Box], Any]
 
 
@@ -183,7 +183,7 @@ class Layer:
 class NotLocal(Exception):
     """Raised by a rule that cannot treat a node box by box; the node then reads its inputs whole."""
 
-
+# %% ../nbs/04_boxes.ipynb #acd04b7b
 def extent(node: fx.Node) -> tuple[int, int]:
     """Rows and columns of a node's map (B,C,H,W); (1, 1) for anything else, which then is taken whole."""
     value = node.meta.get("val")
@@ -193,7 +193,7 @@ def extent(node: fx.Node) -> tuple[int, int]:
         return int(value.shape[2]), int(value.shape[3])
     return 1, 1
 
-
+# %% ../nbs/04_boxes.ipynb #1feabb36
 @dataclass(frozen=True)
 class Site:
     """Where a rule is applied: a node, and the tensors of the model's weights by node."""
@@ -225,7 +225,7 @@ class Site:
         if any(isinstance(v, fx.Node) for v in values):
             raise NotLocal
 
-
+# %% ../nbs/04_boxes.ipynb #1e19207a
 Rule = Callable[[Site], Layer]
 RULES: dict[Any, Rule] = {}
 aten = torch.ops.aten
@@ -411,7 +411,7 @@ def activation(site: Site) -> Layer:
         return unchanged(site)
     return pointwise(site)
 
-
+# %% ../nbs/04_boxes.ipynb #779c74fb
 @rule(aten._native_batch_norm_legit_no_training.default)
 def batch_norm(site: Site) -> Layer:
     a = site.arguments
@@ -425,7 +425,7 @@ def batch_norm(site: Site) -> Layer:
 
     return Layer((x,), aligned(site.node, (x,)), compute)
 
-
+# %% ../nbs/04_boxes.ipynb #2e01605b
 @rule(operator.getitem)
 def get_item(site: Site) -> Layer:
     source, index = site.node.args
@@ -454,7 +454,7 @@ def max_pool(site: Site) -> Layer:
 
     return Layer((x,), ((reach[0], reach[1]),), compute)
 
-
+# %% ../nbs/04_boxes.ipynb #fddc8728
 @rule(aten.avg_pool2d.default)
 def average_pool(site: Site) -> Layer:
     a = site.arguments
@@ -480,7 +480,7 @@ def scales(a: Mapping[str, Any]) -> tuple[float | None, float | None]:
     given = a.get("scale_factors")
     return (None, None) if not given else (float(given[0]), float(given[-1]))
 
-
+# %% ../nbs/04_boxes.ipynb #3fa4c697
 @rule(aten.upsample_nearest2d.vec)
 def resize_nearest(site: Site) -> Layer:
     a = site.arguments
@@ -501,14 +501,14 @@ def resize_nearest(site: Site) -> Layer:
 
     return Layer((x,), ((reach[0], reach[1]),), compute)
 
-
+# %% ../nbs/04_boxes.ipynb #795e7842
 @rule(aten.upsample_bilinear2d.vec)
 def resize_bilinear(site: Site) -> Layer:
     a = site.arguments
     (x,), out, size, scale = site.maps(a["input"]), extent(site.node), extent(a["input"]), scales(a)
     return bilinear_layer(x, out, size, bool(a["align_corners"]), scale)
 
-
+# %% ../nbs/04_boxes.ipynb #4a958951
 def bilinear_layer(x: fx.Node, out: tuple[int, int], size: tuple[int, int], align_corners: bool,
                    scale: tuple[float | None, float | None]) -> Layer:
     """Bilinear resizing of a map from `size` to `out`."""
@@ -547,7 +547,7 @@ def constant_pad(site: Site) -> Layer:
 
     return Layer((x,), (reach,), compute)
 
-
+# %% ../nbs/04_boxes.ipynb #aaf6611d
 @rule(aten.slice.Tensor)
 def crop(site: Site) -> Layer:
     a = site.arguments
@@ -561,7 +561,7 @@ def crop(site: Site) -> Layer:
     reach = tuple(windows(out[k], size[k], padding=shift[k]) for k in (0, 1))
     return Layer((x,), ((reach[0], reach[1]),), lambda tensors, _r, _o: tensors[0])
 
-
+# %% ../nbs/04_boxes.ipynb #6bb88140
 @rule(aten.pixel_shuffle.default)
 def pixel_shuffle(site: Site) -> Layer:
     a = site.arguments
@@ -584,7 +584,7 @@ def concatenation(site: Site) -> Layer:
         raise NotLocal
     return Layer(inputs, aligned(site.node, inputs), lambda tensors, _r, _o: torch.cat(list(tensors), 1))
 
-
+# %% ../nbs/04_boxes.ipynb #79f9955b
 @rule(aten.softmax.int, aten._softmax.default)
 def softmax(site: Site) -> Layer:
     if site.arguments["dim"] not in (1, -3):
@@ -617,7 +617,7 @@ def run_node(node: fx.Node, values: Mapping[fx.Node, Any]) -> Any:
     target = aten.reshape.default if node.target in (aten.view.default, aten._unsafe_view.default) else node.target
     return target(*args, **fx.map_arg(node.kwargs, lambda n: values[n]))  # type: ignore[operator]
 
-
+# %% ../nbs/04_boxes.ipynb #0c12242e
 def whole_layer(site: Site, symbols: Mapping[fx.Node, int]) -> Layer:
     """A node that is run on whole maps; `symbols` holds the sizes that depend on the batch."""
     inputs = tuple(n for n in site.node.all_input_nodes if n not in site.weights and n not in symbols)

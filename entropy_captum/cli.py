@@ -235,7 +235,7 @@ Device = Annotated[str, typer.Option(help="cpu, cuda, mps, or auto: the best the
 Out = Annotated[Path, typer.Option(help="Folder of the results.")]
 Weights = Annotated[Path | None, typer.Option(help="A checkpoint of the rooftop U-Net (.safetensors or .pth).")]
 
-
+# %% ../nbs/13_cli.ipynb #1278b351
 def pick_device(name: str) -> torch.device:
     """ "auto" is CUDA, then Apple's MPS, then the CPU. Raises ValueError for a device that is not there."""
     if name == "auto":
@@ -368,7 +368,7 @@ def names(text: str) -> tuple[str, ...]:
     """The parts of a list with commas."""
     return tuple(part.strip() for part in text.split(",") if part.strip())
 
-
+# %% ../nbs/13_cli.ipynb #6228fe19
 def numbers(option: str, text: str) -> tuple[int, ...]:
     """The whole numbers of a list with commas. Raises ValueError that quotes the option."""
     try:
@@ -376,7 +376,7 @@ def numbers(option: str, text: str) -> tuple[int, ...]:
     except ValueError:
         raise ValueError(f"{option} {text!r}: expected whole numbers with commas between, for example 0,1,2") from None
 
-
+# %% ../nbs/13_cli.ipynb #6e247d0e
 @app.command()
 def evaluate(data: Annotated[Path, typer.Option(help="A folder with data sets of tiles below it.")],
              out: Annotated[Path, typer.Option(help="The run folder; a run found there goes on.")],

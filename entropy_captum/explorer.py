@@ -123,13 +123,13 @@ def as_bytes(values: Any) -> bytes:
     """Numbers as the float32 that the page reads."""
     return np.ascontiguousarray(values, np.float32).tobytes()
 
-
+# %% ../nbs/12_explorer.ipynb #6e89f40a
 def as_png(image: NDArray[np.uint8]) -> bytes:
     stream = io.BytesIO()
     Image.fromarray(image).save(stream, format="png")
     return stream.getvalue()
 
-
+# %% ../nbs/12_explorer.ipynb #3891f3a9
 def palette(name: str) -> bytes:
     """256 colours of a colour map, three bytes each."""
     return (colormaps[name](np.arange(256))[:, :3] * 255).round().astype(np.uint8).tobytes()
@@ -218,7 +218,7 @@ def boxed(explorer: Explorer, box: list[int]) -> NDArray[np.bool_]:
     predicted = inside & (explorer.objects > 0)
     return predicted if predicted.any() else inside
 
-
+# %% ../nbs/12_explorer.ipynb #8f786000
 def answer(explorer: Explorer, content: dict[str, Any]) -> None:
     """Do what a message of the page asks for."""
     kind = content.get("kind")
@@ -239,7 +239,7 @@ def attribution_of(explorer: Explorer) -> PickFreezeAttribution:
         return SobolTotal(explorer.model)
     return EntropyCentric(explorer.model, reduction="object" if explorer.method == "entropy-object" else "pixel")
 
-
+# %% ../nbs/12_explorer.ipynb #786be191
 def run_pick_freeze(explorer: Explorer) -> Explored | None:
     """Stream designs to the page until they are done or cancelled; None if not even two were run."""
     region = torch.from_numpy(explorer._region)[None].to(explorer.inputs.device)
@@ -271,7 +271,7 @@ def run_cam(explorer: Explorer) -> Explored | None:
         explorer.scores, explorer.errors, explorer.progress = as_bytes(heat), b"", [1, 1]
     return conclude(explorer, heat, None)
 
-
+# %% ../nbs/12_explorer.ipynb #7f1db886
 def conclude(explorer: Explorer, heat: Tensor, estimate: Estimate | None) -> Explored:
     """Test a map, tell the page, and give all of it back."""
     region = torch.from_numpy(explorer._region).to(explorer.inputs.device)

@@ -141,7 +141,7 @@ def structure(model: nn.Module) -> int:
     """A hash of the kinds and options of all modules, which tells a rebuilt model from the one that was captured."""
     return hash(tuple((name, type(module), module.extra_repr()) for name, module in model.named_modules()))
 
-
+# %% ../nbs/04_incremental.ipynb #39b03a7c
 def captured(model: nn.Module, inputs: Tensor, again: bool = False) -> Graph:
     """The graph of a model for inputs of this kind, captured once. Raises Unsupported, each time, where that fails."""
     key = (tuple(inputs.shape[1:]), inputs.dtype, inputs.device, has_hooks(model), structure(model))
@@ -212,7 +212,7 @@ class Network:
             return int(value.shape[1]) * box.area
         return int(np.prod([int(n) if isinstance(n, int) else 1 for n in value.shape]))
 
-
+# %% ../nbs/04_incremental.ipynb #96d507d9
 def full_box(node: fx.Node) -> Box:
     rows, columns = extent(node)
     return Box(0, rows, 0, columns)
@@ -310,7 +310,7 @@ class Plan:
         peak = max((pass_memory(self.network, p) for p in self.features if p is not None), default=0)
         return int(pass_memory(self.network, self.base) * item), int((stored + peak) * item)
 
-
+# %% ../nbs/04_incremental.ipynb #add97139
 def pass_memory(network: Network, steps: Pass) -> int:
     """The largest number of elements of one row that are alive at a step, with what it reads copied."""
     alive: dict[fx.Node, int] = {network.graph.input: network.elements(network.graph.input, steps.input)}
@@ -324,7 +324,7 @@ def pass_memory(network: Network, steps: Pass) -> int:
             alive.pop(node, None)
     return peak
 
-
+# %% ../nbs/04_incremental.ipynb #574b069a
 def make_plan(network: Network, region: Box, features: Sequence[Box]) -> Plan:
     """Plan one call: the region's box (in the region's pixels) and each feature's box of the input."""
     base = make_pass(network, needed_boxes(network, region))
@@ -430,7 +430,7 @@ def profile(network: Network, inputs: Tensor) -> dict[fx.Node, float]:
                 values.pop(node, None)
     return seconds
 
-
+# %% ../nbs/04_incremental.ipynb #4ef30f4e
 def predicted_seconds(plan: Plan, seconds: Mapping[fx.Node, float], chunk: int) -> tuple[float, float]:
     """Seconds per design (row 0 and all features) by the plan and in full, for chunks of so many designs."""
     def cost(steps: Pass) -> float:
@@ -450,7 +450,7 @@ def free_memory(device: torch.device) -> int:
     except (OSError, StopIteration):
         return 4 << 30
 
-
+# %% ../nbs/04_incremental.ipynb #681e888f
 def feature_boxes(perturbation: Perturbation) -> list[Box]:
     """The box of the input that each feature changes: its bounding box, or where bilinear weights reach."""
     height, width = perturbation.inputs[0].shape[-2:]
@@ -637,7 +637,7 @@ def halves(boxes: Sequence[Box]) -> tuple[list[Box], list[Box]] | None:
                 best, widest = (ordered[:k], ordered[k:]), ordered[k][low] - reached
     return best
 
-
+# %% ../nbs/04_incremental.ipynb #6bcaa261
 def plan_regions(network: Network, regions: Sequence[Box], features: Sequence[Box], seconds: Mapping[fx.Node, float],
                  chunk: int) -> list[Plan]:
     """One plan for all regions, or several where their predicted time is less."""
@@ -771,7 +771,7 @@ class RegionForward:
         self.network.set_batch(len(inputs))
         return run_pass(self.network, self.steps, inputs[(..., *self.steps.input.within(EMPTY))], {})[0]
 
-
+# %% ../nbs/04_incremental.ipynb #ffe73fa0
 def region_forward(kind: InferenceKind, full: FullInference, inputs: Tensor, region: Tensor) -> RegionForward | None:
     """A forward of only what the region (R,H,W) needs, proved exact on `inputs`; None where full forwards are to be used.
 
@@ -804,7 +804,7 @@ def module_of(node: fx.Node, depth: int) -> str:
     path = str(stack[-1][0]) if stack else ""
     return ".".join(path.removeprefix("L__self__").strip("._").split(".")[:depth]) or "(top)"
 
-
+# %% ../nbs/04_incremental.ipynb #bd8d63b2
 @dataclass(frozen=True)
 class PlanReport:
     """The predicted times of one call, in full and by plan. `table`: per module, milliseconds per design and their ratio."""
@@ -834,7 +834,7 @@ class PlanReport:
         ax.legend(fontsize=7)
         return figure
 
-
+# %% ../nbs/04_incremental.ipynb #c0940993
 def report_plan(proposal: Proposal, depth: int = 3) -> PlanReport:
     """The report of a proposed engine; `depth`: how many names of a module's path make a group."""
     plans, seconds = proposal.engine.plans, proposal.seconds

@@ -53,7 +53,7 @@ class Task:
         """The mean probability in each region, as a function of the input."""
         return [RegionScore(self.model, region[None], 0) for region in self.regions]
 
-
+# %% ../nbs/11_methods.ipynb #1819c558
 class Maps(NamedTuple):
     """One map per region, float32 (K,H,W), and the rows that went through the model for all of them."""
 
@@ -66,7 +66,7 @@ PICK_FREEZE: dict[str, Callable[[nn.Module], PickFreezeAttribution]] = {
     "entropy-object": lambda model: EntropyCentric(model, reduction="object"),
     "sobol": lambda model: SobolTotal(model)}
 
-
+# %% ../nbs/11_methods.ipynb #939018ed
 def pick_freeze_maps(task: Task, names: Sequence[str]) -> dict[str, Maps]:
     """Entropy and Sobol maps from one set of forwards."""
     methods = [PICK_FREEZE[name](task.model) for name in names]
@@ -99,7 +99,7 @@ def bottleneck(task: Task) -> nn.Module:
     pads = (0, -task.inputs.shape[3] % 32, 0, -task.inputs.shape[2] % 32)
     return default_layer(getattr(task.model, "model", task.model), F.pad(task.inputs, pads))
 
-
+# %% ../nbs/11_methods.ipynb #d6c52013
 def score_cam_maps(task: Task, names: Sequence[str]) -> dict[str, Maps]:
     """Seg-Score-CAM in both weightings from one set of forwards per region."""
     size, layer = (task.inputs.shape[2], task.inputs.shape[3]), bottleneck(task)
@@ -113,7 +113,7 @@ def score_cam_maps(task: Task, names: Sequence[str]) -> dict[str, Maps]:
                 found[name].append(F.interpolate(heat, size, mode="bilinear", align_corners=False)[0, 0])
     return {name: Maps(torch.stack(maps).float(), counter.rows) for name, maps in found.items()}
 
-
+# %% ../nbs/11_methods.ipynb #f3a63049
 SCORE_CAMS = ("score-cam", "score-cam-increase")
 
 # %% ../nbs/11_methods.ipynb #7ef23ac9
@@ -153,13 +153,13 @@ def distance_from(region: Tensor) -> NDArray[np.float64]:
     """The distance of each pixel from a region (H,W), in pixels; 0 in it."""
     return np.asarray(ndimage.distance_transform_edt(region.cpu().numpy() < 0.5))
 
-
+# %% ../nbs/11_methods.ipynb #43446496
 def nearness(regions: Tensor) -> Tensor:
     """1 in a region, falling to 0 with the distance from it, (K,H,W)."""
     away = np.stack([distance_from(region) for region in regions])
     return torch.from_numpy(1 / (1 + away)).float()
 
-
+# %% ../nbs/11_methods.ipynb #cbbef0a8
 def control_maps(task: Task, name: str) -> Maps:
     """The maps of a control; they cost no forward."""
     if name == "ones":
@@ -179,7 +179,7 @@ def grad_cam_maps(task: Task) -> Maps:
         maps = [seg_grad_cam(task.model, task.inputs, region=region[None], target=0, layer=layer)[0, 0] for region in task.regions]
     return Maps(torch.stack(maps).float(), counter.rows)
 
-
+# %% ../nbs/11_methods.ipynb #1c3978b6
 CONTROLS = ("ones", "random", "distance")
 REGISTRY: dict[str, Callable[[Task], Maps]] = {"grad-cam": grad_cam_maps, "rise": rise_maps}
 
@@ -193,12 +193,12 @@ def register(name: str, make: Callable[[RegionScore], Attribution]) -> None:
         raise ValueError(f"the method {name!r} is registered already; choose another name")
     REGISTRY[name] = lambda task: captum_maps(task, make)
 
-
+# %% ../nbs/11_methods.ipynb #984b30e2
 def method_names() -> tuple[str, ...]:
     """The names of all methods and controls."""
     return (*PICK_FREEZE, *SCORE_CAMS, *REGISTRY, *CONTROLS)
 
-
+# %% ../nbs/11_methods.ipynb #45c916ea
 register("occlusion", Occlusion)
 register("ablation", FeatureAblation)
 register("kernel-shap", KernelShap)

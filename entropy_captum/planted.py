@@ -62,7 +62,7 @@ class PlantedCase:
     region: Tensor
     truth: NDArray[np.bool_]
 
-
+# %% ../nbs/11_planted.ipynb #14b8380e
 def plant(kind: Kind, seed: int, grid: int = 8) -> PlantedCase:
     """A random case: the planted cells lie anywhere but in the object, the 2 x 2 cells in the middle."""
     rng, side, middle = np.random.default_rng(seed), grid * CELL, grid // 2
@@ -79,7 +79,7 @@ def auc(scores: NDArray[np.float64], truth: NDArray[np.bool_]) -> float:
     """The area under the ROC curve, by the Mann-Whitney statistic."""
     return float(stats.mannwhitneyu(scores[truth], scores[~truth]).statistic / (truth.sum() * (~truth).sum()))
 
-
+# %% ../nbs/11_planted.ipynb #fda007b1
 def planted_table(methods: Sequence[str], kinds: Sequence[Kind] = get_args(Kind), cases: int = 10,
                   samples: int = 8) -> pd.DataFrame:
     """Mean AUC and pointing of each method over random cases of each kind."""

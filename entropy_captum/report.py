@@ -43,7 +43,7 @@ def find_run(folder: str | Path) -> Path:
         raise ValueError(f"{root}: {len(found)} runs of different settings; name one: {', '.join(map(str, found))}")
     return found[0]
 
-
+# %% ../nbs/11_report.ipynb #5757eb6a
 def rows_of(run: Path) -> pd.DataFrame:
     """All rows of a run, the methods in the order of its settings. Raises ValueError where there are none."""
     rows = read_rows(sorted((run / "rows").rglob("*.parquet")))
@@ -60,7 +60,7 @@ def with_interval(row: pd.Series[Any], digits: int = 2) -> str:
     mean = f"{row['mean']:.{digits}f}"
     return mean if np.isnan(row["low"]) else f"{mean} [{row['low']:.{digits}f}, {row['high']:.{digits}f}]"
 
-
+# %% ../nbs/11_report.ipynb #0c95a75e
 def wide_table(rows: pd.DataFrame, columns: dict[str, str]) -> pd.DataFrame:
     """Methods down, columns across (row column -> heading), each cell a mean with its interval."""
     table = method_table(rows, [column for column in columns if column in rows])
@@ -81,7 +81,7 @@ RIVALS = {"rival": "rival", "difference": "entropy minus rival", "low": "from", 
           "wins": "share of scenes won", "wilcoxon_holm": "p (Wilcoxon, Holm)", "sign_flip_holm": "p (sign flips, Holm)",
           "units": "scenes"}
 
-
+# %% ../nbs/11_report.ipynb #43bc447b
 def character_columns(rows: pd.DataFrame) -> dict[str, str]:
     """The columns that say what a map is like; those about seeds and baselines only where there are several."""
     single = {f"rank_to_first_{name}" for name in ("seed", "baseline") if rows[name].nunique() < 2}
@@ -97,7 +97,7 @@ def extreme_tiles(rows: pd.DataFrame, method: str, count: int = 4) -> dict[str, 
     few = min(count, len(tiles) // 2)
     return {"best": tiles.head(few or len(tiles)), "worst": tiles.tail(few).iloc[::-1]}
 
-
+# %% ../nbs/11_report.ipynb #2068d242
 def kept_map(run: Path, source: Source, method: str) -> np.ndarray[Any, Any] | None:
     """The first kept map (H,W) of a method on a tile, or None."""
     if not (run / "maps.zarr").exists():
@@ -137,7 +137,7 @@ def as_image(figure: Figure, description: str) -> Markup:
     data = base64.b64encode(stream.getvalue()).decode()
     return Markup('<img alt="{}" src="data:image/png;base64,{}">').format(description, data)
 
-
+# %% ../nbs/11_report.ipynb #5bf4483f
 def as_table(table: pd.DataFrame) -> Markup:
     """A table as HTML, its texts escaped."""
     return Markup(table.to_html(index=False, border=0, na_rep="–", float_format=lambda v: f"{v:.3g}"))
@@ -164,7 +164,7 @@ pre { overflow-x: auto; font-size: .8rem }
 </body></html>
 """
 
-
+# %% ../nbs/11_report.ipynb #1ab8f67d
 def section(title: str, text: str, body: Markup) -> dict[str, Any]:
     return {"title": title, "text": text, "body": body}
 
@@ -177,7 +177,7 @@ FIXED = ("The paper's two tests at a fixed threshold keep the important pixels (
          "knowing anything. Drops in points, entropy in hundredths of a bit, areas from 0 to 1.")
 MEANS = f"Means over scenes with 95 % BCa bootstrap intervals, resampled by data set; fewer than {FEWEST} scenes have no interval."
 
-
+# %% ../nbs/11_report.ipynb #7ad5f1e1
 def test_sections(rows: pd.DataFrame, method: str) -> list[dict[str, Any]]:
     """Both tests: on equal area with its curves and rivals, and as in the paper."""
     gaps = {name: heading for name, heading in TESTS.items() if name == "gap"}
@@ -203,7 +203,7 @@ def tile_sections(run: Path, rows: pd.DataFrame, sources: dict[tuple[str, str], 
         found.append(section(f"The {name} tiles", f"By the gap of {method}.", as_table(tiles) + picture))
     return found
 
-
+# %% ../nbs/11_report.ipynb #c5296236
 def make_report(folder: str | Path, data: str | Path | None = None) -> str:
     """The report of a run as one HTML page.
 

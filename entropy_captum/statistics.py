@@ -36,7 +36,7 @@ class Interval(NamedTuple):
     high: float
     units: int
 
-
+# %% ../nbs/11_statistics.ipynb #04c6636b
 def bootstrap_means(strata: Sequence[NDArray[np.float64]], resamples: int, rng: np.random.Generator) -> NDArray[np.float64]:
     """Means of stratified resamples, (resamples,): each stratum keeps its size."""
     total = sum(values[rng.integers(0, len(values), (resamples, len(values)))].sum(1) for values in strata)
@@ -73,7 +73,7 @@ def sign_flip_p(differences: NDArray[np.float64], resamples: int = 9999, seed: i
                                          n_resamples=resamples, rng=np.random.default_rng(seed))
     return float(result.pvalue)
 
-
+# %% ../nbs/11_statistics.ipynb #f667228e
 def holm(p: NDArray[np.float64]) -> NDArray[np.float64]:
     """Holm's adjusted p-values (Holm 1979); NaN stay NaN and are not counted."""
     adjusted, known = np.full(len(p), np.nan), np.flatnonzero(~np.isnan(p))
@@ -96,7 +96,7 @@ class Comparison(NamedTuple):
     sign_flip: float
     units: int
 
-
+# %% ../nbs/11_statistics.ipynb #b0e4a52f
 def compare(a: pd.Series, b: pd.Series, rival: str) -> Comparison:
     """Paired comparison of two series of unit means (index: data set, scene); p-values are NaN below 8 units.
 
@@ -121,7 +121,7 @@ def tile_counts(rows: pd.DataFrame) -> pd.DataFrame:
     tiles = rows.drop_duplicates(["dataset", "tile"])
     return pd.crosstab(tiles["dataset"], tiles["status"])
 
-
+# %% ../nbs/11_statistics.ipynb #8203c6c5
 def method_table(rows: pd.DataFrame, columns: Sequence[str]) -> pd.DataFrame:
     """Per method and column: the mean over scenes, its interval and the number of scenes."""
     good = rows[rows["status"] == "ok"]
@@ -129,7 +129,7 @@ def method_table(rows: pd.DataFrame, columns: Sequence[str]) -> pd.DataFrame:
              for method, part in good.groupby("method", sort=False) for column in columns]
     return pd.DataFrame(found)
 
-
+# %% ../nbs/11_statistics.ipynb #02e3a8ef
 def rival_table(rows: pd.DataFrame, column: str = "gap", method: str = "entropy") -> pd.DataFrame:
     """A method against every other on one column (larger is better), with Holm's correction of both p-values."""
     good = rows[rows["status"] == "ok"]

@@ -82,7 +82,7 @@ def facts_of(settings: Settings, model: nn.Module) -> dict[str, Any]:
     versions = {name: version(name) for name in ("entropy_captum", *PACKAGES)}
     return {"settings": asdict(settings), "weights": weights_hash(model), "versions": versions}
 
-
+# %% ../nbs/11_study.ipynb #a7db1a75
 def run_id(facts: dict[str, Any]) -> str:
     """Twelve hex digits that stand for these facts."""
     return hashlib.blake2b(json.dumps(facts, sort_keys=True).encode(), digest_size=6).hexdigest()
@@ -107,7 +107,7 @@ class Source:
             digest.update(b"none" if path is None else path.read_bytes())
         return digest.hexdigest()
 
-
+# %% ../nbs/11_study.ipynb #48095912
 def find_sources(folder: str | Path, limit: int | None = None, skip: Sequence[str] = ()) -> list[Source]:
     """All tiles below a folder but for the data sets to `skip`, `limit` of each at most. Raises ValueError if there are none."""
     root, names = Path(folder), {image for image, _ in LAYOUTS}
@@ -138,13 +138,13 @@ def find_regions(prediction: NDArray[np.bool_], settings: Settings) -> tuple[lis
     return [f"building-{k}" for k in range(1, ids.max() + 1)], np.stack(
         [ids == k for k in range(1, ids.max() + 1)]) if ids.max() else prediction[None][:0]
 
-
+# %% ../nbs/11_study.ipynb #4bcf9d85
 def cell_means(heat: Tensor, feature_mask: Tensor) -> NDArray[np.float64]:
     """The mean of a map (H,W) in each cell of the grid: what maps of all methods are compared by."""
     ids = feature_mask[0, 0].cpu().numpy()
     return np.asarray(ndimage.mean(heat.double().numpy(), ids, np.arange(ids.max() + 1)))
 
-
+# %% ../nbs/11_study.ipynb #86eecc2a
 def rank_correlation(a: NDArray[np.float64], b: NDArray[np.float64]) -> float:
     """Spearman's; NaN where one is constant."""
     return float("nan") if np.ptp(a) == 0 or np.ptp(b) == 0 else float(stats.spearmanr(a, b).statistic)
@@ -181,7 +181,7 @@ class Prepared(NamedTuple):
     units: list[str]
     regions: Tensor
 
-
+# %% ../nbs/11_study.ipynb #c7dbf1e2
 def prepare_tile(model: nn.Module, source: Source, settings: Settings) -> Prepared:
     """Read, crop and segment a tile. Raises ValueError for files that do not fit."""
     image, label = source.tile.read()
@@ -203,7 +203,7 @@ def ranks_of(cells: Cells, unit: str, baseline: str, seed: int, method: str, set
               "rank_to_first_baseline": (unit, settings.baselines[0], seed, method)}
     return {name: rank_correlation(own, cells[key]) if key in cells else float("nan") for name, key in others.items()}
 
-
+# %% ../nbs/11_study.ipynb #a8755020
 def explain_tile(model: nn.Module, tile: Prepared, settings: Settings) -> Iterator[dict[str, Any]]:
     """The rows of a tile, and under "map" the heat map (H,W) of each."""
     cells: Cells = {}
@@ -299,7 +299,7 @@ def write_atomically(path: Path, content: bytes) -> None:
         temporary.unlink(missing_ok=True)
         raise ValueError(f"{path}: could not be written ({problem.strerror}); make room, and run again to go on") from problem
 
-
+# %% ../nbs/11_study.ipynb #b697a905
 def save_maps(store: Path, group: str, maps: dict[str, NDArray[Any]]) -> None:
     """Keep heat maps in a zarr store, one array each."""
     try:
@@ -317,7 +317,7 @@ def worker_model(model: nn.Module, name: str | int = 0) -> nn.Module:
     device = f"cuda:{int(digits or 0) % torch.cuda.device_count()}" if torch.cuda.is_available() else "cpu"
     return model.to(device).to(memory_format=torch.channels_last).eval()
 
-
+# %% ../nbs/11_study.ipynb #5becd1da
 def model_plugin(model: nn.Module) -> Any:
     """A Dask plugin that gives every worker, also one that joins later, the model on its device, once.
 
@@ -336,7 +336,7 @@ def model_plugin(model: nn.Module) -> Any:
 
     return ModelPlugin(cloudpickle.dumps(model))
 
-
+# %% ../nbs/11_study.ipynb #63f83419
 def on_worker(plugin: str, source: Source, settings: Settings, run: str) -> tuple[pd.DataFrame, dict[str, NDArray[Any]]]:
     """`study_tile` as a Dask task."""
     from distributed import get_worker
@@ -352,7 +352,7 @@ def run_here(model: nn.Module, sources: Iterable[Source], settings: Settings, ru
     for source in sources:
         yield source, study_tile(local, source, settings, run)
 
-
+# %% ../nbs/11_study.ipynb #83a84a70
 def run_on(client: Any, model: nn.Module, sources: Iterable[Source], settings: Settings, run: str) -> Iterator[Result]:
     """Tiles as they come back from a Dask cluster; a few per worker are under way at a time, whatever their number."""
     from distributed import as_completed

@@ -315,7 +315,7 @@ class Split:
     train: list[Tile]
     val: list[Tile]
 
-
+# %% ../nbs/09_zoo.ipynb #35b3df56
 def find_splits(data: Sequence[str | Path]) -> dict[str, Split]:
     """The splits of folders that hold `train` and `val`, by folder name. Raises ValueError where one is missing."""
     return {Path(folder).name: Split(find_tiles(Path(folder) / "train"), find_tiles(Path(folder) / "val"))

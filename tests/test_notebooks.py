@@ -1,6 +1,7 @@
 """The notebooks are read: their cells stay short, their outputs small, their pictures described."""
 import ast
 import json
+import statistics
 from pathlib import Path
 
 import pytest
@@ -29,3 +30,16 @@ def test_a_notebook_is_readable(path):
                 if node.end_lineno - node.lineno + 1 > limit:
                     too_long.append(f"{node.name} has {node.end_lineno - node.lineno + 1} lines")
     assert not too_long
+
+
+def test_exported_cells_are_short():
+    lengths = [sum(bool(line.strip()) for line in source.splitlines()[1:]) for path in NOTEBOOKS
+               for kind, source, _ in cells(path) if kind == "code" and source.startswith("#| export")]
+    assert statistics.median(lengths) <= 10
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda p: p.stem)
+def test_pictures_are_described(path):
+    for kind, source, outputs in cells(path):
+        if kind == "code" and any(name.startswith("image/") for o in outputs for name in o.get("data", {})):
+            assert "#| fig-alt:" in source, f"no fig-alt: {source[:80]}"
