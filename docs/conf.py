@@ -23,6 +23,7 @@ html_static_path = ["_static"]
 html_css_files = ["site.css"]
 html_favicon = "_static/icon.svg"
 html_show_sourcelink = False
+html_domain_indices = False
 html_copy_source = False
 # A copy of MathJax lies in _static: no page asks another host for anything.
 mathjax_path = "mathjax/tex-svg.js"

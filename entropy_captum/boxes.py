@@ -20,12 +20,12 @@ from torch import Tensor, fx
 
 # %% auto #0
 __all__ = ['EMPTY', 'Compute', 'Rule', 'RULES', 'aten', 'ACTIVATIONS', 'Box', 'bounding_box', 'Reach', 'windows', 'everything',
-           'same', 'Taps', 'linear_taps', 'nearest_source', 'Read', 'Layer', 'NotLocal', 'extent', 'Site', 'rule',
-           'aligned', 'unchanged', 'pointwise', 'pad', 'layout', 'fast_layout', 'both', 'reader_to_fold', 'only_reader',
-           'activation_to_fold', 'convolution_reach', 'is_folded', 'folded', 'convolution', 'transposed_convolution',
-           'activation', 'batch_norm', 'get_item', 'max_pool', 'average_pool', 'scales', 'resize_nearest',
-           'resize_bilinear', 'bilinear_layer', 'constant_pad', 'crop', 'pixel_shuffle', 'concatenation', 'softmax',
-           'adaptive_average_pool', 'run_node', 'whole_layer']
+           'same', 'Taps', 'linear_taps', 'nearest_source', 'Read', 'Layer', 'NotLocal', 'find_extent', 'extent',
+           'Site', 'rule', 'aligned', 'unchanged', 'pointwise', 'pad', 'layout', 'fast_layout', 'both',
+           'reader_to_fold', 'only_reader', 'activation_to_fold', 'convolution_reach', 'is_folded', 'folded',
+           'convolution', 'transposed_convolution', 'activation', 'batch_norm', 'get_item', 'max_pool', 'average_pool',
+           'scales', 'resize_nearest', 'resize_bilinear', 'bilinear_layer', 'constant_pad', 'crop', 'pixel_shuffle',
+           'concatenation', 'softmax', 'adaptive_average_pool', 'run_node', 'whole_layer']
 
 # %% ../nbs/04_boxes.ipynb #23c7e1aa
 class Box(NamedTuple):
@@ -184,14 +184,22 @@ class NotLocal(Exception):
     """Raised by a rule that cannot treat a node box by box; the node then reads its inputs whole."""
 
 # %% ../nbs/04_boxes.ipynb #acd04b7b
-def extent(node: fx.Node) -> tuple[int, int]:
-    """Rows and columns of a node's map (B,C,H,W); (1, 1) for anything else, which then is taken whole."""
+def find_extent(node: fx.Node) -> tuple[int, int]:
     value = node.meta.get("val")
     if isinstance(value, (tuple, list)) and node.target is aten._native_batch_norm_legit_no_training.default:
         value = value[0]
     if isinstance(value, Tensor) and value.ndim == 4 and all(isinstance(n, int) for n in value.shape[2:]):
         return int(value.shape[2]), int(value.shape[3])
     return 1, 1
+
+
+def extent(node: fx.Node) -> tuple[int, int]:
+    """Rows and columns of a node's map (B,C,H,W); (1, 1) for anything else, which then is taken whole."""
+    # A plan asks for it some ten thousand times, and the shape of a traced tensor is slow to read.
+    if "extent" not in node.meta:
+        node.meta["extent"] = find_extent(node)
+    found: tuple[int, int] = node.meta["extent"]
+    return found
 
 # %% ../nbs/04_boxes.ipynb #1feabb36
 @dataclass(frozen=True)

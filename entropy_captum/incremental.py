@@ -15,7 +15,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import islice
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, cast
 
 import numpy as np
 import pandas as pd
@@ -33,12 +33,12 @@ from .sampling import PickFreeze
 # %% auto #0
 __all__ = ['WORKSPACE', 'CALL_SECONDS', 'CACHE_FRIENDLY', 'WORTH', 'TOLERANCES', 'InferenceKind', 'SHORT_RUN', 'Unsupported',
            'NotCaptured', 'Graph', 'check_supported', 'has_hooks', 'capture', 'read_program', 'structure', 'captured',
-           'Network', 'full_box', 'Step', 'Pass', 'needed_boxes', 'changed_boxes', 'make_pass', 'Plan', 'pass_memory',
-           'make_plan', 'Value', 'cut', 'gather', 'run_pass', 'profile', 'predicted_seconds', 'free_memory',
-           'feature_boxes', 'rows_of', 'divisible', 'designs_at_once', 'merge_rows', 'run_designs',
+           'Network', 'count_elements', 'full_box', 'Step', 'Pass', 'needed_boxes', 'changed_boxes', 'make_pass',
+           'Plan', 'pass_memory', 'make_plan', 'Value', 'cut', 'gather', 'run_pass', 'profile', 'predicted_seconds',
+           'free_memory', 'feature_boxes', 'rows_of', 'divisible', 'designs_at_once', 'merge_rows', 'run_designs',
            'IncrementalInference', 'relative_difference', 'largest_difference', 'tolerance_of', 'halves',
-           'plan_regions', 'check_inference', 'region_boxes', 'contained', 'Proposal', 'propose', 'choose_inference',
-           'RegionForward', 'region_forward', 'module_of', 'PlanReport', 'report_plan']
+           'plan_regions', 'check_inference', 'region_boxes', 'contained', 'Proposal', 'propose', 'describe_case',
+           'choose_inference', 'RegionForward', 'region_forward', 'module_of', 'PlanReport', 'report_plan']
 
 # %% ../nbs/04_incremental.ipynb #d4831cc3
 class Unsupported(Exception):
@@ -204,15 +204,23 @@ class Network:
 
     def elements(self, node: fx.Node, box: Box) -> int:
         """Numbers in a box of one row of a node."""
-        value = node.meta.get("val")
-        value = value[0] if isinstance(value, (tuple, list)) and value else value
-        if not isinstance(value, Tensor):
-            return 0
-        if extent(node) != (1, 1) or value.ndim == 4:
-            return int(value.shape[1]) * box.area
-        return int(np.prod([int(n) if isinstance(n, int) else 1 for n in value.shape]))
+        if "elements" not in node.meta:
+            node.meta["elements"] = count_elements(node)
+        is_map, count = node.meta["elements"]
+        return count * box.area if is_map else count
 
 # %% ../nbs/04_incremental.ipynb #96d507d9
+def count_elements(node: fx.Node) -> tuple[bool, int]:
+    """Whether a node is a map, and its numbers per pixel, or in one row if it is none."""
+    value = node.meta.get("val")
+    value = value[0] if isinstance(value, (tuple, list)) and value else value
+    if not isinstance(value, Tensor):
+        return False, 0
+    if extent(node) != (1, 1) or value.ndim == 4:
+        return True, int(value.shape[1])
+    return False, int(np.prod([int(n) if isinstance(n, int) else 1 for n in value.shape]))
+
+
 def full_box(node: fx.Node) -> Box:
     rows, columns = extent(node)
     return Box(0, rows, 0, columns)
@@ -314,14 +322,14 @@ class Plan:
 def pass_memory(network: Network, steps: Pass) -> int:
     """The largest number of elements of one row that are alive at a step, with what it reads copied."""
     alive: dict[fx.Node, int] = {network.graph.input: network.elements(network.graph.input, steps.input)}
-    peak = 0
+    peak, total = 0, alive[network.graph.input]
     for step in steps.steps:
         sources = network.layers[step.node].inputs
         alive[step.node] = network.elements(step.node, step.out)
+        total += alive[step.node]
         copied = sum(network.elements(s, r.box) for s, r in zip(sources, step.reads, strict=True))
-        peak = max(peak, sum(alive.values()) + copied)
-        for node in step.dead:
-            alive.pop(node, None)
+        peak = max(peak, total + copied)
+        total -= sum(alive.pop(node, 0) for node in step.dead)
     return peak
 
 # %% ../nbs/04_incremental.ipynb #574b069a
@@ -724,6 +732,17 @@ def propose(full: FullInference, perturbation: Perturbation, region: Tensor, n_s
     return Proposal(engine, seconds, sum(cost for cost, _ in predicted), predicted[0][1])
 
 # %% ../nbs/04_incremental.ipynb #2e146a31
+# What was planned and found not worth it, so that the next run of the same shapes does not plan again: a plan costs some forwards.
+_declined: weakref.WeakKeyDictionary[nn.Module, set[Any]] = weakref.WeakKeyDictionary()
+
+
+def describe_case(perturbation: Perturbation, region: Tensor, n_samples: int) -> tuple[Any, ...]:
+    """What a plan depends on beside the model."""
+    x = perturbation.inputs[0]
+    features = feature_boxes(perturbation) if len(perturbation.inputs) == 1 and x.ndim == 4 else ()
+    return tuple(x.shape), x.dtype, n_samples, tuple(region_boxes(region)), tuple(features)
+
+
 def choose_inference(kind: InferenceKind, full: FullInference, perturbation: Perturbation, region: Tensor, n_samples: int,
                      max_memory: int | None = None) -> FullInference | IncrementalInference:
     """The engine for a call: incremental where it is asked for, or pays, and has proved exact; else `full`.
@@ -736,12 +755,16 @@ def choose_inference(kind: InferenceKind, full: FullInference, perturbation: Per
     small = rows * x[0].numel() < SHORT_RUN and not (isinstance(module, nn.Module) and module in _captured)
     if kind == "full" or (kind == "auto" and (small or not isinstance(module, nn.Module) or has_hooks(module))):
         return full
+    case = describe_case(perturbation, region, n_samples)
+    if kind == "auto" and case in _declined.get(module, ()):
+        return full
     reason = Unsupported("")
     for again in (False, True):
         try:
             with contained():
                 proposal = propose(full, perturbation, region, n_samples, max_memory, again)
                 if kind == "auto" and proposal.full < WORTH * proposal.incremental:
+                    _declined.setdefault(cast(nn.Module, module), set()).add(case)
                     return full
                 difference = largest_difference(proposal.engine, perturbation)
             if difference <= tolerance_of(x):

@@ -317,6 +317,7 @@ def test_auto_is_full_for_short_runs_and_small_savings(monkeypatch):
     captured(model, x)
     monkeypatch.setattr(incremental, "WORTH", float("inf"))
     assert incremental.choose_inference(*arguments) is full
+    incremental._declined.clear()
     monkeypatch.setattr(incremental, "WORTH", 0.0)
     assert isinstance(incremental.choose_inference(*arguments), incremental.IncrementalInference)
 
@@ -426,3 +427,17 @@ def test_a_stale_graph_is_noticed_beside_infinite_scores():
     model.factor = 1.0
     with pytest.warns(UserWarning, match="differ"):
         assert SitTester(model, x, region=region, inference="incremental").shortcut is None
+
+
+def test_what_was_not_worth_it_is_not_planned_again(monkeypatch):
+    model, x = small_net().eval(), torch.randn(1, 3, 16, 16)
+    captured(model, x)
+    planned = []
+    plan_regions = incremental.plan_regions
+    monkeypatch.setattr(incremental, "plan_regions", lambda *a: planned.append(1) or plan_regions(*a))
+    monkeypatch.setattr(incremental, "WORTH", float("inf"))
+    arguments = dict(region=torch.ones(16, 16), grid_size=2, n_samples=4)
+    first, again = (EntropyCentric(model).attribute(x, **arguments) for _ in range(2))
+    assert torch.equal(first, again) and len(planned) == 1
+    EntropyCentric(model).attribute(x, **arguments | {"grid_size": 4})
+    assert len(planned) == 2

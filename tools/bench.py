@@ -6,6 +6,7 @@ import resource
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
 import warnings
 from collections.abc import Callable
@@ -16,11 +17,15 @@ import pandas as pd
 import segmentation_models_pytorch as smp
 import torch
 from captum.attr import FeatureAblation
+from distributed import Client, LocalCluster
+from PIL import Image
 from torch import nn
 
 from entropy_captum import EntropyCentric, RegionScore, rooftop_unet
 from entropy_captum.data import normalize, procedural_scene
+from entropy_captum.methods import Counter
 from entropy_captum.perturbation import grid_feature_mask
+from entropy_captum.study import Settings, evaluate, worker_model
 from entropy_captum.zoo import Padded
 
 RESULTS = Path(__file__).resolve().parent.parent / "nbs" / "benchmarks"
@@ -156,6 +161,54 @@ def explain(repeats: int) -> None:
         print(f"  {(before + after) / 2 * 32 * 65 / fast:.1f}", flush=True)
 
 
+def drawn_tiles(folder: Path, count: int, size: int) -> None:
+    """Drawn scenes as a data set on disk."""
+    for kind in ("image", "label"):
+        (folder / "drawn" / kind).mkdir(parents=True)
+    for k in range(count):
+        scene = procedural_scene(k, size)
+        Image.fromarray(scene.image).save(folder / f"drawn/image/scene_{k}.png")
+        Image.fromarray(scene.label.astype(np.uint8) * 255).save(folder / f"drawn/label/scene_{k}.png")
+
+
+def study_overhead(folder: Path, repeats: int) -> None:
+    """The time of a study over that of as many bare forwards, one row at a time."""
+    settings, ratios = Settings(grid=4, samples=4), []
+    model = worker_model(Padded(rooftop_unet()))
+    x = torch.zeros(1, 3, 256, 256).to(memory_format=torch.channels_last)
+    for repeat in range(repeats + 1):
+        with Counter(model) as counter:
+            took = seconds(lambda repeat=repeat: evaluate(model, folder, folder / f"run-{repeat}", settings, limit=1,
+                                                          show_progress=False))
+        ratios.append(took / seconds(lambda rows=counter.rows: bare_forwards(model, x, rows, 1)))
+    print(f"  one process: {statistics.median(ratios[1:]):.2f} of its forwards (wanted: at most 1.1)", flush=True)
+
+
+def study_workers(folder: Path, repeats: int) -> None:
+    """The time of a study with one Dask worker over that with two, a thread each; clusters are started and warm before."""
+    settings, ratios = Settings(grid=4, samples=4, methods=("entropy", "sobol", "random")), []
+    model = Padded(rooftop_unet())
+    def client(workers: int) -> Client:
+        return Client(LocalCluster(n_workers=workers, threads_per_worker=1, dashboard_address=None))
+    with client(1) as one, client(2) as two:
+        for repeat in range(repeats + 1):
+            took = [seconds(lambda c=c, k=k, repeat=repeat: evaluate(model, folder, folder / f"workers-{k}-{repeat}", settings,
+                                                                     cluster=c, show_progress=False))
+                    for k, c in enumerate((one, two))]
+            ratios.append(took[0] / took[1])
+    print(f"  two workers: {statistics.median(ratios[1:]):.2f} times one (wanted: at least 1.6)", flush=True)
+
+
+def study(repeats: int) -> None:
+    """What a study costs beside its forwards, and what a second worker brings."""
+    print("study, drawn tiles of 256 x 256, grid 4, N = 4, one thread each")
+    torch.set_num_threads(1)
+    with tempfile.TemporaryDirectory() as name:
+        drawn_tiles(Path(name), 6, 256)
+        study_overhead(Path(name), repeats)
+        study_workers(Path(name), repeats)
+
+
 PRECISIONS: dict[str, tuple[torch.dtype | None, torch.memory_format]] = {
     "float32": (None, torch.contiguous_format), "float32, channels last": (None, torch.channels_last),
     "bfloat16 autocast": (torch.bfloat16, torch.contiguous_format), "float16 autocast": (torch.float16, torch.contiguous_format)}
@@ -230,7 +283,7 @@ def budgets() -> None:
         print(f"  budget {mebibytes} MB: {float(done.stdout):.0f} MB", flush=True)
 
 
-PARTS = {"imports": imports, "overhead": overhead, "precision": precision,
+PARTS = {"imports": imports, "overhead": overhead, "precision": precision, "study": study,
          "memory": lambda _: memory(), "whole_tile": whole_tile, "budgets": lambda _: budgets(),
          "incremental": incremental, "explain": explain}
 
