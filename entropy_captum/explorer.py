@@ -146,7 +146,7 @@ class Explorer(Face):
         self.result: Explored | None = None
         self.problem: Exception | None = None
         self._region = np.zeros(image.shape[:2], bool)
-        self._cancelled, self._thread = threading.Event(), threading.Thread()
+        self._stop, self._thread = threading.Event(), threading.Thread()
         super().__init__(picture=as_png(image), size=list(image.shape[:2]), ids=self.objects.astype(np.int32).tobytes(),
                          score_palette=palette(SCORE_MAP), error_palette=palette(ERROR_MAP), **state)
         self.on_msg(self._hear)
@@ -158,12 +158,8 @@ class Explorer(Face):
         """
         self._region = self.region_of(region)
         self.cancel()
-        self.wait()
-        self._cancelled.clear()
-        with self.hold_sync():
-            self.region, self.scores, self.errors, self.verdict = self._region.astype(np.uint8).tobytes(), b"", b"", []
-            self.running, self.progress, self.message = True, [0, 0], f"Explaining {self._region.sum()} pixels"
-        self._thread = threading.Thread(target=self._work, daemon=True)
+        self._stop, before = threading.Event(), self._thread
+        self._thread = threading.Thread(target=self._work, args=(self._region, self._stop, before), daemon=True)
         self._thread.start()
 
     def region_of(self, region: int | NDArray[np.bool_]) -> NDArray[np.bool_]:
@@ -179,7 +175,7 @@ class Explorer(Face):
 
     def cancel(self) -> None:
         """Stop after the design that is under way."""
-        self._cancelled.set()
+        self._stop.set()
         if self.running:
             self.message = "Stopping"
 
@@ -201,9 +197,16 @@ class Explorer(Face):
         except (ValueError, OSError) as problem:
             self.message = str(problem)
 
-    def _work(self) -> None:
+    def _work(self, region: NDArray[np.bool_], stop: threading.Event, before: threading.Thread) -> None:
+        # The run before ends with its design; waiting for it here keeps the kernel free.
+        if before.is_alive():
+            before.join()
+        with self.hold_sync():
+            self.region, self.scores, self.errors, self.verdict = region.astype(np.uint8).tobytes(), b"", b"", []
+            self.running, self.progress, self.message = True, [0, 0], f"Explaining {region.sum()} pixels"
+        self.problem = None
         try:
-            self.result = run_pick_freeze(self) if self.method in PICK_FREEZE else run_cam(self)
+            self.result = (run_pick_freeze if self.method in PICK_FREEZE else run_cam)(self, region, stop)
         except Exception as problem:
             self.problem, self.message = problem, f"{type(problem).__name__}: {problem}"
         finally:
@@ -240,47 +243,46 @@ def attribution_of(explorer: Explorer) -> PickFreezeAttribution:
     return EntropyCentric(explorer.model, reduction="object" if explorer.method == "entropy-object" else "pixel")
 
 # %% ../nbs/12_explorer.ipynb #786be191
-def run_pick_freeze(explorer: Explorer) -> Explored | None:
-    """Stream designs to the page until they are done or cancelled; None if not even two were run."""
-    region = torch.from_numpy(explorer._region)[None].to(explorer.inputs.device)
+def run_pick_freeze(explorer: Explorer, region: NDArray[np.bool_], stop: threading.Event) -> Explored | None:
+    """Stream designs to the page until they are done or cancelled; the last result if not even two were run."""
+    mask = torch.from_numpy(region)[None].to(explorer.inputs.device)
     grid, samples, unit = explorer.grid, explorer.samples, UNITS[explorer.method]
     explorer.progress = [0, samples]
     estimate = None
-    for estimate in attribution_of(explorer).stream(explorer.inputs, target=explorer.target, region=region, grid_size=grid,
+    for estimate in attribution_of(explorer).stream(explorer.inputs, target=explorer.target, region=mask, grid_size=grid,
                                                     n_samples=samples, perturbations_per_eval=explorer.batch):
         done = int(estimate.n_samples[0])
         with explorer.hold_sync():
             explorer.shape, explorer.unit, explorer.progress = [grid, grid], unit, [done, samples]
             explorer.scores, explorer.errors = as_bytes(estimate.scores[0].cpu()), as_bytes(estimate.standard_error[0].cpu())
             explorer.message = f"{done} of {samples} designs"
-        if explorer._cancelled.is_set():
+        if stop.is_set():
             break
     if estimate is None or int(estimate.n_samples[0]) < 2:
         explorer.message = "Cancelled before there was anything to show"
         return explorer.result
-    return conclude(explorer, estimate.spread(estimate.scores)[0][0].mean(0), estimate)
+    return conclude(explorer, region, estimate.spread(estimate.scores)[0][0].mean(0), estimate, stop.is_set())
 
 # %% ../nbs/12_explorer.ipynb #e1ffe2d6
-def run_cam(explorer: Explorer) -> Explored | None:
-    """Seg-Grad-CAM or Score-CAM: one map at the end; it is not streamed."""
-    region = torch.from_numpy(explorer._region)[None].float().to(explorer.inputs.device)
-    task = Task(explorer.model, explorer.inputs, region, torch.zeros_like(explorer.inputs), batch=explorer.batch)
+def run_cam(explorer: Explorer, region: NDArray[np.bool_], _: threading.Event) -> Explored | None:
+    """Seg-Grad-CAM or Score-CAM: one map at the end; it is not streamed and cannot be cancelled."""
+    mask = torch.from_numpy(region)[None].float().to(explorer.inputs.device)
+    task = Task(explorer.model, explorer.inputs, mask, torch.zeros_like(explorer.inputs), batch=explorer.batch)
     heat = run_methods(task, [explorer.method])[explorer.method].maps[0]
     with explorer.hold_sync():
         explorer.shape, explorer.unit = list(heat.shape), UNITS[explorer.method]
         explorer.scores, explorer.errors, explorer.progress = as_bytes(heat), b"", [1, 1]
-    return conclude(explorer, heat, None)
+    return conclude(explorer, region, heat, None, False)
 
 # %% ../nbs/12_explorer.ipynb #7f1db886
-def conclude(explorer: Explorer, heat: Tensor, estimate: Estimate | None) -> Explored:
+def conclude(explorer: Explorer, region: NDArray[np.bool_], heat: Tensor, estimate: Estimate | None, stopped: bool) -> Explored:
     """Test a map, tell the page, and give all of it back."""
-    region = torch.from_numpy(explorer._region).to(explorer.inputs.device)
-    verdict = judge(explorer.model, explorer.inputs, region, heat[None].float().cpu(), explorer.method)
-    stopped = " (cancelled)" if explorer._cancelled.is_set() else ""
+    mask = torch.from_numpy(region).to(explorer.inputs.device)
+    verdict = judge(explorer.model, explorer.inputs, mask, heat[None].float().cpu(), explorer.method)
     with explorer.hold_sync():
         explorer.verdict = verdict.to_dict("records")
-        explorer.message = f"Done{stopped}: gap {verdict['gap'][0]:.1f} points on equal area"
-    return Explored(explorer.method, UNITS[explorer.method], explorer.image, explorer._region, heat.float().cpu().numpy(), estimate,
+        explorer.message = f"Done{' (cancelled)' if stopped else ''}: gap {verdict['gap'][0]:.1f} points on equal area"
+    return Explored(explorer.method, UNITS[explorer.method], explorer.image, region, heat.float().cpu().numpy(), estimate,
                     verdict)
 
 # %% ../nbs/12_explorer.ipynb #0a5592f9

@@ -76,6 +76,16 @@ def test_designs_arrive_one_by_one_and_a_cancelled_run_keeps_what_it_has(explore
     assert "cancelled" in explorer.message and not explorer.running
 
 
+def test_a_new_run_ends_the_one_before(explorer):
+    explorer.samples, messages = 128, []
+    explorer.observe(lambda change: messages.append(change["new"]), "message")
+    explorer.explain(1)
+    explorer.explain(2)
+    found = explorer.wait(60)
+    assert found.region[50, 40] and not found.region[10, 10] and int(found.estimate.n_samples[0]) == 128
+    assert "cancelled" not in messages[-1] and not explorer.running
+
+
 def test_errors_reach_the_page_and_the_caller(explorer):
     with pytest.raises(ValueError, match="no object 9"):
         explorer.explain(9)
