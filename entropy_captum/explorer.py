@@ -19,11 +19,11 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor, nn
 
-from .attribution import EntropyCentric, Estimate, PickFreezeAttribution, SobolTotal
+from .attribution import Estimate
 from .data import normalize
 from .evaluation import SitTester, ones_attribution
 from .figures import ERROR_MAP, SCORE_MAP, explanation_figure
-from .methods import Task, run_methods
+from .methods import PICK_FREEZE, Task, run_methods
 from .region import objects
 from .zoo import Padded, predict_mask
 
@@ -34,8 +34,8 @@ except ImportError as problem:
     raise ImportError("the explorer needs anywidget: pip install 'entropy_captum[lab]'") from problem
 
 # %% auto #0
-__all__ = ['UNITS', 'PICK_FREEZE', 'Explored', 'judge', 'Face', 'as_bytes', 'as_png', 'palette', 'Explorer', 'boxed', 'answer',
-           'attribution_of', 'run_pick_freeze', 'run_cam', 'conclude', 'explore']
+__all__ = ['UNITS', 'Explored', 'judge', 'Face', 'as_bytes', 'as_png', 'palette', 'Explorer', 'boxed', 'answer',
+           'run_pick_freeze', 'run_cam', 'conclude', 'explore']
 
 # %% ../nbs/12_explorer.ipynb #6919cbc0
 class Explored(NamedTuple):
@@ -90,7 +90,6 @@ def judge(model: nn.Module, inputs: Tensor, region: Tensor, heat: Tensor, name: 
 
 # %% ../nbs/12_explorer.ipynb #b0f203a4
 UNITS = {"entropy": "bit", "entropy-object": "bit", "sobol": "share", "grad-cam": "logit", "score-cam": "activation"}
-PICK_FREEZE = ("entropy", "entropy-object", "sobol")
 
 
 class Face(anywidget.AnyWidget):
@@ -236,12 +235,6 @@ def answer(explorer: Explorer, content: dict[str, Any]) -> None:
     elif kind == "save":
         explorer.message = f"Saved to {explorer.save()}"
 
-# %% ../nbs/12_explorer.ipynb #9b624651
-def attribution_of(explorer: Explorer) -> PickFreezeAttribution:
-    if explorer.method == "sobol":
-        return SobolTotal(explorer.model)
-    return EntropyCentric(explorer.model, reduction="object" if explorer.method == "entropy-object" else "pixel")
-
 # %% ../nbs/12_explorer.ipynb #786be191
 def run_pick_freeze(explorer: Explorer, region: NDArray[np.bool_], stop: threading.Event) -> Explored | None:
     """Stream designs to the page until they are done or cancelled; the last result if not even two were run."""
@@ -249,8 +242,9 @@ def run_pick_freeze(explorer: Explorer, region: NDArray[np.bool_], stop: threadi
     grid, samples, unit = explorer.grid, explorer.samples, UNITS[explorer.method]
     explorer.progress = [0, samples]
     estimate = None
-    for estimate in attribution_of(explorer).stream(explorer.inputs, target=explorer.target, region=mask, grid_size=grid,
-                                                    n_samples=samples, perturbations_per_eval=explorer.batch):
+    attribution = PICK_FREEZE[explorer.method](explorer.model)
+    for estimate in attribution.stream(explorer.inputs, target=explorer.target, region=mask, grid_size=grid, n_samples=samples,
+                                       perturbations_per_eval=explorer.batch):
         done = int(estimate.n_samples[0])
         with explorer.hold_sync():
             explorer.shape, explorer.unit, explorer.progress = [grid, grid], unit, [done, samples]
