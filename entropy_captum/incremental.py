@@ -754,13 +754,13 @@ def choose_inference(kind: InferenceKind, full: FullInference, perturbation: Per
     small = rows * x[0].numel() < SHORT_RUN and not (isinstance(module, nn.Module) and module in _captured)
     if kind == "full" or (kind == "auto" and (small or not isinstance(module, nn.Module) or has_hooks(module))):
         return full
-    case = describe_case(perturbation, region, n_samples)
-    if kind == "auto" and isinstance(module, nn.Module) and case in _declined.get(module, set()):
-        return full
     reason = Unsupported("")
     for again in (False, True):
         try:
             with contained():
+                case = describe_case(perturbation, region, n_samples)
+                if kind == "auto" and case in _declined.get(cast(nn.Module, module), set()):
+                    return full
                 proposal = propose(full, perturbation, region, n_samples, max_memory, again)
                 if kind == "auto" and proposal.full < WORTH * proposal.incremental:
                     _declined.setdefault(cast(nn.Module, module), set()).add(case)
