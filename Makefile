@@ -4,7 +4,7 @@ BIN := .venv/bin
 export OMP_NUM_THREADS ?= 2
 STAMP := .venv/.installed
 
-.PHONY: help demo test check bench check-exact train lab readme docs docs-check dist clean
+.PHONY: help demo test check bench check-exact train train-others lab readme docs docs-check dist clean
 help:            ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/:/'
 
@@ -33,6 +33,11 @@ train: $(STAMP)  ## train the bundled network on $$ENTROPY_CAPTUM_DATA/whu and i
 	$(BIN)/uv pip install -q --python $(BIN)/python -e '.[train]'
 	$(BIN)/entropy-captum train "$$ENTROPY_CAPTUM_DATA/whu" "$$ENTROPY_CAPTUM_DATA/inria"
 	$(BIN)/entropy-captum train "$$ENTROPY_CAPTUM_DATA/whu" "$$ENTROPY_CAPTUM_DATA/inria" --finish runs/rooftop/weights.safetensors --out runs/rooftop-finished
+
+train-others: $(STAMP) ## train what the architecture table and the sanity check compare with the bundled network
+	$(BIN)/entropy-captum train "$$ENTROPY_CAPTUM_DATA/whu" "$$ENTROPY_CAPTUM_DATA/inria" --encoder tu-tf_efficientnet_b0 --steps 600 --out runs/b0
+	$(BIN)/entropy-captum train "$$ENTROPY_CAPTUM_DATA/whu" "$$ENTROPY_CAPTUM_DATA/inria" --encoder resnet18 --steps 800 --out runs/resnet18
+	$(BIN)/entropy-captum train "$$ENTROPY_CAPTUM_DATA/whu" "$$ENTROPY_CAPTUM_DATA/inria" --shuffled --steps 250 --out runs/shuffled
 
 docs: $(STAMP)   ## the documentation site in _build/html; warnings and broken links are errors
 	$(BIN)/python tools/docs.py

