@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 from torch import Tensor, nn
 
-from .attribution import EntropyCentric, PickFreezeAttribution, SobolTotal, estimate_jointly
+from .attribution import EntropyCentric, Estimate, PickFreezeAttribution, SobolTotal, estimate_jointly
 from .cam import WEIGHTINGS, LayerScoreCam, default_layer, seg_grad_cam
 from .evaluation import ones_attribution, random_attribution
 from .inference import eval_mode
@@ -26,9 +26,9 @@ from .perturbation import Perturbation, grid_feature_mask
 from .region import RegionScore
 
 # %% auto #0
-__all__ = ['PICK_FREEZE', 'SCORE_CAMS', 'CONTROLS', 'REGISTRY', 'Task', 'Maps', 'pick_freeze_maps', 'Counter', 'bottleneck',
-           'score_cam_maps', 'captum_maps', 'rise_maps', 'distance_from', 'nearness', 'control_maps', 'grad_cam_maps',
-           'register', 'method_names', 'run_methods']
+__all__ = ['PICK_FREEZE', 'INTERACTION', 'SCORE_CAMS', 'CONTROLS', 'REGISTRY', 'Task', 'Maps', 'pick_freeze_map',
+           'pick_freeze_maps', 'Counter', 'bottleneck', 'score_cam_maps', 'captum_maps', 'rise_maps', 'distance_from',
+           'nearness', 'control_maps', 'grad_cam_maps', 'register', 'method_names', 'run_methods']
 
 # %% ../nbs/11_methods.ipynb #dc7b379e
 @dataclass(frozen=True)
@@ -67,14 +67,27 @@ PICK_FREEZE: dict[str, Callable[[nn.Module], PickFreezeAttribution]] = {
     "sobol": lambda model: SobolTotal(model)}
 
 # %% ../nbs/11_methods.ipynb #939018ed
+INTERACTION = "interaction"
+
+
+def pick_freeze_map(estimate: Estimate, name: str) -> Maps:
+    """The scores of an estimate as maps, or total minus first order; first-order rows are counted for the latter alone."""
+    rows, first = int(estimate.n_forwards[0]), estimate.first_order
+    values = estimate.scores if name != INTERACTION or first is None else estimate.total_order - first
+    if name != INTERACTION and first is not None:
+        rows -= int(estimate.n_samples[0])
+    return Maps(estimate.spread(values)[0][:, 0].float(), rows)
+
+# %% ../nbs/11_methods.ipynb #b09eb97d
 def pick_freeze_maps(task: Task, names: Sequence[str]) -> dict[str, Maps]:
-    """Entropy and Sobol maps from one set of forwards."""
-    methods = [PICK_FREEZE[name](task.model) for name in names]
+    """Entropy, Sobol and interaction maps from one set of forwards."""
+    methods = [PICK_FREEZE.get(name, SobolTotal)(task.model) for name in names]
+    for method in methods:
+        method.first_order = INTERACTION in names
     estimates = estimate_jointly(methods, task.inputs, task.baselines, 0, region=task.regions, grid_size=task.grid,
                                  examples=torch.zeros(len(task.regions), dtype=torch.int64), n_samples=task.samples,
                                  perturbations_per_eval=task.batch, seed=task.seed)
-    return {name: Maps(e.spread(e.scores)[0][:, 0].float(), int(e.n_forwards[0]))
-            for name, e in zip(names, estimates, strict=True)}
+    return {name: pick_freeze_map(estimate, name) for name, estimate in zip(names, estimates, strict=True)}
 
 # %% ../nbs/11_methods.ipynb #25f41a97
 class Counter:
@@ -196,7 +209,7 @@ def register(name: str, make: Callable[[RegionScore], Attribution]) -> None:
 # %% ../nbs/11_methods.ipynb #984b30e2
 def method_names() -> tuple[str, ...]:
     """The names of all methods and controls."""
-    return (*PICK_FREEZE, *SCORE_CAMS, *REGISTRY, *CONTROLS)
+    return (*PICK_FREEZE, INTERACTION, *SCORE_CAMS, *REGISTRY, *CONTROLS)
 
 # %% ../nbs/11_methods.ipynb #45c916ea
 register("occlusion", Occlusion)
@@ -211,7 +224,7 @@ def run_methods(task: Task, names: Sequence[str]) -> dict[str, Maps]:
     if unknown or not names:
         raise ValueError(f"unknown method {unknown[0] if unknown else ''!r}; known are {', '.join(method_names())}")
     found: dict[str, Maps] = {}
-    for family, run in ((tuple(PICK_FREEZE), pick_freeze_maps), (SCORE_CAMS, score_cam_maps)):
+    for family, run in (((*PICK_FREEZE, INTERACTION), pick_freeze_maps), (SCORE_CAMS, score_cam_maps)):
         asked = [name for name in family if name in names]
         if asked:
             found |= run(task, asked)

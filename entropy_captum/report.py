@@ -74,18 +74,22 @@ TESTS = {"gap": "gap on equal area", "l_sit_confidence_drop": "L-SIT confidence 
          "h_sit_iou_drop": "H-SIT IoU drop", "l_sit_entropy_increase": "L-SIT entropy increase",
          "h_sit_entropy_increase": "H-SIT entropy increase"}
 CHARACTER = {"share_inside": "share of the map on the object", "share_near": "to 16 px from it", "share_middle": "16 to 64 px",
-             "share_far": "beyond 64 px", "rank_to_entropy": "rank correlation with entropy",
-             "rank_to_first_seed": "with itself, other seed", "rank_to_first_baseline": "with itself, other baseline",
-             "forwards": "forwards per unit"}
+             "share_far": "beyond 64 px", "rank_to_nearness": "rank correlation with nearness",
+             "rank_to_entropy": "with entropy", "rank_to_entropy_given_nearness": "the same, given nearness",
+             "rank_to_first_seed": "with itself, other seed", "rank_to_first_seed_given_nearness": "the same, given nearness",
+             "rank_to_first_baseline": "with itself, other baseline",
+             "rank_to_first_baseline_given_nearness": "the same, given nearness",
+             "sensitivity": "largest relative change under noise", "forwards": "forwards per unit"}
 RIVALS = {"rival": "rival", "difference": "entropy minus rival", "low": "from", "high": "to", "effect_size": "effect size",
           "wins": "share of scenes won", "wilcoxon_holm": "p (Wilcoxon, Holm)", "sign_flip_holm": "p (sign flips, Holm)",
           "units": "scenes"}
 
 # %% ../nbs/11_report.ipynb #43bc447b
 def character_columns(rows: pd.DataFrame) -> dict[str, str]:
-    """The columns that say what a map is like; those about seeds and baselines only where there are several."""
-    single = {f"rank_to_first_{name}" for name in ("seed", "baseline") if rows[name].nunique() < 2}
-    return {column: heading for column, heading in CHARACTER.items() if column not in single}
+    """The columns that say what a map is like and were measured; those about seeds and baselines only where there are several."""
+    single = tuple(f"rank_to_first_{name}" for name in ("seed", "baseline") if rows[name].nunique() < 2)
+    return {column: heading for column, heading in CHARACTER.items()
+            if column in rows and rows[column].notna().any() and not column.startswith(single)}
 
 # %% ../nbs/11_report.ipynb #94e3c185
 def extreme_tiles(rows: pd.DataFrame, method: str, count: int = 4) -> dict[str, pd.DataFrame]:

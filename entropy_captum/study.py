@@ -12,7 +12,7 @@ import pickle
 import time
 import traceback
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
 from itertools import zip_longest
 from pathlib import Path
@@ -31,16 +31,17 @@ from .attribution import PACKAGES
 from .data import LAYOUTS, Tile, find_tiles, normalize
 from .evaluation import REMOVED, SitTester
 from .inference import weights_hash
-from .methods import Task, distance_from, method_names, run_methods
-from .perturbation import BaselineName, named_baseline
+from .methods import Task, distance_from, method_names, nearness, run_methods
+from .perturbation import BaselineName, grid_feature_mask, named_baseline
 from .region import objects
 from .zoo import predict_mask
 
 # %% auto #0
-__all__ = ['BANDS', 'Cells', 'Result', 'Settings', 'facts_of', 'run_id', 'Source', 'find_sources', 'cut_centre', 'find_regions',
-           'cell_means', 'rank_correlation', 'shares_by_distance', 'tests_of', 'Prepared', 'prepare_tile', 'ranks_of',
-           'explain_tile', 'study_tile', 'RunFolder', 'write_atomically', 'save_maps', 'worker_model', 'model_plugin',
-           'on_worker', 'run_here', 'run_on', 'connect', 'evaluate', 'read_rows']
+__all__ = ['BANDS', 'Values', 'Key', 'Cells', 'Result', 'Settings', 'facts_of', 'run_id', 'Source', 'find_sources', 'cut_centre',
+           'find_regions', 'cell_means', 'rank_correlation', 'shares_by_distance', 'tests_of', 'Prepared',
+           'prepare_tile', 'rank_given', 'ranks_of', 'noisy_inputs', 'sensitivity', 'map_columns', 'explain_tile',
+           'study_tile', 'RunFolder', 'write_atomically', 'save_maps', 'kept_maps', 'compare_runs', 'worker_model',
+           'model_plugin', 'on_worker', 'run_here', 'run_on', 'connect', 'evaluate', 'read_rows']
 
 # %% ../nbs/11_study.ipynb #c3781695
 @dataclass(frozen=True)
@@ -49,7 +50,8 @@ class Settings:
 
     methods: names of `methods.method_names()`. grid: cells a side; samples: designs N; batch: rows per forward. seeds, baselines:
     every combination is run. per: explain the predicted class of a tile, or each predicted building of at least `min_pixels`. crop:
-    only the central square of so many pixels. threshold: of the fixed form of the tests.
+    only the central square of so many pixels. threshold: of the fixed form of the tests. noisy: on how many noisy copies of the
+    input the maps are computed again (uniform noise of at most 0.02 in model space), for the column `sensitivity`.
     """
 
     methods: tuple[str, ...] = ("entropy", "entropy-object", "sobol", "grad-cam", "score-cam", "score-cam-increase", "ones",
@@ -63,6 +65,7 @@ class Settings:
     crop: int | None = None
     min_pixels: int = 64
     threshold: float = 0.1
+    noisy: int = 0
 
     def __post_init__(self) -> None:
         unknown = [name for name in self.methods if name not in method_names()]
@@ -75,6 +78,8 @@ class Settings:
             raise ValueError(f"per must be 'class' or 'building', got {self.per!r}")
         if not (self.methods and self.seeds and self.baselines):
             raise ValueError("a study needs at least one method, seed and baseline")
+        if self.noisy < 0:
+            raise ValueError(f"noisy counts copies of the input, got {self.noisy}")
 
 # %% ../nbs/11_study.ipynb #af7c8d36
 def facts_of(settings: Settings, model: nn.Module) -> dict[str, Any]:
@@ -192,22 +197,56 @@ def prepare_tile(model: nn.Module, source: Source, settings: Settings) -> Prepar
     return Prepared(normalize(image).to(device), found, units, torch.from_numpy(masks).float().to(device))
 
 # %% ../nbs/11_study.ipynb #adf5c0a0
-Cells = dict[tuple[str, str, int, str], NDArray[np.float64]]
+Values = NDArray[np.float64]
 
 
-def ranks_of(cells: Cells, unit: str, baseline: str, seed: int, method: str, settings: Settings) -> dict[str, float]:
-    """Rank correlations of a map with entropy's, and with its own at the first seed and the first baseline."""
-    own = cells[unit, baseline, seed, method]
+def rank_given(a: Values, b: Values, given: Values) -> float:
+    """Spearman's partial rank correlation; NaN where one is constant or a function of what is given."""
+    ab, ad, bd = rank_correlation(a, b), rank_correlation(a, given), rank_correlation(b, given)
+    left = (1 - ad**2) * (1 - bd**2)
+    return float((ab - ad * bd) / np.sqrt(left)) if left > 1e-12 else float("nan")
+
+# %% ../nbs/11_study.ipynb #b4982169
+Key = tuple[str, str, int, str]
+Cells = dict[Key, Values]
+
+
+def ranks_of(cells: Cells, key: Key, near: Values, settings: Settings) -> dict[str, float]:
+    """Rank correlations of the map of a unit, baseline, seed and method with others, as they are and given the nearness."""
+    unit, baseline, seed, method = key
     others = {"rank_to_entropy": (unit, baseline, seed, "entropy"),
               "rank_to_first_seed": (unit, baseline, settings.seeds[0], method),
               "rank_to_first_baseline": (unit, settings.baselines[0], seed, method)}
-    return {name: rank_correlation(own, cells[key]) if key in cells else float("nan") for name, key in others.items()}
+    found = {"rank_to_nearness": rank_correlation(cells[key], near)}
+    for name, other in others.items():
+        values = cells.get(other, np.zeros(1))
+        found[name] = rank_correlation(cells[key], values) if other in cells else float("nan")
+        found[f"{name}_given_nearness"] = rank_given(cells[key], values, near) if other in cells else float("nan")
+    return found
 
-# %% ../nbs/11_study.ipynb #a8755020
+# %% ../nbs/11_study.ipynb #17f7c9f8
+def noisy_inputs(inputs: Tensor, settings: Settings, seed: int) -> list[Tensor]:
+    """Copies of the inputs with uniform noise of at most 0.02, as many as the settings ask for."""
+    rng = np.random.default_rng((seed, 20))
+    noise = rng.uniform(-0.02, 0.02, (settings.noisy, *inputs.shape)).astype(np.float32)
+    return [inputs + torch.from_numpy(each).to(inputs.device) for each in noise]
+
+# %% ../nbs/11_study.ipynb #52b36583
+def sensitivity(heat: Tensor, noisy: Sequence[Tensor]) -> float:
+    """The largest of |map' - map| / |map| (Euclidean), as Captum's `sensitivity_max`; NaN without noisy maps, or for zeros."""
+    size = float(heat.double().norm())
+    return max((float((other - heat).double().norm()) / size for other in noisy if size), default=float("nan"))
+
+# %% ../nbs/11_study.ipynb #56b902c2
+def map_columns(heat: Tensor, noisy: Sequence[Tensor], away: Values) -> dict[str, float]:
+    """What a map is like by itself: its mean, where it lies, and how much it moves with noise in the input."""
+    return {"map_mean": float(heat.double().mean()), "sensitivity": sensitivity(heat, noisy)} | shares_by_distance(heat, away)
+
+# %% ../nbs/11_study.ipynb #4ef56583
 def explain_tile(model: nn.Module, tile: Prepared, settings: Settings) -> Iterator[dict[str, Any]]:
     """The rows of a tile, and under "map" the heat map (H,W) of each."""
     cells: Cells = {}
-    away = [distance_from(region) for region in tile.regions]
+    away, near = [distance_from(region) for region in tile.regions], nearness(tile.regions)
     for baseline in settings.baselines:
         base = named_baseline(baseline, tile.inputs)
         testers = [SitTester(model, tile.inputs, region=r[None], label=None if tile.label is None else tile.label[None],
@@ -217,13 +256,15 @@ def explain_tile(model: nn.Module, tile: Prepared, settings: Settings) -> Iterat
             start = time.perf_counter()
             found = run_methods(task, settings.methods)
             seconds = time.perf_counter() - start
+            noisy = [run_methods(replace(task, inputs=x), settings.methods) for x in noisy_inputs(tile.inputs, settings, seed)]
             for k, (unit, tester) in enumerate(zip(tile.units, testers, strict=True)):
+                close = cell_means(near[k], task.feature_mask)
                 clean = {f"clean_{name}": float(v[0, 0]) for name, v in tester.before._asdict().items()}
                 for method, (maps, forwards) in found.items():
-                    start, heat = time.perf_counter(), maps[k]
-                    cells[unit, baseline, seed, method] = cell_means(heat, task.feature_mask)
-                    row = (tests_of(tester, heat, settings, seed) | ranks_of(cells, unit, baseline, seed, method, settings)
-                           | shares_by_distance(heat, away[k]))
+                    start, heat, key = time.perf_counter(), maps[k], (unit, baseline, seed, method)
+                    cells[key] = cell_means(heat, task.feature_mask)
+                    row = (tests_of(tester, heat, settings, seed) | ranks_of(cells, key, close, settings)
+                           | map_columns(heat, [each[method].maps[k] for each in noisy], away[k]))
                     yield {"unit": unit, "baseline": baseline, "seed": seed, "method": method, "status": "ok", "error": "",
                            "region_pixels": int(tile.regions[k].sum()), "forwards": forwards, **clean, **row,
                            "seconds_maps": seconds, "seconds_tests": time.perf_counter() - start, "map": heat.numpy()}
@@ -309,6 +350,31 @@ def save_maps(store: Path, group: str, maps: dict[str, NDArray[Any]]) -> None:
     root = zarr.open_group(store, mode="a")
     for name, heat in maps.items():
         root.create_array(f"{group}/{name}", data=heat, overwrite=True)
+
+# %% ../nbs/11_study.ipynb #f799b967
+def kept_maps(run: Path) -> dict[str, Values]:
+    """All kept maps of a run (H,W) by dataset/tile/unit/baseline/seed/method. Raises ValueError where none were kept."""
+    if not (run / "maps.zarr").is_dir():
+        raise ValueError(f"{run}: no maps were kept; run `entropy-captum evaluate` with --keep-maps")
+    import zarr
+    root = zarr.open_group(run / "maps.zarr", mode="r")
+    return {name: np.asarray(array) for name, array in root.members(max_depth=None) if isinstance(array, zarr.Array)}
+
+# %% ../nbs/11_study.ipynb #406e78d3
+def compare_runs(one: Path, other: Path) -> pd.DataFrame:
+    """A row per map that both runs kept: `rank`, and `rank_given_nearness` (to the first run's object, where it ran `distance`)."""
+    first, second, rows = kept_maps(one), kept_maps(other), []
+    grid = json.loads((one / "run.json").read_text())["settings"]["grid"]
+    for name in sorted(first.keys() & second.keys()):
+        dataset, tile, unit, baseline, seed, method = name.rsplit("/", 5)
+        ids = grid_feature_mask(first[name].shape, grid)
+        control = first.get(f"{name.rsplit('/', 1)[0]}/distance")
+        a, b, near = (None if m is None else cell_means(torch.from_numpy(m), ids) for m in (first[name], second[name], control))
+        assert a is not None and b is not None
+        left = float("nan") if near is None else rank_given(a, b, near)
+        rows.append({"dataset": dataset, "tile": tile, "unit": unit, "baseline": baseline, "seed": int(seed), "method": method,
+                     "rank": rank_correlation(a, b), "rank_given_nearness": left})
+    return pd.DataFrame(rows)
 
 # %% ../nbs/11_study.ipynb #ced70a4a
 def worker_model(model: nn.Module, name: str | int = 0) -> nn.Module:

@@ -13,11 +13,13 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from captum.metrics import sensitivity_max
 from conftest import small_net
 from distributed import Client
 from PIL import Image
+from scipy import stats
 
-from entropy_captum import study
+from entropy_captum import SobolTotal, study
 from entropy_captum.methods import Task, method_names, nearness, register, run_methods
 from entropy_captum.study import RunFolder, Settings, evaluate, facts_of, find_sources, read_rows
 from entropy_captum.zoo import Padded
@@ -146,7 +148,8 @@ def test_bad_requests_are_refused(model, tmp_path):
     with pytest.raises(ValueError, match="no tiles found"):
         find_sources(tmp_path)
     for wrong, message in ((dict(methods=("guess",)), "'guess'"), (dict(per="street"), "'street'"),
-                           (dict(baselines=("pink",)), "'pink'"), (dict(seeds=()), "at least one")):
+                           (dict(baselines=("pink",)), "'pink'"), (dict(seeds=()), "at least one"),
+                           (dict(noisy=-1), "got -1")):
         with pytest.raises(ValueError, match=message):
             Settings(**wrong)
     with pytest.raises(ValueError, match="no rows yet"):
@@ -177,6 +180,7 @@ RUN = """
 import sys, torch
 sys.path.insert(0, {tests!r})
 torch.set_num_threads(1)
+from captum.metrics import sensitivity_max
 from conftest import small_net
 from test_study import SMALL
 from entropy_captum.study import evaluate
@@ -265,3 +269,59 @@ def test_nearness_falls_with_distance():
     region[0, 4:6, 4:6] = 1
     near = nearness(region)[0]
     assert near[4, 4] == 1 and near[4, 8] == pytest.approx(1 / 4)
+
+
+def test_interaction_is_total_minus_first_order_and_costs_its_own_rows(model):
+    x, region = torch.randn(1, 3, 32, 32), torch.zeros(1, 32, 32)
+    region[0, :16, :16] = 1
+    task = Task(model, x, region, torch.zeros_like(x), grid=2, samples=16, batch=8)
+    found = run_methods(task, ["entropy", "sobol", "interaction"])
+    alone = SobolTotal(model, first_order=True).estimate(x, region=region, grid_size=2, n_samples=16, perturbations_per_eval=8)
+    expected = alone.spread(alone.total_order - alone.first_order)[0][:, 0].float()
+    assert torch.allclose(found["interaction"].maps, expected, atol=1e-6) and found["interaction"].maps.abs().max() > 0
+    assert [found[name].forwards for name in ("entropy", "sobol", "interaction")] == [16 * 5, 16 * 5, 16 * 6]
+    assert torch.equal(found["sobol"].maps, run_methods(task, ["sobol"])["sobol"].maps)
+
+
+def test_partial_rank_correlation_is_that_of_the_residuals():
+    rng = np.random.default_rng(4)
+    a, b, d = (stats.rankdata(rng.random(50) + k) for k in range(3))
+    a, b = stats.rankdata(a + d), stats.rankdata(b + 2 * d)
+    left = [v - np.polyval(np.polyfit(d, v, 1), d) for v in (a, b)]
+    assert study.rank_given(a, b, d) == pytest.approx(stats.pearsonr(*left).statistic, abs=1e-12)
+    assert np.isnan(study.rank_given(a, d, d)) and np.isnan(study.rank_given(a, np.ones(50), d))
+
+
+def test_sensitivity_is_captums(model):
+    x, region = torch.randn(1, 3, 32, 32), torch.zeros(1, 32, 32)
+    region[0, :16, :16] = 1
+    settings = Settings(methods=("entropy",), grid=2, samples=4, noisy=3)
+    draws = study.noisy_inputs(x, settings, 0)
+    assert all(0.019 < float((draw - x).abs().max()) <= 0.02 for draw in draws) and not torch.equal(draws[0], draws[1])
+
+    def explain(inputs: torch.Tensor) -> torch.Tensor:
+        task = [Task(model, each[None], region, torch.zeros_like(x), grid=2, samples=4) for each in inputs]
+        return torch.stack([run_methods(one, ["entropy"])["entropy"].maps for one in task])
+
+    of_captum = sensitivity_max(lambda inputs: (explain(inputs[0]),), (x,),
+                                perturb_func=lambda inputs, radius: (torch.cat(draws),), n_perturb_samples=3)
+    noisy = [explain(draw)[0, 0] for draw in draws]
+    assert study.sensitivity(explain(x)[0, 0], noisy) == pytest.approx(float(of_captum), rel=1e-5) and float(of_captum) > 0
+    assert np.isnan(study.sensitivity(noisy[0], [])) and np.isnan(study.sensitivity(torch.zeros(4, 4), noisy))
+
+
+def test_two_runs_are_compared_map_by_map(model, tmp_path):
+    data = write_tiles(tmp_path / "data", 1)
+    settings = Settings(("entropy", "sobol", "distance"), 4, 4, noisy=1)
+    rows = evaluate(model, data, tmp_path / "one", settings, keep_maps=True, show_progress=False)
+    assert (rows[rows.method == "entropy"].sensitivity > 0).all() and (rows[rows.method == "distance"].sensitivity == 0).all()
+    other = Padded(small_net()).eval()
+    other.model[0].weight.data.neg_()
+    evaluate(other, data, tmp_path / "two", settings, keep_maps=True, show_progress=False)
+    one, two = (next((tmp_path / name).glob("*/run.json")).parent for name in ("one", "two"))
+    same, compared = study.compare_runs(one, one), study.compare_runs(one, two)
+    assert list(same.method) == ["distance", "entropy", "sobol"] and (same["rank"] == 1).all()
+    assert np.isnan(same.rank_given_nearness[0]) and np.allclose(same.rank_given_nearness[1:], 1)
+    assert set(compared.dataset) == {"drawn/val"} and (compared["rank"][1:] < 1).all()
+    with pytest.raises(ValueError, match="--keep-maps"):
+        study.compare_runs(data, one)
