@@ -14,7 +14,7 @@ import pandas as pd
 import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
-from scipy import stats
+from scipy import ndimage, stats
 from torch import Tensor, nn
 
 from .attribution import EntropyCentric
@@ -23,10 +23,11 @@ from .sampling import Sampler
 from .study import cell_means
 
 # %% auto #0
-__all__ = ['Kind', 'CELL', 'Planted', 'PlantedCase', 'plant', 'auc', 'planted_table', 'coverage']
+__all__ = ['Kind', 'SINGLE', 'CELL', 'Planted', 'PlantedCase', 'plant', 'auc', 'planted_table', 'coverage']
 
 # %% ../nbs/11_planted.ipynb #211f56dd
-Kind = Literal["patch", "pair", "either"]
+Kind = Literal["patch", "pair", "either", "shadow"]
+SINGLE = ("patch", "shadow")
 CELL = 8
 
 
@@ -35,8 +36,8 @@ class Planted(nn.Module):
 
     def __init__(self, kind: Kind, planted: Sequence[int], grid: int = 8, local: float = 0.3, seed: int = 0) -> None:
         super().__init__()
-        if kind not in get_args(Kind) or len(planted) != (1 if kind == "patch" else 2):
-            raise ValueError(f"kind must be one of {get_args(Kind)} with one cell for 'patch', else two, got {kind!r}, {planted!r}")
+        if kind not in get_args(Kind) or len(planted) != (1 if kind in SINGLE else 2):
+            raise ValueError(f"kind must be one of {get_args(Kind)} (one cell for {SINGLE}, else two), got {kind!r}, {planted!r}")
         self.kind, self.planted, self.grid, self.local = kind, list(planted), grid, local
         self.encoder = nn.Conv2d(3, 8, CELL, CELL)
         generator = torch.Generator().manual_seed(seed)
@@ -48,7 +49,7 @@ class Planted(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         features = self.encoder(x)
         bright = features[:, 0].flatten(1)[:, self.planted]
-        evidence = {"patch": bright[:, 0], "pair": bright.prod(1), "either": bright.amax(1)}[self.kind]
+        evidence = {"patch": bright[:, 0], "pair": bright.prod(1), "either": bright.amax(1), "shadow": -bright[:, 0]}[self.kind]
         own = F.interpolate(features[:, 1:].mean(1, keepdim=True).tanh(), x.shape[-2:], mode="nearest")
         return 4 * evidence[:, None, None, None] - 2 + self.local * own
 
@@ -64,12 +65,14 @@ class PlantedCase:
 
 # %% ../nbs/11_planted.ipynb #14b8380e
 def plant(kind: Kind, seed: int, grid: int = 8) -> PlantedCase:
-    """A random case: the planted cells lie anywhere but in the object, the 2 x 2 cells in the middle."""
+    """A random case: the planted cells lie anywhere but in the object, the 2 x 2 cells in the middle; a shadow touches it."""
     rng, side, middle = np.random.default_rng(seed), grid * CELL, grid // 2
     inside = np.zeros((grid, grid), bool)
     inside[middle - 1:middle + 1, middle - 1:middle + 1] = True
-    planted = rng.choice(np.flatnonzero(~inside), 1 if kind == "patch" else 2, replace=False)
-    inputs = torch.from_numpy(0.9 + 0.1 * rng.standard_normal((1, 3, side, side))).float()
+    near = ndimage.binary_dilation(inside, np.ones((3, 3), bool)) if kind == "shadow" else np.ones_like(inside)
+    planted = rng.choice(np.flatnonzero(near & ~inside), 1 if kind in SINGLE else 2, replace=False)
+    bright = np.where(np.isin(np.arange(grid**2), planted) & (kind == "shadow"), -0.9, 0.9).reshape(grid, grid)
+    inputs = torch.from_numpy(np.kron(bright, np.ones((CELL, CELL))) + 0.1 * rng.standard_normal((1, 3, side, side))).float()
     region = torch.from_numpy(np.kron(inside, np.ones((CELL, CELL))))[None].float()
     return PlantedCase(Planted(kind, planted.tolist(), grid, seed=seed).eval(), inputs, region,
                        np.isin(np.arange(grid**2), planted))

@@ -29,3 +29,14 @@ def test_a_case_is_what_it_says():
         Planted("guess", [1])
     with pytest.raises(ValueError, match="'pair'"):
         Planted("pair", [1])
+
+
+def test_a_shadow_lies_beside_the_object_is_dark_and_found():
+    for seed in range(5):
+        case = plant("shadow", seed)
+        row, column = divmod(int(case.truth.argmax()), 8)
+        assert 2 <= row <= 5 and 2 <= column <= 5 and case.truth.sum() == 1
+        cell = case.inputs[0, :, 8 * row:8 * row + 8, 8 * column:8 * column + 8]
+        assert cell.mean() < -0.8 and case.inputs.mean() > 0.8
+    table = planted_table(["entropy", "distance"], ["shadow"]).set_index("method")
+    assert table.auc["entropy"] >= 0.95 and table.pointing["entropy"] >= 0.9 > table.pointing["distance"]
