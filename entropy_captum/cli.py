@@ -359,7 +359,9 @@ def train(data: Annotated[list[Path], typer.Argument(help="Folders with train an
           device: Device = "auto") -> None:
     """Train a rooftop U-Net, or finish one (--finish); a run found in --out goes on."""
     recipe = replace(Recipe() if finish is None else FINISH, encoder=encoder, shuffled=shuffled)
-    recipe = recipe if steps is None else replace(recipe, steps=steps)
+    if steps is not None:
+        # The running mean of the weights reaches back over the same share of a run, however long it is.
+        recipe = replace(recipe, steps=steps, averaging=recipe.averaging ** (recipe.steps / steps))
     recipe = recipe if seed is None else replace(recipe, seed=seed)
     weights = train_network(data, out, recipe, initial=finish, device=str(pick_device(device)))
     typer.echo(f"weights: {weights}")

@@ -111,6 +111,16 @@ def test_interrupted_training_equals_an_undisturbed_one(tmp_path, monkeypatch):
     assert rooftop_unet(whole).encoder.layer1 is not None
 
 
+def test_a_short_run_averages_over_the_same_share_of_its_steps(tmp_path, monkeypatch):
+    asked = []
+    monkeypatch.setattr("entropy_captum.cli.train_network", lambda data, out, recipe, **_: asked.append(recipe) or out)
+    for arguments in ([], ["--steps", "500", "--encoder", "resnet18"], ["--shuffled", "--seed", "4"]):
+        assert CliRunner().invoke(app, ["train", "whu", "--out", str(tmp_path), "--device", "cpu", *arguments]).exit_code == 0
+    whole, short, shuffled = asked
+    assert whole == Recipe() and shuffled == Recipe(shuffled=True, seed=4) and short.encoder == "resnet18"
+    assert short.averaging**500 == pytest.approx(whole.averaging**whole.steps)
+
+
 def test_efficientnet_b0_starts_from_every_tensor_of_lite0():
     model = smp.Unet("tu-tf_efficientnet_b0", encoder_weights=None, classes=1)
     weights, gates = (model.encoder.state_dict(), [n for n in model.encoder.state_dict() if ".se." in n])
