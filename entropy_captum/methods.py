@@ -5,6 +5,7 @@
 # %% ../nbs/11_methods.ipynb #e155941d
 from __future__ import annotations
 
+import hashlib
 import inspect
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -28,7 +29,7 @@ from .region import RegionScore
 # %% auto #0
 __all__ = ['PICK_FREEZE', 'INTERACTION', 'SCORE_CAMS', 'CONTROLS', 'REGISTRY', 'Task', 'Maps', 'pick_freeze_map',
            'pick_freeze_maps', 'Counter', 'bottleneck', 'score_cam_maps', 'captum_maps', 'rise_maps', 'distance_from',
-           'nearness', 'control_maps', 'grad_cam_maps', 'register', 'method_names', 'run_methods']
+           'nearness', 'image_seed', 'control_maps', 'grad_cam_maps', 'register', 'method_names', 'run_methods']
 
 # %% ../nbs/11_methods.ipynb #dc7b379e
 @dataclass(frozen=True)
@@ -173,13 +174,19 @@ def nearness(regions: Tensor) -> Tensor:
     return torch.from_numpy(1 / (1 + away)).float()
 
 # %% ../nbs/11_methods.ipynb #cbbef0a8
+def image_seed(inputs: Tensor) -> int:
+    """A seed from the pixels of an image, to a thousandth: the same on every machine."""
+    pixels = (inputs.detach().cpu().double() * 1000).round().to(torch.int32).numpy()
+    return int.from_bytes(hashlib.blake2b(pixels.tobytes(), digest_size=6).digest(), "little")
+
+# %% ../nbs/11_methods.ipynb #7fea0081
 def control_maps(task: Task, name: str) -> Maps:
     """The maps of a control; they cost no forward."""
     if name == "ones":
         heat = ones_attribution(task.inputs)[:, 0].expand(len(task.regions), -1, -1)
     elif name == "random":
-        heat = torch.cat([random_attribution(task.inputs, task.feature_mask, task.seed * 10_007 + k)[:, 0]
-                          for k in range(len(task.regions))])
+        seeds = np.random.SeedSequence((image_seed(task.inputs), task.seed)).generate_state(len(task.regions))
+        heat = torch.cat([random_attribution(task.inputs, task.feature_mask, int(seed))[:, 0] for seed in seeds])
     else:
         heat = nearness(task.regions)
     return Maps(heat.float().cpu(), 0)

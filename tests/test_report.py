@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import json
 import re
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -100,3 +101,20 @@ def test_the_command_says_where_the_report_is(run: Path, tmp_path: Path) -> None
     assert done.exit_code == 0, done.output
     assert str(tmp_path / "page.html") in done.output.replace("\n", "") and json.loads(
         (find_run(run) / "run.json").read_text())["settings"]["per"] in (tmp_path / "page.html").read_text()
+
+
+def test_rows_of_a_later_run_take_the_place_of_the_same_ones(tmp_path):
+    sys.path.insert(0, str(Path(__file__).parent.parent / "tools"))
+    from collect_rows import collect
+    for run, methods, gap in (("one", ("entropy", "random"), 1.0), ("two", ("random",), 2.0)):
+        rows = pd.DataFrame([{"run_id": run, "dataset": "d", "scene": "s", "tile": tile, "unit": "class", "baseline": "grey", "seed": 0,
+                              "method": method, "status": "error" if tile == "bad" else "ok", "gap": gap, "seconds_maps": 3.0}
+                             for tile in ("a", "bad") for method in methods])
+        (tmp_path / run / "id" / "rows").mkdir(parents=True)
+        rows.to_parquet(tmp_path / run / "id" / "rows" / "t.parquet")
+        (tmp_path / run / "id" / "run.json").write_text(json.dumps({"settings": {"methods": methods}}))
+        (tmp_path / run / "id").rename(tmp_path / run / run)
+    collect("both", [tmp_path / "one", tmp_path / "two"], tmp_path)
+    found = pd.read_parquet(tmp_path / "both.parquet")
+    assert list(zip(found.method, found.gap)) == [("entropy", 1.0), ("random", 2.0)] and "seconds_maps" not in found
+    assert json.loads((tmp_path / "both.json").read_text())["two"] == {"settings": {"methods": ["random"]}}

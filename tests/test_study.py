@@ -325,3 +325,14 @@ def test_two_runs_are_compared_map_by_map(model, tmp_path):
     assert set(compared.dataset) == {"drawn/val"} and (compared["rank"][1:] < 1).all()
     with pytest.raises(ValueError, match="--keep-maps"):
         study.compare_runs(data, one)
+
+
+def test_the_random_control_is_another_one_on_every_tile_and_seed_and_region(model):
+    x, regions = torch.randn(2, 3, 32, 32), torch.ones(2, 32, 32)
+
+    def drawn(k: int, seed: int) -> torch.Tensor:
+        task = Task(model, x[k:k + 1], regions, torch.zeros_like(x[:1]), grid=2, seed=seed)
+        return run_methods(task, ["random"])["random"].maps
+
+    maps = torch.cat([drawn(0, 0), drawn(0, 1), drawn(1, 0)])
+    assert len(torch.unique(maps.flatten(1), dim=0)) == 6 and torch.equal(maps[:2], drawn(0, 0))

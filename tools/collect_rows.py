@@ -1,33 +1,40 @@
-"""Gather the rows of a study for a notebook: RUN folder -> nbs/results/NAME.parquet and NAME.json.
+"""Gather the rows of studies for a notebook: run folders -> nbs/results/NAME.parquet and NAME.json.
 
-Numbers and names only, without the columns of seconds, which differ from machine to machine, and without tiles that failed.
+Numbers and names only, without the columns of seconds, which differ from machine to machine, and without tiles that failed. Where two
+runs have the same method on the same tile with the same seed and baseline, the later run's row stays.
 """
 import argparse
-import shutil
+import json
+from collections.abc import Sequence
 from pathlib import Path
+
+import pandas as pd
 
 from entropy_captum.report import find_run
 from entropy_captum.statistics import tile_counts
 from entropy_captum.study import read_rows
 
 RESULTS = Path(__file__).parent.parent / "nbs" / "results"
+KEYS = ["dataset", "tile", "unit", "baseline", "seed", "method"]
 
 
-def collect(run: Path, name: str, results: Path = RESULTS) -> Path:
-    """Write the rows of a run and what it was run with; returns the Parquet file."""
-    home = find_run(run)
-    rows = read_rows(sorted((home / "rows").rglob("*.parquet")))
-    print(tile_counts(rows))
-    rows = rows[rows.status != "error"]
+def collect(name: str, runs: Sequence[Path], results: Path = RESULTS) -> pd.DataFrame:
+    """Write the rows of some runs, and what each was run with by its id; returns the rows."""
+    homes = [find_run(run) for run in runs]
+    rows = pd.concat([read_rows(sorted((home / "rows").rglob("*.parquet"))) for home in homes], ignore_index=True)
+    facts = {home.name: json.loads((home / "run.json").read_text()) for home in homes}
+    order = list(dict.fromkeys(method for each in facts.values() for method in each["settings"]["methods"]))
+    rows = rows[rows.status != "error"].drop_duplicates(KEYS, keep="last")
+    rows = rows.sort_values(KEYS, key=lambda c: c.map(order.index, na_action="ignore") if c.name == "method" else c, ignore_index=True)
     results.mkdir(parents=True, exist_ok=True)
     rows[[column for column in rows if "seconds" not in column]].to_parquet(results / f"{name}.parquet", index=False)
-    shutil.copy(home / "run.json", results / f"{name}.json")
-    return results / f"{name}.parquet"
+    (results / f"{name}.json").write_text(json.dumps(facts, indent=1) + "\n")
+    return rows
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("run", type=Path, help="a run folder of `entropy-captum evaluate`")
     parser.add_argument("name", help="of the files in nbs/results")
+    parser.add_argument("runs", nargs="+", type=Path, help="run folders of `entropy-captum evaluate`")
     arguments = parser.parse_args()
-    print(collect(arguments.run, arguments.name))
+    print(tile_counts(collect(arguments.name, arguments.runs)))
