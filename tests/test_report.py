@@ -107,8 +107,8 @@ def test_rows_of_a_later_run_take_the_place_of_the_same_ones(tmp_path):
     sys.path.insert(0, str(Path(__file__).parent.parent / "tools"))
     from collect_rows import collect
     for run, methods, gap in (("one", ("entropy", "random"), 1.0), ("two", ("random",), 2.0)):
-        rows = pd.DataFrame([{"run_id": run, "dataset": "d", "scene": "s", "tile": tile, "unit": "class", "baseline": "grey", "seed": 0,
-                              "method": method, "status": "error" if tile == "bad" else "ok", "gap": gap, "seconds_maps": 3.0}
+        same = {"dataset": "d", "scene": "s", "unit": "class", "baseline": "grey", "seed": 0, "gap": gap, "seconds_maps": 3.0}
+        rows = pd.DataFrame([same | {"tile": tile, "method": method, "status": "error" if tile == "bad" else "ok"}
                              for tile in ("a", "bad") for method in methods])
         (tmp_path / run / "id" / "rows").mkdir(parents=True)
         rows.to_parquet(tmp_path / run / "id" / "rows" / "t.parquet")
@@ -116,5 +116,5 @@ def test_rows_of_a_later_run_take_the_place_of_the_same_ones(tmp_path):
         (tmp_path / run / "id").rename(tmp_path / run / run)
     collect("both", [tmp_path / "one", tmp_path / "two"], tmp_path)
     found = pd.read_parquet(tmp_path / "both.parquet")
-    assert list(zip(found.method, found.gap)) == [("entropy", 1.0), ("random", 2.0)] and "seconds_maps" not in found
+    assert dict(zip(found.method, found.gap, strict=True)) == {"entropy": 1.0, "random": 2.0} and len(found) == 2 and "seconds_maps" not in found
     assert json.loads((tmp_path / "both.json").read_text())["two"] == {"settings": {"methods": ["random"]}}

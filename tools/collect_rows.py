@@ -1,7 +1,7 @@
 """Gather the rows of studies for a notebook: run folders -> nbs/results/NAME.parquet and NAME.json.
 
-Numbers and names only, without the columns of seconds, which differ from machine to machine, and without tiles that failed. Where two
-runs have the same method on the same tile with the same seed and baseline, the later run's row stays.
+Numbers and names only, without the columns of seconds, which differ from machine to machine, and without tiles that failed. Where
+two runs have the same method on the same tile with the same seed and baseline, the later run's row stays.
 """
 import argparse
 import json
@@ -25,7 +25,7 @@ def collect(name: str, runs: Sequence[Path], results: Path = RESULTS) -> pd.Data
     facts = {home.name: json.loads((home / "run.json").read_text()) for home in homes}
     order = list(dict.fromkeys(method for each in facts.values() for method in each["settings"]["methods"]))
     rows = rows[rows.status != "error"].drop_duplicates(KEYS, keep="last")
-    rows = rows.sort_values(KEYS, key=lambda c: c.map(order.index, na_action="ignore") if c.name == "method" else c, ignore_index=True)
+    rows = rows.assign(method=pd.Categorical(rows.method, order)).sort_values(KEYS, ignore_index=True).astype({"method": object})
     results.mkdir(parents=True, exist_ok=True)
     rows[[column for column in rows if "seconds" not in column]].to_parquet(results / f"{name}.parquet", index=False)
     (results / f"{name}.json").write_text(json.dumps(facts, indent=1) + "\n")
