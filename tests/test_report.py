@@ -116,5 +116,6 @@ def test_rows_of_a_later_run_take_the_place_of_the_same_ones(tmp_path):
         (tmp_path / run / "id").rename(tmp_path / run / run)
     collect("both", [tmp_path / "one", tmp_path / "two"], tmp_path)
     found = pd.read_parquet(tmp_path / "both.parquet")
-    assert dict(zip(found.method, found.gap, strict=True)) == {"entropy": 1.0, "random": 2.0} and len(found) == 2 and "seconds_maps" not in found
+    assert dict(zip(found.method, found.gap, strict=True)) == {"entropy": 1.0, "random": 2.0}
+    assert len(found) == 2 and "seconds_maps" not in found
     assert json.loads((tmp_path / "both.json").read_text())["two"] == {"settings": {"methods": ["random"]}}
