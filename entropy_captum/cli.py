@@ -8,28 +8,25 @@ from __future__ import annotations
 import shutil
 import sys
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import numpy as np
 import pandas as pd
 import torch
-import torch.nn.functional as F
 import typer
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from .attribution import EntropyCentric, Estimate, SobolTotal
-from .cam import LayerScoreCam, default_layer, seg_grad_cam
 from .data import denormalize, find_tiles, normalize, procedural_scene, read_image, read_mask
-from .evaluation import SitTester, kept_pixels, ones_attribution, random_attribution
+from .evaluation import SitTester, kept_pixels, verdict
 from .figures import Tested, explanation_figure, panel
 from .incremental import InferenceKind
-from .perturbation import BaselineName, grid_feature_mask, named_baseline
-from .region import RegionScore, object_at, objects
+from .methods import UNITS, Maps, Task, run_methods
+from .perturbation import BaselineName, named_baseline
+from .region import object_at, objects
 from .report import write_report
 from .study import Settings as StudySettings
 from .study import evaluate as run_study
@@ -38,10 +35,9 @@ from .zoo import FINISH, Padded, Recipe, predict_mask, rooftop_unet
 from .zoo import train as train_network
 
 # %% auto #0
-__all__ = ['Image8', 'Mask', 'ALL_METHODS', 'UNITS', 'app', 'Device', 'Out', 'Weights', 'Case', 'crop_window', 'largest_object',
-           'Method', 'Settings', 'run_estimate', 'activation_map', 'verdict', 'tested', 'write_all', 'Explanation',
-           'run_methods', 'save_explanation', 'explain_case', 'pick_device', 'print_table', 'demo_tile', 'demo',
-           'Request', 'read_request', 'choose_region', 'explain', 'train', 'names', 'numbers', 'evaluate', 'report',
+__all__ = ['Image8', 'Mask', 'app', 'Device', 'Out', 'Weights', 'DEMO_METHODS', 'Case', 'crop_window', 'largest_object', 'tested',
+           'write_all', 'save_explanation', 'explain_case', 'pick_device', 'print_table', 'demo_tile', 'demo',
+           'Request', 'read_request', 'choose_region', 'names', 'explain', 'train', 'numbers', 'evaluate', 'report',
            'main']
 
 # %% ../nbs/13_cli.ipynb #2bbd8600
@@ -64,9 +60,16 @@ class Case:
     def inputs(self) -> Tensor:
         return normalize(self.image).to(self.device)
 
-    @property
-    def region_tensor(self) -> Tensor:
-        return torch.from_numpy(self.region)[None].to(self.device)
+    def task(self, grid: int, samples: int, batch: int, seed: int, inference: InferenceKind = "auto") -> Task:
+        """The case for the methods: cells a side, designs, rows per forward, seed, and how forwards are made."""
+        region = torch.from_numpy(self.region)[None].float().to(self.device)
+        return Task(self.model, self.inputs, region, named_baseline(self.baseline, self.inputs), grid, samples, batch, seed,
+                    inference, sys.stderr.isatty())
+
+    def tester(self) -> SitTester:
+        label = None if self.label is None else torch.from_numpy(self.label)[None]
+        return SitTester(self.model, self.inputs, region=torch.from_numpy(self.region)[None].to(self.device), label=label,
+                         baselines=named_baseline(self.baseline, self.inputs))
 
 # %% ../nbs/13_cli.ipynb #070e51b7
 def crop_window(shape: tuple[int, int], center: tuple[int, int], window: int) -> tuple[slice, slice]:
@@ -91,77 +94,10 @@ def largest_object(mask: Mask) -> Mask:
     chosen = inner if inner.any() else sizes
     return ids == int(chosen.argmax())
 
-# %% ../nbs/13_cli.ipynb #7cecf215
-class Method(StrEnum):
-    """The methods by the names that the commands take."""
-
-    entropy = "entropy"
-    entropy_object = "entropy-object"
-    sobol = "sobol"
-    grad_cam = "grad-cam"
-    score_cam = "score-cam"
-
-# %% ../nbs/13_cli.ipynb #7ceeed1e
-ALL_METHODS = (Method.entropy, Method.sobol, Method.grad_cam, Method.score_cam)
-UNITS = {Method.entropy: "bit", Method.entropy_object: "bit", Method.sobol: "share of variance",
-         Method.grad_cam: "logit", Method.score_cam: "activation"}
-
-
-@dataclass(frozen=True)
-class Settings:
-    """Grid cells a side, designs, rows per forward, seed, and how forwards are made."""
-
-    grid: int
-    samples: int
-    batch: int
-    seed: int
-    inference: InferenceKind = "auto"
-
-# %% ../nbs/13_cli.ipynb #46abc687
-def run_estimate(case: Case, settings: Settings, method: Method) -> Estimate:
-    """The estimate of a perturbation method; its scores are entropy changes or total-order indices."""
-    if method is Method.sobol:
-        attribution: EntropyCentric | SobolTotal = SobolTotal(case.model, inference=settings.inference)
-    else:
-        reduction: Literal["pixel", "object"] = "object" if method is Method.entropy_object else "pixel"
-        attribution = EntropyCentric(case.model, reduction=reduction, inference=settings.inference)
-    x = case.inputs
-    return attribution.estimate(x, named_baseline(case.baseline, x), 0, region=case.region_tensor, grid_size=settings.grid,
-                                n_samples=settings.samples, perturbations_per_eval=settings.batch, seed=settings.seed,
-                                show_progress=sys.stderr.isatty())
-
-# %% ../nbs/13_cli.ipynb #15fc8343
-def activation_map(case: Case, settings: Settings, method: Method) -> Tensor:
-    """Seg-Grad-CAM or Score-CAM of the bottleneck, (1,1,H,W)."""
-    x, region = case.inputs, case.region_tensor
-    layer = default_layer(getattr(case.model, "model", case.model), F.pad(x, (0, -x.shape[3] % 32, 0, -x.shape[2] % 32)))
-    if method is Method.grad_cam:
-        return seg_grad_cam(case.model, x, region=region, target=0, layer=layer)
-    cam = LayerScoreCam(RegionScore(case.model, region, 0), layer)
-    heat = cam.attribute(x, perturbations_per_eval=settings.batch, baselines=named_baseline(case.baseline, x),
-                         show_progress=sys.stderr.isatty())
-    assert isinstance(heat, Tensor)
-    return F.interpolate(heat, x.shape[-2:], mode="bilinear", align_corners=False)
-
-# %% ../nbs/13_cli.ipynb #de28e003
-def verdict(case: Case, maps: Mapping[str, Tensor]) -> pd.DataFrame:
-    """A row per map: both tests at t = 0.1 in points, the kept areas, and the matched-area gap at r = 0.5."""
-    x = case.inputs
-    label = None if case.label is None else torch.from_numpy(case.label)[None]
-    tester = SitTester(case.model, x, region=case.region_tensor, label=label, baselines=named_baseline(case.baseline, x))
-    rows = []
-    for name, heat in maps.items():
-        low, high = tester.test(True, heat), tester.test(False, heat)
-        rows.append({"map": name, "gap_r0.5": tester.gap(heat), "l_sit_confidence_drop": low.confidence_drop,
-                     "l_sit_kept_area": low.kept_area, "h_sit_confidence_drop": high.confidence_drop,
-                     "h_sit_kept_area": high.kept_area, "l_sit_iou_drop": low.iou_drop, "h_sit_iou_drop": high.iou_drop,
-                     "l_sit_entropy_increase": low.entropy_increase, "h_sit_entropy_increase": high.entropy_increase})
-    return pd.DataFrame([{k: float(v) if isinstance(v, Tensor) else v for k, v in row.items()} for row in rows])
-
-# %% ../nbs/13_cli.ipynb #b71dbfb3
+# %% ../nbs/13_cli.ipynb #d3ef0884
 def tested(case: Case, heat: Tensor, unit: str) -> Tested:
-    """The panel's column of one map: masked images and predictions of both tests at t = 0.1."""
-    e = heat[0].mean(0).double().cpu().numpy()
+    """The panel's column of one map (H,W): masked images and predictions of both tests at t = 0.1."""
+    e = heat.double().cpu().numpy()
     base = denormalize(named_baseline(case.baseline, case.inputs))
     masked = tuple(np.where(kept_pixels(e, case.region, low)[..., None], case.image, base) for low in (True, False))
     return Tested(e, unit, (masked[0], masked[1]),
@@ -181,50 +117,26 @@ def write_all(out: Path, write: Callable[[Path], None]) -> None:
         shutil.rmtree(staging, ignore_errors=True)
 
 # %% ../nbs/13_cli.ipynb #95552c85
-@dataclass(frozen=True)
-class Explanation:
-    """What the methods found: a map (1,C,H,W) per method, and the estimates behind those that have one."""
-
-    maps: dict[Method, Tensor]
-    estimates: dict[Method, Estimate]
-
-# %% ../nbs/13_cli.ipynb #a381876b
-def run_methods(case: Case, settings: Settings, methods: tuple[Method, ...]) -> Explanation:
-    """Run the methods on a case; Sobol beside entropy costs nothing more."""
-    result = Explanation({}, {})
-    for method in methods:
-        if method is Method.sobol and Method.entropy in methods:
-            shared = result.estimates[Method.entropy]
-            result.maps[method] = shared.spread(shared.total_order)[0].float()
-        elif method in (Method.entropy, Method.entropy_object, Method.sobol):
-            estimate = result.estimates[method] = run_estimate(case, settings, method)
-            result.maps[method] = estimate.spread(estimate.scores)[0].float()
-        else:
-            result.maps[method] = activation_map(case, settings, method)
-    return result
-
-# %% ../nbs/13_cli.ipynb #75579114
-def save_explanation(folder: Path, case: Case, found: Explanation, table: pd.DataFrame) -> None:
+def save_explanation(folder: Path, case: Case, found: Mapping[str, Maps], table: pd.DataFrame) -> None:
     """Write the table, the panel, and for each method its map, and its estimate with a figure where there is one."""
     table.to_csv(folder / "table.csv", index=False, float_format="%.6g")
-    columns = {str(method): tested(case, heat, UNITS[method]) for method, heat in found.maps.items()}
+    columns = {name: tested(case, each.maps[0], UNITS.get(name, "")) for name, each in found.items()}
     prediction = predict_mask(case.model, case.image)
     panel(case.image, case.label, prediction, case.region, columns).savefig(folder / "panel.png", dpi=110)
-    for method, heat in found.maps.items():
-        np.save(folder / f"{method}.npy", heat[0].mean(0).cpu().numpy())
-    for method, estimate in found.estimates.items():
-        estimate.save(folder / f"{method}-estimate")
-        score, error = (estimate.spread(v)[0][0, 0].cpu().numpy() for v in (estimate.scores, estimate.standard_error))
-        figure = explanation_figure(case.image, score, error, case.region, unit=UNITS[method], title=str(method))
-        figure.savefig(folder / f"{method}.png", dpi=120)
+    for name, each in found.items():
+        np.save(folder / f"{name}.npy", each.maps[0].numpy())
+        if each.estimate is not None:
+            each.estimate.save(folder / f"{name}-estimate")
+            error = each.estimate.spread(each.estimate.standard_error)[0][0, 0].cpu().numpy()
+            figure = explanation_figure(case.image, each.maps[0].numpy(), error, case.region, unit=UNITS[name], title=name)
+            figure.savefig(folder / f"{name}.png", dpi=120)
 
-# %% ../nbs/13_cli.ipynb #4bea9340
-def explain_case(case: Case, settings: Settings, methods: tuple[Method, ...], out: Path) -> pd.DataFrame:
+# %% ../nbs/13_cli.ipynb #a381876b
+def explain_case(case: Case, task: Task, methods: Sequence[str], out: Path) -> pd.DataFrame:
     """Run the methods on a case, test every map beside the controls, write all results; returns the table."""
-    found = run_methods(case, settings, methods)
-    grid = grid_feature_mask(case.region.shape, settings.grid)
-    controls = {"ones": ones_attribution(case.inputs), "random": random_attribution(case.inputs, grid, settings.seed)}
-    table = verdict(case, {str(name): heat for name, heat in found.maps.items()} | controls)
+    found = run_methods(task, methods)
+    shown = found | run_methods(task, ("ones", "random"))
+    table = verdict(case.tester(), {name: each.maps for name, each in shown.items()})
     write_all(out, lambda folder: save_explanation(folder, case, found, table))
     return table
 
@@ -268,6 +180,9 @@ def demo_tile(data: Path | None, seed: int) -> tuple[Image8, Mask | None]:
     raise ValueError(f"{data}: no tile with a building in its label")
 
 # %% ../nbs/13_cli.ipynb #5ddf9a19
+DEMO_METHODS = ("entropy", "sobol", "grad-cam", "score-cam")
+
+
 @app.command()
 def demo(data: Annotated[Path | None, typer.Option(help="A folder of tiles; default: a drawn scene.")] = None,
          out: Out = Path("demo"), seed: Annotated[int, typer.Option(help="Of the scene and the design.")] = 2,
@@ -279,7 +194,7 @@ def demo(data: Annotated[Path | None, typer.Option(help="A folder of tiles; defa
     region = largest_object(predict_mask(model, image))
     typer.echo(f"explaining a building of {region.sum()} pixels in a tile of {image.shape[1]} x {image.shape[0]}")
     case = Case(image, region, label, model, where, "grey")
-    print_table(explain_case(case, Settings(grid, samples, batch, seed), ALL_METHODS, out), out)
+    print_table(explain_case(case, case.task(grid, samples, batch, seed), DEMO_METHODS, out), out)
 
 # %% ../nbs/13_cli.ipynb #7845dd5b
 @dataclass(frozen=True)
@@ -331,12 +246,18 @@ def choose_region(request: Request, model: nn.Module) -> Mask:
     return predicted
 
 # %% ../nbs/13_cli.ipynb #a018d5c1
+def names(text: str) -> tuple[str, ...]:
+    """The parts of a list with commas."""
+    return tuple(part.strip() for part in text.split(",") if part.strip())
+
+# %% ../nbs/13_cli.ipynb #5ab37bf8
 @app.command()
 def explain(image: Annotated[Path, typer.Argument(help="An 8-bit RGB image.")],
             point: Annotated[tuple[int, int] | None, typer.Option(help="Column and row in the building to explain.")] = None,
             mask: Annotated[Path | None, typer.Option(help="A mask file of the region.")] = None,
             label: Annotated[Path | None, typer.Option(help="A mask file of the ground truth, for the IoU.")] = None,
-            method: Method = Method.entropy, grid: int = 8, samples: int = 32, batch: int = 8, seed: int = 0,
+            method: Annotated[str, typer.Option(help="Names of methods with commas between; a wrong one lists all.")] = "entropy",
+            grid: int = 8, samples: int = 32, batch: int = 8, seed: int = 0,
             baseline: Annotated[BaselineName, typer.Option(help="What replaces a removed patch.")] = "grey",
             window: Annotated[int | None, typer.Option(help="Only a window of that many pixels around the object.")] = None,
             inference: Annotated[InferenceKind, typer.Option(help="Exact shortcuts where they pay, or never.")] = "auto",
@@ -347,7 +268,7 @@ def explain(image: Annotated[Path, typer.Argument(help="An 8-bit RGB image.")],
     where = pick_device(device)
     model = Padded(rooftop_unet(weights)).to(where)
     case = Case(request.image, choose_region(request, model), request.label, model, where, baseline)
-    print_table(explain_case(case, Settings(grid, samples, batch, seed, inference), (method,), out), out)
+    print_table(explain_case(case, case.task(grid, samples, batch, seed, inference), names(method), out), out)
 
 # %% ../nbs/13_cli.ipynb #7d9f0ab2
 @app.command()
@@ -365,11 +286,6 @@ def train(data: Annotated[list[Path], typer.Argument(help="Folders with train an
     recipe = recipe if seed is None else replace(recipe, seed=seed)
     weights = train_network(data, out, recipe, initial=finish, device=str(pick_device(device)))
     typer.echo(f"weights: {weights}")
-
-# %% ../nbs/13_cli.ipynb #d72121d2
-def names(text: str) -> tuple[str, ...]:
-    """The parts of a list with commas."""
-    return tuple(part.strip() for part in text.split(",") if part.strip())
 
 # %% ../nbs/13_cli.ipynb #6228fe19
 def numbers(option: str, text: str) -> tuple[int, ...]:

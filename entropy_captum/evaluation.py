@@ -5,7 +5,7 @@
 # %% ../nbs/07_evaluation.ipynb #0f4e1e0e
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import islice
 from typing import Any, Literal, NamedTuple
 
@@ -24,7 +24,7 @@ from .region import (Activation, PackedRegions, check_region, check_target, iou,
 
 # %% auto #0
 __all__ = ['Scale', 'REMOVED', 'scale_attribution', 'kept_pixels', 'SitResult', 'touching', 'region_iou', 'check_maps',
-           'check_label', 'State', 'SitTester', 'l_sit', 'h_sit', 'ones_attribution', 'random_attribution']
+           'check_label', 'State', 'SitTester', 'l_sit', 'h_sit', 'ones_attribution', 'random_attribution', 'verdict']
 
 # %% ../nbs/07_evaluation.ipynb #79fb848f
 Scale = Literal["minmax", "max", "rank"]
@@ -234,3 +234,15 @@ def random_attribution(inputs: Tensor, feature_mask: Tensor, seed: int = 0) -> T
     ids, index = torch.unique(feature_mask, return_inverse=True)
     values = torch.from_numpy(np.random.default_rng(seed).random((len(inputs), len(ids)))).to(inputs)
     return spread_scores(values, index, (1, *inputs.shape[-2:]))
+
+# %% ../nbs/07_evaluation.ipynb #a75eeccc
+def verdict(tester: SitTester, maps: Mapping[str, Tensor]) -> pd.DataFrame:
+    """A row per map of one image: the gap at r = 0.5, and both tests at t = 0.1, in points, with their kept areas."""
+    rows = []
+    for name, heat in maps.items():
+        low, high = tester.test(True, heat), tester.test(False, heat)
+        rows.append({"map": name, "gap_r0.5": tester.gap(heat), "l_sit_confidence_drop": low.confidence_drop,
+                     "l_sit_kept_area": low.kept_area, "h_sit_confidence_drop": high.confidence_drop,
+                     "h_sit_kept_area": high.kept_area, "l_sit_iou_drop": low.iou_drop, "h_sit_iou_drop": high.iou_drop,
+                     "l_sit_entropy_increase": low.entropy_increase, "h_sit_entropy_increase": high.entropy_increase})
+    return pd.DataFrame([{k: float(v) if isinstance(v, Tensor) else v for k, v in row.items()} for row in rows])

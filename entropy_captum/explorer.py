@@ -21,9 +21,9 @@ from torch import Tensor, nn
 
 from .attribution import Estimate
 from .data import normalize
-from .evaluation import SitTester, ones_attribution
+from .evaluation import SitTester, ones_attribution, verdict
 from .figures import ERROR_MAP, SCORE_MAP, explanation_figure
-from .methods import PICK_FREEZE, Task, run_methods
+from .methods import PICK_FREEZE, UNITS, Task, run_methods
 from .region import objects
 from .zoo import Padded, predict_mask
 
@@ -34,7 +34,7 @@ except ImportError as problem:
     raise ImportError("the explorer needs anywidget: pip install 'entropy_captum[lab]'") from problem
 
 # %% auto #0
-__all__ = ['UNITS', 'Explored', 'judge', 'Face', 'as_bytes', 'as_png', 'palette', 'Explorer', 'boxed', 'answer',
+__all__ = ['CHOICES', 'SHOWN', 'Explored', 'Face', 'as_bytes', 'as_png', 'palette', 'Explorer', 'boxed', 'answer',
            'run_pick_freeze', 'run_cam', 'conclude', 'explore']
 
 # %% ../nbs/12_explorer.ipynb #6919cbc0
@@ -77,19 +77,10 @@ class Explored(NamedTuple):
             self.estimate.save(home / "estimate")
         return home
 
-# %% ../nbs/12_explorer.ipynb #36b6e411
-def judge(model: nn.Module, inputs: Tensor, region: Tensor, heat: Tensor, name: str) -> pd.DataFrame:
-    """Both tests of a map (1,H,W) and of the control `ones`: drops in points, kept areas, the gap at r = 0.5."""
-    tester = SitTester(model, inputs, region=region[None])
-    rows = []
-    for label, values in ((name, heat), ("ones", ones_attribution(inputs)[:, 0].cpu())):
-        low, high = tester.test(True, values), tester.test(False, values)
-        rows.append({"map": label, "L-SIT drop": float(low.confidence_drop), "kept": float(low.kept_area),
-                     "H-SIT drop": float(high.confidence_drop), "kept ": float(high.kept_area), "gap": float(tester.gap(values))})
-    return pd.DataFrame(rows)
-
 # %% ../nbs/12_explorer.ipynb #b0f203a4
-UNITS = {"entropy": "bit", "entropy-object": "bit", "sobol": "share", "grad-cam": "logit", "score-cam": "activation"}
+CHOICES = ["entropy", "entropy-object", "sobol", "grad-cam", "score-cam"]
+SHOWN = {"map": "map", "gap_r0.5": "gap", "l_sit_confidence_drop": "L-SIT drop", "l_sit_kept_area": "kept",
+         "h_sit_confidence_drop": "H-SIT drop", "h_sit_kept_area": "kept "}
 
 
 class Face(anywidget.AnyWidget):
@@ -102,8 +93,8 @@ class Face(anywidget.AnyWidget):
     ids = traitlets.Bytes().tag(sync=True)
     score_palette = traitlets.Bytes().tag(sync=True)
     error_palette = traitlets.Bytes().tag(sync=True)
-    methods = traitlets.List(list(UNITS)).tag(sync=True)
-    method = traitlets.Enum(list(UNITS), "entropy").tag(sync=True)
+    methods = traitlets.List(CHOICES).tag(sync=True)
+    method = traitlets.Enum(CHOICES, "entropy").tag(sync=True)
     grid = traitlets.Int(8, min=1).tag(sync=True)
     samples = traitlets.Int(16, min=2).tag(sync=True)
     folder = traitlets.Unicode("explanation").tag(sync=True)
@@ -272,12 +263,13 @@ def run_cam(explorer: Explorer, region: NDArray[np.bool_], _: threading.Event) -
 def conclude(explorer: Explorer, region: NDArray[np.bool_], heat: Tensor, estimate: Estimate | None, stopped: bool) -> Explored:
     """Test a map, tell the page, and give all of it back."""
     mask = torch.from_numpy(region).to(explorer.inputs.device)
-    verdict = judge(explorer.model, explorer.inputs, mask, heat[None].float().cpu(), explorer.method)
+    tester = SitTester(explorer.model, explorer.inputs, region=mask[None])
+    table = verdict(tester, {explorer.method: heat[None].float().cpu(), "ones": ones_attribution(explorer.inputs)[:, 0].cpu()})
     with explorer.hold_sync():
-        explorer.verdict = verdict.to_dict("records")
-        explorer.message = f"Done{' (cancelled)' if stopped else ''}: gap {verdict['gap'][0]:.1f} points on equal area"
+        explorer.verdict = table[list(SHOWN)].rename(columns=SHOWN).to_dict("records")
+        explorer.message = f"Done{' (cancelled)' if stopped else ''}: gap {table['gap_r0.5'][0]:.1f} points on equal area"
     return Explored(explorer.method, UNITS[explorer.method], explorer.image, region, heat.float().cpu().numpy(), estimate,
-                    verdict)
+                    table)
 
 # %% ../nbs/12_explorer.ipynb #0a5592f9
 def explore(model: nn.Module, image: NDArray[np.uint8], **options: Any) -> Explorer:

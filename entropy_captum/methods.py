@@ -18,16 +18,18 @@ from captum.attr import Attribution, FeatureAblation, InputXGradient, KernelShap
 from numpy.typing import NDArray
 from scipy import ndimage
 from torch import Tensor, nn
+from tqdm import tqdm
 
 from .attribution import EntropyCentric, Estimate, PickFreezeAttribution, SobolTotal, estimate_jointly
 from .cam import WEIGHTINGS, LayerScoreCam, default_layer, seg_grad_cam
 from .evaluation import ones_attribution, random_attribution
+from .incremental import InferenceKind
 from .inference import eval_mode
 from .perturbation import Perturbation, grid_feature_mask
 from .region import RegionScore
 
 # %% auto #0
-__all__ = ['PICK_FREEZE', 'INTERACTION', 'SCORE_CAMS', 'CONTROLS', 'REGISTRY', 'Task', 'Maps', 'pick_freeze_map',
+__all__ = ['PICK_FREEZE', 'INTERACTION', 'SCORE_CAMS', 'CONTROLS', 'REGISTRY', 'UNITS', 'Task', 'Maps', 'pick_freeze_map',
            'pick_freeze_maps', 'Counter', 'bottleneck', 'score_cam_maps', 'captum_maps', 'rise_maps', 'distance_from',
            'nearness', 'image_seed', 'control_maps', 'grad_cam_maps', 'register', 'method_names', 'run_methods']
 
@@ -44,6 +46,8 @@ class Task:
     samples: int = 32
     batch: int = 1
     seed: int = 0
+    inference: InferenceKind = "auto"
+    show_progress: bool = False
 
     @property
     def feature_mask(self) -> Tensor:
@@ -56,10 +60,11 @@ class Task:
 
 # %% ../nbs/11_methods.ipynb #1819c558
 class Maps(NamedTuple):
-    """One map per region, float32 (K,H,W), and the rows that went through the model for all of them."""
+    """One map per region, float32 (K,H,W), the rows that went through the model for all of them, and the estimate behind them."""
 
     maps: Tensor
     forwards: int
+    estimate: Estimate | None = None
 
 # %% ../nbs/11_methods.ipynb #7451c982
 PICK_FREEZE: dict[str, Callable[[nn.Module], PickFreezeAttribution]] = {
@@ -77,17 +82,17 @@ def pick_freeze_map(estimate: Estimate, name: str) -> Maps:
     values = estimate.scores if name != INTERACTION or first is None else estimate.total_order - first
     if name != INTERACTION and first is not None:
         rows -= int(estimate.n_samples[0])
-    return Maps(estimate.spread(values)[0][:, 0].float(), rows)
+    return Maps(estimate.spread(values)[0][:, 0].float(), rows, estimate)
 
 # %% ../nbs/11_methods.ipynb #b09eb97d
 def pick_freeze_maps(task: Task, names: Sequence[str]) -> dict[str, Maps]:
     """Entropy, Sobol and interaction maps from one set of forwards."""
     methods = [PICK_FREEZE.get(name, SobolTotal)(task.model) for name in names]
     for method in methods:
-        method.first_order = INTERACTION in names
+        method.first_order, method.inference = INTERACTION in names, task.inference
     estimates = estimate_jointly(methods, task.inputs, task.baselines, 0, region=task.regions, grid_size=task.grid,
                                  examples=torch.zeros(len(task.regions), dtype=torch.int64), n_samples=task.samples,
-                                 perturbations_per_eval=task.batch, seed=task.seed)
+                                 perturbations_per_eval=task.batch, seed=task.seed, show_progress=task.show_progress)
     return {name: pick_freeze_map(estimate, name) for name, estimate in zip(names, estimates, strict=True)}
 
 # %% ../nbs/11_methods.ipynb #25f41a97
@@ -121,7 +126,8 @@ def score_cam_maps(task: Task, names: Sequence[str]) -> dict[str, Maps]:
     found: dict[str, list[Tensor]] = {name: [] for name in names}
     with Counter(task.model) as counter:
         for score in task.scores():
-            channels = LayerScoreCam(score, layer).channel_scores(task.inputs, None, task.batch, baselines=task.baselines)
+            channels = LayerScoreCam(score, layer).channel_scores(
+                task.inputs, None, task.batch, task.show_progress, baselines=task.baselines)
             for name in names:
                 heat = channels.combine(wanted[name])
                 found[name].append(F.interpolate(heat, size, mode="bilinear", align_corners=False)[0, 0])
@@ -135,7 +141,8 @@ def captum_maps(task: Task, make: Callable[[RegionScore], Attribution]) -> Maps:
     """Maps of a Captum attribution, channels averaged; random draws depend on the task's seed alone."""
     cell = tuple(-(-n // task.grid) for n in task.inputs.shape[-2:])
     known = {"baselines": task.baselines, "feature_mask": task.feature_mask, "perturbations_per_eval": task.batch,
-             "n_samples": task.samples * (task.grid**2 + 1), "sliding_window_shapes": (task.inputs.shape[1], *cell),
+             "n_samples": task.samples * (task.grid**2 + 1), "show_progress": task.show_progress,
+             "sliding_window_shapes": (task.inputs.shape[1], *cell),
              "strides": (task.inputs.shape[1], *cell)}
     maps = []
     with Counter(task.model) as counter, eval_mode(task.model), torch.random.fork_rng():
@@ -156,7 +163,7 @@ def rise_maps(task: Task, share: float = 0.5) -> Maps:
     keep = torch.from_numpy((rng.random((rows, task.grid**2)) < share).astype(np.float32)).to(task.inputs.device)
     total = torch.zeros(len(task.regions), *task.inputs.shape[-2:], dtype=torch.float64, device=task.inputs.device)
     with eval_mode(task.model):
-        for part in keep.split(task.batch):
+        for part in tqdm(keep.split(task.batch), desc="RISE", disable=not task.show_progress):
             outputs = task.model(*perturbation(part))
             scores = torch.stack([RegionScore(nn.Identity(), r[None].expand(len(part), -1, -1), 0)(outputs) for r in task.regions])
             total += torch.einsum("kn,nhw->khw", scores.double(), perturbation.weights(part, 0)[:, 0, 0].double())
@@ -213,6 +220,11 @@ def register(name: str, make: Callable[[RegionScore], Attribution]) -> None:
         raise ValueError(f"the method {name!r} is registered already; choose another name")
     REGISTRY[name] = lambda task: captum_maps(task, make)
 
+# %% ../nbs/11_methods.ipynb #8c286027
+UNITS = {"entropy": "bit", "entropy-object": "bit", "sobol": "share of variance", "interaction": "share of variance",
+         "grad-cam": "logit", **dict.fromkeys(SCORE_CAMS, "activation"),
+         **dict.fromkeys(("rise", "occlusion", "ablation", "kernel-shap", "input-x-gradient"), "probability")}
+
 # %% ../nbs/11_methods.ipynb #984b30e2
 def method_names() -> tuple[str, ...]:
     """The names of all methods and controls."""
@@ -240,4 +252,4 @@ def run_methods(task: Task, names: Sequence[str]) -> dict[str, Maps]:
             found[name] = REGISTRY[name](task)
         elif name in CONTROLS:
             found[name] = control_maps(task, name)
-    return {name: Maps(found[name].maps.detach().cpu(), found[name].forwards) for name in names}
+    return {name: found[name]._replace(maps=found[name].maps.detach().cpu()) for name in names}

@@ -91,8 +91,8 @@ def planted_table(methods: Sequence[str], kinds: Sequence[Kind] = get_args(Kind)
         for seed in range(cases):
             case = plant(kind, seed)
             task = Task(case.model, case.inputs, case.region, torch.zeros_like(case.inputs), case.model.grid, samples, 32, seed)
-            for method, (maps, _) in run_methods(task, methods).items():
-                scores = cell_means(maps[0], task.feature_mask)
+            for method, found in run_methods(task, methods).items():
+                scores = cell_means(found.maps[0], task.feature_mask)
                 rows.append({"kind": kind, "method": method, "auc": auc(scores, case.truth),
                              "pointing": float(case.truth[scores.argmax()])})
     return pd.DataFrame(rows).groupby(["kind", "method"], sort=False).mean().reset_index()

@@ -260,13 +260,13 @@ def explain_tile(model: nn.Module, tile: Prepared, settings: Settings) -> Iterat
             for k, (unit, tester) in enumerate(zip(tile.units, testers, strict=True)):
                 close = cell_means(near[k], task.feature_mask)
                 clean = {f"clean_{name}": float(v[0, 0]) for name, v in tester.before._asdict().items()}
-                for method, (maps, forwards) in found.items():
-                    start, heat, key = time.perf_counter(), maps[k], (unit, baseline, seed, method)
+                for method, of_method in found.items():
+                    start, heat, key = time.perf_counter(), of_method.maps[k], (unit, baseline, seed, method)
                     cells[key] = cell_means(heat, task.feature_mask)
                     row = (tests_of(tester, heat, settings, seed) | ranks_of(cells, key, close, settings)
                            | map_columns(heat, [each[method].maps[k] for each in noisy], away[k]))
                     yield {"unit": unit, "baseline": baseline, "seed": seed, "method": method, "status": "ok", "error": "",
-                           "region_pixels": int(tile.regions[k].sum()), "forwards": forwards, **clean, **row,
+                           "region_pixels": int(tile.regions[k].sum()), "forwards": of_method.forwards, **clean, **row,
                            "seconds_maps": seconds, "seconds_tests": time.perf_counter() - start, "map": heat.numpy()}
 
 # %% ../nbs/11_study.ipynb #cdc016a2

@@ -7,6 +7,7 @@ import types
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import segmentation_models_pytorch as smp
 import torch
@@ -166,6 +167,7 @@ def test_explain_writes_what_it_says(scene_file, tmp_path):
     (["explain", "SCENE", "--mask", "nowhere.png"], "nowhere.png"), (["explain", "SCENE", "--samples", "6"], "power of two"),
     (["explain", "SCENE", "--window", "64"], "--window needs"), (["demo", "--data", "nowhere"], "no such folder"),
     (["explain", "SCENE", "--label", "SMALL"], "a mask of 8 x 8 for an image of 128 x 128"),
+    (["explain", "SCENE", "--method", "entropy,guess"], "unknown method 'guess'; known are entropy,"),
     (["explain", "SCENE", "--device", "abacus"], "abacus"), (["explain", "SCENE", "--weights", "none.pth"], "none.pth")])
 def test_wrong_use_is_one_line_and_exit_code_2(scene_file, tmp_path, arguments, message):
     Image.fromarray(np.full((8, 8), 255, np.uint8)).save(scene_file.parent / "small.png")
@@ -185,6 +187,17 @@ def test_a_window_of_a_large_image(tmp_path):
                                       str(tmp_path / "out")])
     assert result.exit_code == 0, result.output
     assert np.load(tmp_path / "out" / "grad-cam.npy").shape == (96, 96)
+
+
+def test_any_methods_by_name_and_what_each_leaves(scene_file, tmp_path):
+    command = ["explain", str(scene_file), "--method", "sobol, occlusion,random", "--grid", "2", "--samples", "2", "--out",
+               str(tmp_path / "out")]
+    result = CliRunner().invoke(app, command)
+    assert result.exit_code == 0, result.output
+    written = {path.name for path in (tmp_path / "out").iterdir()}
+    assert written == {"table.csv", "panel.png", "sobol.npy", "sobol.png", "sobol-estimate.npz", "sobol-estimate.json",
+                       "occlusion.npy", "random.npy"}
+    assert list(pd.read_csv(tmp_path / "out" / "table.csv").map) == ["sobol", "occlusion", "random", "ones"]
 
 
 def test_public_names_are_few_and_frozen():

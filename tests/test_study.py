@@ -55,7 +55,7 @@ def test_every_method_gives_a_finite_map_per_region(model):
     task = Task(model, x, regions, torch.zeros_like(x), grid=2, samples=4, batch=3)
     layer_free = [name for name in method_names() if "cam" not in name]
     found, again = run_methods(task, layer_free), run_methods(task, layer_free)
-    for name, (maps, forwards) in found.items():
+    for name, (maps, forwards, _) in found.items():
         assert maps.shape == (2, 32, 32) and torch.isfinite(maps).all(), name
         assert torch.equal(maps, again[name].maps), name
         assert (forwards == 0) == (name in ("ones", "random", "distance")), name
