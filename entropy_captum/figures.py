@@ -25,9 +25,10 @@ Array = NDArray[np.float64]
 
 def overlay(ax: Axes, image: NDArray[np.uint8], heat: Array, region: NDArray[np.bool_] | None = None, *, title: str = "",
             unit: str = "", color_map: str = SCORE_MAP, opacity: float = 0.65) -> None:
-    """A heat map (H,W) over an image (H,W,3), with a colour bar in `unit` and the region's outline; flat maps are fine."""
+    """A heat map (H,W) over an image (H,W,3), with a colour bar in `unit` and the region's outline; flat and NaN are fine."""
     ax.imshow(image)
-    low, high = float(np.nanmin(heat)), float(np.nanmax(heat))
+    known = heat[np.isfinite(heat)]
+    low, high = (float(known.min()), float(known.max())) if known.size else (0.0, 0.0)
     shown = ax.imshow(heat, cmap=color_map, alpha=opacity, vmin=min(low, 0.0), vmax=high if high > low else low + 1e-9)
     outline(ax, region)
     ax.set_title(title, fontsize=8)

@@ -197,7 +197,7 @@ def test_any_methods_by_name_and_what_each_leaves(scene_file, tmp_path):
     written = {path.name for path in (tmp_path / "out").iterdir()}
     assert written == {"table.csv", "panel.png", "sobol.npy", "sobol.png", "sobol-estimate.npz", "sobol-estimate.json",
                        "occlusion.npy", "random.npy"}
-    assert list(pd.read_csv(tmp_path / "out" / "table.csv").map) == ["sobol", "occlusion", "random", "ones"]
+    assert list(pd.read_csv(tmp_path / "out" / "table.csv")["map"]) == ["sobol", "occlusion", "random", "ones"]
 
 
 def test_public_names_are_few_and_frozen():
