@@ -5,7 +5,7 @@
 # %% ../nbs/08_data.ipynb #61f0acf4
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,7 +20,7 @@ from torch import Tensor
 __all__ = ['LAYOUTS', 'SUFFIXES', 'Array', 'ROOF_COLORS', 'normalize', 'denormalize', 'read_image', 'read_mask', 'Tile',
            'find_tiles', 'smooth_noise', 'local_coordinates', 'box_distance', 'House', 'roof', 'roof_light', 'Plan',
            'plan_house', 'plan_scene', 'draw_ground', 'paint', 'edge', 'draw_roads', 'cast_shadow', 'draw_houses',
-           'draw_trees', 'Scene', 'procedural_scene']
+           'draw_trees', 'Scene', 'procedural_scene', 'write_scenes']
 
 # %% ../nbs/08_data.ipynb #f737aef6
 def normalize(image: NDArray[np.uint8]) -> Tensor:
@@ -315,3 +315,15 @@ def procedural_scene(seed: int = 0, size: int = 256) -> Scene:
     canvas = ndimage.gaussian_filter(canvas, (0.6, 0.6, 0)) * rng.uniform(0.85, 1.1) + rng.normal(0, 3, canvas.shape)
     _, instances = np.unique(instances, return_inverse=True)
     return Scene(np.clip(np.round(canvas), 0, 255).astype(np.uint8), instances > 0, instances.reshape(size, size))
+
+# %% ../nbs/08_data.ipynb #06784b0c
+def write_scenes(folder: str | Path, seeds: Sequence[int], size: int = 256) -> Path:
+    """Write drawn scenes as `image/scene_SEED.png` and `label/scene_SEED.png` (0/255) into a folder; returns the folder."""
+    home = Path(folder)
+    for kind in ("image", "label"):
+        (home / kind).mkdir(parents=True, exist_ok=True)
+    for seed in seeds:
+        scene = procedural_scene(seed, size)
+        Image.fromarray(scene.image).save(home / "image" / f"scene_{seed}.png")
+        Image.fromarray(scene.label.astype(np.uint8) * 255).save(home / "label" / f"scene_{seed}.png")
+    return home

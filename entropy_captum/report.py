@@ -75,10 +75,11 @@ TESTS = {"gap": "gap on equal area", "l_sit_confidence_drop": "L-SIT confidence 
          "h_sit_entropy_increase": "H-SIT entropy increase"}
 CHARACTER = {"share_inside": "share of the map on the object", "share_near": "to 16 px from it", "share_middle": "16 to 64 px",
              "share_far": "beyond 64 px", "rank_to_nearness": "rank correlation with nearness",
-             "rank_to_entropy": "with entropy", "rank_to_entropy_given_nearness": "the same, given nearness",
-             "rank_to_first_seed": "with itself, other seed", "rank_to_first_seed_given_nearness": "the same, given nearness",
+             "rank_to_entropy": "with entropy", "rank_to_entropy_given_nearness": "with entropy, given nearness",
+             "rank_to_first_seed": "with itself, other seed",
+             "rank_to_first_seed_given_nearness": "with itself, other seed, given nearness",
              "rank_to_first_baseline": "with itself, other baseline",
-             "rank_to_first_baseline_given_nearness": "the same, given nearness",
+             "rank_to_first_baseline_given_nearness": "with itself, other baseline, given nearness",
              "sensitivity": "largest relative change under noise", "forwards": "forwards per unit"}
 RIVALS = {"rival": "rival", "difference": "entropy minus rival", "low": "from", "high": "to", "effect_size": "effect size",
           "wins": "share of scenes won", "wilcoxon_holm": "p (Wilcoxon, Holm)", "sign_flip_holm": "p (sign flips, Holm)",

@@ -18,11 +18,10 @@ import segmentation_models_pytorch as smp
 import torch
 from captum.attr import FeatureAblation
 from distributed import Client, LocalCluster
-from PIL import Image
 from torch import nn
 
 from entropy_captum import EntropyCentric, RegionScore, rooftop_unet
-from entropy_captum.data import normalize, procedural_scene
+from entropy_captum.data import normalize, procedural_scene, write_scenes
 from entropy_captum.methods import Counter
 from entropy_captum.perturbation import grid_feature_mask
 from entropy_captum.study import Settings, evaluate, worker_model
@@ -161,16 +160,6 @@ def explain(repeats: int) -> None:
         print(f"  {(before + after) / 2 * 32 * 65 / fast:.1f}", flush=True)
 
 
-def drawn_tiles(folder: Path, count: int, size: int) -> None:
-    """Drawn scenes as a data set on disk."""
-    for kind in ("image", "label"):
-        (folder / "drawn" / kind).mkdir(parents=True)
-    for k in range(count):
-        scene = procedural_scene(k, size)
-        Image.fromarray(scene.image).save(folder / f"drawn/image/scene_{k}.png")
-        Image.fromarray(scene.label.astype(np.uint8) * 255).save(folder / f"drawn/label/scene_{k}.png")
-
-
 def study_overhead(folder: Path, repeats: int) -> None:
     """The time of a study over that of as many bare forwards, one row at a time."""
     settings, ratios = Settings(grid=4, samples=4), []
@@ -204,7 +193,7 @@ def study(repeats: int) -> None:
     print("study, drawn tiles of 256 x 256, grid 4, N = 4, one thread each")
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as name:
-        drawn_tiles(Path(name), 6, 256)
+        write_scenes(Path(name) / "drawn", range(6), 256)
         study_overhead(Path(name), repeats)
         study_workers(Path(name), repeats)
 
