@@ -4,7 +4,7 @@ BIN := .venv/bin
 export OMP_NUM_THREADS ?= 2
 STAMP := .venv/.installed
 
-.PHONY: help demo test check bench check-exact train train-others lab readme docs docs-check dist clean
+.PHONY: help demo test check bench check-exact train train-others lab readme docs docs-check dist pictures clean
 help:            ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/:/'
 
@@ -55,6 +55,9 @@ lab: $(STAMP)    ## open the notebooks in JupyterLab
 
 readme: $(STAMP) ## README.md from nbs/index.ipynb
 	$(BIN)/python tools/render_readme.py
+
+pictures: $(STAMP) ## the pictures of README and site that are no notebook's output; needs Chromium
+	$(BIN)/python tools/pictures.py
 
 clean:           ## remove what the other targets made, but not .venv
 	rm -rf demo explanation build dist _build

@@ -147,9 +147,11 @@ function render({ model, el }) {
     const rows = model.get("verdict");
     panel.verdict.replaceChildren();
     if (!rows.length) return;
-    const names = Object.keys(rows[0]);
-    const cells = (tag, values) => make("tr", {}, ...values.map((v) => make(tag, { textContent: typeof v === "number" ? v.toFixed(2) : v })));
-    panel.verdict.append(make("table", {}, cells("th", names), ...rows.map((row) => cells("td", names.map((name) => row[name])))));
+    const shown = (value) => (typeof value === "number" ? value.toFixed(2) : value);
+    const line = (tag, values) => make("tr", {}, ...values.map((value) => make(tag, { textContent: shown(value) })));
+    const names = Object.keys(rows[0]).filter((name) => name !== "map");
+    panel.verdict.append(make("table", {}, line("th", ["", ...rows.map((row) => row.map)]),
+      ...names.map((name) => line("td", [name, ...rows.map((row) => row[name])]))));
   }
 
   function place(event) {

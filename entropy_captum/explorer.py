@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import io
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from importlib.resources import files
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -34,8 +36,8 @@ except ImportError as problem:
     raise ImportError("the explorer needs anywidget: pip install 'entropy_captum[lab]'") from problem
 
 # %% auto #0
-__all__ = ['CHOICES', 'SHOWN', 'Explored', 'Face', 'as_bytes', 'as_png', 'palette', 'Explorer', 'boxed', 'answer',
-           'run_pick_freeze', 'run_cam', 'conclude', 'explore']
+__all__ = ['CHOICES', 'SHOWN', 'Explored', 'Face', 'as_bytes', 'as_png', 'palette', 'Cancelled', 'cancellable', 'Explorer',
+           'boxed', 'answer', 'run_pick_freeze', 'run_cam', 'conclude', 'explore']
 
 # %% ../nbs/12_explorer.ipynb #6919cbc0
 class Explored(NamedTuple):
@@ -79,8 +81,9 @@ class Explored(NamedTuple):
 
 # %% ../nbs/12_explorer.ipynb #b0f203a4
 CHOICES = ["entropy", "entropy-object", "sobol", "grad-cam", "score-cam"]
-SHOWN = {"map": "map", "gap_r0.5": "gap", "l_sit_confidence_drop": "L-SIT drop", "l_sit_kept_area": "kept",
-         "h_sit_confidence_drop": "H-SIT drop", "h_sit_kept_area": "kept "}
+SHOWN = {"map": "map", "gap_r0.5": "gap on equal area", "l_sit_confidence_drop": "L-SIT drop", "l_sit_kept_area": "L-SIT kept area",
+         "h_sit_confidence_drop": "H-SIT drop", "h_sit_kept_area": "H-SIT kept area", "l_sit_iou_drop": "L-SIT IoU drop",
+         "h_sit_iou_drop": "H-SIT IoU drop"}
 
 
 class Face(anywidget.AnyWidget):
@@ -125,12 +128,31 @@ def palette(name: str) -> bytes:
     return (colormaps[name](np.arange(256))[:, :3] * 255).round().astype(np.uint8).tobytes()
 
 # %% ../nbs/12_explorer.ipynb #a5e0871e
+class Cancelled(Exception):
+    """Raised in a run that was cancelled."""
+
+
+@contextmanager
+def cancellable(model: nn.Module, stop: threading.Event) -> Iterator[None]:
+    """Raise `Cancelled` at the next forward of the model once `stop` is set."""
+    def look(*_: object) -> None:
+        if stop.is_set():
+            raise Cancelled
+
+    handle = model.register_forward_pre_hook(look)
+    try:
+        yield
+    finally:
+        handle.remove()
+
+# %% ../nbs/12_explorer.ipynb #bfad7a7a
 class Explorer(Face):
     """Explore one image (H,W,3) with a model; see `explore`. `result` holds the last explanation, `problem` the last error."""
 
-    def __init__(self, model: nn.Module, image: NDArray[np.uint8], *, target: int = 0, batch: int = 8, min_pixels: int = 20,
-                 **state: Any) -> None:
+    def __init__(self, model: nn.Module, image: NDArray[np.uint8], *, label: NDArray[np.bool_] | None = None, target: int = 0,
+                 batch: int = 8, min_pixels: int = 20, **state: Any) -> None:
         self.model, self.image, self.target, self.batch = Padded(model).eval(), image, target, batch
+        self.label = None if label is None else torch.from_numpy(np.asarray(label, bool))[None]
         self.inputs = normalize(image).to(next(model.parameters()).device)
         self.objects = objects(predict_mask(self.model, image), min_pixels)
         self.result: Explored | None = None
@@ -164,7 +186,7 @@ class Explorer(Face):
         return mask
 
     def cancel(self) -> None:
-        """Stop after the design that is under way."""
+        """Stop at the next forward; the designs that are complete stay."""
         self._stop.set()
         if self.running:
             self.message = "Stopping"
@@ -188,7 +210,7 @@ class Explorer(Face):
             self.message = str(problem)
 
     def _work(self, region: NDArray[np.bool_], stop: threading.Event, before: threading.Thread) -> None:
-        # The run before ends with its design; waiting for it here keeps the kernel free.
+        # The run before ends with its forward; waiting for it here keeps the kernel free.
         if before.is_alive():
             before.join()
         with self.hold_sync():
@@ -197,6 +219,8 @@ class Explorer(Face):
         self.problem = None
         try:
             self.result = (run_pick_freeze if self.method in PICK_FREEZE else run_cam)(self, region, stop)
+        except Cancelled:
+            self.message = "Cancelled before there was anything to show"
         except Exception as problem:
             self.problem, self.message = problem, f"{type(problem).__name__}: {problem}"
         finally:
@@ -227,33 +251,35 @@ def answer(explorer: Explorer, content: dict[str, Any]) -> None:
         explorer.message = f"Saved to {explorer.save()}"
 
 # %% ../nbs/12_explorer.ipynb #786be191
-def run_pick_freeze(explorer: Explorer, region: NDArray[np.bool_], stop: threading.Event) -> Explored | None:
-    """Stream designs to the page until they are done or cancelled; the last result if not even two were run."""
+def run_pick_freeze(explorer: Explorer, region: NDArray[np.bool_], stop: threading.Event) -> Explored:
+    """Stream designs to the page until they are done or cancelled. Raises Cancelled if not even two were run."""
     mask = torch.from_numpy(region)[None].to(explorer.inputs.device)
     grid, samples, unit = explorer.grid, explorer.samples, UNITS[explorer.method]
     explorer.progress = [0, samples]
     estimate = None
     attribution = PICK_FREEZE[explorer.method](explorer.model)
-    for estimate in attribution.stream(explorer.inputs, target=explorer.target, region=mask, grid_size=grid, n_samples=samples,
-                                       perturbations_per_eval=explorer.batch):
-        done = int(estimate.n_samples[0])
-        with explorer.hold_sync():
-            explorer.shape, explorer.unit, explorer.progress = [grid, grid], unit, [done, samples]
-            explorer.scores, explorer.errors = as_bytes(estimate.scores[0].cpu()), as_bytes(estimate.standard_error[0].cpu())
-            explorer.message = f"{done} of {samples} designs"
-        if stop.is_set():
-            break
+    designs = attribution.stream(explorer.inputs, target=explorer.target, region=mask, grid_size=grid, n_samples=samples,
+                                 perturbations_per_eval=explorer.batch)
+    with suppress(Cancelled), cancellable(explorer.model, stop):
+        for estimate in designs:
+            done = int(estimate.n_samples[0])
+            with explorer.hold_sync():
+                explorer.shape, explorer.unit, explorer.progress = [grid, grid], unit, [done, samples]
+                explorer.scores, explorer.errors = as_bytes(estimate.scores[0].cpu()), as_bytes(estimate.standard_error[0].cpu())
+                explorer.message = f"{done} of {samples} designs"
+            if stop.is_set():  # the shortcuts of incremental inference are no forwards of the model
+                break
     if estimate is None or int(estimate.n_samples[0]) < 2:
-        explorer.message = "Cancelled before there was anything to show"
-        return explorer.result
+        raise Cancelled
     return conclude(explorer, region, estimate.spread(estimate.scores)[0][0].mean(0), estimate, stop.is_set())
 
 # %% ../nbs/12_explorer.ipynb #e1ffe2d6
-def run_cam(explorer: Explorer, region: NDArray[np.bool_], _: threading.Event) -> Explored | None:
-    """Seg-Grad-CAM or Score-CAM: one map at the end; it is not streamed and cannot be cancelled."""
+def run_cam(explorer: Explorer, region: NDArray[np.bool_], stop: threading.Event) -> Explored:
+    """Seg-Grad-CAM or Score-CAM: one map at the end; it is not streamed."""
     mask = torch.from_numpy(region)[None].float().to(explorer.inputs.device)
     task = Task(explorer.model, explorer.inputs, mask, torch.zeros_like(explorer.inputs), batch=explorer.batch)
-    heat = run_methods(task, [explorer.method])[explorer.method].maps[0]
+    with cancellable(explorer.model, stop):
+        heat = run_methods(task, [explorer.method])[explorer.method].maps[0]
     with explorer.hold_sync():
         explorer.shape, explorer.unit = list(heat.shape), UNITS[explorer.method]
         explorer.scores, explorer.errors, explorer.progress = as_bytes(heat), b"", [1, 1]
@@ -263,10 +289,10 @@ def run_cam(explorer: Explorer, region: NDArray[np.bool_], _: threading.Event) -
 def conclude(explorer: Explorer, region: NDArray[np.bool_], heat: Tensor, estimate: Estimate | None, stopped: bool) -> Explored:
     """Test a map, tell the page, and give all of it back."""
     mask = torch.from_numpy(region).to(explorer.inputs.device)
-    tester = SitTester(explorer.model, explorer.inputs, region=mask[None])
+    tester = SitTester(explorer.model, explorer.inputs, region=mask[None], label=explorer.label)
     table = verdict(tester, {explorer.method: heat[None].float().cpu(), "ones": ones_attribution(explorer.inputs)[:, 0].cpu()})
     with explorer.hold_sync():
-        explorer.verdict = table[list(SHOWN)].rename(columns=SHOWN).to_dict("records")
+        explorer.verdict = table[list(SHOWN)].rename(columns=SHOWN).dropna(axis=1).to_dict("records")
         explorer.message = f"Done{' (cancelled)' if stopped else ''}: gap {table['gap_r0.5'][0]:.1f} points on equal area"
     return Explored(explorer.method, UNITS[explorer.method], explorer.image, region, heat.float().cpu().numpy(), estimate,
                     table)
@@ -275,10 +301,14 @@ def conclude(explorer: Explorer, region: NDArray[np.bool_], heat: Tensor, estima
 def explore(model: nn.Module, image: NDArray[np.uint8], **options: Any) -> Explorer:
     """A widget to explore an 8-bit RGB image (H,W,3) with a model that takes images as `data.normalize` makes them.
 
-    Click an object or draw a box. Options: target=0, batch=8 (rows per forward), min_pixels=20 (smaller objects are not
-    outlined), and the first choices method="entropy", grid=8, samples=16. The last explanation is in `.result`.
-    Raises ImportError without anywidget, ValueError for another kind of image.
+    Click an object or draw a box. Options: label=None (ground truth (H,W), for the IoU), target=0, batch=8 (rows per
+    forward), min_pixels=20 (smaller objects are not outlined), and the first choices method="entropy", grid=8, samples=16.
+    The last explanation is in `.result`.
+    Raises ImportError without anywidget, ValueError for another kind of image or a label of another size.
     """
     if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
         raise ValueError(f"an 8-bit RGB image (H,W,3) was expected, got {image.dtype} of shape {image.shape}")
+    label = options.get("label")
+    if label is not None and np.shape(label) != image.shape[:2]:
+        raise ValueError(f"a label of shape {image.shape[:2]} was expected, got {np.shape(label)}")
     return Explorer(model, image, **options)

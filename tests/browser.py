@@ -99,3 +99,16 @@ def run_lab(root: Path, home: Path) -> Iterator[str]:
         finally:
             process.terminate()
             process.wait(30)
+
+
+def run_all(page, url: str, name: str) -> None:
+    """Open a notebook and run all of its cells, once its kernel is really there."""
+    page.goto(f"{url}/lab/tree/{name}?reset")
+    page.locator(".jp-Notebook .jp-CodeCell").first.wait_for(timeout=60_000)
+    page.evaluate("""async () => {
+        const session = jupyterapp.shell.currentWidget.sessionContext;
+        await session.ready;
+        await session.session.kernel.info;
+    }""")
+    page.get_by_role("menuitem", name="Run", exact=True).click()
+    page.get_by_role("menuitem", name="Run All Cells", exact=True).click()

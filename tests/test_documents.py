@@ -16,6 +16,7 @@ from typer.testing import CliRunner
 
 from entropy_captum.cli import app
 from entropy_captum.data import procedural_scene
+from entropy_captum.zoo import rooftop_unet
 
 ROOT = Path(__file__).resolve().parent.parent
 # Small enough for a test; the words of the documents stay as they are.
@@ -72,3 +73,16 @@ def test_a_command_of_the_documents_works(path, line, workplace, monkeypatch):
 def test_there_are_commands_to_run():
     lines = [line for _, line in shell_lines()]
     assert "make demo" in lines and any("entropy-captum explain" in line for line in lines) and len(lines) > 8
+
+
+def test_the_python_of_the_pages_runs(workplace, monkeypatch):
+    monkeypatch.chdir(workplace)
+    pages = {path: re.findall(r"^```python\n(.*?)^```", path.read_text(), re.M | re.S)
+             for path in sorted((ROOT / "docs").rglob("*.md"))}
+    assert sum(map(len, pages.values())) >= 2
+    scene = procedural_scene(2, 128)
+    for path, blocks in pages.items():
+        names = {"model": rooftop_unet(), "image": scene.image, "mask": scene.label}
+        for block in blocks:
+            exec(compile(block, str(path), "exec"), names)
+    assert (workplace / "explanation" / "verdict.csv").is_file()

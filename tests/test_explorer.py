@@ -9,11 +9,12 @@ import nbformat
 import numpy as np
 import pytest
 import torch
-from browser import Watched, find_chromium, open_browser, run_lab
+from browser import Watched, find_chromium, open_browser, run_all, run_lab
 
 from entropy_captum import EntropyCentric, Estimate
 from entropy_captum.data import normalize, procedural_scene
 from entropy_captum.explorer import Explorer, answer, explore
+from entropy_captum.zoo import rooftop_unet
 
 NBS = Path(__file__).resolve().parent.parent / "nbs"
 
@@ -76,6 +77,36 @@ def test_designs_arrive_one_by_one_and_a_cancelled_run_keeps_what_it_has(explore
     assert "cancelled" in explorer.message and not explorer.running
 
 
+def test_a_cam_run_stops_at_its_next_forward():
+    scene, rows = procedural_scene(2, 64), []
+    explorer = explore(rooftop_unet(), scene.image, method="score-cam", batch=1)
+
+    def count(*_: object) -> None:
+        rows.append(1)
+        if len(rows) == 5:
+            explorer.cancel()
+
+    explorer.model.register_forward_hook(count)
+    explorer.explain(np.asarray(scene.label))
+    assert explorer.wait(60) is None and len(rows) == 5 and explorer.problem is None
+    assert explorer.message.startswith("Cancelled before") and not explorer.running
+    assert not explorer.model._forward_pre_hooks
+    explorer.method = "grad-cam"
+    explorer.explain(np.asarray(scene.label))
+    assert explorer.wait(60).method == "grad-cam"
+
+
+def test_a_label_adds_the_iou_to_the_verdict(explorer):
+    image, label = explorer.image, explorer.objects > 0
+    labelled = explore(Bright().eval(), image, label=label, grid=4, samples=4)
+    labelled.explain(1)
+    assert np.isfinite(labelled.wait().verdict["h_sit_iou_drop"]).all() and "H-SIT IoU drop" in labelled.verdict[0]
+    explorer.explain(1)
+    assert explorer.wait().verdict["h_sit_iou_drop"].isna().all() and "H-SIT IoU drop" not in explorer.verdict[0]
+    with pytest.raises(ValueError, match=r"label of shape \(64, 64\).*\(8, 8\)"):
+        explore(Bright(), image, label=label[:8, :8])
+
+
 def test_a_new_run_ends_the_one_before(explorer):
     explorer.samples, messages = 128, []
     explorer.observe(lambda change: messages.append(change["new"]), "message")
@@ -130,19 +161,6 @@ def lab(tmp_path_factory):
         yield url, browser, root
 
 
-def run_all(page, url: str, name: str) -> None:
-    """Open a notebook and run all of its cells, once its kernel is really there."""
-    page.goto(f"{url}/lab/tree/{name}?reset")
-    page.locator(".jp-Notebook .jp-CodeCell").first.wait_for(timeout=60_000)
-    page.evaluate("""async () => {
-        const session = jupyterapp.shell.currentWidget.sessionContext;
-        await session.ready;
-        await session.session.kernel.info;
-    }""")
-    page.get_by_role("menuitem", name="Run", exact=True).click()
-    page.get_by_role("menuitem", name="Run All Cells", exact=True).click()
-
-
 def test_run_all_of_the_landing_notebook(lab):
     url, browser, _ = lab
     watched = Watched(browser, url, viewport={"width": 1280, "height": 900})
@@ -179,7 +197,8 @@ def test_click_watch_cancel_and_save(lab):
     page.wait_for_function("() => /[1-4] of 4 designs/.test(document.querySelector('.ec-message').textContent)", timeout=120_000)
     page.wait_for_function("() => /Done: gap/.test(document.querySelector('.ec-message').textContent)", timeout=120_000)
     assert canvas.screenshot() != before
-    assert page.locator(".ec-panel table tr").count() == 3
+    assert page.locator(".ec-panel table tr").all_inner_texts()[0].split() == ["entropy", "ones"]
+    assert page.locator(".ec-panel table tr").count() == 6
     canvas.hover(position={"x": x * box["width"], "y": y * box["height"]})
     assert "±" in page.locator(".ec-hover").inner_text() and "bit" in page.locator(".ec-hover").inner_text()
 
