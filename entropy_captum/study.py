@@ -233,7 +233,7 @@ def noisy_inputs(inputs: Tensor, settings: Settings, seed: int) -> list[Tensor]:
 
 # %% ../nbs/11_study.ipynb #52b36583
 def sensitivity(heat: Tensor, noisy: Sequence[Tensor]) -> float:
-    """The largest of |map' - map| / |map| (Euclidean), as Captum's `sensitivity_max`; NaN without noisy maps, or for zeros."""
+    """The largest relative change (Euclidean) of a map among noisy ones, as Captum's `sensitivity_max`; NaN without any."""
     size = float(heat.double().norm())
     return max((float((other - heat).double().norm()) / size for other in noisy if size), default=float("nan"))
 
