@@ -60,16 +60,21 @@ class Case:
     def inputs(self) -> Tensor:
         return normalize(self.image).to(self.device)
 
+    @property
+    def regions(self) -> Tensor:
+        return torch.from_numpy(self.region)[None].float().to(self.device)
+
+    @property
+    def removed(self) -> Tensor:
+        return named_baseline(self.baseline, self.inputs)
+
     def task(self, grid: int, samples: int, batch: int, seed: int, inference: InferenceKind = "auto") -> Task:
         """The case for the methods: cells a side, designs, rows per forward, seed, and how forwards are made."""
-        region = torch.from_numpy(self.region)[None].float().to(self.device)
-        return Task(self.model, self.inputs, region, named_baseline(self.baseline, self.inputs), grid, samples, batch, seed,
-                    inference, sys.stderr.isatty())
+        return Task(self.model, self.inputs, self.regions, self.removed, grid, samples, batch, seed, inference, sys.stderr.isatty())
 
     def tester(self) -> SitTester:
         label = None if self.label is None else torch.from_numpy(self.label)[None]
-        return SitTester(self.model, self.inputs, region=torch.from_numpy(self.region)[None].to(self.device), label=label,
-                         baselines=named_baseline(self.baseline, self.inputs))
+        return SitTester(self.model, self.inputs, region=self.regions, label=label, baselines=self.removed)
 
 # %% ../nbs/13_cli.ipynb #070e51b7
 def crop_window(shape: tuple[int, int], center: tuple[int, int], window: int) -> tuple[slice, slice]:
@@ -98,7 +103,7 @@ def largest_object(mask: Mask) -> Mask:
 def tested(case: Case, heat: Tensor, unit: str) -> Tested:
     """The panel's column of one map (H,W): masked images and predictions of both tests at t = 0.1."""
     e = heat.double().cpu().numpy()
-    base = denormalize(named_baseline(case.baseline, case.inputs))
+    base = denormalize(case.removed)
     masked = tuple(np.where(kept_pixels(e, case.region, low)[..., None], case.image, base) for low in (True, False))
     return Tested(e, unit, (masked[0], masked[1]),
                   (predict_mask(case.model, masked[0]), predict_mask(case.model, masked[1])))
@@ -135,7 +140,7 @@ def save_explanation(folder: Path, case: Case, found: Mapping[str, Maps], table:
 def explain_case(case: Case, task: Task, methods: Sequence[str], out: Path) -> pd.DataFrame:
     """Run the methods on a case, test every map beside the controls, write all results; returns the table."""
     found = run_methods(task, methods)
-    shown = found | run_methods(task, ("ones", "random"))
+    shown = found | run_methods(task, [control for control in ("ones", "random") if control not in found])
     table = verdict(case.tester(), {name: each.maps for name, each in shown.items()})
     write_all(out, lambda folder: save_explanation(folder, case, found, table))
     return table
@@ -280,6 +285,8 @@ def train(data: Annotated[list[Path], typer.Argument(help="Folders with train an
           device: Device = "auto") -> None:
     """Train a rooftop U-Net, or finish one (--finish); a run found in --out goes on."""
     recipe = replace(Recipe() if finish is None else FINISH, encoder=encoder, shuffled=shuffled)
+    if steps is not None and steps < 1:
+        raise ValueError(f"--steps must be at least 1, got {steps}")
     if steps is not None:
         # The running mean of the weights reaches back over the same share of a run, however long it is.
         recipe = replace(recipe, steps=steps, averaging=recipe.averaging ** (recipe.steps / steps))

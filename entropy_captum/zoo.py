@@ -6,7 +6,9 @@
 from __future__ import annotations
 
 import json
+import pickle
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -16,7 +18,7 @@ import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
 from PIL import Image
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
@@ -27,22 +29,30 @@ from .inference import weights_hash
 from .region import iou
 
 # %% auto #0
-__all__ = ['LITE0', 'BUNDLED_WEIGHTS', 'FINISH', 'Pair', 'read_state_dict', 'load_weights', 'trained_encoder', 'rooftop_unet',
-           'paper_unet', 'Padded', 'Recipe', 'jitter_colors', 'random_crop', 'shuffle_labels', 'CropSampler',
-           'segmentation_loss', 'imagenet_lite0', 'initialize_encoder', 'predict_mask', 'dataset_iou', 'Training',
-           'start_training', 'training_steps', 'save_weights', 'Split', 'find_splits', 'run_training', 'train']
+__all__ = ['LITE0', 'BUNDLED_WEIGHTS', 'FINISH', 'Pair', 'reading', 'read_state_dict', 'load_weights', 'trained_encoder',
+           'rooftop_unet', 'paper_unet', 'Padded', 'Recipe', 'jitter_colors', 'random_crop', 'shuffle_labels',
+           'CropSampler', 'segmentation_loss', 'imagenet_lite0', 'initialize_encoder', 'predict_mask', 'dataset_iou',
+           'Training', 'start_training', 'training_steps', 'save_weights', 'Split', 'find_splits', 'run_training',
+           'train']
 
 # %% ../nbs/09_zoo.ipynb #3c997810
+@contextmanager
+def reading(path: Path) -> Iterator[None]:
+    """Turn what a broken weights file raises into a ValueError that names it."""
+    try:
+        yield
+    except (SafetensorError, pickle.UnpicklingError, EOFError, RuntimeError) as problem:
+        raise ValueError(f"{path}: not a readable weights file ({str(problem).splitlines()[0]})") from problem
+
+# %% ../nbs/09_zoo.ipynb #aace9bb4
 def read_state_dict(path: str | Path) -> dict[str, Tensor]:
     """The tensors of a `.safetensors` file or of a `.pth`/`.pt`/`.ckpt` state dict, wrappings removed, in float32."""
     path = Path(path)
     if not path.is_file():
         raise ValueError(f"{path}: no such weights file")
-    if path.suffix == ".safetensors":
-        state: Mapping[str, Tensor] = load_file(path)
-    else:
-        loaded = torch.load(path, map_location="cpu", weights_only=True)
-        state = loaded.get("state_dict", loaded) if isinstance(loaded, Mapping) else {}
+    with reading(path):
+        loaded = load_file(path) if path.suffix == ".safetensors" else torch.load(path, map_location="cpu", weights_only=True)
+    state = loaded.get("state_dict", loaded) if isinstance(loaded, Mapping) else {}
     if not state or not all(isinstance(v, Tensor) for v in state.values()):
         raise ValueError(f"{path}: expected a state dict of tensors, at the top or under 'state_dict'")
     for prefix in ("module.", "model."):
@@ -70,9 +80,10 @@ LITE0 = "tu-tf_efficientnet_lite0"
 
 def trained_encoder(weights: str | Path) -> str:
     """The encoder that a weights file says it was trained with; EfficientNet-Lite0 where it says nothing."""
-    if Path(weights).suffix != ".safetensors" or not Path(weights).is_file():
+    path = Path(weights)
+    if path.suffix != ".safetensors" or not path.is_file():
         return LITE0
-    with safe_open(weights, "pt") as file:
+    with reading(path), safe_open(path, "pt") as file:
         facts = json.loads((file.metadata() or {}).get("training", "{}"))
     return str(facts.get("recipe", {}).get("encoder", LITE0))
 
@@ -195,8 +206,8 @@ class CropSampler:
         if recipe.procedural:
             # Seeds from a million on: the scenes of documentation and tests (small seeds) are never trained on.
             drawn = (procedural_scene(1_000_000 + seed, 384) for seed in range(32))
-            self.scenes = [(scene.image, scene.label) for scene in drawn]
-            self.scenes = shuffle_labels(self.scenes) if recipe.shuffled else self.scenes
+            pairs = [(scene.image, scene.label) for scene in drawn]
+            self.scenes = shuffle_labels(pairs) if recipe.shuffled else pairs
 
     def crop(self, rng: np.random.Generator) -> Pair:
         """One crop: an image (S,S,3) and its label (S,S)."""

@@ -17,7 +17,7 @@ from typer.testing import CliRunner
 import entropy_captum
 from entropy_captum import Estimate, rooftop_unet
 from entropy_captum.cli import app, largest_object
-from entropy_captum.data import LAYOUTS, find_tiles, procedural_scene, read_mask
+from entropy_captum.data import LAYOUTS, find_tiles, procedural_scene, read_mask, write_scenes
 from entropy_captum.region import iou
 from entropy_captum.zoo import (
     BUNDLED_WEIGHTS,
@@ -85,10 +85,7 @@ def test_model_card_figures_hold(aerial):
 
 def test_interrupted_training_equals_an_undisturbed_one(tmp_path, monkeypatch):
     for split in ("train", "val"):
-        scene = procedural_scene(1, 64)
-        for folder, pixels in (("image", scene.image), ("label", scene.label.astype(np.uint8) * 255)):
-            (tmp_path / "toy" / split / folder).mkdir(parents=True, exist_ok=True)
-            Image.fromarray(pixels).save(tmp_path / "toy" / split / folder / "a.png")
+        write_scenes(tmp_path / "toy" / split, (1,), 64)
     recipe = Recipe(encoder="resnet18", steps=4, batch_size=2, crop=64, procedural=0)
     whole = train([tmp_path / "toy"], tmp_path / "whole", recipe, validate_every=2, show_progress=False)
 
@@ -169,10 +166,16 @@ def test_explain_writes_what_it_says(scene_file, tmp_path):
     (["explain", "SCENE", "--window", "64"], "--window needs"), (["demo", "--data", "nowhere"], "no such folder"),
     (["explain", "SCENE", "--label", "SMALL"], "a mask of 8 x 8 for an image of 128 x 128"),
     (["explain", "SCENE", "--method", "entropy,guess"], "unknown method 'guess'; known are entropy,"),
-    (["explain", "SCENE", "--device", "abacus"], "abacus"), (["explain", "SCENE", "--weights", "none.pth"], "none.pth")])
+    (["explain", "SCENE", "--device", "abacus"], "abacus"), (["explain", "SCENE", "--weights", "none.pth"], "none.pth"),
+    (["explain", "SCENE", "--weights", "JUNK.safetensors"], "junk.safetensors: not a readable weights file"),
+    (["explain", "SCENE", "--weights", "JUNK.pth"], "junk.pth: not a readable weights file"),
+    (["train", "nowhere", "--steps", "0"], "--steps must be at least 1, got 0")])
 def test_wrong_use_is_one_line_and_exit_code_2(scene_file, tmp_path, arguments, message):
     Image.fromarray(np.full((8, 8), 255, np.uint8)).save(scene_file.parent / "small.png")
     files = {"SCENE": str(scene_file), "SMALL": str(scene_file.parent / "small.png")}
+    for kind in ("pth", "safetensors"):
+        files[f"JUNK.{kind}"] = str(scene_file.parent / f"junk.{kind}")
+        Path(files[f"JUNK.{kind}"]).write_text("no weights")
     command = [files.get(a, a) for a in arguments]
     done = subprocess.run([str(ENTROPY_CAPTUM), *command, "--out", str(tmp_path / "out")], capture_output=True, text=True)
     assert done.returncode == 2 and message in done.stderr and len(done.stderr.strip().splitlines()) == 1
