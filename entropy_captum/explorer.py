@@ -36,8 +36,8 @@ except ImportError as problem:
     raise ImportError("the explorer needs anywidget: pip install 'entropy_captum[lab]'") from problem
 
 # %% auto #0
-__all__ = ['CHOICES', 'SHOWN', 'Explored', 'Face', 'as_bytes', 'as_png', 'palette', 'Cancelled', 'cancellable', 'Explorer',
-           'boxed', 'answer', 'run_pick_freeze', 'run_cam', 'conclude', 'explore']
+__all__ = ['CHOICES', 'SHOWN', 'Explored', 'Face', 'as_bytes', 'as_png', 'palette', 'check_picture', 'Cancelled', 'cancellable',
+           'Explorer', 'boxed', 'answer', 'run_pick_freeze', 'run_cam', 'conclude', 'explore']
 
 # %% ../nbs/12_explorer.ipynb #6919cbc0
 class Explored(NamedTuple):
@@ -80,7 +80,7 @@ class Explored(NamedTuple):
         return home
 
 # %% ../nbs/12_explorer.ipynb #b0f203a4
-CHOICES = ["entropy", "entropy-object", "sobol", "grad-cam", "score-cam"]
+CHOICES = [*PICK_FREEZE, "grad-cam", "score-cam"]
 SHOWN = {"map": "map", "gap_r0.5": "gap on equal area", "l_sit_confidence_drop": "L-SIT drop", "l_sit_kept_area": "L-SIT kept area",
          "h_sit_confidence_drop": "H-SIT drop", "h_sit_kept_area": "H-SIT kept area", "l_sit_iou_drop": "L-SIT IoU drop",
          "h_sit_iou_drop": "H-SIT IoU drop"}
@@ -127,6 +127,14 @@ def palette(name: str) -> bytes:
     """256 colours of a colour map, three bytes each."""
     return (colormaps[name](np.arange(256))[:, :3] * 255).round().astype(np.uint8).tobytes()
 
+# %% ../nbs/12_explorer.ipynb #be87a130
+def check_picture(image: NDArray[np.uint8], label: NDArray[np.bool_] | None) -> None:
+    """Raises ValueError for anything but an 8-bit RGB image (H,W,3), or a label of another size."""
+    if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
+        raise ValueError(f"an 8-bit RGB image (H,W,3) was expected, got {image.dtype} of shape {image.shape}")
+    if label is not None and np.shape(label) != image.shape[:2]:
+        raise ValueError(f"a label of shape {image.shape[:2]} was expected, got {np.shape(label)}")
+
 # %% ../nbs/12_explorer.ipynb #a5e0871e
 class Cancelled(Exception):
     """Raised in a run that was cancelled."""
@@ -151,6 +159,7 @@ class Explorer(Face):
 
     def __init__(self, model: nn.Module, image: NDArray[np.uint8], *, label: NDArray[np.bool_] | None = None, target: int = 0,
                  batch: int = 8, min_pixels: int = 20, **state: Any) -> None:
+        check_picture(image, label)
         self.model, self.image, self.target, self.batch = Padded(model).eval(), image, target, batch
         self.label = None if label is None else torch.from_numpy(np.asarray(label, bool))[None]
         self.inputs = normalize(image).to(next(model.parameters()).device)
@@ -306,9 +315,4 @@ def explore(model: nn.Module, image: NDArray[np.uint8], **options: Any) -> Explo
     The last explanation is in `.result`.
     Raises ImportError without anywidget, ValueError for another kind of image or a label of another size.
     """
-    if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
-        raise ValueError(f"an 8-bit RGB image (H,W,3) was expected, got {image.dtype} of shape {image.shape}")
-    label = options.get("label")
-    if label is not None and np.shape(label) != image.shape[:2]:
-        raise ValueError(f"a label of shape {image.shape[:2]} was expected, got {np.shape(label)}")
     return Explorer(model, image, **options)

@@ -78,9 +78,10 @@ INTERACTION = "interaction"
 
 def pick_freeze_map(estimate: Estimate, name: str) -> Maps:
     """The scores of an estimate as maps, or total minus first order; first-order rows are counted for the latter alone."""
-    rows, first = int(estimate.n_forwards[0]), estimate.first_order
-    values = estimate.scores if name != INTERACTION or first is None else estimate.total_order - first
-    if name != INTERACTION and first is not None:
+    rows, values = int(estimate.n_forwards[0]), estimate.scores
+    if name == INTERACTION and estimate.first_order is not None:
+        values = estimate.total_order - estimate.first_order
+    elif estimate.first_order is not None:
         rows -= int(estimate.n_samples[0])
     return Maps(estimate.spread(values)[0][:, 0].float(), rows, estimate)
 
@@ -170,14 +171,13 @@ def rise_maps(task: Task, share: float = 0.5) -> Maps:
     return Maps((total / (rows * share)).float(), rows)
 
 # %% ../nbs/11_methods.ipynb #73b1d1ac
-def distance_from(region: Tensor) -> NDArray[np.float64]:
-    """The distance of each pixel from a region (H,W), in pixels; 0 in it."""
-    return np.asarray(ndimage.distance_transform_edt(region.cpu().numpy() < 0.5))
+def distance_from(regions: Tensor) -> NDArray[np.float64]:
+    """The distance of each pixel from each of some regions (K,H,W), in pixels; 0 in it."""
+    return np.stack([ndimage.distance_transform_edt(region < 0.5) for region in regions.cpu().numpy()])
 
 # %% ../nbs/11_methods.ipynb #43446496
-def nearness(regions: Tensor) -> Tensor:
-    """1 in a region, falling to 0 with the distance from it, (K,H,W)."""
-    away = np.stack([distance_from(region) for region in regions])
+def nearness(away: NDArray[np.float64]) -> Tensor:
+    """1 in a region, falling to 0 with the distance from it in pixels."""
     return torch.from_numpy(1 / (1 + away)).float()
 
 # %% ../nbs/11_methods.ipynb #cbbef0a8
@@ -195,7 +195,7 @@ def control_maps(task: Task, name: str) -> Maps:
         seeds = np.random.SeedSequence((image_seed(task.inputs), task.seed)).generate_state(len(task.regions))
         heat = torch.cat([random_attribution(task.inputs, task.feature_mask, int(seed))[:, 0] for seed in seeds])
     else:
-        heat = nearness(task.regions)
+        heat = nearness(distance_from(task.regions))
     return Maps(heat.float().cpu(), 0)
 
 # %% ../nbs/11_methods.ipynb #74a3ca60

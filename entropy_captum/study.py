@@ -219,9 +219,9 @@ def ranks_of(cells: Cells, key: Key, near: Values, settings: Settings) -> dict[s
               "rank_to_first_baseline": (unit, settings.baselines[0], seed, method)}
     found = {"rank_to_nearness": rank_correlation(cells[key], near)}
     for name, other in others.items():
-        values = cells.get(other, np.zeros(1))
-        found[name] = rank_correlation(cells[key], values) if other in cells else float("nan")
-        found[f"{name}_given_nearness"] = rank_given(cells[key], values, near) if other in cells else float("nan")
+        values = cells.get(other, np.full_like(near, np.nan))
+        found[name] = rank_correlation(cells[key], values)
+        found[f"{name}_given_nearness"] = rank_given(cells[key], values, near)
     return found
 
 # %% ../nbs/11_study.ipynb #17f7c9f8
@@ -246,7 +246,8 @@ def map_columns(heat: Tensor, noisy: Sequence[Tensor], away: Values) -> dict[str
 def explain_tile(model: nn.Module, tile: Prepared, settings: Settings) -> Iterator[dict[str, Any]]:
     """The rows of a tile, and under "map" the heat map (H,W) of each."""
     cells: Cells = {}
-    away, near = [distance_from(region) for region in tile.regions], nearness(tile.regions)
+    away, ids = distance_from(tile.regions), grid_feature_mask((tile.inputs.shape[-2], tile.inputs.shape[-1]), settings.grid)
+    near = [cell_means(each, ids) for each in nearness(away)]
     for baseline in settings.baselines:
         base = named_baseline(baseline, tile.inputs)
         testers = [SitTester(model, tile.inputs, region=r[None], label=None if tile.label is None else tile.label[None],
@@ -258,12 +259,11 @@ def explain_tile(model: nn.Module, tile: Prepared, settings: Settings) -> Iterat
             seconds = time.perf_counter() - start
             noisy = [run_methods(replace(task, inputs=x), settings.methods) for x in noisy_inputs(tile.inputs, settings, seed)]
             for k, (unit, tester) in enumerate(zip(tile.units, testers, strict=True)):
-                close = cell_means(near[k], task.feature_mask)
                 clean = {f"clean_{name}": float(v[0, 0]) for name, v in tester.before._asdict().items()}
                 for method, of_method in found.items():
                     start, heat, key = time.perf_counter(), of_method.maps[k], (unit, baseline, seed, method)
-                    cells[key] = cell_means(heat, task.feature_mask)
-                    row = (tests_of(tester, heat, settings, seed) | ranks_of(cells, key, close, settings)
+                    cells[key] = cell_means(heat, ids)
+                    row = (tests_of(tester, heat, settings, seed) | ranks_of(cells, key, near[k], settings)
                            | map_columns(heat, [each[method].maps[k] for each in noisy], away[k]))
                     yield {"unit": unit, "baseline": baseline, "seed": seed, "method": method, "status": "ok", "error": "",
                            "region_pixels": int(tile.regions[k].sum()), "forwards": of_method.forwards, **clean, **row,
@@ -368,12 +368,10 @@ def compare_runs(one: Path, other: Path) -> pd.DataFrame:
     for name in sorted(first.keys() & second.keys()):
         dataset, tile, unit, baseline, seed, method = name.rsplit("/", 5)
         ids = grid_feature_mask(first[name].shape, grid)
-        control = first.get(f"{name.rsplit('/', 1)[0]}/distance")
-        a, b, near = (None if m is None else cell_means(torch.from_numpy(m), ids) for m in (first[name], second[name], control))
-        assert a is not None and b is not None
-        left = float("nan") if near is None else rank_given(a, b, near)
+        control = first.get(f"{name.rpartition('/')[0]}/distance", np.full_like(first[name], np.nan))
+        a, b, near = (cell_means(torch.from_numpy(heat), ids) for heat in (first[name], second[name], control))
         rows.append({"dataset": dataset, "tile": tile, "unit": unit, "baseline": baseline, "seed": int(seed), "method": method,
-                     "rank": rank_correlation(a, b), "rank_given_nearness": left})
+                     "rank": rank_correlation(a, b), "rank_given_nearness": rank_given(a, b, near)})
     return pd.DataFrame(rows)
 
 # %% ../nbs/11_study.ipynb #ced70a4a

@@ -13,7 +13,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import nbformat
+import numpy as np
 import pytest
+
+from entropy_captum.data import procedural_scene
 
 # In a container there is no user namespace to put a sandbox in; the rest keeps the browser from calling home.
 FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
@@ -112,3 +116,30 @@ def run_all(page, url: str, name: str) -> None:
     }""")
     page.get_by_role("menuitem", name="Run", exact=True).click()
     page.get_by_role("menuitem", name="Run All Cells", exact=True).click()
+
+
+EXPLORER = """from entropy_captum.data import procedural_scene
+from entropy_captum.explorer import explore
+from entropy_captum.zoo import rooftop_unet
+
+scene = procedural_scene(2)
+explorer = explore(rooftop_unet(), scene.image, label=scene.label, grid={grid}, samples={samples})
+explorer"""
+
+
+def write_explorer(path: Path, grid: int = 8, samples: int = 16) -> None:
+    """A notebook whose one cell opens the explorer on a drawn scene."""
+    code = nbformat.v4.new_code_cell(EXPLORER.format(grid=grid, samples=samples))
+    kernel = {"name": "python3", "display_name": "python3", "language": "python"}
+    nbformat.write(nbformat.v4.new_notebook(cells=[code], metadata={"kernelspec": kernel}), path)
+
+
+def roof_on(canvas) -> dict[str, float]:
+    """Where in the explorer's picture the roof lies that tests and pictures explain."""
+    box, (y, x) = canvas.bounding_box(), np.argwhere(procedural_scene(2).instances == 8).mean(0) / 256
+    return {"x": x * box["width"], "y": y * box["height"]}
+
+
+def wait_for_message(page, pattern: str, seconds: int = 120) -> None:
+    """Until the explorer's message matches a JavaScript pattern."""
+    page.wait_for_function(f"() => /{pattern}/.test(document.querySelector('.ec-message').textContent)", timeout=seconds * 1000)

@@ -8,14 +8,12 @@ import sys
 from pathlib import Path
 
 import nbformat
-import numpy as np
 import pytest
-from PIL import Image
 from test_package import SETTINGS
 from typer.testing import CliRunner
 
 from entropy_captum.cli import app
-from entropy_captum.data import procedural_scene
+from entropy_captum.data import procedural_scene, write_scenes
 from entropy_captum.zoo import rooftop_unet
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -42,11 +40,8 @@ def shell_lines() -> list[tuple[str, str]]:
 def workplace(tmp_path_factory) -> Path:
     """A folder with what the documents' placeholders stand for: IMAGE.png and the data set DATA."""
     home = tmp_path_factory.mktemp("work")
-    scene = procedural_scene(2)
-    Image.fromarray(scene.image).save(home / "IMAGE.png")
-    for kind, picture in (("image", scene.image), ("label", scene.label.astype(np.uint8) * 255)):
-        (home / "DATA/town" / kind).mkdir(parents=True)
-        Image.fromarray(picture).save(home / "DATA/town" / kind / "scene_2.png")
+    write_scenes(home / "DATA/town", (2,))
+    shutil.copy(home / "DATA/town/image/scene_2.png", home / "IMAGE.png")
     shutil.copytree(home / "DATA", home / "FOLDER")
     return home
 

@@ -5,11 +5,10 @@ import json
 import shutil
 from pathlib import Path
 
-import nbformat
 import numpy as np
 import pytest
 import torch
-from browser import Watched, find_chromium, open_browser, run_all, run_lab
+from browser import Watched, find_chromium, open_browser, roof_on, run_all, run_lab, wait_for_message, write_explorer
 
 from entropy_captum import EntropyCentric, Estimate
 from entropy_captum.data import normalize, procedural_scene
@@ -144,19 +143,12 @@ def test_results_are_saved_and_read_again(explorer, tmp_path):
 
 # In the browser ---------------------------------------------------------------------------------------------------------
 
-CELLS = ("from entropy_captum.data import procedural_scene\nfrom entropy_captum.explorer import explore\n"
-         "from entropy_captum.zoo import rooftop_unet\nscene = procedural_scene(2)\n"
-         "explorer = explore(rooftop_unet(), scene.image, samples=4, grid=4)\nexplorer")
-
-
 @pytest.fixture(scope="module")
 def lab(tmp_path_factory):
     find_chromium()
     root = tmp_path_factory.mktemp("lab")
     shutil.copy(NBS / "index.ipynb", root)
-    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(CELLS)], metadata={
-        "kernelspec": {"name": "python3", "display_name": "python3", "language": "python"}})
-    nbformat.write(notebook, root / "explorer.ipynb")
+    write_explorer(root / "explorer.ipynb", 4, 4)
     with run_lab(root, tmp_path_factory.mktemp("home")) as url, open_browser() as browser:
         yield url, browser, root
 
@@ -190,29 +182,26 @@ def test_click_watch_cancel_and_save(lab):
     canvas = page.locator(".ec-picture canvas")
     canvas.wait_for(timeout=120_000)
     before = canvas.screenshot()
-    box = canvas.bounding_box()
-    scene = procedural_scene(2)
-    y, x = np.argwhere(scene.instances == 8).mean(0) / 256
-    canvas.click(position={"x": x * box["width"], "y": y * box["height"]})
-    page.wait_for_function("() => /[1-4] of 4 designs/.test(document.querySelector('.ec-message').textContent)", timeout=120_000)
-    page.wait_for_function("() => /Done: gap/.test(document.querySelector('.ec-message').textContent)", timeout=120_000)
+    canvas.click(position=roof_on(canvas))
+    wait_for_message(page, "[1-4] of 4 designs")
+    wait_for_message(page, "Done: gap")
     assert canvas.screenshot() != before
     assert page.locator(".ec-panel table tr").all_inner_texts()[0].split() == ["entropy", "ones"]
-    assert page.locator(".ec-panel table tr").count() == 6
-    canvas.hover(position={"x": x * box["width"], "y": y * box["height"]})
+    assert page.locator(".ec-panel table tr").count() == 8
+    canvas.hover(position=roof_on(canvas))
     assert "±" in page.locator(".ec-hover").inner_text() and "bit" in page.locator(".ec-hover").inner_text()
 
     page.screenshot(path=root / "explorer.png")
     page.get_by_label("samples N").select_option("128")
     page.get_by_role("button", name="Explain", exact=True).click()
-    page.wait_for_function("() => / of 128 designs/.test(document.querySelector('.ec-message').textContent)", timeout=120_000)
+    wait_for_message(page, " of 128 designs")
     page.get_by_role("button", name="Cancel", exact=True).click()
     page.wait_for_function("() => /cancelled/i.test(document.querySelector('.ec-message').textContent)", timeout=120_000)
 
     page.get_by_label("save to").fill("kept")
     page.get_by_label("save to").blur()
     page.get_by_role("button", name="Save", exact=True).click()
-    page.wait_for_function("() => /Saved to/.test(document.querySelector('.ec-message').textContent)", timeout=60_000)
+    wait_for_message(page, "Saved to", 60)
     assert (root / "kept" / "estimate.npz").is_file()
     assert int(Estimate.load(root / "kept" / "estimate").n_samples[0]) < 128
 
@@ -221,6 +210,6 @@ def test_click_watch_cancel_and_save(lab):
     page.keyboard.press("Enter")
     page.wait_for_function("() => !/Saved/.test(document.querySelector('.ec-message').textContent)", timeout=60_000)
     page.keyboard.press("Escape")
-    page.wait_for_function("() => /ancelled/.test(document.querySelector('.ec-message').textContent)", timeout=120_000)
+    wait_for_message(page, "ancelled")
     page.close()
     assert not [w for w in watched.wrong if w.startswith(("foreign", "error"))]

@@ -20,7 +20,7 @@ from PIL import Image
 from scipy import stats
 
 from entropy_captum import SobolTotal, study
-from entropy_captum.methods import Task, method_names, nearness, register, run_methods
+from entropy_captum.methods import Task, distance_from, method_names, nearness, register, run_methods
 from entropy_captum.study import RunFolder, Settings, evaluate, facts_of, find_sources, read_rows
 from entropy_captum.zoo import Padded
 
@@ -180,7 +180,6 @@ RUN = """
 import sys, torch
 sys.path.insert(0, {tests!r})
 torch.set_num_threads(1)
-from captum.metrics import sensitivity_max
 from conftest import small_net
 from test_study import SMALL
 from entropy_captum.study import evaluate
@@ -267,7 +266,7 @@ def test_real_tiles_are_found_by_data_set(aerial):
 def test_nearness_falls_with_distance():
     region = torch.zeros(1, 16, 16)
     region[0, 4:6, 4:6] = 1
-    near = nearness(region)[0]
+    near = nearness(distance_from(region))[0]
     assert near[4, 4] == 1 and near[4, 8] == pytest.approx(1 / 4)
 
 
