@@ -37,8 +37,8 @@ from .region import objects
 from .zoo import predict_mask
 
 # %% auto #0
-__all__ = ['BANDS', 'Values', 'Key', 'Cells', 'Result', 'Settings', 'facts_of', 'run_id', 'Source', 'find_sources', 'cut_centre',
-           'find_regions', 'cell_means', 'rank_correlation', 'shares_by_distance', 'tests_of', 'Prepared',
+__all__ = ['BANDS', 'Values', 'Key', 'Cells', 'Result', 'Settings', 'facts_of', 'run_id', 'scene_of', 'Source', 'find_sources',
+           'cut_centre', 'find_regions', 'cell_means', 'rank_correlation', 'shares_by_distance', 'tests_of', 'Prepared',
            'prepare_tile', 'rank_given', 'ranks_of', 'noisy_inputs', 'sensitivity', 'map_columns', 'explain_tile',
            'study_tile', 'RunFolder', 'write_atomically', 'save_maps', 'kept_maps', 'compare_runs', 'worker_model',
            'model_plugin', 'on_worker', 'run_here', 'run_on', 'connect', 'evaluate', 'read_rows']
@@ -93,6 +93,11 @@ def run_id(facts: dict[str, Any]) -> str:
     return hashlib.blake2b(json.dumps(facts, sort_keys=True).encode(), digest_size=6).hexdigest()
 
 # %% ../nbs/11_study.ipynb #3479f83b
+def scene_of(tile: str) -> str:
+    """The scene that a tile is a part of, by the tile's name."""
+    return tile.rpartition("_")[0] or tile
+
+# %% ../nbs/11_study.ipynb #ba6f44ec
 @dataclass(frozen=True)
 class Source:
     """One tile of one data set."""
@@ -102,8 +107,7 @@ class Source:
 
     @property
     def scene(self) -> str:
-        head, _, _ = self.tile.name.rpartition("_")
-        return head or self.tile.name
+        return scene_of(self.tile.name)
 
     def checksum(self) -> str:
         """The hash of the tile's files."""
@@ -366,11 +370,12 @@ def compare_runs(one: Path, other: Path) -> pd.DataFrame:
     first, second, rows = kept_maps(one), kept_maps(other), []
     grid = json.loads((one / "run.json").read_text())["settings"]["grid"]
     for name in sorted(first.keys() & second.keys()):
-        dataset, tile, unit, baseline, seed, method = name.rsplit("/", 5)
+        dataset, image, unit, baseline, seed, method = name.rsplit("/", 5)
+        facts = {"dataset": dataset, "scene": scene_of(Path(image).stem), "tile": Path(image).stem, "unit": unit}
         ids = grid_feature_mask(first[name].shape, grid)
         control = first.get(f"{name.rpartition('/')[0]}/distance", np.full_like(first[name], np.nan))
         a, b, near = (cell_means(torch.from_numpy(heat), ids) for heat in (first[name], second[name], control))
-        rows.append({"dataset": dataset, "tile": tile, "unit": unit, "baseline": baseline, "seed": int(seed), "method": method,
+        rows.append({**facts, "baseline": baseline, "seed": int(seed), "method": method,
                      "rank": rank_correlation(a, b), "rank_given_nearness": rank_given(a, b, near)})
     return pd.DataFrame(rows)
 

@@ -321,7 +321,8 @@ def test_two_runs_are_compared_map_by_map(model, tmp_path):
     same, compared = study.compare_runs(one, one), study.compare_runs(one, two)
     assert list(same.method) == ["distance", "entropy", "sobol"] and (same["rank"] == 1).all()
     assert np.isnan(same.rank_given_nearness[0]) and np.allclose(same.rank_given_nearness[1:], 1)
-    assert set(compared.dataset) == {"drawn/val"} and (compared["rank"][1:] < 1).all()
+    assert (compared[["dataset", "scene", "tile"]] == ("drawn/val", "scene0", "scene0_0")).all(axis=None)
+    assert (compared["rank"][1:] < 1).all()
     with pytest.raises(ValueError, match="--keep-maps"):
         study.compare_runs(data, one)
 
