@@ -245,12 +245,16 @@ def objects(mask: NDArray[np.bool_], min_pixels: int = 1) -> NDArray[np.int64]:
 
 # %% ../nbs/02_region.ipynb #9d0b8f8c
 def object_at(mask: NDArray[np.bool_], x: int, y: int) -> NDArray[np.bool_]:
-    """The connected component of a mask (H,W) at column x and row y. Raises ValueError if there is none."""
+    """The connected component of a mask (H,W) at column x and row y. Raises ValueError, naming the nearest, if there is none."""
     height, width = mask.shape
     if not (0 <= x < width and 0 <= y < height):
         raise ValueError(f"the point ({x}, {y}) lies outside the image of {width} x {height} pixels")
+    if not mask.any():
+        raise ValueError(f"the point ({x}, {y}) lies on no object: there is none")
     if not mask[y, x]:
-        raise ValueError(f"the point ({x}, {y}) lies outside every object")
+        rows, columns = np.nonzero(mask)
+        k = int(((rows - y) ** 2 + (columns - x) ** 2).argmin())
+        raise ValueError(f"the point ({x}, {y}) lies on no object; the nearest has a pixel at ({columns[k]}, {rows[k]})")
     ids = objects(mask)
     return ids == ids[y, x]
 

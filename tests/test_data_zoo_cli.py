@@ -18,7 +18,7 @@ import entropy_captum
 from entropy_captum import Estimate, rooftop_unet
 from entropy_captum.cli import app, largest_object
 from entropy_captum.data import LAYOUTS, find_tiles, procedural_scene, read_mask, write_scenes
-from entropy_captum.region import iou
+from entropy_captum.region import iou, object_at
 from entropy_captum.zoo import (
     BUNDLED_WEIGHTS,
     Recipe,
@@ -209,3 +209,13 @@ def test_public_names_are_few_and_frozen():
                                       "h_sit", "l_sit", "rooftop_unet"]
     public = {n for n, v in vars(entropy_captum).items() if not n.startswith("_") and not isinstance(v, types.ModuleType)}
     assert public == set(entropy_captum.__all__)
+
+
+def test_a_point_beside_the_objects_names_the_nearest():
+    mask = np.zeros((20, 30), bool)
+    mask[2:4, 3:6] = mask[10:15, 20:25] = True
+    with pytest.raises(ValueError, match=r"\(17, 12\) lies on no object; the nearest has a pixel at \(20, 12\)"):
+        object_at(mask, 17, 12)
+    assert object_at(mask, 20, 12).sum() == 25
+    with pytest.raises(ValueError, match="there is none"):
+        object_at(np.zeros_like(mask), 1, 1)
