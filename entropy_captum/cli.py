@@ -101,7 +101,7 @@ def largest_object(mask: Mask) -> Mask:
 
 # %% ../nbs/13_cli.ipynb #d3ef0884
 def tested(case: Case, heat: Tensor, unit: str) -> Tested:
-    """The panel's column of one map (H,W): masked images and predictions of both tests at t = 0.1."""
+    """The panel's row of one map (H,W): masked images and predictions of both tests at t = 0.1."""
     e = heat.double().cpu().numpy()
     base = denormalize(case.removed)
     masked = tuple(np.where(kept_pixels(e, case.region, low)[..., None], case.image, base) for low in (True, False))
@@ -125,9 +125,9 @@ def write_all(out: Path, write: Callable[[Path], None]) -> None:
 def save_explanation(folder: Path, case: Case, found: Mapping[str, Maps], table: pd.DataFrame) -> None:
     """Write the table, the panel, and for each method its map, and its estimate with a figure where there is one."""
     table.to_csv(folder / "table.csv", index=False, float_format="%.6g")
-    columns = {name: tested(case, each.maps[0], UNITS.get(name, "")) for name, each in found.items()}
+    shown = {name: tested(case, each.maps[0], UNITS.get(name, "")) for name, each in found.items()}
     prediction = predict_mask(case.model, case.image)
-    panel(case.image, case.label, prediction, case.region, columns).savefig(folder / "panel.png", dpi=110)
+    panel(case.image, case.label, prediction, case.region, shown).savefig(folder / "panel.png", dpi=110)
     for name, each in found.items():
         np.save(folder / f"{name}.npy", each.maps[0].numpy())
         if each.estimate is not None:

@@ -15,8 +15,8 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 # %% auto #0
-__all__ = ['SCORE_MAP', 'ERROR_MAP', 'Array', 'AGREEMENT', 'overlay', 'outline', 'explanation_figure', 'Tested', 'agreement',
-           'panel', 'curve_figure']
+__all__ = ['SCORE_MAP', 'ERROR_MAP', 'Array', 'overlay', 'outline', 'explanation_figure', 'Tested', 'agreement', 'panel',
+           'curve_figure']
 
 # %% ../nbs/10_figures.ipynb #23a149ac
 SCORE_MAP, ERROR_MAP = "cividis", "magma"
@@ -61,7 +61,7 @@ def explanation_figure(image: NDArray[np.uint8], scores: Array, error: Array, re
 # %% ../nbs/10_figures.ipynb #b32e8feb
 @dataclass(frozen=True)
 class Tested:
-    """One method's column: its map (H,W) and, for L-SIT and H-SIT, the masked image and the prediction on it."""
+    """One method's row: its map (H,W) and, for L-SIT and H-SIT, the masked image and the prediction on it."""
 
     heat: Array
     unit: str
@@ -82,30 +82,25 @@ def _picture(ax: Axes, picture: NDArray[np.uint8] | NDArray[np.bool_], title: st
     ax.axis("off")
 
 # %% ../nbs/10_figures.ipynb #c3553151
-AGREEMENT = "orange: false, blue: missed"
-
-
 def panel(image: NDArray[np.uint8], label: NDArray[np.bool_] | None, prediction: NDArray[np.bool_], region: NDArray[np.bool_],
           methods: Mapping[str, Tested]) -> Figure:
-    """The panel after the paper's Fig. 2; without a label the agreement is with the clean prediction."""
-    truth, names = prediction if label is None else label, list(methods)
-    width = max(3, len(names))
-    figure = Figure(figsize=(2.7 * width, 2.7 * 6), layout="constrained")
-    axes = figure.subplots(6, width, squeeze=False)
+    """The panel after the paper's Fig. 2, a row per method; without a label, predictions are held against the clean one."""
+    truth, of = (prediction, "clean prediction") if label is None else (label, "label")
+    figure = Figure(figsize=(2.6 * 5, 2.6 * (1 + len(methods))), layout="constrained")
+    axes = figure.subplots(1 + len(methods), 5, squeeze=False)
     for ax in axes.flat:
         ax.axis("off")
     _picture(axes[0, 0], image, "image and region", region)
+    _picture(axes[0, 1], prediction, "prediction")
     if label is not None:
-        _picture(axes[0, 1], label, "label")
-    _picture(axes[0, 2], prediction, "prediction")
-    titles: Sequence[str] = ("L-SIT input", AGREEMENT, "H-SIT input", AGREEMENT)
-    for column, name in enumerate(names):
-        tested = methods[name]
-        overlay(axes[1, column], image, tested.heat, region, title=name, unit=tested.unit)
-        pictures = (tested.masked[0], agreement(tested.predicted[0], truth), tested.masked[1],
-                    agreement(tested.predicted[1], truth))
-        for row, (picture, title) in enumerate(zip(pictures, titles, strict=True), 2):
-            _picture(axes[row, column], picture, title, region if row % 2 == 0 else None)
+        _picture(axes[0, 2], label, "label")
+    legend = f"Predictions below,\nagainst the {of}:\n\nwhite: found\norange: false\nblue: missed"
+    axes[0, -1].text(0, 0.5, legend, va="center", fontsize=9)
+    for row, (name, tested) in zip(axes[1:], methods.items(), strict=True):
+        overlay(row[0], image, tested.heat, region, title=name, unit=tested.unit)
+        for k, test in enumerate(("L-SIT", "H-SIT")):
+            _picture(row[1 + 2 * k], tested.masked[k], f"{test} input", region)
+            _picture(row[2 + 2 * k], agreement(tested.predicted[k], truth), "prediction on it")
     return figure
 
 # %% ../nbs/10_figures.ipynb #564a0a9e
