@@ -35,6 +35,7 @@ train: $(STAMP)  ## train the bundled network on $$ENTROPY_CAPTUM_DATA/whu and i
 	$(BIN)/entropy-captum train "$$ENTROPY_CAPTUM_DATA/whu" "$$ENTROPY_CAPTUM_DATA/inria" --finish runs/rooftop/weights.safetensors --out runs/rooftop-finished
 
 train-others: $(STAMP) ## train what the architecture table and the sanity check compare with the bundled network
+	$(BIN)/uv pip install -q --python $(BIN)/python -e '.[train]'
 	$(BIN)/entropy-captum train "$$ENTROPY_CAPTUM_DATA/whu" "$$ENTROPY_CAPTUM_DATA/inria" --encoder tu-tf_efficientnet_b0 --steps 600 --out runs/b0
 	$(BIN)/entropy-captum train "$$ENTROPY_CAPTUM_DATA/whu" "$$ENTROPY_CAPTUM_DATA/inria" --encoder resnet18 --steps 800 --out runs/resnet18
 	$(BIN)/entropy-captum train "$$ENTROPY_CAPTUM_DATA/whu" "$$ENTROPY_CAPTUM_DATA/inria" --shuffled --steps 250 --out runs/shuffled

@@ -2,9 +2,11 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 from configparser import ConfigParser
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(os.environ["ENTROPY_CAPTUM_ROOT"])
 sys.path.insert(0, str(ROOT))
@@ -42,3 +44,21 @@ autodoc_member_order = "bysource"
 autodoc_class_signature = "mixed"
 python_maximum_signature_line_length = 100
 napoleon_use_ivar = True
+
+
+ARRAY = re.compile(r"[~\w.]*ndarray\[tuple\[[~\w.]*Any, \.\.\.\], [~\w.]*dtype\[[~\w.]*?(\w+)\]\]")
+
+
+def shorten_arrays(_app: Any, _what: str, _name: str, _obj: Any, _options: Any, *signature: str | None) -> tuple[str | None, ...]:
+    """`NDArray[float64]` for what numpy spells `ndarray[tuple[Any, ...], dtype[float64]]`, in arguments and returns."""
+    return tuple(text and ARRAY.sub(r"NDArray[\1]", text) for text in signature)
+
+
+def drop_field_numbers(_app: Any, _what: str, _name: str, _obj: Any, _options: Any, lines: list[str]) -> None:
+    """A named tuple's fields are told by its docstring; Python's own "Alias for field number 0" tells nothing."""
+    lines[:] = [line for line in lines if not line.startswith("Alias for field number")]
+
+
+def setup(app: Any) -> None:
+    app.connect("autodoc-process-signature", shorten_arrays)
+    app.connect("autodoc-process-docstring", drop_field_numbers)

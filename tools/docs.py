@@ -110,7 +110,8 @@ def broken_links(html: Path) -> list[str]:
 def main() -> None:
     stage()
     environment = os.environ | {"ENTROPY_CAPTUM_ROOT": str(ROOT)}
-    command = [sys.executable, "-m", "sphinx", "-q", "-W", "--keep-going", "-b", "html", "-d", str(BUILD / "doctrees"),
+    # -E: everything anew, for a saved environment does not notice a change of docs/conf.py's hooks.
+    command = [sys.executable, "-m", "sphinx", "-E", "-q", "-W", "--keep-going", "-b", "html", "-d", str(BUILD / "doctrees"),
                str(SOURCE), str(HTML)]
     shutil.rmtree(HTML, ignore_errors=True)
     if subprocess.run(command, env=environment).returncode:
