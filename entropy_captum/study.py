@@ -11,10 +11,10 @@ import os
 import pickle
 import time
 import traceback
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
-from itertools import zip_longest
+from itertools import product, zip_longest
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, get_args
 
@@ -39,9 +39,10 @@ from .zoo import predict_mask
 # %% auto #0
 __all__ = ['BANDS', 'Values', 'Key', 'Cells', 'Result', 'Settings', 'facts_of', 'run_id', 'scene_of', 'Source', 'find_sources',
            'cut_centre', 'find_regions', 'cell_means', 'rank_correlation', 'shares_by_distance', 'tests_of', 'Prepared',
-           'prepare_tile', 'rank_given', 'ranks_of', 'noisy_inputs', 'sensitivity', 'map_columns', 'explain_tile',
-           'study_tile', 'RunFolder', 'write_atomically', 'save_maps', 'kept_maps', 'compare_runs', 'worker_model',
-           'model_plugin', 'on_worker', 'run_here', 'run_on', 'connect', 'evaluate', 'read_rows']
+           'prepare_tile', 'rank_given', 'ranks_of', 'noisy_inputs', 'sensitivity', 'map_columns', 'tile_tester',
+           'explain_tile', 'study_tile', 'RunFolder', 'write_atomically', 'save_maps', 'kept_maps', 'compare_runs',
+           'settings_of', 'retest', 'worker_model', 'model_plugin', 'on_worker', 'run_here', 'run_on', 'connect',
+           'evaluate', 'read_rows']
 
 # %% ../nbs/11_study.ipynb #c3781695
 @dataclass(frozen=True)
@@ -247,6 +248,12 @@ def map_columns(heat: Tensor, noisy: Sequence[Tensor], away: Values) -> dict[str
     return {"map_mean": float(heat.double().mean()), "sensitivity": sensitivity(heat, noisy)} | shares_by_distance(heat, away)
 
 # %% ../nbs/11_study.ipynb #4ef56583
+def tile_tester(model: nn.Module, tile: Prepared, k: int, baseline: BaselineName) -> SitTester:
+    """The tests of a tile's unit number k."""
+    label = None if tile.label is None else tile.label[None]
+    return SitTester(model, tile.inputs, region=tile.regions[k][None], label=label, baselines=named_baseline(baseline, tile.inputs))
+
+# %% ../nbs/11_study.ipynb #ab1d1e0f
 def explain_tile(model: nn.Module, tile: Prepared, settings: Settings) -> Iterator[dict[str, Any]]:
     """The rows of a tile, and under "map" the heat map (H,W) of each."""
     cells: Cells = {}
@@ -254,8 +261,7 @@ def explain_tile(model: nn.Module, tile: Prepared, settings: Settings) -> Iterat
     near = [cell_means(each, ids) for each in nearness(away)]
     for baseline in settings.baselines:
         base = named_baseline(baseline, tile.inputs)
-        testers = [SitTester(model, tile.inputs, region=r[None], label=None if tile.label is None else tile.label[None],
-                             baselines=base) for r in tile.regions]
+        testers = [tile_tester(model, tile, k, baseline) for k in range(len(tile.units))]
         for seed in settings.seeds:
             task = Task(model, tile.inputs, tile.regions, base, settings.grid, settings.samples, settings.batch, seed)
             start = time.perf_counter()
@@ -377,6 +383,34 @@ def compare_runs(one: Path, other: Path) -> pd.DataFrame:
         a, b, near = (cell_means(torch.from_numpy(heat), ids) for heat in (first[name], second[name], control))
         rows.append({**facts, "baseline": baseline, "seed": int(seed), "method": method,
                      "rank": rank_correlation(a, b), "rank_given_nearness": rank_given(a, b, near)})
+    return pd.DataFrame(rows)
+
+# %% ../nbs/11_study.ipynb #bb57ab01
+def settings_of(facts: dict[str, Any]) -> Settings:
+    """The settings in a run's `run.json`."""
+    return Settings(**{name: tuple(value) if isinstance(value, list) else value for name, value in facts["settings"].items()})
+
+# %% ../nbs/11_study.ipynb #9c0cfccb
+def retest(model: nn.Module, run: Path, sources: Sequence[Source], derive: Callable[[dict[str, Values]], Mapping[str, Values]], *,
+           show_progress: bool = True) -> pd.DataFrame:
+    """Rows of tests of new maps: `derive` gets the kept maps (H,W) of a unit by method, and returns others by name.
+
+    Tiles whose maps were not kept are left out. Raises ValueError where none were, or the model is not the run's.
+    """
+    maps, facts, rows = kept_maps(run), json.loads((run / "run.json").read_text()), []
+    if facts["weights"] != weights_hash(model):
+        raise ValueError(f"{run}: its maps are of another network than the one given")
+    settings = settings_of(facts)
+    kept = [s for s in sources if any(name.startswith(f"{s.dataset}/{s.tile.image.name}/") for name in maps)]
+    for source in tqdm(kept, unit="tile", disable=not show_progress):
+        tile = prepare_tile(model, source, settings)
+        for (k, unit), baseline in product(enumerate(tile.units), settings.baselines):
+            tester, home = tile_tester(model, tile, k, baseline), f"{source.dataset}/{source.tile.image.name}/{unit}/{baseline}"
+            for seed in settings.seeds:
+                found = derive({method: maps[f"{home}/{seed}/{method}"] for method in settings.methods})
+                rows += [{"dataset": source.dataset, "scene": source.scene, "tile": source.tile.name, "unit": unit,
+                          "baseline": baseline, "seed": seed, "method": name, "status": "ok",
+                          **tests_of(tester, torch.from_numpy(heat), settings, seed)} for name, heat in found.items()]
     return pd.DataFrame(rows)
 
 # %% ../nbs/11_study.ipynb #ced70a4a

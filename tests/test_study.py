@@ -327,6 +327,26 @@ def test_two_runs_are_compared_map_by_map(model, tmp_path):
         study.compare_runs(data, one)
 
 
+def test_kept_maps_are_tested_again_and_maps_made_of_them(model, tmp_path):
+    data = write_tiles(tmp_path / "data", 3)
+    settings = Settings(("entropy", "occlusion"), 4, 4, seeds=(0, 1), baselines=("grey", "black"), per="building", min_pixels=4)
+    rows = evaluate(model, data, tmp_path / "run", settings, keep_maps=True, show_progress=False)
+    run = next((tmp_path / "run").glob("*/run.json")).parent
+    again = study.retest(model, run, find_sources(data), lambda maps: maps, show_progress=False)
+    keys = ["dataset", "scene", "tile", "unit", "baseline", "seed", "method"]
+    both = again.merge(rows, on=keys, suffixes=("", "_run"))
+    drops = [c for c in again if c.startswith(("l_", "h_", "gap"))]
+    assert len(both) == len(again) == (rows.status == "ok").sum() > 24
+    assert np.allclose(both[drops], both[[f"{c}_run" for c in drops]], atol=1e-6, equal_nan=True)
+    turned = study.retest(model, run, find_sources(data, 1), lambda maps: {"turned": -maps["entropy"]}, show_progress=False)
+    straight = again[(again.method == "entropy") & (again.tile == turned.tile[0])]
+    assert np.allclose(turned["l_drop_r0.5"], straight["h_drop_r0.5"], atol=8) and not np.allclose(turned.gap, straight.gap)
+    other = Padded(small_net()).eval()
+    other.model[0].weight.data.neg_()
+    with pytest.raises(ValueError, match="another network"):
+        study.retest(other, run, find_sources(data), lambda maps: maps)
+
+
 def test_the_random_control_is_another_one_on_every_tile_and_seed_and_region(model):
     x, regions = torch.randn(2, 3, 32, 32), torch.ones(2, 32, 32)
 
