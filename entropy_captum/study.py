@@ -388,7 +388,8 @@ def compare_runs(one: Path, other: Path) -> pd.DataFrame:
 # %% ../nbs/11_study.ipynb #bb57ab01
 def settings_of(facts: dict[str, Any]) -> Settings:
     """The settings in a run's `run.json`."""
-    return Settings(**{name: tuple(value) if isinstance(value, list) else value for name, value in facts["settings"].items()})
+    values: dict[str, Any] = {name: tuple(value) if isinstance(value, list) else value for name, value in facts["settings"].items()}
+    return Settings(**values)
 
 # %% ../nbs/11_study.ipynb #9c0cfccb
 def retest(model: nn.Module, run: Path, sources: Sequence[Source], derive: Callable[[dict[str, Values]], Mapping[str, Values]], *,

@@ -1,4 +1,7 @@
-"""What `make docs-check` runs: every notebook again, and its outputs beside the stored ones."""
+"""What `make docs-check` runs: every notebook again, and its outputs beside the stored ones.
+
+A cell marked `#| timed` shows measured times, which are never the same: it has to run, and is not compared.
+"""
 from __future__ import annotations
 
 import base64
@@ -62,6 +65,8 @@ def differences(path: Path) -> list[str]:
         return [f"does not run: {error.ename}: {error.evalue}"]
     found = []
     for number, (old, new) in enumerate(zip(stored.cells, fresh.cells, strict=True)):
+        if re.search(r"^#\|\s*timed", old.source, re.M):
+            continue
         before, after = contents(old), contents(new)
         if set(before) != set(after):
             found.append(f"cell {number}: shows {sorted(after)}, stored are {sorted(before)}")
