@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 from scipy import stats
 
 # %% auto #0
-__all__ = ['FEWEST', 'scene_means', 'Interval', 'bootstrap_means', 'mean_interval', 'sign_flip_p', 'holm', 'Comparison',
-           'compare', 'tile_counts', 'method_table', 'rival_table', 'curves']
+__all__ = ['FEWEST', 'scene_means', 'Interval', 'strata_of', 'bootstrap_means', 'mean_interval', 'sign_flip_p', 'holm',
+           'Comparison', 'compare', 'tile_counts', 'method_table', 'rival_table', 'curves']
 
 # %% ../nbs/11_statistics.ipynb #c6f1bc18
 FEWEST = 8
@@ -36,6 +36,18 @@ class Interval(NamedTuple):
     high: float
     units: int
 
+# %% ../nbs/11_statistics.ipynb #630be14f
+def strata_of(means: pd.Series) -> list[NDArray[np.float64]]:
+    """The units (index: data set, scene) by data set, none alone in its stratum, deviations enlarged for the strata's sizes.
+
+    Source: Rao and Wu 1988 (JASA 83).
+    """
+    groups = sorted((group.to_numpy(float) for _, group in means.groupby(level="dataset")), key=len)
+    while len(groups) > 1 and len(groups[0]) == 1:
+        groups = sorted([np.concatenate(groups[:2]), *groups[2:]], key=len)
+    factors = [np.sqrt(len(group) / (len(group) - 1) * (len(means) - 1) / len(means)) for group in groups]
+    return [group.mean() + factor * (group - group.mean()) for group, factor in zip(groups, factors, strict=True)]
+
 # %% ../nbs/11_statistics.ipynb #04c6636b
 def bootstrap_means(strata: Sequence[NDArray[np.float64]], resamples: int, rng: np.random.Generator) -> NDArray[np.float64]:
     """Means of stratified resamples, (resamples,): each stratum keeps its size."""
@@ -46,7 +58,7 @@ def bootstrap_means(strata: Sequence[NDArray[np.float64]], resamples: int, rng: 
 def mean_interval(means: pd.Series, level: float = 0.95, resamples: int = 9999, seed: int = 0) -> Interval:
     """The mean over units (index: data set, scene) and its stratified BCa interval.
 
-    Source: Efron 1987 (JASA 82); strata by data set.
+    Source: Efron 1987 (JASA 82); strata by data set, see `strata_of`.
     """
     values = means.to_numpy(float)
     n, mean = len(values), float(values.mean()) if len(values) else float("nan")
@@ -54,7 +66,7 @@ def mean_interval(means: pd.Series, level: float = 0.95, resamples: int = 9999, 
         return Interval(mean, float("nan"), float("nan"), n)
     if np.ptp(values) == 0:
         return Interval(mean, mean, mean, n)
-    strata = [group.to_numpy(float) for _, group in means.groupby(level="dataset")]
+    strata = strata_of(means)
     drawn = bootstrap_means(strata, resamples, np.random.default_rng(seed))
     # Half of the ties: for few units a resample often equals the sample.
     share = ((drawn < mean).mean() + (drawn <= mean).mean()) / 2

@@ -13,6 +13,7 @@ from entropy_captum.statistics import (
     rival_table,
     scene_means,
     sign_flip_p,
+    strata_of,
     tile_counts,
 )
 
@@ -37,6 +38,22 @@ def test_strata_keep_what_differs_between_data_sets_out_of_the_interval():
     values = np.concatenate([rng.normal(0, 1, 20), rng.normal(50, 1, 20)])
     apart, mixed = mean_interval(units(values, "a" * 20 + "b" * 20)), mean_interval(units(values))
     assert apart.high - apart.low < 1 < 10 < mixed.high - mixed.low
+
+
+def test_small_strata_by_hand():
+    # "a" has one scene and joins "b", the smallest; 3/2 * 5/6 and 3/2 * 5/6 enlarge the squared deviations of both.
+    found = strata_of(units([1.0, 2.0, 6.0, 10.0, 20.0, 30.0], "abbccc"))
+    factor = np.sqrt(3 / 2 * 5 / 6)
+    assert sorted(found[0]) == pytest.approx(sorted(3 + factor * np.array([-2, -1, 3])))
+    assert sorted(found[1]) == pytest.approx(sorted(20 + factor * np.array([-10, 0, 10])))
+    assert strata_of(units([1.0, 5.0]))[0] == pytest.approx([1, 5])
+
+
+@pytest.mark.parametrize(("sizes", "least"), [((1, 1, 1, 2, 2, 2), 0.82), ((2, 2, 2, 2, 2, 2), 0.88)])
+def test_intervals_of_small_strata_hold_the_truth(sizes, least):
+    names, rng = "".join("abcdef"[k] * n for k, n in enumerate(sizes)), np.random.default_rng(1)
+    found = [mean_interval(units(rng.normal(size=len(names)), names), resamples=999, seed=k) for k in range(400)]
+    assert least < np.mean([interval.low <= 0 <= interval.high for interval in found]) < 0.98
 
 
 def test_few_units_get_no_interval_and_no_p_value():
