@@ -140,7 +140,8 @@ def save_explanation(folder: Path, case: Case, found: Mapping[str, Maps], table:
 def explain_case(case: Case, task: Task, methods: Sequence[str], out: Path) -> pd.DataFrame:
     """Run the methods on a case, test every map beside the controls, write all results; returns the table."""
     found = run_methods(task, methods)
-    shown = found | run_methods(task, [control for control in ("ones", "random") if control not in found])
+    missing = [control for control in ("ones", "random") if control not in found]
+    shown = found | (run_methods(task, missing) if missing else {})
     table = verdict(case.tester(), {name: each.maps for name, each in shown.items()})
     write_all(out, lambda folder: save_explanation(folder, case, found, table))
     return table

@@ -23,8 +23,9 @@ FEWEST = 8
 
 
 def scene_means(rows: pd.DataFrame, column: str) -> pd.Series:
-    """The mean of a column per data set and scene: over buildings in a tile, then over tiles in a scene."""
-    tiles = rows.groupby(["dataset", "scene", "tile"], sort=True)[column].mean()
+    """The mean of a column per data set (without its split) and scene: over buildings in a tile, then over tiles in a scene."""
+    whole = rows.assign(dataset=rows["dataset"].str.replace(r"/(train|val|test)$", "", regex=True))
+    tiles = whole.groupby(["dataset", "scene", "tile"], sort=True)[column].mean()
     return tiles.groupby(level=["dataset", "scene"]).mean().dropna()
 
 # %% ../nbs/11_statistics.ipynb #8f4c1a01
@@ -40,7 +41,7 @@ class Interval(NamedTuple):
 def strata_of(means: pd.Series) -> list[NDArray[np.float64]]:
     """The units (index: data set, scene) by data set, none alone in its stratum, deviations enlarged for the strata's sizes.
 
-    Source: Rao and Wu 1988 (JASA 83).
+    Source: Rao and Wu 1988 (JASA 83), times (n - 1) / n, so that one stratum is the ordinary bootstrap.
     """
     groups = sorted((group.to_numpy(float) for _, group in means.groupby(level="dataset")), key=len)
     while len(groups) > 1 and len(groups[0]) == 1:
@@ -68,8 +69,9 @@ def mean_interval(means: pd.Series, level: float = 0.95, resamples: int = 9999, 
         return Interval(mean, mean, mean, n)
     strata = strata_of(means)
     drawn = bootstrap_means(strata, resamples, np.random.default_rng(seed))
-    # Half of the ties: for few units a resample often equals the sample.
-    share = ((drawn < mean).mean() + (drawn <= mean).mean()) / 2
+    # Half of the ties, up to rounding: for few units a resample often equals the sample.
+    ties = np.isclose(drawn, mean, rtol=0, atol=1e-9 * np.ptp(values))
+    share = ((drawn < mean) & ~ties).mean() + ties.mean() / 2
     bias = stats.norm.ppf(np.clip(share, 1 / resamples, 1 - 1 / resamples))
     influence = np.concatenate([group - group.mean() for group in strata])
     spread = (influence**2).sum()

@@ -396,14 +396,20 @@ def retest(model: nn.Module, run: Path, sources: Sequence[Source], derive: Calla
            show_progress: bool = True) -> pd.DataFrame:
     """Rows of tests of new maps: `derive` gets the kept maps (H,W) of a unit by method, and returns others by name.
 
-    Tiles whose maps were not kept are left out. Raises ValueError where none were, or the model is not the run's.
+    Tiles whose maps were not kept are left out. Raises ValueError where none were, a tile has changed since, or the model is
+    not the run's.
     """
     maps, facts, rows = kept_maps(run), json.loads((run / "run.json").read_text()), []
     if facts["weights"] != weights_hash(model):
         raise ValueError(f"{run}: its maps are of another network than the one given")
-    settings = settings_of(facts)
+    settings, model = settings_of(facts), worker_model(model)
     kept = [s for s in sources if any(name.startswith(f"{s.dataset}/{s.tile.image.name}/") for name in maps)]
+    if not kept:
+        raise ValueError(f"{run}: no maps of these tiles were kept; the data folder has to be the one that the run was given")
     for source in tqdm(kept, unit="tile", disable=not show_progress):
+        rows_of_tile = pd.read_parquet(run / "rows" / source.dataset / f"{source.tile.image.name}.parquet")
+        if (rows_of_tile["checksum"] != source.checksum()).any():
+            raise ValueError(f"{source.tile.image}: has changed since the run kept its maps; run `entropy-captum evaluate` again")
         tile = prepare_tile(model, source, settings)
         for (k, unit), baseline in product(enumerate(tile.units), settings.baselines):
             tester, home = tile_tester(model, tile, k, baseline), f"{source.dataset}/{source.tile.image.name}/{unit}/{baseline}"

@@ -41,8 +41,10 @@ def reading(path: Path) -> Iterator[None]:
     """Turn what a broken weights file raises into a ValueError that names it."""
     try:
         yield
-    except (SafetensorError, pickle.UnpicklingError, EOFError, RuntimeError) as problem:
-        raise ValueError(f"{path}: not a readable weights file ({str(problem).splitlines()[0]})") from problem
+    # Torch's unpickler trips over foreign bytes in many ways: what they spell decides which.
+    except (SafetensorError, pickle.UnpicklingError, EOFError, RuntimeError, LookupError, ValueError, TypeError,
+            AttributeError) as problem:
+        raise ValueError(f"{path}: not a readable weights file ({type(problem).__name__})") from problem
 
 # %% ../nbs/09_zoo.ipynb #aace9bb4
 def read_state_dict(path: str | Path) -> dict[str, Tensor]:

@@ -167,15 +167,16 @@ def test_explain_writes_what_it_says(scene_file, tmp_path):
     (["explain", "SCENE", "--label", "SMALL"], "a mask of 8 x 8 for an image of 128 x 128"),
     (["explain", "SCENE", "--method", "entropy,guess"], "unknown method 'guess'; known are entropy,"),
     (["explain", "SCENE", "--device", "abacus"], "abacus"), (["explain", "SCENE", "--weights", "none.pth"], "none.pth"),
-    (["explain", "SCENE", "--weights", "JUNK.safetensors"], "junk.safetensors: not a readable weights file"),
-    (["explain", "SCENE", "--weights", "JUNK.pth"], "junk.pth: not a readable weights file"),
+    (["explain", "SCENE", "--weights", "JUNK.SAFETENSORS"], "junk.safetensors: not a readable weights file"),
+    *((["explain", "SCENE", "--weights", f"{name.upper()}.PTH"], f"{name}.pth: not a readable")
+      for name in ("junk", "empty", "hello")),
     (["train", "nowhere", "--steps", "0"], "--steps must be at least 1, got 0")])
 def test_wrong_use_is_one_line_and_exit_code_2(scene_file, tmp_path, arguments, message):
     Image.fromarray(np.full((8, 8), 255, np.uint8)).save(scene_file.parent / "small.png")
     files = {"SCENE": str(scene_file), "SMALL": str(scene_file.parent / "small.png")}
-    for kind in ("pth", "safetensors"):
-        files[f"JUNK.{kind}"] = str(scene_file.parent / f"junk.{kind}")
-        Path(files[f"JUNK.{kind}"]).write_text("no weights")
+    for name, text in (("junk.safetensors", "no weights"), ("junk.pth", "no weights"), ("empty.pth", ""), ("hello.pth", "hello")):
+        files[name.upper()] = str(scene_file.parent / name)
+        Path(files[name.upper()]).write_text(text)
     command = [files.get(a, a) for a in arguments]
     done = subprocess.run([str(ENTROPY_CAPTUM), *command, "--out", str(tmp_path / "out")], capture_output=True, text=True)
     assert done.returncode == 2 and message in done.stderr and len(done.stderr.strip().splitlines()) == 1
@@ -194,13 +195,13 @@ def test_a_window_of_a_large_image(tmp_path):
 
 
 def test_any_methods_by_name_and_what_each_leaves(scene_file, tmp_path):
-    command = ["explain", str(scene_file), "--method", "sobol, occlusion,random", "--grid", "2", "--samples", "2", "--out",
+    command = ["explain", str(scene_file), "--method", "sobol, occlusion,random,ones", "--grid", "2", "--samples", "2", "--out",
                str(tmp_path / "out")]
     result = CliRunner().invoke(app, command)
     assert result.exit_code == 0, result.output
     written = {path.name for path in (tmp_path / "out").iterdir()}
     assert written == {"table.csv", "panel.png", "sobol.npy", "sobol.png", "sobol-estimate.npz", "sobol-estimate.json",
-                       "occlusion.npy", "random.npy"}
+                       "occlusion.npy", "random.npy", "ones.npy"}
     assert list(pd.read_csv(tmp_path / "out" / "table.csv")["map"]) == ["sobol", "occlusion", "random", "ones"]
 
 

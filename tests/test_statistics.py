@@ -40,6 +40,18 @@ def test_strata_keep_what_differs_between_data_sets_out_of_the_interval():
     assert apart.high - apart.low < 1 < 10 < mixed.high - mixed.low
 
 
+def test_a_scene_in_two_splits_is_one_unit():
+    rows = pd.DataFrame({"dataset": ["town/train", "town/val", "town/val", "val"], "scene": list("ssts"), "tile": list("abcd"),
+                         "gap": [1.0, 3, 5, 7]})
+    assert scene_means(rows, "gap").to_dict() == {("town", "s"): 2, ("town", "t"): 5, ("val", "s"): 7}
+
+
+def test_intervals_scale_with_the_unit():
+    values = np.array([0.1] * 9 + [0.3])
+    one, ten = mean_interval(units(values, "aaaaabbbbb")), mean_interval(units(10 * values, "aaaaabbbbb"))
+    assert 10 * one.low == pytest.approx(ten.low) and 10 * one.high == pytest.approx(ten.high)
+
+
 def test_small_strata_by_hand():
     # "a" has one scene and joins "b", the smallest; 3/2 * 5/6 and 3/2 * 5/6 enlarge the squared deviations of both.
     found = strata_of(units([1.0, 2.0, 6.0, 10.0, 20.0, 30.0], "abbccc"))
