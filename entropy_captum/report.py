@@ -178,8 +178,8 @@ GAP = ("Removing pixels outside an object lowers the network's confidence in it.
        "are lost when the pixels that a map calls most important are removed than when as many of the least important are: 0 is "
        "chance, larger is better.")
 FIXED = ("The paper's two tests at a fixed threshold keep the important pixels (L-SIT: a small drop is good) or the unimportant "
-         "ones (H-SIT: a large drop is good). They keep different areas for different maps: the control “ones” wins L-SIT and does well in "
-         "H-SIT without knowing anything. Drops in points, entropy in hundredths of a bit, areas from 0 to 1.")
+         "ones (H-SIT: a large drop is good). They keep different areas for different maps: the control “ones” wins L-SIT and "
+         "does well in H-SIT without knowing anything. Drops in points, entropy in hundredths of a bit, areas from 0 to 1.")
 MEANS = f"Means over scenes with 95 % BCa bootstrap intervals, resampled by data set; fewer than {FEWEST} scenes have no interval."
 
 # %% ../nbs/11_report.ipynb #7ad5f1e1
