@@ -10,6 +10,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Annotated
 
@@ -56,15 +57,15 @@ class Case:
     device: torch.device
     baseline: BaselineName
 
-    @property
+    @cached_property
     def inputs(self) -> Tensor:
         return normalize(self.image).to(self.device)
 
-    @property
+    @cached_property
     def regions(self) -> Tensor:
         return torch.from_numpy(self.region)[None].float().to(self.device)
 
-    @property
+    @cached_property
     def removed(self) -> Tensor:
         return named_baseline(self.baseline, self.inputs)
 

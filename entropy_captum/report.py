@@ -20,7 +20,7 @@ from matplotlib.figure import Figure
 
 from .figures import curve_figure, outline, overlay
 from .statistics import FEWEST, curves, method_table, rival_table, tile_counts
-from .study import Source, cut_centre, find_sources, read_rows, write_atomically
+from .study import Source, cut_centre, find_sources, read_facts, read_rows, write_atomically
 
 # %% auto #0
 __all__ = ['TESTS', 'CHARACTER', 'RIVALS', 'PAGE', 'GAP', 'FIXED', 'MEANS', 'find_run', 'rows_of', 'with_interval', 'wide_table',
@@ -49,7 +49,7 @@ def rows_of(run: Path) -> pd.DataFrame:
     rows = read_rows(sorted((run / "rows").rglob("*.parquet")))
     if "method" not in rows:
         return rows
-    order = {name: k for k, name in enumerate(json.loads((run / "run.json").read_text())["settings"]["methods"])}
+    order = {name: k for k, name in enumerate(read_facts(run)["settings"]["methods"])}
     return rows.sort_values("method", key=lambda names: names.map(order), kind="stable", ignore_index=True)
 
 # %% ../nbs/11_report.ipynb #d15eabd1
@@ -108,7 +108,7 @@ def kept_map(run: Path, source: Source, method: str) -> np.ndarray[Any, Any] | N
     if not (run / "maps.zarr").exists():
         return None
     import zarr
-    found = zarr.open_group(run / "maps.zarr", mode="r").get(f"{source.dataset}/{source.tile.image.name}")
+    found = zarr.open_group(run / "maps.zarr", mode="r").get(source.key)
     # unit/baseline/seed/method: the first of each.
     while isinstance(found, zarr.Group):
         names = sorted(found.keys())
@@ -216,7 +216,7 @@ def make_report(folder: str | Path, data: str | Path | None = None) -> str:
     Raises ValueError for a folder without rows, or with more than one run.
     """
     run = find_run(folder)
-    rows, facts = rows_of(run), json.loads((run / "run.json").read_text())
+    rows, facts = rows_of(run), read_facts(run)
     counts, settings = tile_counts(rows), facts["settings"]
     good = rows[rows["status"] == "ok"] if "method" in rows else rows[:0]
     what = "all" if settings["per"] == "class" else "each building"

@@ -39,10 +39,10 @@ from .zoo import predict_mask
 # %% auto #0
 __all__ = ['BANDS', 'Values', 'Key', 'Cells', 'Result', 'Settings', 'facts_of', 'run_id', 'scene_of', 'Source', 'find_sources',
            'cut_centre', 'find_regions', 'cell_means', 'rank_correlation', 'shares_by_distance', 'tests_of', 'Prepared',
-           'prepare_tile', 'rank_given', 'ranks_of', 'noisy_inputs', 'sensitivity', 'map_columns', 'tile_tester',
-           'explain_tile', 'study_tile', 'RunFolder', 'write_atomically', 'save_maps', 'kept_maps', 'compare_runs',
-           'settings_of', 'retest', 'worker_model', 'model_plugin', 'on_worker', 'run_here', 'run_on', 'connect',
-           'evaluate', 'read_rows']
+           'prepare_tile', 'rank_given', 'ranks_of', 'noisy_inputs', 'sensitivity', 'map_columns', 'tile_testers',
+           'explain_tile', 'study_tile', 'RunFolder', 'write_atomically', 'save_maps', 'kept_maps', 'read_facts',
+           'compare_runs', 'settings_of', 'retest', 'worker_model', 'model_plugin', 'on_worker', 'run_here', 'run_on',
+           'connect', 'evaluate', 'read_rows']
 
 # %% ../nbs/11_study.ipynb #c3781695
 @dataclass(frozen=True)
@@ -109,6 +109,11 @@ class Source:
     @property
     def scene(self) -> str:
         return scene_of(self.tile.name)
+
+    @property
+    def key(self) -> str:
+        """Where a run keeps what belongs to this tile: data set / file name."""
+        return f"{self.dataset}/{self.tile.image.name}"
 
     def checksum(self) -> str:
         """The hash of the tile's files."""
@@ -248,10 +253,10 @@ def map_columns(heat: Tensor, noisy: Sequence[Tensor], away: Values) -> dict[str
     return {"map_mean": float(heat.double().mean()), "sensitivity": sensitivity(heat, noisy)} | shares_by_distance(heat, away)
 
 # %% ../nbs/11_study.ipynb #4ef56583
-def tile_tester(model: nn.Module, tile: Prepared, k: int, baseline: BaselineName) -> SitTester:
-    """The tests of a tile's unit number k."""
+def tile_testers(model: nn.Module, tile: Prepared, base: Tensor) -> list[SitTester]:
+    """The tests of each unit of a tile, removed pixels replaced by those of `base` (1,3,H,W)."""
     label = None if tile.label is None else tile.label[None]
-    return SitTester(model, tile.inputs, region=tile.regions[k][None], label=label, baselines=named_baseline(baseline, tile.inputs))
+    return [SitTester(model, tile.inputs, region=region[None], label=label, baselines=base) for region in tile.regions]
 
 # %% ../nbs/11_study.ipynb #ab1d1e0f
 def explain_tile(model: nn.Module, tile: Prepared, settings: Settings) -> Iterator[dict[str, Any]]:
@@ -261,7 +266,7 @@ def explain_tile(model: nn.Module, tile: Prepared, settings: Settings) -> Iterat
     near = [cell_means(each, ids) for each in nearness(away)]
     for baseline in settings.baselines:
         base = named_baseline(baseline, tile.inputs)
-        testers = [tile_tester(model, tile, k, baseline) for k in range(len(tile.units))]
+        testers = tile_testers(model, tile, base)
         for seed in settings.seeds:
             task = Task(model, tile.inputs, tile.regions, base, settings.grid, settings.samples, settings.batch, seed)
             start = time.perf_counter()
@@ -320,7 +325,7 @@ class RunFolder:
         self.lock.release()
 
     def path(self, source: Source) -> Path:
-        return self.home / "rows" / source.dataset / f"{source.tile.image.name}.parquet"
+        return self.home / "rows" / f"{source.key}.parquet"
 
     def done(self, source: Source) -> bool:
         """Whether the rows of a tile are there, without an error, and belong to its present files."""
@@ -332,7 +337,7 @@ class RunFolder:
     def write(self, source: Source, rows: pd.DataFrame, maps: dict[str, NDArray[Any]] | None = None) -> None:
         """Keep the rows of a tile, and its maps before them, if given."""
         if maps:
-            save_maps(self.home / "maps.zarr", f"{source.dataset}/{source.tile.image.name}", maps)
+            save_maps(self.home / "maps.zarr", source.key, maps)
         write_atomically(self.path(source), rows.to_parquet(index=False))
 
 # %% ../nbs/11_study.ipynb #600b6a29
@@ -371,10 +376,16 @@ def kept_maps(run: Path) -> dict[str, Values]:
     return {name: np.asarray(array) for name, array in root.members(max_depth=None) if isinstance(array, zarr.Array)}
 
 # %% ../nbs/11_study.ipynb #406e78d3
+def read_facts(run: Path) -> dict[str, Any]:
+    """What a run was made with: settings, weights, versions."""
+    facts: dict[str, Any] = json.loads((run / "run.json").read_text())
+    return facts
+
+# %% ../nbs/11_study.ipynb #84d87bfa
 def compare_runs(one: Path, other: Path) -> pd.DataFrame:
     """A row per map that both runs kept: `rank`, and `rank_given_nearness` (to the first run's object, where it ran `distance`)."""
     first, second, rows = kept_maps(one), kept_maps(other), []
-    grid = json.loads((one / "run.json").read_text())["settings"]["grid"]
+    grid = read_facts(one)["settings"]["grid"]
     for name in sorted(first.keys() & second.keys()):
         dataset, image, unit, baseline, seed, method = name.rsplit("/", 5)
         facts = {"dataset": dataset, "scene": scene_of(Path(image).stem), "tile": Path(image).stem, "unit": unit}
@@ -399,22 +410,23 @@ def retest(model: nn.Module, run: Path, sources: Sequence[Source], derive: Calla
     Tiles whose maps were not kept are left out. Raises ValueError where none were, a tile has changed since, or the model is
     not the run's.
     """
-    maps, facts, rows = kept_maps(run), json.loads((run / "run.json").read_text()), []
+    maps, facts, rows = kept_maps(run), read_facts(run), []
     if facts["weights"] != weights_hash(model):
         raise ValueError(f"{run}: its maps are of another network than the one given")
     settings, model = settings_of(facts), worker_model(model)
-    kept = [s for s in sources if any(name.startswith(f"{s.dataset}/{s.tile.image.name}/") for name in maps)]
+    keys = {name.rsplit("/", 4)[0] for name in maps}
+    kept = [source for source in sources if source.key in keys]
     if not kept:
         raise ValueError(f"{run}: no maps of these tiles were kept; the data folder has to be the one that the run was given")
     for source in tqdm(kept, unit="tile", disable=not show_progress):
-        rows_of_tile = pd.read_parquet(run / "rows" / source.dataset / f"{source.tile.image.name}.parquet")
-        if (rows_of_tile["checksum"] != source.checksum()).any():
+        if (pd.read_parquet(run / "rows" / f"{source.key}.parquet")["checksum"] != source.checksum()).any():
             raise ValueError(f"{source.tile.image}: has changed since the run kept its maps; run `entropy-captum evaluate` again")
         tile = prepare_tile(model, source, settings)
-        for (k, unit), baseline in product(enumerate(tile.units), settings.baselines):
-            tester, home = tile_tester(model, tile, k, baseline), f"{source.dataset}/{source.tile.image.name}/{unit}/{baseline}"
-            for seed in settings.seeds:
-                found = derive({method: maps[f"{home}/{seed}/{method}"] for method in settings.methods})
+        for baseline in settings.baselines:
+            testers = tile_testers(model, tile, named_baseline(baseline, tile.inputs))
+            for (unit, tester), seed in product(zip(tile.units, testers, strict=True), settings.seeds):
+                home = f"{source.key}/{unit}/{baseline}/{seed}"
+                found = derive({method: maps[f"{home}/{method}"] for method in settings.methods})
                 rows += [{"dataset": source.dataset, "scene": source.scene, "tile": source.tile.name, "unit": unit,
                           "baseline": baseline, "seed": seed, "method": name, "status": "ok",
                           **tests_of(tester, torch.from_numpy(heat), settings, seed)} for name, heat in found.items()]

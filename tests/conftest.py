@@ -1,6 +1,8 @@
+import importlib.util
 import os
 import sys
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 import torch
@@ -24,6 +26,14 @@ def small_net(classes: int = 1, channels: int = 3) -> nn.Module:
     net[1].running_var.uniform_(0.5, 2)
     net[4].weight.data *= 3
     return net
+
+
+def load_tool(name: str) -> ModuleType:
+    """A module of `tools`, which is no package."""
+    found = importlib.util.spec_from_file_location(name, Path(__file__).parent.parent / "tools" / f"{name}.py")
+    module = importlib.util.module_from_spec(found)
+    found.loader.exec_module(module)
+    return module
 
 
 class Recorder(nn.Module):

@@ -1,12 +1,12 @@
 """The notebooks are read: their cells stay short, their outputs small, their pictures described."""
 import ast
-import importlib.util
 import json
 import statistics
 from pathlib import Path
 
 import nbformat
 import pytest
+from conftest import load_tool
 
 ROOT = Path(__file__).resolve().parent.parent
 NOTEBOOKS = sorted((ROOT / "nbs").rglob("*.ipynb"))
@@ -47,24 +47,16 @@ def test_pictures_are_described(path):
             assert "#| fig-alt:" in source, f"no fig-alt: {source[:80]}"
 
 
-@pytest.fixture(scope="module")
-def docs_check():
-    found = importlib.util.spec_from_file_location("docs_check", ROOT / "tools/docs_check.py")
-    module = importlib.util.module_from_spec(found)
-    found.loader.exec_module(module)
-    return module
-
-
 def stored(path: Path, *cells: tuple[str, str]) -> Path:
     """A notebook of cells that show what they are said to show, true or not."""
     made = [nbformat.v4.new_code_cell(source, outputs=[nbformat.v4.new_output("execute_result", {"text/plain": shown})])
             for source, shown in cells]
-    kernel = {"name": "python3", "display_name": "python3", "language": "python"}
-    nbformat.write(nbformat.v4.new_notebook(cells=made, metadata={"kernelspec": kernel}), path)
+    nbformat.write(nbformat.v4.new_notebook(cells=made), path)
     return path
 
 
-def test_stale_outputs_are_found(docs_check, tmp_path):
+def test_stale_outputs_are_found(tmp_path):
+    docs_check = load_tool("docs_check")
     path = stored(tmp_path / "a.ipynb", ("1 / 3", "0.3334"), ("1 / 3", "0.5"), ("'two words'", "'two words'"), ("'new'", "'old'"),
                   ("#| timed\nimport time; time.perf_counter()", "12.5"))
     found = docs_check.differences(path)

@@ -3,12 +3,12 @@ from __future__ import annotations
 
 import json
 import re
-import sys
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
+from conftest import load_tool
 from PIL import Image
 from typer.testing import CliRunner
 
@@ -104,8 +104,7 @@ def test_the_command_says_where_the_report_is(run: Path, tmp_path: Path) -> None
 
 
 def test_rows_of_a_later_run_take_the_place_of_the_same_ones(tmp_path):
-    sys.path.insert(0, str(Path(__file__).parent.parent / "tools"))
-    from collect_rows import collect
+    collect = load_tool("collect_rows").collect
     for run, methods, gap in (("one", ("entropy", "random"), 1.0), ("two", ("random",), 2.0)):
         same = {"dataset": "d", "scene": "s", "unit": "class", "baseline": "grey", "seed": 0, "gap": gap, "seconds_maps": 3.0}
         rows = pd.DataFrame([same | {"tile": tile, "method": method, "status": "error" if tile == "bad" else "ok"}

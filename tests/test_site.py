@@ -2,7 +2,6 @@
 from __future__ import annotations
 
 import http.server
-import importlib.util
 import re
 import subprocess
 import sys
@@ -12,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from browser import Watched, find_chromium, open_browser
+from conftest import load_tool
 
 import entropy_captum
 
@@ -105,9 +105,7 @@ def test_every_public_name_has_a_described_entry(site):
 
 
 def test_a_broken_link_and_an_undescribed_picture_are_found(tmp_path):
-    found = importlib.util.spec_from_file_location("docs", ROOT / "tools/docs.py")
-    docs = importlib.util.module_from_spec(found)
-    found.loader.exec_module(docs)
+    docs = load_tool("docs")
     (tmp_path / "a.html").write_text('<a href="b.html">b</a> <a href="a.html#there">c</a> <a id="here" href="#here"></a>'
                                      '<a href="https://example.org/x"></a><img src="a.html" alt="">')
     broken = docs.broken_links(tmp_path)

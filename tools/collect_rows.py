@@ -12,7 +12,7 @@ import pandas as pd
 
 from entropy_captum.report import find_run
 from entropy_captum.statistics import tile_counts
-from entropy_captum.study import read_rows
+from entropy_captum.study import read_facts, read_rows
 
 RESULTS = Path(__file__).parent.parent / "nbs" / "results"
 KEYS = ["dataset", "tile", "unit", "baseline", "seed", "method"]
@@ -22,7 +22,7 @@ def collect(name: str, runs: Sequence[Path], results: Path = RESULTS) -> pd.Data
     """Write the rows of some runs, and what each was run with by its id; returns the rows."""
     homes = [find_run(run) for run in runs]
     rows = pd.concat([read_rows(sorted((home / "rows").rglob("*.parquet"))) for home in homes], ignore_index=True)
-    facts = {home.name: json.loads((home / "run.json").read_text()) for home in homes}
+    facts = {home.name: read_facts(home) for home in homes}
     order = list(dict.fromkeys(method for each in facts.values() for method in each["settings"]["methods"]))
     rows = rows[rows.status != "error"].drop_duplicates(KEYS, keep="last")
     rows = rows.assign(method=pd.Categorical(rows.method, order)).sort_values(KEYS, ignore_index=True).astype({"method": object})
