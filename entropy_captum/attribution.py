@@ -149,6 +149,14 @@ class Estimate:
         maps = tuple(m.float() for m in self.spread(self.scores))
         return maps if self.settings["tuple_input"] else maps[0]
 
+    def __repr__(self) -> str:
+        examples, features = self.scores.shape
+        samples, rows = (" to ".join(f"{n:,}" for n in sorted({int(v.min()), int(v.max())}))
+                         for v in (self.n_samples, self.n_forwards))
+        return (f"<{self.settings['method']}: {features} features of {examples} example{'s' * (examples > 1)}, N = {samples}, "
+                f"{rows} forwards, scores {self.scores.min():.3g} to {self.scores.max():.3g}, "
+                f"largest standard error {self.standard_error.max():.2g}>")
+
     def _repr_png_(self) -> bytes:
         return draw_estimate(self)
 

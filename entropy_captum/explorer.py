@@ -60,6 +60,11 @@ class Explored(NamedTuple):
             return np.full_like(self.heat, np.nan)
         return np.asarray(self.estimate.spread(self.estimate.standard_error)[0][0].mean(0).float())
 
+    def __repr__(self) -> str:
+        height, width = self.region.shape
+        return (f"<{self.method}: region of {int(self.region.sum()):,} pixels in {height} x {width}, "
+                f"{self.heat.min():.3g} to {self.heat.max():.3g} {self.unit}>")
+
     def _repr_png_(self) -> bytes:
         stream = io.BytesIO()
         heat, error = self.heat.astype(np.float64), self.error().astype(np.float64)

@@ -291,3 +291,10 @@ def test_methods_that_share_forwards_give_what_each_gives_alone():
         estimate_jointly([methods[0], EntropyCentric(seen, sampler="halton")], x, **arguments)
     with pytest.raises(ValueError, match=r"no tolerance, got 0\.1"):
         estimate_jointly(methods, x, tolerance=0.1, **arguments)
+
+
+def test_an_estimate_says_in_one_line_what_it_is():
+    e = EntropyCentric(small_net()).estimate(torch.randn(2, 3, 8, 10), region=torch.ones(2, 8, 10), grid_size=2, n_samples=4)
+    largest = float(e.scores.max())
+    assert repr(e).startswith("<Entropy Centric: 4 features of 2 examples, N = 4, 20 forwards, scores ")
+    assert f" to {largest:.3g}, largest standard error {float(e.standard_error.max()):.2g}>" in repr(e)
