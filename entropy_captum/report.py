@@ -19,7 +19,7 @@ from markupsafe import Markup
 from matplotlib.figure import Figure
 
 from .figures import curve_figure, outline, overlay
-from .statistics import FEWEST, curves, method_table, rival_table, tile_counts
+from .statistics import FEWEST, curves, method_table, rival_table, tile_counts, with_far
 from .study import Source, cut_centre, find_sources, read_facts, read_rows, write_atomically
 
 # %% auto #0
@@ -176,7 +176,8 @@ def section(title: str, text: str, body: Markup) -> dict[str, Any]:
 # %% ../nbs/11_report.ipynb #c75264f7
 GAP = ("Removing pixels outside an object lowers the network's confidence in it. The gap is how many points (hundredths) more "
        "are lost when the pixels that a map calls most important are removed than when as many of the least important are: 0 is "
-       "chance, larger is better.")
+       "chance, larger is better. Two controls know nothing but the object's place: “distance” calls near pixels important, "
+       "“far”, its reverse, distant ones.")
 FIXED = ("The paper's two tests at a fixed threshold keep the important pixels (L-SIT: a small drop is good) or the unimportant "
          "ones (H-SIT: a large drop is good). They keep different areas for different maps: the control “ones” wins L-SIT and "
          "does well in H-SIT without knowing anything. Drops in points, entropy in hundredths of a bit, areas from 0 to 1.")
@@ -186,11 +187,12 @@ MEANS = f"Means over scenes with 95 % BCa bootstrap intervals, resampled by data
 def test_sections(rows: pd.DataFrame, method: str) -> list[dict[str, Any]]:
     """Both tests: on equal area with its curves and rivals, and as in the paper."""
     gaps = {name: heading for name, heading in TESTS.items() if name == "gap"}
-    found = [section("Does removing what a map calls important hurt more?", f"{GAP} {MEANS}", as_table(wide_table(rows, gaps))),
+    equal = with_far(rows)
+    found = [section("Does removing what a map calls important hurt more?", f"{GAP} {MEANS}", as_table(wide_table(equal, gaps))),
              section("By removed area", "The gap when a share of the pixels outside the object is removed, with 95 % bands.",
                      as_image(curve_figure(curves(rows)), "the gap of every method by removed share"))]
     if method == "entropy" and rows["method"].nunique() > 1:
-        table = rival_table(rows, "gap", method)[list(RIVALS)].rename(columns=RIVALS)
+        table = rival_table(equal, "gap", method)[list(RIVALS)].rename(columns=RIVALS)
         found.append(section("Entropy against each rival", "Paired on the same scenes, gap on equal area; p-values corrected for "
                              "the number of rivals.", as_table(table)))
     fixed = {name: heading for name, heading in TESTS.items() if name != "gap"}

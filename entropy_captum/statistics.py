@@ -16,7 +16,7 @@ from scipy import stats
 
 # %% auto #0
 __all__ = ['FEWEST', 'scene_means', 'Interval', 'strata_of', 'bootstrap_means', 'mean_interval', 'sign_flip_p', 'holm',
-           'Comparison', 'compare', 'tile_counts', 'method_table', 'rival_table', 'curves']
+           'Comparison', 'compare', 'tile_counts', 'method_table', 'rival_table', 'curves', 'with_far']
 
 # %% ../nbs/11_statistics.ipynb #c6f1bc18
 FEWEST = 8
@@ -167,3 +167,15 @@ def curves(rows: pd.DataFrame) -> pd.DataFrame:
             gap = part.assign(gap_here=part[f"h_drop_r{r}"] - part[f"l_drop_r{r}"])
             found.append({"method": method, "removed": r, **mean_interval(scene_means(gap, "gap_here"), resamples=1999)._asdict()})
     return pd.DataFrame(found)
+
+# %% ../nbs/11_statistics.ipynb #cf30ef4f
+def with_far(rows: pd.DataFrame) -> pd.DataFrame:
+    """The rows, and where there are some of `distance` those of `far`: its ranking turned round, which swaps the tests on equal area.
+
+    Known of `far` are `gap` and the drops by removed share (`l_drop_r...`, `h_drop_r...`); the other measured columns are NaN.
+    """
+    near = rows[rows["method"] == "distance"]
+    facts = [column for column in ("dataset", "scene", "tile", "unit", "baseline", "seed", "status") if column in near]
+    swapped = {column: "lh"[column[0] == "l"] + column[1:] for column in map(str, near) if column[1:].startswith("_drop_r")}
+    far = near[[*facts, *swapped]].rename(columns=swapped).assign(method="far", gap=-near["gap"])
+    return pd.concat([rows, far], ignore_index=True) if len(far) else rows

@@ -2,8 +2,10 @@
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from scipy import stats
 
+from entropy_captum.evaluation import SitTester
 from entropy_captum.statistics import (
     compare,
     curves,
@@ -15,6 +17,7 @@ from entropy_captum.statistics import (
     sign_flip_p,
     strata_of,
     tile_counts,
+    with_far,
 )
 
 
@@ -120,3 +123,20 @@ def test_tables_count_what_they_do_not_average():
     assert curve[curve.method == "entropy"]["mean"].to_list() == [6.25] and curve.removed.unique().tolist() == [0.5]
     with pytest.raises(ValueError, match=r"'guess'.*entropy, sobol"):
         rival_table(rows(), method="guess")
+
+
+def test_far_is_distance_with_the_ranking_turned_round():
+    image = torch.from_numpy(np.random.default_rng(0).normal(size=(1, 3, 24, 24)).astype(np.float32))
+    model = torch.nn.Conv2d(3, 1, 5, padding=2)
+    region = torch.zeros(1, 24, 24)
+    region[:, 10:14, 10:14] = 1
+    tester = SitTester(model, image, region=region)
+    heat = torch.from_numpy(np.random.default_rng(1).permutation(576).reshape(1, 1, 24, 24).astype(np.float32))
+    facts = {"dataset": "a", "scene": "s", "tile": "t", "status": "ok", "method": "distance", "l_sit_kept_area": 0.5}
+    near, far = (pd.DataFrame(facts | {"gap": (high - low).mean(), "l_drop_r0.5": low[4], "h_drop_r0.5": high[4]})
+                 for low, high in (tester.curve(h) for h in (heat, -heat)))
+    derived = with_far(near)[lambda r: r.method == "far"]
+    measured = ["gap", "l_drop_r0.5", "h_drop_r0.5"]
+    assert derived[measured].to_numpy() == pytest.approx(far[measured].to_numpy(), abs=1e-5)
+    assert abs(derived.gap.item()) > 0.01 and derived.l_sit_kept_area.isna().all()
+    assert with_far(rows()).equals(rows())
