@@ -170,7 +170,7 @@ def curves(rows: pd.DataFrame) -> pd.DataFrame:
 
 # %% ../nbs/11_statistics.ipynb #cf30ef4f
 def with_far(rows: pd.DataFrame) -> pd.DataFrame:
-    """The rows, and where there are some of `distance` those of `far`: its ranking turned round, which swaps the tests on equal area.
+    """The rows, and with any of `distance` those of `far`: its ranking turned round, which swaps the tests on equal area.
 
     Known of `far` are `gap` and the drops by removed share (`l_drop_r...`, `h_drop_r...`); the other measured columns are NaN.
     """

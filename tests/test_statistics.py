@@ -126,14 +126,15 @@ def test_tables_count_what_they_do_not_average():
 
 
 def test_far_is_distance_with_the_ranking_turned_round():
-    image = torch.from_numpy(np.random.default_rng(0).normal(size=(1, 3, 24, 24)).astype(np.float32))
+    rng = np.random.default_rng(0)
+    image = torch.from_numpy(rng.normal(size=(1, 3, 24, 24)).astype(np.float32))
     model = torch.nn.Conv2d(3, 1, 5, padding=2)
     region = torch.zeros(1, 24, 24)
     region[:, 10:14, 10:14] = 1
     tester = SitTester(model, image, region=region)
-    heat = torch.from_numpy(np.random.default_rng(1).permutation(576).reshape(1, 1, 24, 24).astype(np.float32))
+    heat = torch.from_numpy(rng.permutation(576).reshape(1, 1, 24, 24).astype(np.float32))
     facts = {"dataset": "a", "scene": "s", "tile": "t", "status": "ok", "method": "distance", "l_sit_kept_area": 0.5}
-    near, far = (pd.DataFrame(facts | {"gap": (high - low).mean(), "l_drop_r0.5": low[4], "h_drop_r0.5": high[4]})
+    near, far = (pd.DataFrame(facts | {"gap": (high - low).mean().item(), "l_drop_r0.5": low[4].item(), "h_drop_r0.5": high[4].item()}, [0])
                  for low, high in (tester.curve(h) for h in (heat, -heat)))
     derived = with_far(near)[lambda r: r.method == "far"]
     measured = ["gap", "l_drop_r0.5", "h_drop_r0.5"]
