@@ -134,8 +134,9 @@ def test_far_is_distance_with_the_ranking_turned_round():
     tester = SitTester(model, image, region=region)
     heat = torch.from_numpy(rng.permutation(576).reshape(1, 1, 24, 24).astype(np.float32))
     facts = {"dataset": "a", "scene": "s", "tile": "t", "status": "ok", "method": "distance", "l_sit_kept_area": 0.5}
-    near, far = (pd.DataFrame(facts | {"gap": (high - low).mean().item(), "l_drop_r0.5": low[4].item(), "h_drop_r0.5": high[4].item()}, [0])
-                 for low, high in (tester.curve(h) for h in (heat, -heat)))
+    drops = [[drop[:, 0].numpy() for drop in tester.curve(h)] for h in (heat, -heat)]
+    near, far = (pd.DataFrame(facts | {"gap": (high - low).mean(), "l_drop_r0.5": low[4], "h_drop_r0.5": high[4]}, [0])
+                 for low, high in drops)
     derived = with_far(near)[lambda r: r.method == "far"]
     measured = ["gap", "l_drop_r0.5", "h_drop_r0.5"]
     assert derived[measured].to_numpy() == pytest.approx(far[measured].to_numpy(), abs=1e-5)
