@@ -33,30 +33,49 @@ from .region import (Activation, Measure, PackedRegions, check_region, check_tar
 from .sampling import Sampler, check_design, pick_freeze
 
 # %% auto #0
-__all__ = ['Importance', 'REDUCTIONS', 'PACKAGES', 'SHARED', 'jansen', 'Sums', 'entropy_change', 'total_order', 'Estimate',
-           'pixel_difference', 'object_difference', 'OpenDesign', 'Run', 'checkpoints', 'warn_if_flat', 'Call',
-           'find_region', 'to_estimate', 'prepare', 'begin', 'progress', 'snapshots', 'describe',
-           'PickFreezeAttribution', 'check_inputs', 'split_regions', 'EntropyCentric', 'SobolTotal', 'estimate_jointly']
+__all__ = ['Importance', 'REDUCTIONS', 'PACKAGES', 'SHARED', 'over_variance', 'jansen', 'saltelli', 'Sums', 'entropy_change',
+           'total_order', 'first_order', 'Estimate', 'pixel_difference', 'object_difference', 'OpenDesign', 'Run',
+           'checkpoints', 'warn_if_flat', 'Call', 'find_region', 'to_estimate', 'prepare', 'begin', 'progress',
+           'snapshots', 'describe', 'PickFreezeAttribution', 'check_inputs', 'split_regions', 'EntropyCentric',
+           'SobolTotal', 'estimate_jointly']
 
 # %% ../nbs/05_attribution.ipynb #f407bc61
-def jansen(squares: np.ndarray, f: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Half the mean square over the variance of f, and its delete-one jackknife error, each (R,d).
+def over_variance(value: np.ndarray, left: np.ndarray, f: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """A value (R,d) over the variance of f (N,R), and its delete-one jackknife error, each (R,d).
 
-    `squares` (N,R,d) are squared differences, `f` (N,R) the values f(A). Where the variance is 0, both are 0; with fewer
-    than 3 designs the error is NaN. Source: Jansen 1999; Efron 1982 for the jackknife.
+    `left` (N,R,d) are the values without each design. Where the variance is 0, both are 0; with fewer than 3 designs the
+    error is NaN. Source: Efron 1982.
     """
     n = len(f)
     centered = f - f.mean(0)
     total = (centered**2).sum(0)
     flat = total <= n * (1e-12 * np.abs(f).max(0, initial=0.0)) ** 2
     with np.errstate(divide="ignore", invalid="ignore"):
-        index = squares.mean(0) / 2 / (total / (n - 1))[:, None]
-        left_variance = (total - centered**2 * n / (n - 1)) / (n - 2)
-        left = (squares.sum(0) - squares) / (2 * (n - 1)) / left_variance[..., None]
+        index = value / (total / (n - 1))[:, None]
+        left = left / ((total - centered**2 * n / (n - 1)) / (n - 2))[..., None]
         left[~np.isfinite(left)] = 0.0
         error = np.sqrt((n - 1) / n * ((left - left.mean(0)) ** 2).sum(0)) if n > 2 else np.full(index.shape, np.nan)
     index[flat], error[flat] = 0.0, 0.0
     return index, error
+
+# %% ../nbs/05_attribution.ipynb #46e851ef
+def jansen(f: np.ndarray, f_changed: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Total-order indices and their errors, each (R,d), from f(A) (N,R) and f(C_i) (N,R,d). Source: Jansen 1999."""
+    squares = (f[..., None] - f_changed) ** 2
+    return over_variance(squares.mean(0) / 2, (squares.sum(0) - squares) / (2 * (len(f) - 1)), f)
+
+# %% ../nbs/05_attribution.ipynb #841e69fc
+def saltelli(f: np.ndarray, f_changed: np.ndarray, f_b: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """First-order indices and their errors, each (R,d), from f(A) and f(B) (N,R) and f(C_i) (N,R,d).
+
+    Source: Saltelli et al. 2010 (Comput. Phys. Commun. 181), table 2 (b), centred.
+    """
+    n, moved = len(f), f_changed - f[..., None]
+    products = (f_b - f_b.mean(0))[..., None] * (moved - moved.mean(0))
+    total = products.sum(0)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        left = (total - products * n / (n - 1)) / (n - 2)
+    return over_variance(total / (n - 1), left, f)
 
 # %% ../nbs/05_attribution.ipynb #2a0e2352
 @dataclass
@@ -67,20 +86,20 @@ class Sums:
     mean: np.ndarray
     squared_deviation: np.ndarray
     f: list[np.ndarray] = field(default_factory=list)
-    total: list[np.ndarray] = field(default_factory=list)
-    first: list[np.ndarray] = field(default_factory=list)
+    f_changed: list[np.ndarray] = field(default_factory=list)
+    f_b: list[np.ndarray] = field(default_factory=list)
 
     @classmethod
     def empty(cls, n_regions: int, n_features: int) -> Sums:
         return cls(np.zeros(n_regions, np.int64), *np.zeros((2, n_regions, n_features)))
 
-    def add(self, regions: np.ndarray, delta: np.ndarray, f: np.ndarray, total: np.ndarray, first: np.ndarray | None) -> None:
-        """Add one design for the given regions (r,): delta, total, first (r,d), f (r,)."""
+    def add(self, regions: np.ndarray, delta: np.ndarray, f: np.ndarray, f_changed: np.ndarray, f_b: np.ndarray | None) -> None:
+        """Add one design for the given regions (r,): delta and f(C_i) (r,d), f(A) and f(B) (r,)."""
         self.n[regions] += 1
         step = delta - self.mean[regions]
         self.mean[regions] += step / self.n[regions, None]
         self.squared_deviation[regions] += step * (delta - self.mean[regions])
-        for history, value in ((self.f, f), (self.total, total), (self.first, first)):
+        for history, value in ((self.f, f), (self.f_changed, f_changed), (self.f_b, f_b)):
             if value is not None:
                 full = np.full((len(self.n), *value.shape[1:]), np.nan)
                 full[regions] = value
@@ -92,13 +111,14 @@ class Sums:
         with np.errstate(divide="ignore", invalid="ignore"):
             return np.sqrt(self.squared_deviation / (n - 1) / n)
 
-    def sobol(self, history: list[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
-        """Jansen's ratio and its error for each region over the designs it took part in, each (R,d)."""
-        f, squares = np.stack(self.f), np.stack(history)
+    def sobol(self, estimator: Callable[..., tuple[np.ndarray, np.ndarray]],
+              *histories: list[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+        """An index and its error for each region from what is known of the designs that it took part in, each (R,d)."""
+        stacked = [np.stack(history) for history in histories]
         index, error = np.full((2, *self.mean.shape), np.nan)
         for n in np.unique(self.n[self.n > 1]):
             same = self.n == n
-            index[same], error[same] = jansen(squares[:n, same], f[:n, same])
+            index[same], error[same] = estimator(*(values[:n, same] for values in stacked))
         return index, error
 
 # %% ../nbs/05_attribution.ipynb #88c92ffd
@@ -112,7 +132,12 @@ def entropy_change(sums: Sums) -> tuple[np.ndarray, np.ndarray]:
 # %% ../nbs/05_attribution.ipynb #77ad7c91
 def total_order(sums: Sums) -> tuple[np.ndarray, np.ndarray]:
     """Total-order Sobol indices and their jackknife errors, each (R,d) (the paper, eq. 3)."""
-    return sums.sobol(sums.total)
+    return sums.sobol(jansen, sums.f, sums.f_changed)
+
+
+def first_order(sums: Sums) -> tuple[np.ndarray, np.ndarray]:
+    """First-order Sobol indices and their jackknife errors, each (R,d); needs designs with f(B)."""
+    return sums.sobol(saltelli, sums.f, sums.f_changed, sums.f_b)
 
 # %% ../nbs/05_attribution.ipynb #6bb555bd
 @dataclass(frozen=True)
@@ -298,9 +323,7 @@ class Run:
             design.delta[:, row - 1], design.f_changed[:, row - 1] = delta, f
         design.missing -= 1
         if not design.missing:
-            first = None if design.f_b is None else (design.f_b[:, None] - design.f_changed) ** 2
-            total = (design.f[:, None] - design.f_changed) ** 2
-            self.sums.add(self.active.numpy(), design.delta, design.f, total, first)
+            self.sums.add(self.active.numpy(), design.delta, design.f, design.f_changed, design.f_b)
             del self.open[number]
             yield
 
@@ -384,14 +407,14 @@ def find_region(call: Call, engine: Inference, perturbation: Perturbation, activ
 def to_estimate(run: Run, perturbation: Perturbation, importance: Importance, settings: dict[str, Any]) -> Estimate:
     """What a run knows by now."""
     sums = run.sums
-    arrays = [*importance(sums), *sums.sobol(sums.total)]
+    arrays = [*importance(sums), *total_order(sums)]
     scores, error, total, total_error = (torch.from_numpy(a.copy()) for a in arrays)
     forwards = sums.n * (len(run.rows) - run.n_skipped) + settings["region_predicted"]
-    first = [torch.from_numpy(a) for a in sums.sobol(sums.first)] if sums.first else None
+    first = [torch.from_numpy(a) for a in first_order(sums)] if sums.f_b else [None, None]
     return Estimate(scores, error, total, total_error, torch.from_numpy(sums.n.copy()), torch.from_numpy(forwards),
                     torch.full((len(sums.n),), run.n_skipped), perturbation.index,
                     tuple(tuple(x.shape[1:]) for x in perturbation.inputs), settings | {"activation": run.activation},
-                    None if first is None else 1 - first[0], None if first is None else first[1])
+                    *first)
 
 # %% ../nbs/05_attribution.ipynb #1590064d
 def prepare(method: PickFreezeAttribution, call: Call) -> tuple[Perturbation, FullInference, Tensor]:

@@ -67,14 +67,14 @@ def estimate(model, x, region, k, activation, grid, pairs, baseline=0.0):
             obj[j, i] = abs(mean(now, 2) - mean(base, 2))
     variance = sum((f - fa.mean()) ** 2 for f in fa) / (n - 1)
     total = [sum((fa[j] - fc[j, i]) ** 2 for j in range(n)) / (2 * n) / variance for i in range(d)]
-    first = [(variance - sum((fb[j] - fc[j, i]) ** 2 for j in range(n)) / (2 * n)) / variance for i in range(d)]
-    left_out = []
+    first = [np.cov(fb, fc[:, i] - fa)[0, 1] / variance for i in range(d)]
+    left_out = {"total": [], "first": []}
     for gone in range(n):
         rest = [j for j in range(n) if j != gone]
         v = np.var(fa[rest], ddof=1)
-        left_out.append([sum((fa[j] - fc[j, i]) ** 2 for j in rest) / (2 * (n - 1)) / v for i in range(d)])
-    left_out = np.array(left_out)
-    total_error = np.sqrt((n - 1) / n * ((left_out - left_out.mean(0)) ** 2).sum(0))
+        left_out["total"].append([sum((fa[j] - fc[j, i]) ** 2 for j in rest) / (2 * (n - 1)) / v for i in range(d)])
+        left_out["first"].append([np.cov(fb[rest], fc[rest, i] - fa[rest])[0, 1] / v for i in range(d)])
+    index_error = {name: np.sqrt((n - 1) / n * ((np.array(v) - np.mean(v, 0)) ** 2).sum(0)) for name, v in left_out.items()}
     error = {name: values.std(0, ddof=1) / math.sqrt(n) for name, values in (("pixel", pixel), ("object", obj))}
     return {"pixel": pixel.mean(0), "object": obj.mean(0), "error": error, "total": np.array(total),
-            "first": np.array(first), "total_error": total_error}
+            "first": np.array(first), "total_error": index_error["total"], "first_error": index_error["first"]}

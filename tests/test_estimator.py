@@ -41,6 +41,7 @@ def test_equals_plain_loops(dtype, tolerance, classes, activation, soft):
         np.testing.assert_allclose(got.standard_error[0], want["error"][reduction], atol=tolerance)
         np.testing.assert_allclose(got.total_order[0], want["total"], atol=100 * tolerance if dtype == torch.float32 else tolerance)
         np.testing.assert_allclose(got.first_order[0], want["first"], atol=100 * tolerance if dtype == torch.float32 else tolerance)
+        np.testing.assert_allclose(got.first_order_error[0], want["first_error"], rtol=1e-2 if dtype == torch.float32 else 1e-6)
     sobol = SobolTotal(net, activation).estimate(x[None].to(dtype), -0.5, classes - 1, region=region[None], grid_size=grid,
                                                  n_samples=n, seed=5)
     assert torch.equal(sobol.scores, sobol.total_order)
@@ -101,6 +102,17 @@ def test_sobol_indices_meet_closed_forms(function, truth):
     for values, want in ((torch.cat([r.total_order for r in runs]), total), (torch.cat([r.first_order for r in runs]), first)):
         error = values.std(0) / math.sqrt(len(runs))
         assert ((values.mean(0) - torch.from_numpy(want)).abs() <= 3 * error + 2e-3).all()
+
+
+def test_small_first_order_indices_are_resolved():
+    """64 features alike have 1/64 each: small against the 0.25 that a difference of two variances errs by at N = 32."""
+    d = 64
+    x, region, ids = torch.ones(1, 1, 1, d, dtype=torch.float64), torch.ones(1, 1), torch.arange(d)[None, None, None]
+    runs = [SobolTotal(OfFeatures(lambda u: u.mean(-1)), "none", first_order=True).estimate(
+        x, region=region, feature_mask=ids, n_samples=32, seed=s, perturbations_per_eval=500) for s in range(8)]
+    first = torch.cat([r.first_order for r in runs])
+    assert (first - 1 / d).square().mean().sqrt() < 0.04
+    assert (torch.cat([r.first_order_error for r in runs]).mean() / first.std(0).mean()).log().abs() < 0.5
 
 
 def test_standard_errors_cover_the_truth():
