@@ -118,3 +118,5 @@ def test_rows_of_a_later_run_take_the_place_of_the_same_ones(tmp_path):
     assert dict(zip(found.method, found.gap, strict=True)) == {"entropy": 1.0, "random": 2.0}
     assert len(found) == 2 and "seconds_maps" not in found
     assert json.loads((tmp_path / "both.json").read_text())["two"] == {"settings": {"methods": ["random"]}}
+    collect("fewer", [tmp_path / "one"], tmp_path, without=["random"])
+    assert pd.read_parquet(tmp_path / "fewer.parquet").method.to_list() == ["entropy"]

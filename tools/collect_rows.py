@@ -1,7 +1,8 @@
 """Gather the rows of studies for a notebook: run folders -> nbs/results/NAME.parquet and NAME.json.
 
 Numbers and names only, without the columns of seconds, which differ from machine to machine, and without tiles that failed. Where
-two runs have the same method on the same tile with the same seed and baseline, the later run's row stays.
+two runs have the same method on the same tile with the same seed and baseline, the later run's row stays. `--without` leaves out
+methods that are measured better elsewhere.
 """
 import argparse
 import json
@@ -18,13 +19,13 @@ RESULTS = Path(__file__).parent.parent / "nbs" / "results"
 KEYS = ["dataset", "tile", "unit", "baseline", "seed", "method"]
 
 
-def collect(name: str, runs: Sequence[Path], results: Path = RESULTS) -> pd.DataFrame:
+def collect(name: str, runs: Sequence[Path], results: Path = RESULTS, without: Sequence[str] = ()) -> pd.DataFrame:
     """Write the rows of some runs, and what each was run with by its id; returns the rows."""
     homes = [find_run(run) for run in runs]
     rows = pd.concat([read_rows(sorted((home / "rows").rglob("*.parquet"))) for home in homes], ignore_index=True)
     facts = {home.name: read_facts(home) for home in homes}
     order = list(dict.fromkeys(method for each in facts.values() for method in each["settings"]["methods"]))
-    rows = rows[rows.status != "error"].drop_duplicates(KEYS, keep="last")
+    rows = rows[(rows.status != "error") & ~rows.method.isin(without)].drop_duplicates(KEYS, keep="last")
     rows = rows.assign(method=pd.Categorical(rows.method, order)).sort_values(KEYS, ignore_index=True).astype({"method": object})
     results.mkdir(parents=True, exist_ok=True)
     rows[[column for column in rows if "seconds" not in column]].to_parquet(results / f"{name}.parquet", index=False)
@@ -36,5 +37,6 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("name", help="of the files in nbs/results")
     parser.add_argument("runs", nargs="+", type=Path, help="run folders of `entropy-captum evaluate`")
+    parser.add_argument("--without", nargs="+", default=(), help="methods whose rows are left out")
     arguments = parser.parse_args()
-    print(tile_counts(collect(arguments.name, arguments.runs)))
+    print(tile_counts(collect(arguments.name, arguments.runs, without=arguments.without)))
