@@ -166,7 +166,7 @@ function render({ model, el }) {
     const row = Math.floor((y * rows) / h), column = Math.floor((x * columns) / w), k = row * columns + column;
     if (!scores.length) panel.hover.textContent = ids[y * w + x] ? `object ${ids[y * w + x]}` : "";
     else {
-      const error = errors.length ? ` ± ${errors[k].toPrecision(2)}` : "";
+      const error = Number.isFinite(errors[k]) ? ` ± ${errors[k].toPrecision(2)}` : "";
       panel.hover.textContent = `row ${row}, column ${column}: ${scores[k].toPrecision(3)}${error} ${model.get("unit")}`;
     }
   }

@@ -37,7 +37,8 @@ except ImportError as problem:
 
 # %% auto #0
 __all__ = ['CHOICES', 'SHOWN', 'Explored', 'Face', 'as_bytes', 'as_png', 'palette', 'check_picture', 'Cancelled', 'cancellable',
-           'Explorer', 'boxed', 'answer', 'run_pick_freeze', 'run_cam', 'conclude', 'explore']
+           'ClassLogit', 'one_class', 'Choice', 'Explorer', 'boxed', 'answer', 'run_pick_freeze', 'run_cam', 'conclude',
+           'explore']
 
 # %% ../nbs/12_explorer.ipynb #6919cbc0
 class Explored(NamedTuple):
@@ -159,15 +160,46 @@ def cancellable(model: nn.Module, stop: threading.Event) -> Iterator[None]:
         handle.remove()
 
 # %% ../nbs/12_explorer.ipynb #bfad7a7a
+class ClassLogit(nn.Module):
+    """One class of a model of several as a one-channel model: the logit whose sigmoid is the class's softmax probability."""
+
+    def __init__(self, model: nn.Module, target: int) -> None:
+        super().__init__()
+        self.model, self.target = model, target
+
+    def forward(self, x: Tensor) -> Tensor:
+        scores = self.model(x)
+        before, own, after = scores[:, :self.target], scores[:, self.target:self.target + 1], scores[:, self.target + 1:]
+        return own - torch.cat([before, after], 1).logsumexp(1, keepdim=True)
+
+# %% ../nbs/12_explorer.ipynb #01949956
+def one_class(model: nn.Module, inputs: Tensor, target: int) -> nn.Module:
+    """The model, or of one with several channels the class `target`. Raises ValueError for a class that it has not."""
+    with torch.no_grad():
+        channels = model(inputs).shape[1]
+    if not 0 <= target < channels:
+        raise ValueError(f"target={target}: the model returns {channels} channel{'s' * (channels > 1)}, from 0 to {channels - 1}")
+    return model if channels == 1 else ClassLogit(model, target)
+
+# %% ../nbs/12_explorer.ipynb #952ed0cc
+class Choice(NamedTuple):
+    """What was chosen when a run began; the page may change meanwhile."""
+
+    method: str
+    grid: int
+    samples: int
+
+# %% ../nbs/12_explorer.ipynb #2d728a1a
 class Explorer(Face):
     """Explore one image (H,W,3) with a model; see `explore`. `result` holds the last explanation, `problem` the last error."""
 
     def __init__(self, model: nn.Module, image: NDArray[np.uint8], *, label: NDArray[np.bool_] | None = None, target: int = 0,
                  batch: int = 8, min_pixels: int = 20, **state: Any) -> None:
         check_picture(image, label)
-        self.model, self.image, self.target, self.batch = Padded(model).eval(), image, target, batch
+        self.image, self.batch = image, batch
         self.label = None if label is None else torch.from_numpy(np.asarray(label, bool))[None]
         self.inputs = normalize(image).to(next(model.parameters()).device)
+        self.model = one_class(Padded(model).eval(), self.inputs, target)
         self.objects = objects(predict_mask(self.model, image), min_pixels)
         self.result: Explored | None = None
         self.problem: Exception | None = None
@@ -185,7 +217,8 @@ class Explorer(Face):
         self._region = self.region_of(region)
         self.cancel()
         self._stop, before = threading.Event(), self._thread
-        self._thread = threading.Thread(target=self._work, args=(self._region, self._stop, before), daemon=True)
+        choice = Choice(self.method, self.grid, self.samples)
+        self._thread = threading.Thread(target=self._work, args=(choice, self._region, self._stop, before), daemon=True)
         self._thread.start()
 
     def region_of(self, region: int | NDArray[np.bool_]) -> NDArray[np.bool_]:
@@ -223,22 +256,26 @@ class Explorer(Face):
         except (ValueError, OSError) as problem:
             self.message = str(problem)
 
-    def _work(self, region: NDArray[np.bool_], stop: threading.Event, before: threading.Thread) -> None:
+    def _work(self, choice: Choice, region: NDArray[np.bool_], stop: threading.Event, before: threading.Thread) -> None:
         # The run before ends with its forward; waiting for it here keeps the kernel free.
         if before.is_alive():
             before.join()
         with self.hold_sync():
             self.region, self.scores, self.errors, self.verdict = region.astype(np.uint8).tobytes(), b"", b"", []
             self.running, self.progress, self.message = True, [0, 0], f"Explaining {region.sum()} pixels"
-        self.problem = None
+        # What is shown and what `save` writes are always of one region.
+        self.problem, self.result = None, None
         try:
-            self.result = (run_pick_freeze if self.method in PICK_FREEZE else run_cam)(self, region, stop)
+            self.result = (run_pick_freeze if choice.method in PICK_FREEZE else run_cam)(self, choice, region, stop)
         except Cancelled:
             self.message = "Cancelled before there was anything to show"
         except Exception as problem:
             self.problem, self.message = problem, f"{type(problem).__name__}: {problem}"
         finally:
-            self.running = False
+            with self.hold_sync():
+                if self.result is None:
+                    self.scores, self.errors = b"", b""
+                self.running = False
 
 # %% ../nbs/12_explorer.ipynb #7224ac20
 def boxed(explorer: Explorer, box: list[int]) -> NDArray[np.bool_]:
@@ -258,6 +295,8 @@ def answer(explorer: Explorer, content: dict[str, Any]) -> None:
     elif kind == "box":
         explorer.explain(boxed(explorer, content["box"]))
     elif kind == "again":
+        if not explorer._region.any():
+            raise ValueError("nothing is chosen yet: click an object, or draw a box")
         explorer.explain(explorer._region)
     elif kind == "cancel":
         explorer.cancel()
@@ -265,14 +304,14 @@ def answer(explorer: Explorer, content: dict[str, Any]) -> None:
         explorer.message = f"Saved to {explorer.save()}"
 
 # %% ../nbs/12_explorer.ipynb #786be191
-def run_pick_freeze(explorer: Explorer, region: NDArray[np.bool_], stop: threading.Event) -> Explored:
+def run_pick_freeze(explorer: Explorer, choice: Choice, region: NDArray[np.bool_], stop: threading.Event) -> Explored:
     """Stream designs to the page until they are done or cancelled. Raises Cancelled if not even two were run."""
     mask = torch.from_numpy(region)[None].to(explorer.inputs.device)
-    grid, samples, unit = explorer.grid, explorer.samples, UNITS[explorer.method]
+    (method, grid, samples), unit = choice, UNITS[choice.method]
     explorer.progress = [0, samples]
     estimate = None
-    attribution = PICK_FREEZE[explorer.method](explorer.model)
-    designs = attribution.stream(explorer.inputs, target=explorer.target, region=mask, grid_size=grid, n_samples=samples,
+    attribution = PICK_FREEZE[method](explorer.model)
+    designs = attribution.stream(explorer.inputs, region=mask, grid_size=grid, n_samples=samples,
                                  perturbations_per_eval=explorer.batch)
     with suppress(Cancelled), cancellable(explorer.model, stop):
         for estimate in designs:
@@ -285,38 +324,39 @@ def run_pick_freeze(explorer: Explorer, region: NDArray[np.bool_], stop: threadi
                 break
     if estimate is None or int(estimate.n_samples[0]) < 2:
         raise Cancelled
-    return conclude(explorer, region, estimate.spread(estimate.scores)[0][0].mean(0), estimate, stop.is_set())
+    return conclude(explorer, method, region, estimate.spread(estimate.scores)[0][0].mean(0), estimate, stop.is_set())
 
 # %% ../nbs/12_explorer.ipynb #e1ffe2d6
-def run_cam(explorer: Explorer, region: NDArray[np.bool_], stop: threading.Event) -> Explored:
+def run_cam(explorer: Explorer, choice: Choice, region: NDArray[np.bool_], stop: threading.Event) -> Explored:
     """Seg-Grad-CAM or Score-CAM: one map at the end; it is not streamed."""
     mask = torch.from_numpy(region)[None].float().to(explorer.inputs.device)
     task = Task(explorer.model, explorer.inputs, mask, torch.zeros_like(explorer.inputs), batch=explorer.batch)
     with cancellable(explorer.model, stop):
-        heat = run_methods(task, [explorer.method])[explorer.method].maps[0]
+        heat = run_methods(task, [choice.method])[choice.method].maps[0]
     with explorer.hold_sync():
-        explorer.shape, explorer.unit = list(heat.shape), UNITS[explorer.method]
+        explorer.shape, explorer.unit = list(heat.shape), UNITS[choice.method]
         explorer.scores, explorer.errors, explorer.progress = as_bytes(heat), b"", [1, 1]
-    return conclude(explorer, region, heat, None, False)
+    return conclude(explorer, choice.method, region, heat, None, False)
 
 # %% ../nbs/12_explorer.ipynb #7f1db886
-def conclude(explorer: Explorer, region: NDArray[np.bool_], heat: Tensor, estimate: Estimate | None, stopped: bool) -> Explored:
+def conclude(explorer: Explorer, method: str, region: NDArray[np.bool_], heat: Tensor, estimate: Estimate | None,
+             stopped: bool) -> Explored:
     """Test a map, tell the page, and give all of it back."""
     mask = torch.from_numpy(region).to(explorer.inputs.device)
     tester = SitTester(explorer.model, explorer.inputs, region=mask[None], label=explorer.label)
-    table = verdict(tester, {explorer.method: heat[None].float().cpu(), "ones": ones_attribution(explorer.inputs)[:, 0].cpu()})
+    table = verdict(tester, {method: heat[None].float().cpu(), "ones": ones_attribution(explorer.inputs)[:, 0].cpu()})
     with explorer.hold_sync():
         explorer.verdict = table[list(SHOWN)].rename(columns=SHOWN).dropna(axis=1).to_dict("records")
         explorer.message = f"Done{' (cancelled)' if stopped else ''}: gap {table['gap_r0.5'][0]:.1f} points on equal area"
-    return Explored(explorer.method, UNITS[explorer.method], explorer.image, region, heat.float().cpu().numpy(), estimate,
-                    table)
+    return Explored(method, UNITS[method], explorer.image, region, heat.float().cpu().numpy(), estimate, table)
 
 # %% ../nbs/12_explorer.ipynb #0a5592f9
 def explore(model: nn.Module, image: NDArray[np.uint8], **options: Any) -> Explorer:
     """A widget to explore an 8-bit RGB image (H,W,3) with a model that takes images as `data.normalize` makes them.
 
-    Click an object or draw a box. Options: label=None (ground truth (H,W), for the IoU), target=0, batch=8 (rows per
-    forward), min_pixels=20 (smaller objects are not outlined), and the first choices method="entropy", grid=8, samples=16.
+    Click an object or draw a box. Options: label=None (ground truth (H,W), for the IoU), target=0 (the class, of a model with
+    several: softmax), batch=8 (rows per forward), min_pixels=20 (smaller objects are not outlined), and the first choices
+    method="entropy", grid=8, samples=16.
     The last explanation is in `.result`.
     Raises ImportError without anywidget, ValueError for another kind of image or a label of another size.
     """

@@ -54,6 +54,53 @@ def test_other_methods(explorer, method):
     assert explorer.wait().method == method and explorer.problem is None
 
 
+def test_what_is_chosen_during_a_run_is_for_the_next(explorer):
+    explorer.samples = 16
+    explorer.observe(lambda change: change["new"][0] == 4 and explorer.set_trait("method", "grad-cam"), "progress")
+    explorer.explain(1)
+    found = explorer.wait(60)
+    assert explorer.method == "grad-cam" and found.method == "entropy" and found.unit == "bit"
+    assert explorer.verdict[0]["map"] == "entropy" and found.verdict["map"][0] == "entropy"
+
+
+def test_a_run_cancelled_at_once_leaves_nothing_of_the_one_before(explorer):
+    explorer.explain(1)
+    assert explorer.wait(60) is not None
+    explorer.samples = 128
+    explorer.observe(lambda change: change["new"][0] == 1 and explorer.cancel(), "progress")
+    explorer.explain(2)
+    assert explorer.wait(60) is None and not explorer.scores and not explorer.verdict
+    with pytest.raises(ValueError, match="nothing to save"):
+        explorer.save()
+
+
+class TwoClasses(torch.nn.Module):
+    """Ground and roof of `Bright` as the logits of a softmax."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.bright = Bright()
+
+    def forward(self, x):
+        z = self.bright(x)
+        return torch.cat([-z / 2, z / 2], 1)
+
+
+def test_a_class_of_several_is_explained_as_a_softmax_model_is(explorer):
+    image = explorer.image
+    roofs = explore(TwoClasses().eval(), image, target=1, grid=4, samples=8)
+    assert np.array_equal(roofs.objects, explorer.objects)
+    roofs.explain(2)
+    found = roofs.wait(60)
+    expected = EntropyCentric(TwoClasses().eval()).estimate(normalize(image), target=1, region=torch.from_numpy(found.region),
+                                                            grid_size=4, n_samples=8)
+    assert torch.allclose(found.estimate.scores, expected.scores, atol=1e-5)
+    explorer.explain(2)
+    assert torch.allclose(explorer.wait(60).estimate.scores, expected.scores, atol=1e-5)
+    with pytest.raises(ValueError, match="target=2: the model returns 2 channels"):
+        explore(TwoClasses().eval(), image, target=2)
+
+
 def test_a_box_is_what_is_predicted_in_it_or_all_of_it(explorer):
     answer(explorer, {"kind": "box", "box": [0, 0, 20, 30]})
     assert explorer.wait().region.sum() == (20 - 8) * (24 - 8)
@@ -123,6 +170,8 @@ def test_errors_reach_the_page_and_the_caller(explorer):
     assert "no object 0" in explorer.message
     explorer._hear(None, {"kind": "save"}, None)
     assert "nothing to save" in explorer.message
+    explorer._hear(None, {"kind": "again"}, None)
+    assert "nothing is chosen yet" in explorer.message
     explorer.grid = 65
     explorer.explain(1)
     explorer.wait()
@@ -194,7 +243,7 @@ def test_click_watch_cancel_and_save(lab):
     page.screenshot(path=root / "explorer.png")
     page.get_by_label("samples N").select_option("128")
     page.get_by_role("button", name="Explain", exact=True).click()
-    wait_for_message(page, " of 128 designs")
+    wait_for_message(page, "2 of 128 designs")
     page.get_by_role("button", name="Cancel", exact=True).click()
     page.wait_for_function("() => /cancelled/i.test(document.querySelector('.ec-message').textContent)", timeout=120_000)
 
