@@ -37,8 +37,8 @@ except ImportError as problem:
 
 # %% auto #0
 __all__ = ['CHOICES', 'SHOWN', 'Explored', 'Face', 'as_bytes', 'as_png', 'palette', 'check_picture', 'Cancelled', 'cancellable',
-           'ClassLogit', 'one_class', 'Choice', 'Explorer', 'boxed', 'answer', 'run_pick_freeze', 'run_cam', 'conclude',
-           'explore']
+           'ClassLogit', 'one_class', 'Choice', 'mask_of', 'Explorer', 'boxed', 'answer', 'run_pick_freeze', 'run_cam',
+           'conclude', 'explore']
 
 # %% ../nbs/12_explorer.ipynb #6919cbc0
 class Explored(NamedTuple):
@@ -190,6 +190,18 @@ class Choice(NamedTuple):
     samples: int
 
 # %% ../nbs/12_explorer.ipynb #2d728a1a
+def mask_of(objects: NDArray[np.integer[Any]], region: int | NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """The mask (H,W) of an object's number, or a mask that fits. Raises ValueError for others."""
+    if isinstance(region, (int, np.integer)):
+        if not 1 <= region <= objects.max():
+            raise ValueError(f"no object {region}: the network predicts {objects.max()} here; click one, or draw a box")
+        return np.asarray(objects == region)
+    mask = np.asarray(region, bool)
+    if mask.shape != objects.shape or not mask.any():
+        raise ValueError(f"a mask with pixels set, of shape {objects.shape}, was expected; got {mask.shape}")
+    return mask
+
+# %% ../nbs/12_explorer.ipynb #93f02cca
 class Explorer(Face):
     """Explore one image (H,W,3) with a model; see `explore`. `result` holds the last explanation, `problem` the last error."""
 
@@ -214,23 +226,12 @@ class Explorer(Face):
 
         Raises ValueError for an object that is not there, or a mask that is empty or of another size.
         """
-        self._region = self.region_of(region)
+        self._region = mask_of(self.objects, region)
         self.cancel()
         self._stop, before = threading.Event(), self._thread
         choice = Choice(self.method, self.grid, self.samples)
         self._thread = threading.Thread(target=self._work, args=(choice, self._region, self._stop, before), daemon=True)
         self._thread.start()
-
-    def region_of(self, region: int | NDArray[np.bool_]) -> NDArray[np.bool_]:
-        """The mask of an object's number, or a mask that fits the image."""
-        if isinstance(region, (int, np.integer)):
-            if not 1 <= region <= self.objects.max():
-                raise ValueError(f"no object {region}: the network predicts {self.objects.max()} here; click one, or draw a box")
-            return np.asarray(self.objects == region)
-        mask = np.asarray(region, bool)
-        if mask.shape != self.image.shape[:2] or not mask.any():
-            raise ValueError(f"a mask with pixels set, of shape {self.image.shape[:2]}, was expected; got {mask.shape}")
-        return mask
 
     def cancel(self) -> None:
         """Stop at the next forward; the designs that are complete stay."""
@@ -263,8 +264,7 @@ class Explorer(Face):
         with self.hold_sync():
             self.region, self.scores, self.errors, self.verdict = region.astype(np.uint8).tobytes(), b"", b"", []
             self.running, self.progress, self.message = True, [0, 0], f"Explaining {region.sum()} pixels"
-        # What is shown and what `save` writes are always of one region.
-        self.problem, self.result = None, None
+        self.problem = self.result = None  # what `save` writes is what is shown
         try:
             self.result = (run_pick_freeze if choice.method in PICK_FREEZE else run_cam)(self, choice, region, stop)
         except Cancelled:
