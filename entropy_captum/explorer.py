@@ -26,8 +26,9 @@ from .data import normalize
 from .evaluation import SitTester, ones_attribution, verdict
 from .figures import ERROR_MAP, SCORE_MAP, explanation_figure
 from .methods import PICK_FREEZE, UNITS, Task, run_methods
-from .region import objects
-from .zoo import Padded, predict_mask
+from .region import (check_outputs, check_target, log_odds, objects, predicted_region, resize_outputs,
+                                   resolve_activation, warn_if_activated)
+from .zoo import Padded
 
 try:
     import anywidget
@@ -159,9 +160,9 @@ def cancellable(model: nn.Module, stop: threading.Event) -> Iterator[None]:
     finally:
         handle.remove()
 
-# %% ../nbs/12_explorer.ipynb #bfad7a7a
+# %% ../nbs/12_explorer.ipynb #01949956
 class ClassLogit(nn.Module):
-    """One class of a model of several as a one-channel model: the logit whose sigmoid is the class's softmax probability."""
+    """One class of a model with several as a model of one channel (B,1,h,w): its log-odds."""
 
     def __init__(self, model: nn.Module, target: int) -> None:
         super().__init__()
@@ -169,17 +170,20 @@ class ClassLogit(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         scores = self.model(x)
-        before, own, after = scores[:, :self.target], scores[:, self.target:self.target + 1], scores[:, self.target + 1:]
-        return own - torch.cat([before, after], 1).logsumexp(1, keepdim=True)
+        odds = log_odds(scores.flatten(2), torch.tensor(self.target, device=scores.device), "softmax")
+        return odds.reshape(len(scores), 1, *scores.shape[2:])
 
-# %% ../nbs/12_explorer.ipynb #01949956
-def one_class(model: nn.Module, inputs: Tensor, target: int) -> nn.Module:
-    """The model, or of one with several channels the class `target`. Raises ValueError for a class that it has not."""
+# %% ../nbs/12_explorer.ipynb #f7d4d8e3
+def one_class(model: nn.Module, inputs: Tensor, target: int) -> tuple[nn.Module, NDArray[np.bool_]]:
+    """A model of the class alone, and where it is predicted, (H,W). Raises ValueError for a class that the model has not."""
     with torch.no_grad():
-        channels = model(inputs).shape[1]
-    if not 0 <= target < channels:
-        raise ValueError(f"target={target}: the model returns {channels} channel{'s' * (channels > 1)}, from 0 to {channels - 1}")
-    return model if channels == 1 else ClassLogit(model, target)
+        outputs = check_outputs(model(inputs), 1)
+    index, several = check_target(target, 1, outputs.shape[1]), outputs.shape[1] > 1
+    activation = resolve_activation("auto", outputs.shape[1])
+    if several:  # of one channel the run itself warns
+        warn_if_activated(outputs, activation)
+    predicted = predicted_region(resize_outputs(outputs, (inputs.shape[2], inputs.shape[3])), index, activation)[0]
+    return ClassLogit(model, target) if several else model, predicted.cpu().numpy()
 
 # %% ../nbs/12_explorer.ipynb #952ed0cc
 class Choice(NamedTuple):
@@ -190,15 +194,17 @@ class Choice(NamedTuple):
     samples: int
 
 # %% ../nbs/12_explorer.ipynb #2d728a1a
-def mask_of(objects: NDArray[np.integer[Any]], region: int | NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """The mask (H,W) of an object's number, or a mask that fits. Raises ValueError for others."""
+def mask_of(ids: NDArray[np.integer[Any]], region: int | NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """The mask (H,W) of an object's number, or a mask that fits the ids and is not empty. Raises ValueError for others."""
     if isinstance(region, (int, np.integer)):
-        if not 1 <= region <= objects.max():
-            raise ValueError(f"no object {region}: the network predicts {objects.max()} here; click one, or draw a box")
-        return np.asarray(objects == region)
+        if not 1 <= region <= ids.max():
+            raise ValueError(f"no object {region}: the network predicts {ids.max()} here; click one, or draw a box")
+        return np.asarray(ids == region)
     mask = np.asarray(region, bool)
-    if mask.shape != objects.shape or not mask.any():
-        raise ValueError(f"a mask with pixels set, of shape {objects.shape}, was expected; got {mask.shape}")
+    if mask.shape != ids.shape:
+        raise ValueError(f"a mask of shape {ids.shape} was expected, got {mask.shape}")
+    if not mask.any():
+        raise ValueError("nothing is chosen yet, no pixel of the mask is set: click an object, or draw a box")
     return mask
 
 # %% ../nbs/12_explorer.ipynb #93f02cca
@@ -211,8 +217,8 @@ class Explorer(Face):
         self.image, self.batch = image, batch
         self.label = None if label is None else torch.from_numpy(np.asarray(label, bool))[None]
         self.inputs = normalize(image).to(next(model.parameters()).device)
-        self.model = one_class(Padded(model).eval(), self.inputs, target)
-        self.objects = objects(predict_mask(self.model, image), min_pixels)
+        self.model, predicted = one_class(Padded(model).eval(), self.inputs, target)
+        self.objects = objects(predicted, min_pixels)
         self.result: Explored | None = None
         self.problem: Exception | None = None
         self._region = np.zeros(image.shape[:2], bool)
@@ -295,8 +301,6 @@ def answer(explorer: Explorer, content: dict[str, Any]) -> None:
     elif kind == "box":
         explorer.explain(boxed(explorer, content["box"]))
     elif kind == "again":
-        if not explorer._region.any():
-            raise ValueError("nothing is chosen yet: click an object, or draw a box")
         explorer.explain(explorer._region)
     elif kind == "cancel":
         explorer.cancel()

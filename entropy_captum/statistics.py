@@ -16,7 +16,8 @@ from scipy import stats
 
 # %% auto #0
 __all__ = ['FEWEST', 'scene_means', 'Interval', 'strata_of', 'bootstrap_means', 'mean_interval', 'sign_flip_p', 'holm',
-           'Comparison', 'compare', 'tile_counts', 'method_table', 'rival_table', 'curves', 'with_far']
+           'Comparison', 'compare', 'tile_counts', 'method_table', 'rival_table', 'removed_shares', 'curves',
+           'with_far']
 
 # %% ../nbs/11_statistics.ipynb #c6f1bc18
 FEWEST = 8
@@ -157,13 +158,17 @@ def rival_table(rows: pd.DataFrame, column: str = "gap", method: str = "entropy"
     return found
 
 # %% ../nbs/11_statistics.ipynb #f0ccbd27
+def removed_shares(rows: pd.DataFrame) -> list[float]:
+    """The removed shares r that rows have drops of on equal area, in columns `l_drop_r...` and `h_drop_r...`."""
+    return sorted(float(c.removeprefix("l_drop_r")) for c in map(str, rows) if c.startswith("l_drop_r"))
+
+# %% ../nbs/11_statistics.ipynb #86811d8b
 def curves(rows: pd.DataFrame) -> pd.DataFrame:
     """The area-matched gap per method and removed share r: mean over scenes with its interval."""
     good = rows[rows["status"] == "ok"]
-    shares = sorted(float(c.removeprefix("l_drop_r")) for c in map(str, rows) if c.startswith("l_drop_r"))
     found = []
     for method, part in good.groupby("method", sort=False):
-        for r in shares:
+        for r in removed_shares(rows):
             gap = part.assign(gap_here=part[f"h_drop_r{r}"] - part[f"l_drop_r{r}"])
             found.append({"method": method, "removed": r, **mean_interval(scene_means(gap, "gap_here"), resamples=1999)._asdict()})
     return pd.DataFrame(found)
@@ -176,6 +181,6 @@ def with_far(rows: pd.DataFrame) -> pd.DataFrame:
     """
     near = rows[rows["method"] == "distance"]
     facts = [column for column in ("dataset", "scene", "tile", "unit", "baseline", "seed", "status") if column in near]
-    swapped = {column: "lh"[column[0] == "l"] + column[1:] for column in map(str, near) if column[1:].startswith("_drop_r")}
+    swapped = {f"{a}_drop_r{r}": f"{b}_drop_r{r}" for a, b in ("lh", "hl") for r in removed_shares(near)}
     far = near[[*facts, *swapped]].rename(columns=swapped).assign(method="far", gap=-near["gap"])
     return pd.concat([rows, far], ignore_index=True) if len(far) else rows

@@ -97,7 +97,7 @@ def test_a_class_of_several_is_explained_as_a_softmax_model_is(explorer):
     assert torch.allclose(found.estimate.scores, expected.scores, atol=1e-5)
     explorer.explain(2)
     assert torch.allclose(explorer.wait(60).estimate.scores, expected.scores, atol=1e-5)
-    with pytest.raises(ValueError, match="target=2: the model returns 2 channels"):
+    with pytest.raises(ValueError, match="target 2 is no class of an output with 2 channels"):
         explore(TwoClasses().eval(), image, target=2)
 
 
