@@ -44,6 +44,8 @@ autodoc_member_order = "bysource"
 autodoc_class_signature = "mixed"
 python_maximum_signature_line_length = 100
 napoleon_use_ivar = True
+# An alias of a builtin type is no code of that module.
+viewcode_follow_imported_members = False
 
 
 ARRAY = re.compile(r"[~\w.]*ndarray\[tuple\[[~\w.]*Any, \.\.\.\], [~\w.]*dtype\[[~\w.]*?(\w+)\]\]")

@@ -91,6 +91,7 @@ class Sums:
 
     @classmethod
     def empty(cls, n_regions: int, n_features: int) -> Sums:
+        """Of no design yet, for K regions and d features."""
         return cls(np.zeros(n_regions, np.int64), *np.zeros((2, n_regions, n_features)))
 
     def add(self, regions: np.ndarray, delta: np.ndarray, f: np.ndarray, f_changed: np.ndarray, f_b: np.ndarray | None) -> None:
@@ -122,6 +123,7 @@ class Sums:
         return index, error
 
 # %% ../nbs/05_attribution.ipynb #88c92ffd
+#: The values of a method, made of sums, and their standard errors, each (K,d).
 Importance = Callable[[Sums], tuple[np.ndarray, np.ndarray]]
 
 
@@ -248,6 +250,7 @@ def object_difference(packed: PackedRegions, changed: Tensor, base: Tensor) -> T
     return (packed.mean(changed) - packed.mean(base)).abs()
 
 # %% ../nbs/05_attribution.ipynb #671978e1
+#: Changes of entropy by name. "pixel" averages absolute changes over the region, "object" takes the change of the mean.
 REDUCTIONS = {"pixel": pixel_difference, "object": object_difference}
 
 # %% ../nbs/05_attribution.ipynb #2d7af6b9
@@ -381,10 +384,12 @@ class Call:
 
     @property
     def tensors(self) -> tuple[Tensor, ...]:
+        """The inputs as a tuple."""
         return self.inputs if isinstance(self.inputs, tuple) else (self.inputs,)
 
     @property
     def masks(self) -> tuple[Tensor, ...] | None:
+        """The feature masks as a tuple, if there are any."""
         mask = self.feature_mask
         return mask if mask is None or isinstance(mask, tuple) else (mask,)
 
@@ -460,6 +465,7 @@ def snapshots(method: PickFreezeAttribution, call: Call) -> Iterator[Callable[[]
                 return
 
 # %% ../nbs/05_attribution.ipynb #63fa89d9
+#: The packages whose versions are stored beside an estimate.
 PACKAGES = ("torch", "captum", "numpy", "scipy")
 
 
@@ -616,6 +622,7 @@ class SobolTotal(PickFreezeAttribution):
     importance = staticmethod(total_order)
 
 # %% ../nbs/05_attribution.ipynb #b848f1c3
+#: What methods must have in common for one run of forwards to serve them all.
 SHARED = ("forward_func", "activation", "sampler", "scramble", "interpolation", "first_order", "inference", "max_memory")
 
 

@@ -38,6 +38,7 @@ class Box(NamedTuple):
 
     @property
     def area(self) -> int:
+        """Pixels."""
         return max(self.bottom - self.top, 0) * max(self.right - self.left, 0)
 
     def __and__(self, other: Box) -> Box:
@@ -52,6 +53,7 @@ class Box(NamedTuple):
                    max(self.right, other.right))
 
     def holds(self, other: Box) -> bool:
+        """Whether every pixel of the other box is in this one."""
         return not other.area or self & other == other
 
     def within(self, outer: Box) -> tuple[slice, slice]:
@@ -59,6 +61,7 @@ class Box(NamedTuple):
         return (slice(self.top - outer.top, self.bottom - outer.top), slice(self.left - outer.left, self.right - outer.left))
 
 # %% ../nbs/04_boxes.ipynb #8a70654b
+#: The box without a pixel.
 EMPTY = Box(0, 0, 0, 0)
 
 
@@ -120,6 +123,7 @@ class Taps:
     weight: NDArray[np.float64]
 
     def reach(self, size: int) -> Reach:
+        """What the outputs read of `size` inputs."""
         return Reach(self.first, self.second + 1, size)
 
 # %% ../nbs/04_boxes.ipynb #597ea702
@@ -152,6 +156,7 @@ class Read(NamedTuple):
     padding: tuple[int, int, int, int]
 
 # %% ../nbs/04_boxes.ipynb #e1e4d584
+#: Computes a box of a node's map from the boxes that it reads, their padding included.
 Compute = Callable[[Sequence[Tensor], Sequence[Read], Box], Any]
 
 
@@ -185,6 +190,7 @@ class NotLocal(Exception):
 
 # %% ../nbs/04_boxes.ipynb #acd04b7b
 def find_extent(node: fx.Node) -> tuple[int, int]:
+    """What `extent` returns, read from the node's traced value."""
     value = node.meta.get("val")
     if isinstance(value, (tuple, list)) and node.target is aten._native_batch_norm_legit_no_training.default:
         value = value[0]
@@ -234,8 +240,15 @@ class Site:
             raise NotLocal
 
 # %% ../nbs/04_boxes.ipynb #1e19207a
+#: How the node at a site is computed locally; raises NotLocal where that cannot be done.
 Rule = Callable[[Site], Layer]
+#: The rule of each operator; `rule` adds to it.
+#:
+#: :meta hide-value:
 RULES: dict[Any, Rule] = {}
+#: PyTorch's operators by the names that `torch.export` gives them.
+#:
+#: :meta hide-value:
 aten = torch.ops.aten
 
 
@@ -313,6 +326,9 @@ def reader_to_fold(site: Site) -> fx.Node | None:
     return None
 
 
+#: Activations that may overwrite their input, by operator.
+#:
+#: :meta hide-value:
 ACTIVATIONS: dict[Any, Callable[..., Tensor]] = {
     aten.relu.default: torch.relu_, aten.hardtanh.default: F.hardtanh_, aten.silu.default: lambda x: F.silu(x, inplace=True)}
 
@@ -366,6 +382,7 @@ def folded(site: Site, weight: Tensor, bias: Tensor | None) -> tuple[Tensor, Ten
 # %% ../nbs/04_boxes.ipynb #2bf76cb1
 @rule(aten.conv2d.default)
 def convolution(site: Site) -> Layer:
+    """A convolution, with the batch norm and the activation after it where only they read it."""
     a = site.arguments
     site.fixed(a["weight"], a["bias"])
     (x,), stride, dilation = site.maps(a["input"]), both(a["stride"]), both(a["dilation"])
@@ -387,6 +404,7 @@ def convolution(site: Site) -> Layer:
 # %% ../nbs/04_boxes.ipynb #c74e2a25
 @rule(aten.conv_transpose2d.input)
 def transposed_convolution(site: Site) -> Layer:
+    """A transposed convolution: each output reads the inputs whose kernels touch it."""
     a = site.arguments
     site.fixed(a["weight"], a["bias"])
     (x,), out, size = site.maps(a["input"]), extent(site.node), extent(a["input"])
@@ -422,6 +440,7 @@ def activation(site: Site) -> Layer:
 # %% ../nbs/04_boxes.ipynb #779c74fb
 @rule(aten._native_batch_norm_legit_no_training.default)
 def batch_norm(site: Site) -> Layer:
+    """Batch norm with its running statistics; unchanged where the convolution before has it folded in."""
     a = site.arguments
     site.fixed(*(a[n] for n in ("weight", "bias", "running_mean", "running_var")))
     (x,) = site.maps(a["input"])
@@ -436,6 +455,7 @@ def batch_norm(site: Site) -> Layer:
 # %% ../nbs/04_boxes.ipynb #2e01605b
 @rule(operator.getitem)
 def get_item(site: Site) -> Layer:
+    """The first value of a batch norm, its map; other tuples are not local."""
     source, index = site.node.args
     if not isinstance(source, fx.Node) or source.target is not aten._native_batch_norm_legit_no_training.default or index != 0:
         raise NotLocal
@@ -451,6 +471,7 @@ def get_item(site: Site) -> Layer:
 # %% ../nbs/04_boxes.ipynb #2ad8055c
 @rule(aten.max_pool2d.default)
 def max_pool(site: Site) -> Layer:
+    """Max pooling; the padding is minus infinity."""
     a = site.arguments
     (x,), out, size = site.maps(a["self"]), extent(site.node), extent(a["self"])
     kernel, padding, dilation = both(a["kernel_size"]), both(a["padding"]), both(a["dilation"])
@@ -465,6 +486,7 @@ def max_pool(site: Site) -> Layer:
 # %% ../nbs/04_boxes.ipynb #fddc8728
 @rule(aten.avg_pool2d.default)
 def average_pool(site: Site) -> Layer:
+    """Average pooling, by the divisor that each window has in the whole map; ceil mode is not local."""
     a = site.arguments
     (x,), out, size = site.maps(a["self"]), extent(site.node), extent(a["self"])
     kernel, padding = both(a["kernel_size"]), both(a["padding"])
@@ -491,6 +513,7 @@ def scales(a: Mapping[str, Any]) -> tuple[float | None, float | None]:
 # %% ../nbs/04_boxes.ipynb #3fa4c697
 @rule(aten.upsample_nearest2d.vec)
 def resize_nearest(site: Site) -> Layer:
+    """Nearest resizing: each output reads one input."""
     a = site.arguments
     (x,), out, size, scale = site.maps(a["input"]), extent(site.node), extent(a["input"]), scales(a)
     source = [nearest_source(out[k], size[k], scale[k]) for k in (0, 1)]
@@ -512,6 +535,7 @@ def resize_nearest(site: Site) -> Layer:
 # %% ../nbs/04_boxes.ipynb #795e7842
 @rule(aten.upsample_bilinear2d.vec)
 def resize_bilinear(site: Site) -> Layer:
+    """Bilinear resizing by a size or by scales."""
     a = site.arguments
     (x,), out, size, scale = site.maps(a["input"]), extent(site.node), extent(a["input"]), scales(a)
     return bilinear_layer(x, out, size, bool(a["align_corners"]), scale)
@@ -535,6 +559,7 @@ def bilinear_layer(x: fx.Node, out: tuple[int, int], size: tuple[int, int], alig
 # %% ../nbs/04_boxes.ipynb #365a70fd
 @rule(aten.pad.default, aten.constant_pad_nd.default)
 def constant_pad(site: Site) -> Layer:
+    """Padding of rows and columns with a constant; other modes and cropping are not local."""
     a = site.arguments
     (x,), out, size = site.maps(a["self"]), extent(site.node), extent(a["self"])
     before = [*a["pad"], 0, 0, 0, 0][:4]
@@ -558,6 +583,7 @@ def constant_pad(site: Site) -> Layer:
 # %% ../nbs/04_boxes.ipynb #aaf6611d
 @rule(aten.slice.Tensor)
 def crop(site: Site) -> Layer:
+    """A slice of rows or columns with step 1."""
     a = site.arguments
     (x,), out, size = site.maps(a["self"]), extent(site.node), extent(a["self"])
     axis = a["dim"] % 4
@@ -572,6 +598,7 @@ def crop(site: Site) -> Layer:
 # %% ../nbs/04_boxes.ipynb #6bb88140
 @rule(aten.pixel_shuffle.default)
 def pixel_shuffle(site: Site) -> Layer:
+    """Pixel shuffle: each output reads one input pixel."""
     a = site.arguments
     (x,), out, size, r = site.maps(a["self"]), extent(site.node), extent(a["self"]), a["upscale_factor"]
     reach = tuple(Reach(np.arange(out[k]) // r, np.arange(out[k]) // r + 1, size[k]) for k in (0, 1))
@@ -586,6 +613,7 @@ def pixel_shuffle(site: Site) -> Layer:
 # %% ../nbs/04_boxes.ipynb #45492e60
 @rule(aten.cat.default)
 def concatenation(site: Site) -> Layer:
+    """Concatenation of channels."""
     tensors = site.node.args[0]
     inputs = site.maps(*tensors)  # type: ignore[misc]
     if site.arguments["dim"] not in (1, -3) or any(node in site.weights for node in inputs):
@@ -595,6 +623,7 @@ def concatenation(site: Site) -> Layer:
 # %% ../nbs/04_boxes.ipynb #79f9955b
 @rule(aten.softmax.int, aten._softmax.default)
 def softmax(site: Site) -> Layer:
+    """Softmax over channels, which is local to a pixel; over rows or columns it is not."""
     if site.arguments["dim"] not in (1, -3):
         raise NotLocal
     return pointwise(site)
@@ -602,6 +631,7 @@ def softmax(site: Site) -> Layer:
 # %% ../nbs/04_boxes.ipynb #e1368505
 @rule(aten.adaptive_avg_pool2d.default)
 def adaptive_average_pool(site: Site) -> Layer:
+    """Adaptive average pooling to several cells."""
     a = site.arguments
     (x,), out, size = site.maps(a["self"]), extent(site.node), extent(a["self"])
     low = [np.arange(out[k]) * size[k] // out[k] for k in (0, 1)]

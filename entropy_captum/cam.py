@@ -71,7 +71,9 @@ def scaled_channels(activation: Tensor, size: tuple[int, int]) -> tuple[Tensor, 
     return torch.where(varies, (up - low) / torch.where(varies, high - low, 1), 0), varies[:, :, 0, 0]
 
 # %% ../nbs/06_cam.ipynb #413aa9dc
+#: How a channel is weighted, by the softmax of the scores or by the increase over the baseline's score.
 Weighting = Literal["softmax", "increase"]
+#: All weightings.
 WEIGHTINGS: tuple[Weighting, ...] = get_args(Weighting)
 
 

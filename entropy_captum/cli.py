@@ -42,7 +42,9 @@ __all__ = ['Image8', 'Mask', 'app', 'Device', 'Out', 'Weights', 'DEMO_METHODS', 
            'main']
 
 # %% ../nbs/13_cli.ipynb #2bbd8600
+#: An 8-bit RGB image, uint8 (H,W,3).
 Image8 = NDArray[np.uint8]
+#: A mask, bool (H,W).
 Mask = NDArray[np.bool_]
 
 
@@ -74,6 +76,7 @@ class Case:
         return Task(self.model, self.inputs, self.regions, self.removed, grid, samples, batch, seed, inference, sys.stderr.isatty())
 
     def tester(self) -> SitTester:
+        """The L-SIT and H-SIT of the case's regions."""
         label = None if self.label is None else torch.from_numpy(self.label)[None]
         return SitTester(self.model, self.inputs, region=self.regions, label=label, baselines=self.removed)
 
@@ -148,10 +151,22 @@ def explain_case(case: Case, task: Task, methods: Sequence[str], out: Path) -> p
     return table
 
 # %% ../nbs/13_cli.ipynb #3d36ff09
+#: The program `entropy-captum`.
+#:
+#: :meta hide-value:
 app = typer.Typer(help="Explain segmentation of aerial imagery.", no_args_is_help=True, add_completion=False,
                   pretty_exceptions_show_locals=False)
+#: The option `--device`.
+#:
+#: :meta hide-value:
 Device = Annotated[str, typer.Option(help="cpu, cuda, mps, or auto: the best there is.")]
+#: The option `--out`.
+#:
+#: :meta hide-value:
 Out = Annotated[Path, typer.Option(help="Folder of the results.")]
+#: The option `--weights`.
+#:
+#: :meta hide-value:
 Weights = Annotated[Path | None, typer.Option(help="What `train` wrote, or another checkpoint of the rooftop U-Net.")]
 
 # %% ../nbs/13_cli.ipynb #1278b351
@@ -187,6 +202,7 @@ def demo_tile(data: Path | None, seed: int) -> tuple[Image8, Mask | None]:
     raise ValueError(f"{data}: no tile with a building in its label")
 
 # %% ../nbs/13_cli.ipynb #5ddf9a19
+#: What `demo` compares.
 DEMO_METHODS = ("entropy", "sobol", "grad-cam", "score-cam")
 
 

@@ -63,7 +63,9 @@ def read_mask(path: str | Path) -> NDArray[np.bool_]:
     return (values.max(axis=2) if values.ndim == 3 else values) > 0
 
 # %% ../nbs/08_data.ipynb #0065f549
+#: Names of image and label folders of a data set, as published.
 LAYOUTS = (("image", "label"), ("A", "OUT"), ("images", "gt"), ("sat", "map"))
+#: Endings of the files that are read as images.
 SUFFIXES = {".png", ".tif", ".tiff", ".jpg", ".jpeg"}
 
 
@@ -76,6 +78,7 @@ class Tile:
 
     @property
     def name(self) -> str:
+        """The file's name without its ending."""
         return self.image.stem
 
     def read(self) -> tuple[NDArray[np.uint8], NDArray[np.bool_] | None]:
@@ -107,6 +110,7 @@ def smooth_noise(rng: np.random.Generator, size: int, scale: float) -> NDArray[n
     return (noise - noise.mean()) / noise.std()
 
 # %% ../nbs/08_data.ipynb #d902c921
+#: Numbers in float64, of any shape.
 Array = NDArray[np.float64]
 
 
@@ -121,6 +125,9 @@ def box_distance(p: Array, q: Array, half_length: float, half_width: float) -> A
     return np.maximum(np.abs(p) - half_length, np.abs(q) - half_width)
 
 # %% ../nbs/08_data.ipynb #668c87d7
+#: Colours of drawn roofs, 8-bit RGB, one per row.
+#:
+#: :meta hide-value:
 ROOF_COLORS = np.array([(92, 93, 99), (70, 70, 76), (146, 124, 108), (168, 88, 68), (188, 187, 184), (118, 124, 134),
                         (205, 201, 192), (124, 96, 82)], dtype=float)
 

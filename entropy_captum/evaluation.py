@@ -27,6 +27,7 @@ __all__ = ['Scale', 'REMOVED', 'scale_attribution', 'kept_pixels', 'SitResult', 
            'check_label', 'State', 'SitTester', 'l_sit', 'h_sit', 'ones_attribution', 'random_attribution', 'verdict']
 
 # %% ../nbs/07_evaluation.ipynb #79fb848f
+#: What brings a map to 0 to 1 before a threshold, its smallest and largest value, its largest, or ranks.
 Scale = Literal["minmax", "max", "rank"]
 
 
@@ -118,6 +119,7 @@ class State(NamedTuple):
     iou: Tensor
 
 # %% ../nbs/07_evaluation.ipynb #e8b402dc
+#: The shares of the surroundings that a curve removes.
 REMOVED = tuple(round(0.1 * k, 1) for k in range(1, 10))
 
 

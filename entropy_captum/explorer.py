@@ -87,7 +87,11 @@ class Explored(NamedTuple):
         return home
 
 # %% ../nbs/12_explorer.ipynb #b0f203a4
+#: The methods that the explorer offers.
 CHOICES = [*PICK_FREEZE, "grad-cam", "score-cam"]
+#: Columns of the verdict and what the page calls them.
+#:
+#: :meta hide-value:
 SHOWN = {"map": "map", "gap_r0.5": "gap on equal area", "l_sit_confidence_drop": "L-SIT drop", "l_sit_kept_area": "L-SIT kept area",
          "h_sit_confidence_drop": "H-SIT drop", "h_sit_kept_area": "H-SIT kept area", "l_sit_iou_drop": "L-SIT IoU drop",
          "h_sit_iou_drop": "H-SIT IoU drop"}
@@ -125,6 +129,7 @@ def as_bytes(values: Any) -> bytes:
 
 # %% ../nbs/12_explorer.ipynb #6e89f40a
 def as_png(image: NDArray[np.uint8]) -> bytes:
+    """An image, uint8 (H,W,3), as the bytes of a PNG file."""
     stream = io.BytesIO()
     Image.fromarray(image).save(stream, format="png")
     return stream.getvalue()
@@ -169,6 +174,7 @@ class ClassLogit(nn.Module):
         self.model, self.target = model, target
 
     def forward(self, x: Tensor) -> Tensor:
+        """Log-odds (B,1,h,w) of the class for inputs (B,C,H,W)."""
         scores = self.model(x)
         odds = log_odds(scores.flatten(2), torch.tensor(self.target, device=scores.device), "softmax")
         return odds.reshape(len(scores), 1, *scores.shape[2:])

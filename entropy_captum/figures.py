@@ -19,7 +19,11 @@ __all__ = ['SCORE_MAP', 'ERROR_MAP', 'Array', 'overlay', 'outline', 'explanation
            'curve_figure']
 
 # %% ../nbs/10_figures.ipynb #23a149ac
-SCORE_MAP, ERROR_MAP = "cividis", "magma"
+#: The colour map of scores, which reads the same with any colour vision.
+SCORE_MAP = "cividis"
+#: The colour map of standard errors.
+ERROR_MAP = "magma"
+#: Numbers in float64, of any shape.
 Array = NDArray[np.float64]
 
 

@@ -222,6 +222,7 @@ def count_elements(node: fx.Node) -> tuple[bool, int]:
 
 
 def full_box(node: fx.Node) -> Box:
+    """All of a node's map."""
     rows, columns = extent(node)
     return Box(0, rows, 0, columns)
 
@@ -293,7 +294,7 @@ def make_pass(network: Network, boxes: Mapping[fx.Node, Box]) -> Pass:
     return Pass(boxes.get(network.graph.input, EMPTY), boxes[network.output], tuple(reversed(steps)), largest)
 
 # %% ../nbs/04_incremental.ipynb #ae1f1196
-# What convolutions and the allocator need beside the values themselves, measured as peak memory over their sum.
+#: What convolutions and the allocator need beside the values themselves, measured as peak memory over their sum.
 WORKSPACE = 1.9
 
 
@@ -414,8 +415,11 @@ def run_pass(network: Network, steps: Pass, inputs: Tensor, kept: Mapping[fx.Nod
     return check_outputs(values[network.output].data, len(inputs)), stored
 
 # %% ../nbs/04_incremental.ipynb #db121b5f
+#: Seconds that one operation costs before it computes anything.
 CALL_SECONDS = 4e-5
+#: Bytes of the largest map of a pass up to which designs go through it together on a CPU.
 CACHE_FRIENDLY = 2**24
+#: How much faster than full forwards a plan must promise to be, to be taken by "auto".
 WORTH = 1.3
 
 
@@ -528,11 +532,13 @@ class IncrementalInference:
         self.skipped = tuple(sorted(set.intersection(*(set(plan.skipped) for plan in plans))))
 
     def clean(self, inputs: tuple[Tensor, ...]) -> Tensor:
+        """The score maps (B,K,h,w) of the unperturbed inputs, by a full forward."""
         return self.full.clean(inputs)
 
     @torch.no_grad()
     def evaluate(self, perturbation: Perturbation, designs: Iterable[PickFreeze], rows: range,
                  examples: Tensor) -> Iterator[Block]:
+        """As in `Inference`: first the rows that a pass starts from, then what each feature changes in them."""
         designs, first = iter(designs), 0
         waiting: list[PickFreeze] = []
         while waiting or (waiting := list(islice(designs, self.chunk))):
@@ -597,6 +603,7 @@ class IncrementalInference:
         return found[0] if len(found) == 1 else torch.cat(found), merged
 
 # %% ../nbs/04_incremental.ipynb #e89e98ee
+#: Largest difference to a full forward, relative to the largest output, by dtype; beyond it a plan is refused.
 TOLERANCES = {torch.float64: 1e-10, torch.float32: 1e-4, torch.bfloat16: 5e-2, torch.float16: 1e-2}
 
 
@@ -664,7 +671,9 @@ def plan_regions(network: Network, regions: Sequence[Box], features: Sequence[Bo
     return refined(joint(regions), regions)
 
 # %% ../nbs/04_incremental.ipynb #5dcda3c2
+#: How forwards are made; see `EntropyCentric`.
 InferenceKind = Literal["auto", "full", "incremental"]
+#: Rows times input values below which "auto" does not look for a plan, since the search would take longer than the run.
 SHORT_RUN = 2**24
 
 

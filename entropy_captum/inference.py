@@ -114,6 +114,7 @@ class FullInference:
             return check_outputs(self.forward_func(*inputs, *extra), len(inputs[0]))
 
     def clean(self, inputs: tuple[Tensor, ...]) -> Tensor:
+        """The score maps (B,K,h,w) of the unperturbed inputs."""
         batch = len(inputs[0])
         return self._forward(inputs, 1, torch.arange(batch, device=inputs[0].device), batch)
 
@@ -134,6 +135,7 @@ class FullInference:
 
     def evaluate(self, perturbation: Perturbation, designs: Iterable[PickFreeze], rows: range,
                  examples: Tensor) -> Iterator[Block]:
+        """As in `Inference`, rows of several designs in one forward."""
         pending: list[tuple[int, int, Tensor]] = []
         for number, design in enumerate(designs):
             for row in rows:

@@ -67,12 +67,16 @@ class Maps(NamedTuple):
     estimate: Estimate | None = None
 
 # %% ../nbs/11_methods.ipynb #7451c982
+#: The methods that share pick-freeze forwards, by name.
+#:
+#: :meta hide-value:
 PICK_FREEZE: dict[str, Callable[[nn.Module], PickFreezeAttribution]] = {
     "entropy": lambda model: EntropyCentric(model),
     "entropy-object": lambda model: EntropyCentric(model, reduction="object"),
     "sobol": lambda model: SobolTotal(model)}
 
 # %% ../nbs/11_methods.ipynb #939018ed
+#: The name under which total minus first order is reported.
 INTERACTION = "interaction"
 
 
@@ -135,6 +139,7 @@ def score_cam_maps(task: Task, names: Sequence[str]) -> dict[str, Maps]:
     return {name: Maps(torch.stack(maps).float(), counter.rows) for name, maps in found.items()}
 
 # %% ../nbs/11_methods.ipynb #f3a63049
+#: Score-CAM with both weightings, by softmax and by increase.
 SCORE_CAMS = ("score-cam", "score-cam-increase")
 
 # %% ../nbs/11_methods.ipynb #7ef23ac9
@@ -207,7 +212,11 @@ def grad_cam_maps(task: Task) -> Maps:
     return Maps(torch.stack(maps).float(), counter.rows)
 
 # %% ../nbs/11_methods.ipynb #1c3978b6
+#: Maps that know nothing of the network (every pixel alike, random numbers, nearness to the object).
 CONTROLS = ("ones", "random", "distance")
+#: The methods with forwards of their own, by name.
+#:
+#: :meta hide-value:
 REGISTRY: dict[str, Callable[[Task], Maps]] = {"grad-cam": grad_cam_maps, "rise": rise_maps}
 
 
@@ -221,6 +230,9 @@ def register(name: str, make: Callable[[RegionScore], Attribution]) -> None:
     REGISTRY[name] = lambda task: captum_maps(task, make)
 
 # %% ../nbs/11_methods.ipynb #8c286027
+#: The unit of each method's map.
+#:
+#: :meta hide-value:
 UNITS = {"entropy": "bit", "entropy-object": "bit", "sobol": "share of variance", "interaction": "share of variance",
          "grad-cam": "logit", **dict.fromkeys(SCORE_CAMS, "activation"),
          **dict.fromkeys(("rise", "occlusion", "ablation", "kernel-shap", "input-x-gradient"), "probability")}

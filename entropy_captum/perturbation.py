@@ -48,6 +48,7 @@ def index_features(masks: Sequence[Tensor]) -> tuple[tuple[Tensor, ...], int]:
     return tuple(torch.searchsorted(ids, mask) for mask in masks), len(ids)
 
 # %% ../nbs/01_perturbation.ipynb #480ab77b
+#: What replaces removed features, as in Captum, a number, a tensor that fits the input, or one of them for each input.
 Baselines = None | float | Tensor | tuple[float | Tensor, ...]
 
 
@@ -69,6 +70,7 @@ def check_baselines(baselines: Baselines, inputs: tuple[Tensor, ...]) -> tuple[T
     return tuple(formatted)
 
 # %% ../nbs/01_perturbation.ipynb #d646b6b1
+#: Baselines that are computed from the image.
 BaselineName = Literal["grey", "black", "mean", "blur"]
 
 

@@ -26,8 +26,11 @@ from .study import cell_means
 __all__ = ['Kind', 'SINGLE', 'CELL', 'Planted', 'PlantedCase', 'plant', 'auc', 'planted_table', 'coverage']
 
 # %% ../nbs/11_planted.ipynb #211f56dd
+#: What the object needs to be segmented, a bright patch, two of them, either of two, or a dark patch.
 Kind = Literal["patch", "pair", "either", "shadow"]
+#: The kinds with one planted cell.
 SINGLE = ("patch", "shadow")
+#: Side of a cell in pixels.
 CELL = 8
 
 
@@ -47,6 +50,7 @@ class Planted(nn.Module):
             nn.init.zeros_(self.encoder.get_parameter("bias"))
 
     def forward(self, x: Tensor) -> Tensor:
+        """Logits (B,1,H,W) of inputs (B,3,H,W); H and W are `grid` times `CELL`."""
         features = self.encoder(x)
         bright = features[:, 0].flatten(1)[:, self.planted]
         evidence = {"patch": bright[:, 0], "pair": bright.prod(1), "either": bright.amax(1), "shadow": -bright[:, 0]}[self.kind]

@@ -23,6 +23,7 @@ __all__ = ['Activation', 'resolve_activation', 'check_outputs', 'check_target', 
            'PackedRegions', 'warn_if_activated', 'RegionScore', 'objects', 'object_at', 'iou']
 
 # %% ../nbs/02_region.ipynb #fa6ae78f
+#: How score maps become probabilities. "auto" is softmax for several channels and sigmoid for one, "none" leaves them.
 Activation = Literal["auto", "softmax", "sigmoid", "none"]
 
 
@@ -218,6 +219,7 @@ class RegionScore(nn.Module):
         return own if len(own) == batch else own[:1].expand(batch, -1, -1)
 
     def forward(self, inputs: Tensor, region: Tensor | None = None) -> Tensor:
+        """Scores (B,) of inputs (B,C,H,W) over a region (H,W), (B,H,W), or the constructor's. Raises ValueError without any."""
         outputs = check_outputs(self.model(inputs), len(inputs))
         weights = self._region(region, len(inputs)).to(outputs)
         activation = resolve_activation(self.activation, outputs.shape[1])

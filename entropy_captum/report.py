@@ -69,10 +69,16 @@ def wide_table(rows: pd.DataFrame, columns: dict[str, str]) -> pd.DataFrame:
     return ordered.rename_axis(columns=None).reset_index()
 
 # %% ../nbs/11_report.ipynb #d7886daa
+#: Columns of the tests and what a reader calls them.
+#:
+#: :meta hide-value:
 TESTS = {"gap": "gap on equal area", "l_sit_confidence_drop": "L-SIT confidence drop", "l_sit_kept_area": "L-SIT kept area",
          "h_sit_confidence_drop": "H-SIT confidence drop", "h_sit_kept_area": "H-SIT kept area", "l_sit_iou_drop": "L-SIT IoU drop",
          "h_sit_iou_drop": "H-SIT IoU drop", "l_sit_entropy_increase": "L-SIT entropy increase",
          "h_sit_entropy_increase": "H-SIT entropy increase"}
+#: Columns that say what a method's maps are like, and what a reader calls them.
+#:
+#: :meta hide-value:
 CHARACTER = {"share_inside": "share of the map on the object", "share_near": "to 16 px from it", "share_middle": "16 to 64 px",
              "share_far": "beyond 64 px", "rank_to_nearness": "rank correlation with nearness",
              "rank_to_entropy": "with entropy", "rank_to_entropy_given_nearness": "with entropy, given nearness",
@@ -81,6 +87,9 @@ CHARACTER = {"share_inside": "share of the map on the object", "share_near": "to
              "rank_to_first_baseline": "with itself, other baseline",
              "rank_to_first_baseline_given_nearness": "with itself, other baseline, given nearness",
              "sensitivity": "largest relative change under noise", "forwards": "forwards per unit"}
+#: Columns of the comparison with rivals and what a reader calls them.
+#:
+#: :meta hide-value:
 RIVALS = {"rival": "rival", "difference": "entropy minus rival", "low": "from", "high": "to", "effect_size": "effect size",
           "wins": "share of scenes won", "wilcoxon_holm": "p (Wilcoxon, Holm)", "sign_flip_holm": "p (sign flips, Holm)",
           "units": "scenes"}
@@ -148,6 +157,9 @@ def as_table(table: pd.DataFrame) -> Markup:
     return Markup(table.to_html(index=False, border=0, na_rep="–", float_format=lambda v: f"{v:.3g}"))
 
 # %% ../nbs/11_report.ipynb #a81f1c4a
+#: The template of the page.
+#:
+#: :meta hide-value:
 PAGE = """<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width">
 <title>{{ title }}</title><style>
@@ -171,16 +183,26 @@ pre { overflow-x: auto; font-size: .8rem }
 
 # %% ../nbs/11_report.ipynb #1ab8f67d
 def section(title: str, text: str, body: Markup) -> dict[str, Any]:
+    """A titled part of the page: a sentence or two, then a table or picture."""
     return {"title": title, "text": text, "body": body}
 
 # %% ../nbs/11_report.ipynb #c75264f7
+#: What a reader has to know about the gap.
+#:
+#: :meta hide-value:
 GAP = ("Removing pixels outside an object lowers the network's confidence in it. The gap is how many points (hundredths) more "
        "are lost when the pixels that a map calls most important are removed than when as many of the least important are: 0 is "
        "chance, larger is better. Two controls know nothing but the object's place: “distance” calls near pixels important, "
        "“far”, its reverse, distant ones.")
+#: What a reader has to know about the tests at a fixed threshold.
+#:
+#: :meta hide-value:
 FIXED = ("The paper's two tests at a fixed threshold keep the important pixels (L-SIT: a small drop is good) or the unimportant "
          "ones (H-SIT: a large drop is good). They keep different areas for different maps: the control “ones” wins L-SIT and "
          "does well in H-SIT without knowing anything. Drops in points, entropy in hundredths of a bit, areas from 0 to 1.")
+#: What a reader has to know about means and intervals.
+#:
+#: :meta hide-value:
 MEANS = f"Means over scenes with 95 % BCa bootstrap intervals, resampled by data set; fewer than {FEWEST} scenes have no interval."
 
 # %% ../nbs/11_report.ipynb #7ad5f1e1

@@ -39,7 +39,9 @@ class PickFreeze:
         return torch.from_numpy(weights)
 
 # %% ../nbs/00_sampling.ipynb #2925959a
+#: Where the points of a pick-freeze design come from.
 Sampler = Literal["sobol", "halton", "latin", "monte_carlo"]
+#: All samplers.
 SAMPLERS: tuple[str, ...] = get_args(Sampler)
 
 

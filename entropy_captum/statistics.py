@@ -20,6 +20,7 @@ __all__ = ['FEWEST', 'scene_means', 'Interval', 'strata_of', 'bootstrap_means', 
            'with_far']
 
 # %% ../nbs/11_statistics.ipynb #c6f1bc18
+#: Fewer units than this have no interval and no p-value.
 FEWEST = 8
 
 

@@ -108,6 +108,7 @@ class Source:
 
     @property
     def scene(self) -> str:
+        """The scene that the tile was cut from."""
         return scene_of(self.tile.name)
 
     @property
@@ -165,6 +166,7 @@ def rank_correlation(a: NDArray[np.float64], b: NDArray[np.float64]) -> float:
     return float("nan") if np.ptp(a) == 0 or np.ptp(b) == 0 else float(stats.spearmanr(a, b).statistic)
 
 # %% ../nbs/11_study.ipynb #60548c14
+#: Distance bands around an object, each with its name, beyond, and up to how many pixels.
 BANDS = (("inside", -float("inf"), 0.0), ("near", 0.0, 16.0), ("middle", 16.0, 64.0), ("far", 64.0, float("inf")))
 
 
@@ -207,6 +209,7 @@ def prepare_tile(model: nn.Module, source: Source, settings: Settings) -> Prepar
     return Prepared(normalize(image).to(device), found, units, torch.from_numpy(masks).float().to(device))
 
 # %% ../nbs/11_study.ipynb #adf5c0a0
+#: Numbers in float64, of any shape.
 Values = NDArray[np.float64]
 
 
@@ -217,7 +220,9 @@ def rank_given(a: Values, b: Values, given: Values) -> float:
     return float((ab - ad * bd) / np.sqrt(left)) if left > 1e-12 else float("nan")
 
 # %% ../nbs/11_study.ipynb #b4982169
+#: What tells the maps of a tile apart (unit, baseline, seed of the designs, method).
 Key = tuple[str, str, int, str]
+#: The mean of each map in every cell.
 Cells = dict[Key, Values]
 
 
@@ -325,6 +330,7 @@ class RunFolder:
         self.lock.release()
 
     def path(self, source: Source) -> Path:
+        """The Parquet file of a tile's rows."""
         return self.home / "rows" / f"{source.key}.parquet"
 
     def done(self, source: Source) -> bool:
@@ -465,6 +471,7 @@ def on_worker(plugin: str, source: Source, settings: Settings, run: str) -> tupl
     return study_tile(get_worker().plugins[plugin].model, source, settings, run)
 
 # %% ../nbs/11_study.ipynb #79702555
+#: What a worker gives back for a tile, its rows and, on request, maps.
 Result = tuple[Source, tuple[pd.DataFrame, dict[str, NDArray[Any]]]]
 
 

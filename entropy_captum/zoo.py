@@ -77,6 +77,7 @@ def load_weights(model: nn.Module, path: str | Path) -> nn.Module:
     return model.eval()
 
 # %% ../nbs/09_zoo.ipynb #86c6e9f2
+#: The bundled network's encoder, as segmentation_models_pytorch names it.
 LITE0 = "tu-tf_efficientnet_lite0"
 
 
@@ -90,6 +91,9 @@ def trained_encoder(weights: str | Path) -> str:
     return str(facts.get("recipe", {}).get("encoder", LITE0))
 
 # %% ../nbs/09_zoo.ipynb #fe830367
+#: The weights that come with the package.
+#:
+#: :meta hide-value:
 BUNDLED_WEIGHTS = Path(__file__).parent / "weights" / "rooftop_unet.safetensors" if "__file__" in globals() else (
     Path("../entropy_captum/weights/rooftop_unet.safetensors"))
 
@@ -119,6 +123,7 @@ class Padded(nn.Module):
         self.model, self.multiple = model, multiple
 
     def forward(self, inputs: Tensor) -> Tensor:
+        """The score maps of the inputs, (B,K,H,W), without the padding."""
         height, width = inputs.shape[-2:]
         bottom, right = -height % self.multiple, -width % self.multiple
         mode = "reflect" if bottom < height and right < width else "replicate"
@@ -149,6 +154,7 @@ class Recipe:
     shuffled: bool = False
 
 # %% ../nbs/09_zoo.ipynb #c0788514
+#: The last steps of the bundled network, on crops near the scale of the tiles.
 FINISH = Recipe(steps=500, scales=(0.9, 1.12), shares=(0.75, 0.25), learning_rate=4e-4, procedural=0.03, averaging=0.995, seed=1)
 
 # %% ../nbs/09_zoo.ipynb #2c75c498
@@ -163,6 +169,7 @@ def jitter_colors(image: NDArray[np.uint8], rng: np.random.Generator) -> NDArray
     return np.asarray(np.clip(pixels * 255, 0, 255), np.uint8)
 
 # %% ../nbs/09_zoo.ipynb #0124ef9a
+#: An image, uint8 (H,W,3), and its label, bool (H,W).
 Pair = tuple[NDArray[np.uint8], NDArray[np.bool_]]
 
 
@@ -299,6 +306,7 @@ class Training:
     step: int = 0
 
     def save(self, path: Path) -> None:
+        """Write all that `resume` needs."""
         state = {"model": self.model.state_dict(), "average": self.average.state_dict(), "step": self.step,
                  "optimizer": self.optimizer.state_dict(), "schedule": self.schedule.state_dict(),
                  "recipe": asdict(self.recipe)}
