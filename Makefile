@@ -4,7 +4,7 @@ BIN := .venv/bin
 export OMP_NUM_THREADS ?= 2
 STAMP := .venv/.installed
 
-.PHONY: help demo test check bench check-exact train train-others lab readme docs docs-check dist pictures clean
+.PHONY: help demo test check bench check-exact train train-others lab readme docs docs-check dist release-check pictures clean
 help:            ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/:/'
 
@@ -50,6 +50,9 @@ dist: $(STAMP)   ## wheel and sdist in dist/, checked
 	rm -rf dist
 	$(BIN)/python -m build
 	$(BIN)/twine check --strict dist/*
+
+release-check:   ## fails unless $$TAG names the version in settings.ini
+	@grep -qx 'version = $(TAG:v%=%)' settings.ini || { echo "the tag is '$(TAG)'; settings.ini has $$(grep '^version' settings.ini)" >&2; exit 1; }
 
 lab: $(STAMP)    ## open the notebooks in JupyterLab
 	$(BIN)/jupyter lab nbs/index.ipynb

@@ -1,4 +1,5 @@
 """Reads settings.ini, the one configuration of the project."""
+import re
 from configparser import ConfigParser
 from pathlib import Path
 
@@ -16,16 +17,28 @@ def requirements(key: str) -> list[str]:
     return settings[key].split()
 
 
+def description_page() -> str:
+    """README.md for a package index, which has none of the repository's files: its links and pictures get full addresses."""
+    text = (root / "README.md").read_text(encoding="utf-8")
+    raw = settings["git_url"].replace("github.com", "raw.githubusercontent.com")
+    tag = f"v{settings['version']}"
+    text = re.sub(r"(!\[[^]]*\]\()(?!https?:)", rf"\g<1>{raw}/{tag}/", text)
+    return re.sub(r"((?<!!)\[[^]]*\]\()(?!https?:|#)", rf"\g<1>{settings['git_url']}/blob/{tag}/", text)
+
+
+home = settings["doc_host"] + settings["doc_baseurl"]
 setuptools.setup(
     name=settings["lib_name"],
     version=settings["version"],
     description=settings["description"],
-    long_description=(root / "README.md").read_text(encoding="utf-8"),
+    long_description=description_page(),
     long_description_content_type="text/markdown",
     keywords=settings["keywords"],
     author=settings["author"],
     author_email=settings["author_email"],
-    url=settings["git_url"],
+    url=home,
+    project_urls={"Documentation": home, "Source": settings["git_url"], "Issues": settings["git_url"] + "/issues",
+                  "Changelog": home + "/changelog.html"},
     license="Apache-2.0",
     classifiers=[
         f"Development Status :: {STATUSES[settings['status']]}",

@@ -49,6 +49,22 @@ def test_the_wheel_holds_the_package_and_nothing_else(built):
     assert {n.split("/")[0] for n in names} == {"entropy_captum", f"entropy_captum-{entropy_captum.__version__}.dist-info"}
 
 
+def test_the_page_of_the_package_index_points_to_nothing_that_is_not_there(built):
+    """An index shows the description alone: a relative link or picture would lead nowhere."""
+    wheel = zipfile.ZipFile(built[0])
+    metadata = wheel.read(next(n for n in wheel.namelist() if n.endswith("METADATA"))).decode()
+    targets = re.findall(r"\]\(([^)\s]+)\)", metadata)
+    repository = f"github.com/entropy-captum/entropy_captum/blob/v{entropy_captum.__version__}/"
+    here = [target.split(repository)[1] for target in targets if repository in target]
+    assert len(here) > 30 and all((ROOT / path).is_file() for path in here)
+    assert all(target.startswith("https://") for target in targets)
+    pictures = re.findall(r"!\[[^]]+\]\((\S+)\)", metadata)
+    assert pictures and all(url.startswith("https://raw.githubusercontent.com/") and (ROOT / url.split("/", 6)[6]).is_file()
+                            for url in pictures)
+    assert {line.split(",")[0] for line in metadata.splitlines() if line.startswith("Project-URL")} == {
+        f"Project-URL: {name}" for name in ("Documentation", "Source", "Issues", "Changelog")}
+
+
 def test_the_sdist_can_be_built_again(built):
     with tarfile.open(built[1]) as sdist:
         names = {n.split("/", 1)[1] for n in sdist.getnames() if "/" in n}
@@ -92,22 +108,38 @@ def test_the_version_stands_in_one_place():
     version = SETTINGS["DEFAULT"]["version"]
     citation = yaml.safe_load((ROOT / "CITATION.cff").read_text())
     assert entropy_captum.__version__ == version == citation["version"]
-    assert f"## {version}" in (ROOT / "CHANGELOG.md").read_text()
+    assert f"## {version}" in (ROOT / "CHANGELOG.md").read_text() and f"Version {version}}}" in (ROOT / "docs/cite.md").read_text()
 
 
 def test_the_citation_is_valid():
-    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text())
-    assert citation["cff-version"] == "1.2.0" and {"message", "title", "authors"} <= set(citation)
-    for entry in (citation, *citation["references"]):
-        assert entry["title"] and all({"name"} <= set(a) or {"family-names"} <= set(a) for a in entry["authors"])
+    """By the schema of the format, which cffconvert carries; in an environment of its own, for it needs old packages."""
+    command = [sys.executable, "-m", "uv", "tool", "run", "--python", sys.executable, "cffconvert", "-i", str(ROOT / "CITATION.cff")]
+    done = subprocess.run([*command, "--validate"], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-1000:]
+    made = subprocess.run([*command, "-f", "bibtex"], capture_output=True, text=True, check=True).stdout
+    page = (ROOT / "docs" / "cite.md").read_text()
+    fields = dict(re.findall(r"^\s*(\w+) *= *\{(.*)\}", made, re.M))
+    assert {"author", "title", "url"} <= set(fields) and all(value in page for value in fields.values()), fields
 
 
 def test_workflows_call_targets_of_the_makefile():
     targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.M))
+    called = {}
     for path in (ROOT / ".github/workflows").glob("*.yml"):
-        steps = [step for job in yaml.safe_load(path.read_text())["jobs"].values() for step in job["steps"]]
-        runs = [step["run"] for step in steps if "run" in step]
-        assert runs and all(run.split()[0] == "make" and run.split()[1] in targets for run in runs), path.name
+        steps = [step for job in yaml.safe_load(path.read_text())["jobs"].values() for step in job.get("steps", ())]
+        runs = [step["run"].split() for step in steps if "run" in step]
+        assert runs and all(run[0] == "make" and run[1] in targets for run in runs), path.name
+        called[path.stem] = [run[1] for run in runs]
+    assert "test" in called["tests"] and "docs" in called["site"] and "docs-check" in called["outputs"]
+    assert called["publish"] == ["release-check", "test", "dist"]
+
+
+def test_only_a_tag_of_this_version_is_published():
+    def check(tag: str) -> subprocess.CompletedProcess:
+        return subprocess.run(["make", "-s", "release-check", f"TAG={tag}"], cwd=ROOT, capture_output=True, text=True)
+    assert check(f"v{entropy_captum.__version__}").returncode == 0
+    wrong = check("v9.9.9")
+    assert wrong.returncode and "v9.9.9" in wrong.stderr and entropy_captum.__version__ in wrong.stderr
 
 
 def test_a_module_imports_only_modules_before_it():

@@ -89,7 +89,7 @@ def read_links(page: Path) -> Links:
 
 
 def broken_links(html: Path) -> list[str]:
-    """Internal links without a target, files that come from another host, and pictures without a description."""
+    """Internal links without a target, and pictures without a description."""
     pages = {page: read_links(page) for page in html.rglob("*.html")}
     found = []
     for page, parsed in pages.items():
