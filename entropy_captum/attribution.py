@@ -13,9 +13,9 @@ import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import version
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
-from typing import Any, ClassVar, Literal, NoReturn
+from typing import Any, ClassVar, Literal, NamedTuple, NoReturn
 
 import numpy as np
 import torch
@@ -35,9 +35,9 @@ from .sampling import Sampler, check_design, pick_freeze
 # %% auto #0
 __all__ = ['Importance', 'REDUCTIONS', 'PACKAGES', 'SHARED', 'over_variance', 'jansen', 'saltelli', 'Sums', 'entropy_change',
            'total_order', 'first_order', 'Estimate', 'pixel_difference', 'object_difference', 'OpenDesign', 'Run',
-           'checkpoints', 'warn_if_flat', 'Call', 'find_region', 'to_estimate', 'prepare', 'begin', 'progress',
-           'snapshots', 'describe', 'PickFreezeAttribution', 'check_inputs', 'split_regions', 'EntropyCentric',
-           'SobolTotal', 'estimate_jointly']
+           'checkpoints', 'parts', 'warn_if_flat', 'Call', 'find_region', 'to_estimate', 'prepare', 'begin', 'progress',
+           'Snapshot', 'snapshots', 'describe', 'PickFreezeAttribution', 'check_inputs', 'split_regions',
+           'EntropyCentric', 'SobolTotal', 'estimate_jointly']
 
 # %% ../nbs/05_attribution.ipynb #f407bc61
 def over_variance(value: np.ndarray, left: np.ndarray, f: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -348,6 +348,17 @@ def checkpoints(n_samples: int, tolerance: float | None) -> list[int]:
     doubled = [8 << k for k in range(n_samples.bit_length()) if 8 << k < n_samples]
     return [*doubled, n_samples]
 
+
+def parts(start: int, end: int, streamed: bool) -> Iterator[int]:
+    """How many designs at a time lead from `start` to `end`: all at once, or for a stream 1, 3, 12, 48, ...
+
+    Many designs in one pass are cheaper each; who watches wants the first ones soon.
+    """
+    while start < end:
+        size = min(max(3 * start, 1), end - start) if streamed else end - start
+        yield size
+        start += size
+
 # %% ../nbs/05_attribution.ipynb #f24ed434
 def warn_if_flat(scores: Tensor, error: Tensor) -> None:
     """Warn for every example whose largest and smallest score differ by at most twice their joint standard error."""
@@ -449,17 +460,28 @@ def progress(method: PickFreezeAttribution, call: Call, run: Run) -> tqdm[NoRetu
     return tqdm(total=total, desc=method.get_name(), unit="row", disable=not call.show_progress)
 
 # %% ../nbs/05_attribution.ipynb #3e7490c4
-def snapshots(method: PickFreezeAttribution, call: Call) -> Iterator[Callable[[], Estimate]]:
-    """Run a call design by design; after each, a function that makes the estimate of that moment."""
+class Snapshot(NamedTuple):
+    """A moment of a run: the share of its rows that are done, and what makes the estimate where a design was completed."""
+
+    share: float
+    estimate: Callable[[], Estimate] | None
+
+
+def snapshots(method: PickFreezeAttribution, call: Call, streamed: bool = False) -> Iterator[Snapshot]:
+    """Run a call; a moment for every design that is completed, and for every block of rows. streamed: see `parts`."""
     ends = checkpoints(call.n_samples, call.tolerance)
     perturbation, engine, run = begin(method, call)
     designs = pick_freeze(call.n_samples, perturbation.n_features, method.sampler, method.scramble, call.seed)
-    settings = describe(method, call)
+    settings, done = describe(method, call), 0
     with progress(method, call, run) as bar:
         for start, end in zip([0, *ends], ends, strict=False):
-            for block in engine.evaluate(perturbation, islice(designs, end - start), run.rows, run.batch):
+            for block in chain.from_iterable(engine.evaluate(perturbation, islice(designs, size), run.rows, run.batch)
+                                             for size in parts(start, end, streamed)):
+                done += len(block.row)
+                share = done / (bar.total or 1)
                 for _ in run.add(block, run.measure(block)):
-                    yield lambda: to_estimate(run, perturbation, method.importance, settings)
+                    yield Snapshot(share, lambda: to_estimate(run, perturbation, method.importance, settings))
+                yield Snapshot(share, None)
                 bar.update(len(block.row))
             if call.tolerance is not None and not run.drop_exact(method.importance, call.tolerance):
                 return
@@ -534,7 +556,7 @@ class PickFreezeAttribution(PerturbationAttribution):
 
     def estimate(self, inputs: Tensor | tuple[Tensor, ...], *arguments: Any, **keywords: Any) -> Estimate:
         """Scores with errors, Sobol indices and counts; arguments as `attribute`. Warns about flat maps."""
-        *_, last = snapshots(self, Call(inputs, *arguments, **keywords))
+        *_, last = (moment.estimate for moment in snapshots(self, Call(inputs, *arguments, **keywords)) if moment.estimate)
         estimate = last()
         warn_if_flat(estimate.scores, estimate.standard_error)
         return estimate
@@ -548,8 +570,9 @@ class PickFreezeAttribution(PerturbationAttribution):
 
     def stream(self, inputs: Tensor | tuple[Tensor, ...], *arguments: Any, **keywords: Any) -> Iterator[Estimate]:
         """An estimate after every design, each better than the one before; arguments as `attribute`."""
-        for snapshot in snapshots(self, Call(inputs, *arguments, **keywords)):
-            yield snapshot()
+        for moment in snapshots(self, Call(inputs, *arguments, **keywords), streamed=True):
+            if moment.estimate:
+                yield moment.estimate()
 
     def explain_plan(self, inputs: Tensor, *arguments: Any, **keywords: Any) -> PlanReport:
         """What incremental inference of a call is predicted to save, layer by layer; arguments as `attribute`.

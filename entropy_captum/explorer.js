@@ -53,10 +53,11 @@ function buildPanel(model) {
     control.addEventListener("change", () => { model.set(trait, read(control)); model.save_changes(); });
     return control;
   };
+  const sizes = (chosen, ...usual) => options([...new Set([...usual, chosen])].sort((a, b) => a - b), chosen);
   const panel = {
     method: bind(make("select", {}, ...options(model.get("methods"), model.get("method"))), "method", (c) => c.value),
-    grid: bind(make("select", {}, ...options([4, 8, 12, 16], model.get("grid"))), "grid", (c) => Number(c.value)),
-    samples: bind(make("select", {}, ...options([4, 8, 16, 32, 64, 128], model.get("samples"))), "samples", (c) => Number(c.value)),
+    grid: bind(make("select", {}, ...sizes(model.get("grid"), 4, 8, 12, 16)), "grid", (c) => Number(c.value)),
+    samples: bind(make("select", {}, ...sizes(model.get("samples"), 4, 8, 16, 32, 64, 128)), "samples", (c) => Number(c.value)),
     view: make("select", {}, ...options(["score", "standard error", "image only"], "score")),
     opacity: make("input", { type: "range", min: 0, max: 1, step: 0.05, value: 0.6 }),
     explain: make("button", { textContent: "Explain", type: "button" }),
@@ -68,6 +69,15 @@ function buildPanel(model) {
     hover: make("div", { className: "ec-hover" }),
     scale: make("canvas", { width: 256, height: 1 }),
     low: make("span"), high: make("span"), verdict: make("div"),
+  };
+  // What Python sets, the page shows.
+  panel.follow = () => {
+    for (const name of ["method", "grid", "samples", "folder"]) {
+      const control = panel[name], value = String(model.get(name));
+      if (control.options && ![...control.options].some((option) => option.value === value))
+        control.append(make("option", { value, textContent: value }));
+      control.value = value;
+    }
   };
   panel.message.setAttribute("role", "status");
   panel.progress.setAttribute("aria-label", "designs done");
@@ -215,13 +225,19 @@ function render({ model, el }) {
   panel.save.addEventListener("click", () => model.send({ kind: "save" }));
   panel.opacity.addEventListener("input", draw);
   panel.view.addEventListener("change", update);
-  for (const trait of ["scores", "errors", "region"]) model.on(`change:${trait}`, update);
-  for (const trait of ["progress", "running", "message", "scores"]) model.on(`change:${trait}`, status);
-  model.on("change:verdict", showVerdict);
+  // One widget may be shown in several places: what a view listens to ends with it.
+  const listeners = [[update, ["scores", "errors", "region"]], [status, ["progress", "running", "message", "scores"]],
+    [showVerdict, ["verdict"]], [panel.follow, ["method", "grid", "samples", "folder"]]]
+    .flatMap(([react, traits]) => traits.map((trait) => [`change:${trait}`, react]));
+  for (const [event, react] of listeners) model.on(event, react);
   picture.onload = update;
   picture.src = URL.createObjectURL(new Blob([model.get("picture")], { type: "image/png" }));
   status();
   showVerdict();
+  return () => {
+    for (const [event, react] of listeners) model.off(event, react);
+    URL.revokeObjectURL(picture.src);
+  };
 }
 
 export default { render };

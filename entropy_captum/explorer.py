@@ -10,6 +10,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from importlib.resources import files
+from itertools import chain
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -21,7 +22,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor, nn
 
-from .attribution import Estimate
+from .attribution import Call, Estimate, snapshots
 from .data import normalize
 from .evaluation import SitTester, ones_attribution, verdict
 from .figures import ERROR_MAP, SCORE_MAP, explanation_figure
@@ -45,7 +46,7 @@ __all__ = ['CHOICES', 'SHOWN', 'Explored', 'Face', 'as_bytes', 'as_png', 'palett
 class Explored(NamedTuple):
     """One explanation: image (H,W,3), region (H,W), the map (H,W) with its unit, and the verdict, a row per map.
 
-    `estimate` is None for methods without error bars.
+    `estimate` is None for methods without error bars; the verdict is empty where its tests were cancelled.
     """
 
     method: str
@@ -92,7 +93,7 @@ CHOICES = [*PICK_FREEZE, "grad-cam", "score-cam"]
 #: Columns of the verdict and what the page calls them.
 #:
 #: :meta hide-value:
-SHOWN = {"map": "map", "gap_r0.5": "gap on equal area", "l_sit_confidence_drop": "L-SIT drop", "l_sit_kept_area": "L-SIT kept area",
+SHOWN = {"map": "map", "gap_r0.5": "gap, half removed", "l_sit_confidence_drop": "L-SIT drop", "l_sit_kept_area": "L-SIT kept area",
          "h_sit_confidence_drop": "H-SIT drop", "h_sit_kept_area": "H-SIT kept area", "l_sit_iou_drop": "L-SIT IoU drop",
          "h_sit_iou_drop": "H-SIT IoU drop"}
 
@@ -117,7 +118,7 @@ class Face(anywidget.AnyWidget):
     errors = traitlets.Bytes().tag(sync=True)
     shape = traitlets.List([1, 1]).tag(sync=True)
     unit = traitlets.Unicode().tag(sync=True)
-    progress = traitlets.List([0, 0]).tag(sync=True)
+    progress: Any = traitlets.List([0, 0]).tag(sync=True)
     running = traitlets.Bool(False).tag(sync=True)
     message = traitlets.Unicode("Click a building, or draw a box.").tag(sync=True)
     verdict: Any = traitlets.List().tag(sync=True)
@@ -222,7 +223,7 @@ class Explorer(Face):
         check_picture(image, label)
         self.image, self.batch = image, batch
         self.label = None if label is None else torch.from_numpy(np.asarray(label, bool))[None]
-        self.inputs = normalize(image).to(next(model.parameters()).device)
+        self.inputs = normalize(image).to(next(chain(model.parameters(), model.buffers()), torch.empty(0)).device)
         self.model, predicted = one_class(Padded(model).eval(), self.inputs, target)
         self.objects = objects(predicted, min_pixels)
         self.result: Explored | None = None
@@ -246,7 +247,7 @@ class Explorer(Face):
         self._thread.start()
 
     def cancel(self) -> None:
-        """Stop at the next forward; the designs that are complete stay."""
+        """Stop within a few forwards; the designs that are complete stay and are tested, unless it is called again."""
         self._stop.set()
         if self.running:
             self.message = "Stopping"
@@ -317,24 +318,22 @@ def answer(explorer: Explorer, content: dict[str, Any]) -> None:
 def run_pick_freeze(explorer: Explorer, choice: Choice, region: NDArray[np.bool_], stop: threading.Event) -> Explored:
     """Stream designs to the page until they are done or cancelled. Raises Cancelled if not even two were run."""
     mask = torch.from_numpy(region)[None].to(explorer.inputs.device)
-    (method, grid, samples), unit = choice, UNITS[choice.method]
-    explorer.progress = [0, samples]
-    estimate = None
-    attribution = PICK_FREEZE[method](explorer.model)
-    designs = attribution.stream(explorer.inputs, region=mask, grid_size=grid, n_samples=samples,
-                                 perturbations_per_eval=explorer.batch)
-    with suppress(Cancelled), cancellable(explorer.model, stop):
-        for estimate in designs:
-            done = int(estimate.n_samples[0])
-            with explorer.hold_sync():
-                explorer.shape, explorer.unit, explorer.progress = [grid, grid], unit, [done, samples]
+    (method, grid, samples), estimate = choice, None
+    call = Call(explorer.inputs, region=mask, grid_size=grid, n_samples=samples, perturbations_per_eval=explorer.batch)
+    # A hook that raises, as for the CAMs, would keep incremental inference from being used.
+    for share, make in snapshots(PICK_FREEZE[method](explorer.model), call, streamed=True):
+        with explorer.hold_sync():
+            explorer.progress = [share * samples, samples]
+            if make:
+                estimate = make()
+                explorer.shape, explorer.unit = [grid, grid], UNITS[method]
                 explorer.scores, explorer.errors = as_bytes(estimate.scores[0].cpu()), as_bytes(estimate.standard_error[0].cpu())
-                explorer.message = f"{done} of {samples} designs"
-            if stop.is_set():  # the shortcuts of incremental inference are no forwards of the model
-                break
+                explorer.message = f"{int(estimate.n_samples[0])} of {samples} designs"
+        if stop.is_set():
+            break
     if estimate is None or int(estimate.n_samples[0]) < 2:
         raise Cancelled
-    return conclude(explorer, method, region, estimate.spread(estimate.scores)[0][0].mean(0), estimate, stop.is_set())
+    return conclude(explorer, method, region, estimate.spread(estimate.scores)[0][0].mean(0), estimate, stop)
 
 # %% ../nbs/12_explorer.ipynb #e1ffe2d6
 def run_cam(explorer: Explorer, choice: Choice, region: NDArray[np.bool_], stop: threading.Event) -> Explored:
@@ -346,18 +345,25 @@ def run_cam(explorer: Explorer, choice: Choice, region: NDArray[np.bool_], stop:
     with explorer.hold_sync():
         explorer.shape, explorer.unit = list(heat.shape), UNITS[choice.method]
         explorer.scores, explorer.errors, explorer.progress = as_bytes(heat), b"", [1, 1]
-    return conclude(explorer, choice.method, region, heat, None, False)
+    return conclude(explorer, choice.method, region, heat, None, stop)
 
 # %% ../nbs/12_explorer.ipynb #7f1db886
 def conclude(explorer: Explorer, method: str, region: NDArray[np.bool_], heat: Tensor, estimate: Estimate | None,
-             stopped: bool) -> Explored:
-    """Test a map, tell the page, and give all of it back."""
-    mask = torch.from_numpy(region).to(explorer.inputs.device)
-    tester = SitTester(explorer.model, explorer.inputs, region=mask[None], label=explorer.label)
-    table = verdict(tester, {method: heat[None].float().cpu(), "ones": ones_attribution(explorer.inputs)[:, 0].cpu()})
+             stop: threading.Event) -> Explored:
+    """Test a map, tell the page, and give all of it back; without a verdict if the tests are cancelled too."""
+    cancelled, table = " (cancelled)" if stop.is_set() else "", pd.DataFrame()
+    if stop is explorer._stop:  # else another run waits already
+        stop.clear()
+        explorer.message = f"Testing the map{cancelled}"
+        with suppress(Cancelled), cancellable(explorer.model, stop):
+            mask = torch.from_numpy(region).to(explorer.inputs.device)
+            tester = SitTester(explorer.model, explorer.inputs, region=mask[None], label=explorer.label)
+            table = verdict(tester, {method: heat[None].float().cpu(), "ones": ones_attribution(explorer.inputs)[:, 0].cpu()})
     with explorer.hold_sync():
-        explorer.verdict = table[list(SHOWN)].rename(columns=SHOWN).dropna(axis=1).to_dict("records")
-        explorer.message = f"Done{' (cancelled)' if stopped else ''}: gap {table['gap_r0.5'][0]:.1f} points on equal area"
+        if len(table):
+            explorer.verdict = table[list(SHOWN)].rename(columns=SHOWN).dropna(axis=1).to_dict("records")
+        gap = f"gap {table['gap_r0.5'][0]:.1f} points with half removed" if len(table) else "tests cancelled"
+        explorer.message = f"Done{cancelled}: {gap}"
     return Explored(method, UNITS[method], explorer.image, region, heat.float().cpu().numpy(), estimate, table)
 
 # %% ../nbs/12_explorer.ipynb #0a5592f9
@@ -368,6 +374,9 @@ def explore(model: nn.Module, image: NDArray[np.uint8], **options: Any) -> Explo
     several: softmax), batch=8 (rows per forward), min_pixels=20 (smaller objects are not outlined), and the first choices
     method="entropy", grid=8, samples=16.
     The last explanation is in `.result`.
-    Raises ImportError without anywidget, ValueError for another kind of image or a label of another size.
+    Raises ImportError without anywidget, TypeError for a model that is no module, ValueError for another kind of image or a
+    label of another size.
     """
+    if not isinstance(model, nn.Module):
+        raise TypeError(f"a torch.nn.Module was expected, got {model!r}: wrap it in one, whose forward calls it")
     return Explorer(model, image, **options)

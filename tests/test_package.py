@@ -113,10 +113,10 @@ def test_the_version_stands_in_one_place():
 
 def test_the_citation_is_valid():
     """By the schema of the format, which cffconvert carries; in an environment of its own, for it needs old packages."""
-    command = [sys.executable, "-m", "uv", "tool", "run", "--python", sys.executable, "cffconvert", "-i", str(ROOT / "CITATION.cff")]
-    done = subprocess.run([*command, "--validate"], capture_output=True, text=True)
+    command = [sys.executable, "-m", "uv", "tool", "run", "--python", sys.executable, "cffconvert", "-i", "CITATION.cff"]
+    done = subprocess.run([*command, "--validate"], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-1000:]
-    made = subprocess.run([*command, "-f", "bibtex"], capture_output=True, text=True, check=True).stdout
+    made = subprocess.run([*command, "-f", "bibtex"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
     page = (ROOT / "docs" / "cite.md").read_text()
     fields = dict(re.findall(r"^\s*(\w+) *= *\{(.*)\}", made, re.M))
     assert {"author", "title", "url"} <= set(fields) and all(value in page for value in fields.values()), fields
