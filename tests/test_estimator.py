@@ -221,7 +221,8 @@ def test_stream_grows_to_the_estimate():
     arguments = dict(region=torch.ones(8, 8), grid_size=2, n_samples=8, perturbations_per_eval=7)
     states = list(method.stream(x, **arguments))
     assert [int(e.n_samples[0]) for e in states] == list(range(1, 9))
-    assert torch.equal(states[-1].scores, method.estimate(x, **arguments).scores)
+    # The first designs of a stream come in passes of their own: other batches, so float32 may round otherwise.
+    torch.testing.assert_close(states[-1].scores, method.estimate(x, **arguments).scores, rtol=0, atol=1e-6)
     assert not torch.equal(states[3].scores, states[-1].scores)
 
 
