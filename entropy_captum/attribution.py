@@ -5,239 +5,33 @@
 # %% ../nbs/05_attribution.ipynb #d2696ca9
 from __future__ import annotations
 
-import hashlib
-import io
-import json
-import os
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from itertools import chain, islice
-from pathlib import Path
-from typing import Any, ClassVar, Literal, NamedTuple, NoReturn
+from typing import Any, Literal, NamedTuple, NoReturn
 
 import numpy as np
 import torch
 from captum.attr import PerturbationAttribution
 from captum.log import log_usage
-from matplotlib.figure import Figure
 from torch import Tensor
 from tqdm import tqdm
 
+from .estimate import Estimate, Importance, Sums, entropy_change, first_order, total_order
 from .incremental import InferenceKind, PlanReport, check_inference, choose_inference, propose, report_plan
 from .inference import Block, FullInference, Inference, weights_hash
-from .perturbation import Baselines, Perturbation, spread_scores
+from .perturbation import Baselines, Perturbation
 from .region import (Activation, Measure, PackedRegions, check_region, check_target, predicted_region,
                                    resize_outputs, resolve_activation, warn_if_activated)
 from .sampling import Sampler, check_design, pick_freeze
 
 # %% auto #0
-__all__ = ['Importance', 'REDUCTIONS', 'PACKAGES', 'SHARED', 'over_variance', 'jansen', 'saltelli', 'Sums', 'entropy_change',
-           'total_order', 'first_order', 'Estimate', 'pixel_difference', 'object_difference', 'OpenDesign', 'Run',
-           'checkpoints', 'parts', 'warn_if_flat', 'Call', 'find_region', 'to_estimate', 'prepare', 'begin', 'progress',
-           'Snapshot', 'snapshots', 'describe', 'PickFreezeAttribution', 'check_inputs', 'split_regions',
-           'EntropyCentric', 'SobolTotal', 'estimate_jointly']
-
-# %% ../nbs/05_attribution.ipynb #f407bc61
-def over_variance(value: np.ndarray, left: np.ndarray, f: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """A value (R,d) over the variance of f (N,R), and its delete-one jackknife error, each (R,d).
-
-    `left` (N,R,d) are the values without each design. Where the variance is 0, both are 0; with fewer than 3 designs the
-    error is NaN. Source: Efron 1982.
-    """
-    n = len(f)
-    centered = f - f.mean(0)
-    total = (centered**2).sum(0)
-    flat = total <= n * (1e-12 * np.abs(f).max(0, initial=0.0)) ** 2
-    with np.errstate(divide="ignore", invalid="ignore"):
-        index = value / (total / (n - 1))[:, None]
-        left = left / ((total - centered**2 * n / (n - 1)) / (n - 2))[..., None]
-        left[~np.isfinite(left)] = 0.0
-        error = np.sqrt((n - 1) / n * ((left - left.mean(0)) ** 2).sum(0)) if n > 2 else np.full(index.shape, np.nan)
-    index[flat], error[flat] = 0.0, 0.0
-    return index, error
-
-# %% ../nbs/05_attribution.ipynb #46e851ef
-def jansen(f: np.ndarray, f_changed: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Total-order indices and their errors, each (R,d), from f(A) (N,R) and f(C_i) (N,R,d). Source: Jansen 1999."""
-    squares = (f[..., None] - f_changed) ** 2
-    return over_variance(squares.mean(0) / 2, (squares.sum(0) - squares) / (2 * (len(f) - 1)), f)
-
-# %% ../nbs/05_attribution.ipynb #841e69fc
-def saltelli(f: np.ndarray, f_changed: np.ndarray, f_b: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """First-order indices and their errors, each (R,d), from f(A) and f(B) (N,R) and f(C_i) (N,R,d).
-
-    Source: Saltelli et al. 2010 (Comput. Phys. Commun. 181), table 2 (b), centred.
-    """
-    n, moved = len(f), f_changed - f[..., None]
-    products = (f_b - f_b.mean(0))[..., None] * (moved - moved.mean(0))
-    total = products.sum(0)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        left = (total - products * n / (n - 1)) / (n - 2)
-    return over_variance(total / (n - 1), left, f)
-
-# %% ../nbs/05_attribution.ipynb #2a0e2352
-@dataclass
-class Sums:
-    """What is known of R regions and d features after some designs; float64 throughout."""
-
-    n: np.ndarray
-    mean: np.ndarray
-    squared_deviation: np.ndarray
-    f: list[np.ndarray] = field(default_factory=list)
-    f_changed: list[np.ndarray] = field(default_factory=list)
-    f_b: list[np.ndarray] = field(default_factory=list)
-
-    @classmethod
-    def empty(cls, n_regions: int, n_features: int) -> Sums:
-        """Of no design yet, for K regions and d features."""
-        return cls(np.zeros(n_regions, np.int64), *np.zeros((2, n_regions, n_features)))
-
-    def add(self, regions: np.ndarray, delta: np.ndarray, f: np.ndarray, f_changed: np.ndarray, f_b: np.ndarray | None) -> None:
-        """Add one design for the given regions (r,): delta and f(C_i) (r,d), f(A) and f(B) (r,)."""
-        self.n[regions] += 1
-        step = delta - self.mean[regions]
-        self.mean[regions] += step / self.n[regions, None]
-        self.squared_deviation[regions] += step * (delta - self.mean[regions])
-        for history, value in ((self.f, f), (self.f_changed, f_changed), (self.f_b, f_b)):
-            if value is not None:
-                full = np.full((len(self.n), *value.shape[1:]), np.nan)
-                full[regions] = value
-                history.append(full)
-
-    def standard_error(self) -> np.ndarray:
-        """Sample deviation (ddof 1) over the root of N, (R,d); NaN for one design."""
-        n = self.n[:, None].astype(float)
-        with np.errstate(divide="ignore", invalid="ignore"):
-            return np.sqrt(self.squared_deviation / (n - 1) / n)
-
-    def sobol(self, estimator: Callable[..., tuple[np.ndarray, np.ndarray]],
-              *histories: list[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
-        """An index and its error for each region from what is known of the designs that it took part in, each (R,d)."""
-        stacked = [np.stack(history) for history in histories]
-        index, error = np.full((2, *self.mean.shape), np.nan)
-        for n in np.unique(self.n[self.n > 1]):
-            same = self.n == n
-            index[same], error[same] = estimator(*(values[:n, same] for values in stacked))
-        return index, error
-
-# %% ../nbs/05_attribution.ipynb #88c92ffd
-#: The values of a method, made of sums, and their standard errors, each (K,d).
-Importance = Callable[[Sums], tuple[np.ndarray, np.ndarray]]
-
-
-def entropy_change(sums: Sums) -> tuple[np.ndarray, np.ndarray]:
-    """Entropy-centric scores in bits and their standard errors, each (R,d) (the paper, eq. 8)."""
-    return sums.mean, sums.standard_error()
-
-# %% ../nbs/05_attribution.ipynb #77ad7c91
-def total_order(sums: Sums) -> tuple[np.ndarray, np.ndarray]:
-    """Total-order Sobol indices and their jackknife errors, each (R,d) (the paper, eq. 3)."""
-    return sums.sobol(jansen, sums.f, sums.f_changed)
-
-
-def first_order(sums: Sums) -> tuple[np.ndarray, np.ndarray]:
-    """First-order Sobol indices and their jackknife errors, each (R,d); needs designs with f(B)."""
-    return sums.sobol(saltelli, sums.f, sums.f_changed, sums.f_b)
-
-# %% ../nbs/05_attribution.ipynb #6bb555bd
-@dataclass(frozen=True)
-class Estimate:
-    """Importance of d features for B examples (or K regions): all tensors (B,d) float64, counts (B,) int64.
-
-    `scores` is what the method calls importance (bits for `EntropyCentric`, a share of variance for `SobolTotal`) and
-    `standard_error` its error; `n_forwards` counts rows through the model, `n_skipped` features proven unreachable.
-    `index` and `shapes` say where the features lie in each input.
-    """
-
-    scores: Tensor
-    standard_error: Tensor
-    total_order: Tensor
-    total_order_error: Tensor
-    n_samples: Tensor
-    n_forwards: Tensor
-    n_skipped: Tensor
-    index: tuple[Tensor, ...]
-    shapes: tuple[tuple[int, ...], ...]
-    settings: dict[str, Any]
-    first_order: Tensor | None = None
-    first_order_error: Tensor | None = None
-
-    ARRAYS: ClassVar[tuple[str, ...]] = ("scores", "standard_error", "total_order", "total_order_error", "n_samples",
-                                         "n_forwards", "n_skipped", "first_order", "first_order_error")
-
-    def spread(self, values: Tensor) -> tuple[Tensor, ...]:
-        """Values (B,d) as maps, one (B, ...) per input, in the scores' place."""
-        return tuple(spread_scores(values, i, s) for i, s in zip(self.index, self.shapes, strict=True))
-
-    def to_attribution(self) -> Tensor | tuple[Tensor, ...]:
-        """The scores spread over the input(s), float32: a tensor, or a tuple where the input was one."""
-        maps = tuple(m.float() for m in self.spread(self.scores))
-        return maps if self.settings["tuple_input"] else maps[0]
-
-    def __repr__(self) -> str:
-        examples, features = self.scores.shape
-        samples, rows = (" to ".join(f"{n:,}" for n in sorted({int(v.min()), int(v.max())}))
-                         for v in (self.n_samples, self.n_forwards))
-        return (f"<{self.settings['method']}: {features} features of {examples} example{'s' * (examples > 1)}, N = {samples}, "
-                f"{rows} forwards, scores {self.scores.min():.3g} to {self.scores.max():.3g}, "
-                f"largest standard error {self.standard_error.max():.2g}>")
-
-    def _repr_png_(self) -> bytes:
-        return draw_estimate(self)
-
-    def save(self, path: str | Path) -> Path:
-        """Write PATH.npz (the numbers) and PATH.json (settings, versions, seed, weights hash); returns the former."""
-        path = Path(path).with_suffix(".npz")
-        arrays = {name: getattr(self, name).cpu().numpy() for name in self.ARRAYS if getattr(self, name) is not None}
-        arrays |= {f"index_{k}": index.cpu().numpy() for k, index in enumerate(self.index)}
-        facts = json.dumps(self.settings | {"shapes": self.shapes}, indent=1) + "\n"
-        numbers, description = (path.with_suffix(f".{os.getpid()}.tmp{s}") for s in (".npz", ".json"))
-        # Two files cannot be replaced at once, so the numbers carry the hash of their description: `load` tells them apart.
-        np.savez_compressed(numbers, **arrays, description=np.array(_digest(facts)))
-        description.write_text(facts, encoding="utf-8")
-        description.replace(path.with_suffix(".json"))
-        numbers.replace(path)
-        return path
-
-    @classmethod
-    def load(cls, path: str | Path) -> Estimate:
-        """Read what `save` wrote. Raises ValueError naming a file that is missing, or files of two different estimates."""
-        path = Path(path).with_suffix(".npz")
-        for needed in (path, path.with_suffix(".json")):
-            if not needed.is_file():
-                raise ValueError(f"{needed}: no such saved estimate")
-        facts = path.with_suffix(".json").read_text(encoding="utf-8")
-        with np.load(path) as stored:
-            if str(stored["description"]) != _digest(facts):
-                raise ValueError(f"{path} and {path.with_suffix('.json')} belong to different estimates; save them again")
-            arrays = {name: torch.from_numpy(stored[name]) for name in stored.files if name != "description"}
-        settings = json.loads(facts)
-        shapes = tuple(tuple(shape) for shape in settings.pop("shapes"))
-        index = tuple(arrays.pop(f"index_{k}") for k in range(len(shapes)))
-        return cls(index=index, shapes=shapes, settings=settings, **arrays)
-
-# %% ../nbs/05_attribution.ipynb #67cb75d1
-def draw_estimate(estimate: Estimate, shown: int = 4) -> bytes:
-    """What a notebook shows of an estimate: the score map and the error map of its first examples (or regions) as PNG."""
-    rows = min(shown, len(estimate.scores))
-    figure = Figure(figsize=(6.4, 2.6 * rows), layout="constrained")
-    image = len(estimate.shapes[0]) == 3
-    maps = [estimate.spread(values)[0][:rows].mean(1) if image else values[:rows, None]
-            for values in (estimate.scores, estimate.standard_error)]
-    for axes, *pair in zip(figure.subplots(rows, 2, squeeze=False), *maps, strict=True):
-        for ax, values, title, colors in zip(axes, pair, ("score", "standard error"), ("cividis", "magma"), strict=True):
-            figure.colorbar(ax.imshow(values.cpu(), cmap=colors), ax=ax)
-            ax.set_title(title, fontsize=8)
-            ax.axis("off")
-    stream = io.BytesIO()
-    figure.savefig(stream, format="png", dpi=80)
-    return stream.getvalue()
-
-
-def _digest(text: str) -> str:
-    return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
+__all__ = ['REDUCTIONS', 'PACKAGES', 'SHARED', 'pixel_difference', 'object_difference', 'OpenDesign', 'Run', 'checkpoints',
+           'parts', 'warn_if_flat', 'Call', 'find_region', 'to_estimate', 'prepare', 'begin', 'progress', 'Snapshot',
+           'snapshots', 'describe', 'PickFreezeAttribution', 'check_inputs', 'split_regions', 'EntropyCentric',
+           'SobolTotal', 'estimate_jointly']
 
 # %% ../nbs/05_attribution.ipynb #33603be0
 def pixel_difference(packed: PackedRegions, changed: Tensor, base: Tensor) -> Tensor:

@@ -29,9 +29,9 @@ from .methods import UNITS, Maps, Task, run_methods
 from .perturbation import BaselineName, named_baseline
 from .region import object_at, objects
 from .report import write_report
-from .study import Settings as StudySettings
 from .study import evaluate as run_study
-from .study import find_sources
+from .tiles import Settings as StudySettings
+from .tiles import find_sources
 from .zoo import FINISH, Padded, Recipe, predict_mask, rooftop_unet
 from .zoo import train as train_network
 

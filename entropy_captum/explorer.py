@@ -22,8 +22,9 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor, nn
 
-from .attribution import Call, Estimate, snapshots
+from .attribution import Call, snapshots
 from .data import normalize
+from .estimate import Estimate
 from .evaluation import SitTester, ones_attribution, verdict
 from .figures import ERROR_MAP, SCORE_MAP, explanation_figure
 from .methods import PICK_FREEZE, UNITS, Task, run_methods

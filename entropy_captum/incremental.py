@@ -13,9 +13,9 @@ import warnings
 import weakref
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import islice
-from typing import Any, Literal, NamedTuple, cast
+from typing import Any, Literal, cast
 
 import numpy as np
 import pandas as pd
@@ -23,396 +23,21 @@ import torch
 from matplotlib.figure import Figure
 from torch import Tensor, fx, nn
 
-from .boxes import (EMPTY, RULES, Box, Layer, NotLocal, Read, Site, aten, bilinear_layer, bounding_box,
-                                  extent, layout, linear_taps, pointwise, whole_layer)
-from .inference import Block, FullInference, eval_mode
+from .boxes import EMPTY, Box, bounding_box, linear_taps
+from .capture import NotCaptured, Unsupported, captured, has_hooks, is_captured
+from .inference import Block, FullInference
+from .layers import aten, layout
+from .passes import Network, Pass, Plan, Value, cut, full_box, make_pass, make_plan, needed_boxes, run_pass
 from .perturbation import Perturbation
-from .region import check_outputs, resize_outputs
+from .region import resize_outputs
 from .sampling import PickFreeze
 
 # %% auto #0
-__all__ = ['WORKSPACE', 'CALL_SECONDS', 'CACHE_FRIENDLY', 'WORTH', 'TOLERANCES', 'InferenceKind', 'SHORT_RUN', 'Unsupported',
-           'NotCaptured', 'Graph', 'check_supported', 'has_hooks', 'capture', 'read_program', 'structure', 'captured',
-           'Network', 'count_elements', 'full_box', 'Step', 'Pass', 'needed_boxes', 'changed_boxes', 'make_pass',
-           'Plan', 'pass_memory', 'make_plan', 'Value', 'cut', 'gather', 'run_pass', 'profile', 'predicted_seconds',
+__all__ = ['CALL_SECONDS', 'CACHE_FRIENDLY', 'WORTH', 'TOLERANCES', 'InferenceKind', 'SHORT_RUN', 'profile', 'predicted_seconds',
            'free_memory', 'feature_boxes', 'rows_of', 'divisible', 'designs_at_once', 'merge_rows', 'run_designs',
            'IncrementalInference', 'relative_difference', 'largest_difference', 'tolerance_of', 'halves',
            'plan_regions', 'check_inference', 'region_boxes', 'contained', 'Proposal', 'propose', 'describe_case',
            'choose_inference', 'RegionForward', 'region_forward', 'module_of', 'PlanReport', 'report_plan']
-
-# %% ../nbs/04_incremental.ipynb #98a94ae9
-class Unsupported(Exception):
-    """Why a network cannot be run incrementally, in words."""
-
-
-class NotCaptured(Unsupported):
-    """Why a network could not be captured."""
-
-
-@dataclass(frozen=True)
-class Graph:
-    """A captured network: its nodes in order, the input, the output, where each weight is found, and measured times."""
-
-    nodes: tuple[fx.Node, ...]
-    input: fx.Node
-    output: fx.Node
-    weight_names: Mapping[fx.Node, str]
-    constants: Mapping[fx.Node, Tensor]
-    seconds: dict[fx.Node, float] = field(default_factory=dict)
-
-    def weights(self, model: nn.Module) -> dict[fx.Node, Tensor]:
-        """The live tensors behind the weight nodes."""
-        named = dict(model.named_parameters(remove_duplicate=False)) | dict(model.named_buffers(remove_duplicate=False))
-        gone = [name for name in self.weight_names.values() if name not in named]
-        if gone:
-            raise Unsupported(f"the model has no {gone[0]!r} any more")
-        return {**{node: named[name].detach() for node, name in self.weight_names.items()}, **self.constants}
-
-    def symbols(self, batch: int) -> dict[fx.Node, int]:
-        """The sizes that depend on the batch, for a batch."""
-        size = self.input.meta["val"].shape[0].node.expr
-        return {n: int(n.meta["val"].node.expr.subs({size: batch})) for n in self.nodes
-                if isinstance(n.meta.get("val"), torch.SymInt)}
-
-# %% ../nbs/04_incremental.ipynb #b4909ea1
-def check_supported(node: fx.Node) -> None:
-    """Raise Unsupported for an operation that would not give the same answer on the same input."""
-    if isinstance(node.target, torch._ops.OpOverload):
-        # Attention and dropout are random only if something is dropped.
-        dropped = Site(node, {}).arguments.get("dropout_p", 1.0)
-        if torch.Tag.nondeterministic_seeded in node.target.tags and node.users and dropped != 0.0:
-            raise NotCaptured(f"{node.target} is random")
-        if node.target._schema.is_mutable:
-            raise NotCaptured(f"{node.target} changes its input")
-    elif isinstance(node.target, torch._ops.HigherOrderOperator):
-        raise NotCaptured(f"{node.target} branches on data")
-
-
-def has_hooks(model: nn.Module) -> bool:
-    """Whether a module carries forward hooks, which a captured graph would not run."""
-    return any(m._forward_hooks or m._forward_pre_hooks for m in model.modules())
-
-
-def capture(model: nn.Module, inputs: Tensor) -> Graph:
-    """Record a network for inputs of this size and any batch. Raises Unsupported, saying why, where that fails."""
-    if has_hooks(model):
-        raise NotCaptured("the model has forward hooks")
-    # Two rows: a batch of one would be taken for a constant.
-    example = inputs[:1].detach().expand(2, *inputs.shape[1:])
-    try:
-        with eval_mode(model), torch.no_grad(), torch.autocast(inputs.device.type, enabled=False), warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            dynamic = ({0: torch.export.Dim.DYNAMIC},)
-            program = torch.export.export(model, (example,), dynamic_shapes=dynamic, strict=False).run_decompositions({})
-    except Exception as error:  # the exporter raises many kinds
-        raise NotCaptured(f"torch.export: {str(error).strip().splitlines()[0] if str(error) else type(error).__name__}") from error
-    return read_program(program)
-
-# %% ../nbs/04_incremental.ipynb #5612dde7
-def read_program(program: torch.export.ExportedProgram) -> Graph:
-    """The graph of an exported program that maps one tensor to one map. Raises Unsupported for any other."""
-    kinds, names = torch.export.graph_signature.InputKind, {}
-    constants, inputs = {}, []
-    nodes = {node.name: node for node in program.graph.nodes}
-    for spec in program.graph_signature.input_specs:
-        node = nodes[spec.arg.name]
-        if spec.kind in (kinds.PARAMETER, kinds.BUFFER):
-            names[node] = str(spec.target)
-        elif spec.kind is kinds.CONSTANT_TENSOR:
-            constants[node] = program.constants[str(spec.target)]
-        else:
-            inputs.append(node)
-    outputs = [n for n in nodes["output"].args[0] if isinstance(n, fx.Node)]
-    if len(inputs) != 1 or len(outputs) != 1 or len(nodes["output"].args[0]) != 1:
-        raise NotCaptured("the model does not map one tensor to one map")
-    if not isinstance(inputs[0].meta["val"].shape[0], torch.SymInt):
-        raise NotCaptured("the model works for one batch size only")
-    program.graph.eliminate_dead_code()
-    body = tuple(n for n in program.graph.nodes if n.op == "call_function")
-    for node in body:
-        check_supported(node)
-    return Graph(body, inputs[0], outputs[0], names, constants)
-
-# %% ../nbs/04_incremental.ipynb #6bf177a1
-_captured: weakref.WeakKeyDictionary[nn.Module, dict[Any, Graph | Unsupported]] = weakref.WeakKeyDictionary()
-
-
-def structure(model: nn.Module) -> int:
-    """A hash of the kinds and options of all modules, which tells a rebuilt model from the one that was captured."""
-    return hash(tuple((name, type(module), module.extra_repr()) for name, module in model.named_modules()))
-
-
-def captured(model: nn.Module, inputs: Tensor, again: bool = False) -> Graph:
-    """The graph of a model for inputs of this kind, captured once. Raises Unsupported, each time, where that fails."""
-    key = (tuple(inputs.shape[1:]), inputs.dtype, inputs.device, has_hooks(model), structure(model))
-    known = _captured.setdefault(model, {})
-    if again or key not in known:
-        try:
-            known[key] = capture(model, inputs)
-        except Unsupported as reason:
-            known[key] = reason
-    found = known[key]
-    if isinstance(found, Unsupported):
-        raise found
-    return found
-
-# %% ../nbs/04_incremental.ipynb #cadf82e7
-@dataclass
-class Network:
-    """The layers of a captured model, in order, with its live weights. `whole`: the nodes without a local rule."""
-
-    graph: Graph
-    model: nn.Module
-    size: tuple[int, int]
-    layers: dict[fx.Node, Layer] = field(default_factory=dict)
-    whole: set[fx.Node] = field(default_factory=set)
-    symbols: dict[fx.Node, int] = field(default_factory=dict)
-
-    def __post_init__(self) -> None:
-        weights = self.graph.weights(self.model)
-        self.symbols.update(self.graph.symbols(1))
-        for node in self.graph.nodes:
-            if node not in self.symbols:
-                self.layers[node] = self._layer(Site(node, weights))
-        self.output = self.graph.output
-        if extent(self.output) != self.size:
-            resized = fx.Graph().placeholder("resized")
-            shape = (1, self.output.meta["val"].shape[1], *self.size)
-            resized.meta = {"val": torch.empty(shape, device="meta", dtype=self.output.meta["val"].dtype)}
-            self.layers[resized] = bilinear_layer(self.output, self.size, extent(self.output), False, (None, None))
-            self.output = resized
-
-    def _layer(self, site: Site) -> Layer:
-        """The layer of a node; a rule whose outputs may lie in the padding alone is not followed."""
-        found = RULES.get(site.node.target)
-        if found is None and torch.Tag.pointwise in getattr(site.node.target, "tags", ()):
-            found = pointwise
-        try:
-            if found is None:
-                raise NotLocal
-            layer = found(site)
-            if not all(reach.complete for axes in layer.reach for reach in axes):
-                raise NotLocal
-            return layer
-        except NotLocal:
-            self.whole.add(site.node)
-            return whole_layer(site, self.symbols)
-
-    def set_batch(self, batch: int) -> None:
-        """The sizes of a run of so many rows."""
-        self.symbols.update(self.graph.symbols(batch))
-
-    def elements(self, node: fx.Node, box: Box) -> int:
-        """Numbers in a box of one row of a node."""
-        if "elements" not in node.meta:
-            node.meta["elements"] = count_elements(node)
-        is_map, count = node.meta["elements"]
-        return count * box.area if is_map else count
-
-# %% ../nbs/04_incremental.ipynb #4137c30c
-def count_elements(node: fx.Node) -> tuple[bool, int]:
-    """Whether a node is a map, and its numbers per pixel, or in one row if it is none."""
-    value = node.meta.get("val")
-    value = value[0] if isinstance(value, (tuple, list)) and value else value
-    if not isinstance(value, Tensor):
-        return False, 0
-    if extent(node) != (1, 1) or value.ndim == 4:
-        return True, int(value.shape[1])
-    return False, int(np.prod([int(n) if isinstance(n, int) else 1 for n in value.shape]))
-
-
-def full_box(node: fx.Node) -> Box:
-    """All of a node's map."""
-    rows, columns = extent(node)
-    return Box(0, rows, 0, columns)
-
-# %% ../nbs/04_incremental.ipynb #6c98c890
-class Step(NamedTuple):
-    """Compute the box `out` of a node from these reads; then the values of `dead` are no longer needed."""
-
-    node: fx.Node
-    out: Box
-    reads: tuple[Read, ...]
-    dead: tuple[fx.Node, ...]
-
-
-@dataclass(frozen=True)
-class Pass:
-    """The steps that turn the box `input` of the (perturbed) input into the box `output` of the score map.
-
-    `largest`: the numbers in one row of the largest value on the way.
-    """
-
-    input: Box
-    output: Box
-    steps: tuple[Step, ...]
-    largest: int
-
-
-def needed_boxes(network: Network, output: Box, changed: Mapping[fx.Node, Box] | None = None) -> dict[fx.Node, Box]:
-    """What of each node the box of outputs needs, backwards; only what is `changed`, where that is given."""
-    needed: dict[fx.Node, Box] = {network.output: output}
-    for node, layer in reversed(network.layers.items()):
-        box = needed.get(node, EMPTY)
-        if changed is not None:
-            box = box & changed.get(node, EMPTY)
-        if not box.area:
-            needed.pop(node, None)
-            continue
-        box = full_box(node) if node in network.whole else box
-        needed[node] = box
-        for which, source in enumerate(layer.inputs):
-            needed[source] = needed.get(source, EMPTY) | layer.read(which, box).box
-    if changed is not None:
-        source = network.graph.input
-        needed[source] = needed.get(source, EMPTY) & changed[source]
-    return needed
-
-
-def changed_boxes(network: Network, feature: Box) -> dict[fx.Node, Box]:
-    """What of each node a change of the input in a box can reach, forwards."""
-    changed = {network.graph.input: feature}
-    for node, layer in network.layers.items():
-        box = EMPTY
-        for which, source in enumerate(layer.inputs):
-            box = box | layer.changed(which, changed.get(source, EMPTY))
-        if box.area:
-            changed[node] = full_box(node) if node in network.whole else box & full_box(node)
-    return changed
-
-# %% ../nbs/04_incremental.ipynb #bf8b7dc8
-def make_pass(network: Network, boxes: Mapping[fx.Node, Box]) -> Pass:
-    """The steps that compute these boxes, and when each value has been read for the last time."""
-    steps, seen = [], {network.output}
-    for node, layer in reversed(network.layers.items()):
-        box = boxes.get(node, EMPTY)
-        if box.area:
-            dead = tuple(n for n in dict.fromkeys(layer.inputs) if n not in seen)
-            seen.update(dead)
-            steps.append(Step(node, box, tuple(layer.read(k, box) for k in range(len(layer.inputs))), dead))
-    largest = max(network.elements(step.node, step.out) for step in steps)
-    return Pass(boxes.get(network.graph.input, EMPTY), boxes[network.output], tuple(reversed(steps)), largest)
-
-# %% ../nbs/04_incremental.ipynb #ae1f1196
-#: What convolutions and the allocator need beside the values themselves, measured as peak memory over their sum.
-WORKSPACE = 1.9
-
-
-@dataclass(frozen=True)
-class Plan:
-    """The base pass, a pass per feature (None where it cannot reach the region), and the boxes that are kept."""
-
-    network: Network
-    base: Pass
-    features: tuple[Pass | None, ...]
-    kept: dict[fx.Node, Box]
-
-    @property
-    def skipped(self) -> tuple[int, ...]:
-        """The features that cannot reach the region."""
-        return tuple(i for i, steps in enumerate(self.features) if steps is None)
-
-    def memory(self) -> tuple[int, int]:
-        """Bytes that a base pass of one row holds at most, and that each row of a chunk holds during a feature's pass."""
-        item = self.network.graph.input.meta["val"].element_size() * WORKSPACE
-        stored = sum(self.network.elements(n, box) for n, box in self.kept.items())
-        peak = max((pass_memory(self.network, p) for p in self.features if p is not None), default=0)
-        return int(pass_memory(self.network, self.base) * item), int((stored + peak) * item)
-
-# %% ../nbs/04_incremental.ipynb #0713d4e0
-def pass_memory(network: Network, steps: Pass) -> int:
-    """The largest number of elements of one row that are alive at a step, with what it reads copied."""
-    alive: dict[fx.Node, int] = {network.graph.input: network.elements(network.graph.input, steps.input)}
-    peak, total = 0, alive[network.graph.input]
-    for step in steps.steps:
-        sources = network.layers[step.node].inputs
-        alive[step.node] = network.elements(step.node, step.out)
-        total += alive[step.node]
-        copied = sum(network.elements(s, r.box) for s, r in zip(sources, step.reads, strict=True))
-        peak = max(peak, total + copied)
-        total -= sum(alive.pop(node, 0) for node in step.dead)
-    return peak
-
-# %% ../nbs/04_incremental.ipynb #f22f95f4
-def make_plan(network: Network, region: Box, features: Sequence[Box]) -> Plan:
-    """Plan one call: the region's box (in the region's pixels) and each feature's box of the input."""
-    base = make_pass(network, needed_boxes(network, region))
-    passes: list[Pass | None] = []
-    kept: dict[fx.Node, Box] = {}
-    for feature in features:
-        changed = changed_boxes(network, feature)
-        if not (changed.get(network.output, EMPTY) & region).area:
-            passes.append(None)
-            continue
-        boxes = needed_boxes(network, region, changed)
-        passes.append(make_pass(network, boxes))
-        for step in passes[-1].steps:  # type: ignore[union-attr]
-            for source, read in zip(network.layers[step.node].inputs, step.reads, strict=True):
-                own = boxes.get(source, EMPTY) & changed.get(source, EMPTY)
-                if not own.holds(read.box):
-                    kept[source] = kept.get(source, EMPTY) | read.box
-    return Plan(network, base, tuple(passes), kept)
-
-# %% ../nbs/04_incremental.ipynb #52654fae
-class Value(NamedTuple):
-    """What is known of a node: a tensor whose last two axes cover a box (or a tuple of tensors, known whole)."""
-
-    data: Any
-    box: Box
-
-
-def cut(value: Value, box: Box) -> Any:
-    """The part of a value in a box that it covers; anything but a map is taken whole."""
-    if value.box == box or not isinstance(value.data, Tensor) or value.data.ndim != 4:
-        return value.data
-    return value.data[(..., *box.within(value.box))]
-
-
-def gather(read: Box, own: Value | None, kept: Value | None) -> Any:
-    """What a read box contains: this pass's own value, laid over the kept one where it does not suffice."""
-    if own is not None and (own.box.holds(read) or kept is None):
-        return cut(own, read)
-    assert kept is not None
-    if own is None:
-        return cut(kept, read)
-    common, old = read & own.box, cut(kept, read)
-    if not common.area:
-        return old
-    # Only the frame around this pass's own part is copied from the kept value: above, below, left, right.
-    result = torch.empty_like(old, memory_format=layout(old))
-    for part in (read._replace(bottom=common.top), read._replace(top=common.bottom),
-                 common._replace(left=read.left, right=common.left), common._replace(left=common.right, right=read.right)):
-        if part.area:
-            at = (..., *part.within(read))
-            result[at] = old[at]
-    result[(..., *common.within(read))] = cut(own, common)
-    return result
-
-
-def run_pass(network: Network, steps: Pass, inputs: Tensor, kept: Mapping[fx.Node, Value],
-             keep: Mapping[fx.Node, Box] | None = None) -> tuple[Tensor, dict[fx.Node, Value]]:
-    """Run a pass on its box of the inputs (k,C,h,w); the box of outputs, and the values in the boxes to `keep`."""
-    values = {network.graph.input: Value(inputs, steps.input)}
-    stored: dict[fx.Node, Value] = {}
-
-    def store(node: fx.Node) -> None:
-        if keep and node in keep:
-            part = cut(values[node], keep[node])
-            # A part is copied, so that the whole can be freed.
-            if isinstance(part, Tensor) and keep[node] != values[node].box:
-                part = part.clone(memory_format=layout(part))
-            stored[node] = Value(part, keep[node])
-
-    store(network.graph.input)
-    for step in steps.steps:
-        layer = network.layers[step.node]
-        tensors = [gather(read.box, values.get(source), kept.get(source))
-                   for source, read in zip(layer.inputs, step.reads, strict=True)]
-        values[step.node] = Value(layer.compute(tensors, step.reads, step.out), step.out)
-        store(step.node)
-        for node in step.dead:
-            values.pop(node, None)
-    return check_outputs(values[network.output].data, len(inputs)), stored
 
 # %% ../nbs/04_incremental.ipynb #db121b5f
 #: Seconds that one operation costs before it computes anything.
@@ -760,7 +385,7 @@ def choose_inference(kind: InferenceKind, full: FullInference, perturbation: Per
     """
     x, module = perturbation.inputs[0], full.forward_func
     rows = n_samples * (perturbation.n_features + 1)
-    small = rows * x[0].numel() < SHORT_RUN and not (isinstance(module, nn.Module) and module in _captured)
+    small = rows * x[0].numel() < SHORT_RUN and not is_captured(module)
     if kind == "full" or (kind == "auto" and (small or not isinstance(module, nn.Module) or has_hooks(module))):
         return full
     reason = Unsupported("")
@@ -809,8 +434,7 @@ def region_forward(kind: InferenceKind, full: FullInference, inputs: Tensor, reg
     "auto" takes it for models that were captured before. Warns where "incremental" is not possible.
     """
     model = full.forward_func
-    known = isinstance(model, nn.Module) and model in _captured
-    if kind == "full" or (kind == "auto" and not known):
+    if kind == "full" or (kind == "auto" and not is_captured(model)):
         return None
     try:
         if not isinstance(model, nn.Module) or full.arguments is not None:

@@ -20,8 +20,9 @@ from scipy import ndimage
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from .attribution import EntropyCentric, Estimate, PickFreezeAttribution, SobolTotal, estimate_jointly
+from .attribution import EntropyCentric, PickFreezeAttribution, SobolTotal, estimate_jointly
 from .cam import WEIGHTINGS, LayerScoreCam, default_layer, seg_grad_cam
+from .estimate import Estimate
 from .evaluation import ones_attribution, random_attribution
 from .incremental import InferenceKind
 from .inference import eval_mode

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from .attribution import EntropyCentric
 from .methods import Task, run_methods
 from .sampling import Sampler
-from .study import cell_means
+from .tiles import cell_means
 
 # %% auto #0
 __all__ = ['Kind', 'SINGLE', 'CELL', 'Planted', 'PlantedCase', 'plant', 'auc', 'planted_table', 'coverage']

@@ -20,7 +20,8 @@ from matplotlib.figure import Figure
 
 from .figures import curve_figure, outline, overlay
 from .statistics import FEWEST, curves, method_table, rival_table, tile_counts, with_far
-from .study import Source, cut_centre, find_sources, read_facts, read_rows, write_atomically
+from .study import read_facts, read_rows, write_atomically
+from .tiles import Source, cut_centre, find_sources
 
 # %% auto #0
 __all__ = ['TESTS', 'CHARACTER', 'RIVALS', 'PAGE', 'GAP', 'FIXED', 'MEANS', 'find_run', 'rows_of', 'with_interval', 'wide_table',

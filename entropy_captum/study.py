@@ -9,78 +9,31 @@ import hashlib
 import json
 import os
 import pickle
-import time
-import traceback
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict
 from importlib.metadata import version
-from itertools import product, zip_longest
+from itertools import product
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, get_args
+from typing import Any
 
 import filelock
 import numpy as np
 import pandas as pd
 import torch
 from numpy.typing import NDArray
-from scipy import ndimage, stats
-from torch import Tensor, nn
+from torch import nn
 from tqdm import tqdm
 
 from .attribution import PACKAGES
-from .data import LAYOUTS, Tile, find_tiles, normalize
-from .evaluation import REMOVED, SitTester
 from .inference import weights_hash
-from .methods import Task, distance_from, method_names, nearness, run_methods
-from .perturbation import BaselineName, grid_feature_mask, named_baseline
-from .region import objects
-from .zoo import predict_mask
+from .perturbation import grid_feature_mask, named_baseline
+from .tiles import (Settings, Source, Values, cell_means, find_sources, prepare_tile, rank_correlation, rank_given,
+                                  scene_of, study_tile, tests_of, tile_testers)
 
 # %% auto #0
-__all__ = ['BANDS', 'Values', 'Key', 'Cells', 'Result', 'Settings', 'facts_of', 'run_id', 'scene_of', 'Source', 'find_sources',
-           'cut_centre', 'find_regions', 'cell_means', 'rank_correlation', 'shares_by_distance', 'tests_of', 'Prepared',
-           'prepare_tile', 'rank_given', 'ranks_of', 'noisy_inputs', 'sensitivity', 'map_columns', 'tile_testers',
-           'explain_tile', 'study_tile', 'RunFolder', 'write_atomically', 'save_maps', 'kept_maps', 'read_facts',
+__all__ = ['Result', 'facts_of', 'run_id', 'RunFolder', 'write_atomically', 'save_maps', 'kept_maps', 'read_facts',
            'compare_runs', 'settings_of', 'retest', 'worker_model', 'model_plugin', 'on_worker', 'run_here', 'run_on',
            'connect', 'evaluate', 'read_rows']
-
-# %% ../nbs/11_study.ipynb #c3781695
-@dataclass(frozen=True)
-class Settings:
-    """What a study computes.
-
-    methods: names of `methods.method_names()`. grid: cells a side; samples: designs N; batch: rows per forward. seeds, baselines:
-    every combination is run. per: explain the predicted class of a tile, or each predicted building of at least `min_pixels`. crop:
-    only the central square of so many pixels. threshold: of the fixed form of the tests. noisy: on how many noisy copies of the
-    input the maps are computed again (uniform noise of at most 0.02 in model space), for the column `sensitivity`.
-    """
-
-    methods: tuple[str, ...] = ("entropy", "entropy-object", "sobol", "grad-cam", "score-cam", "score-cam-increase", "ones",
-                                "random", "distance")
-    grid: int = 8
-    samples: int = 32
-    batch: int = 1
-    seeds: tuple[int, ...] = (0,)
-    baselines: tuple[BaselineName, ...] = ("grey",)
-    per: Literal["class", "building"] = "class"
-    crop: int | None = None
-    min_pixels: int = 64
-    threshold: float = 0.1
-    noisy: int = 0
-
-    def __post_init__(self) -> None:
-        unknown = [name for name in self.methods if name not in method_names()]
-        if unknown:
-            raise ValueError(f"unknown method {unknown[0]!r}; known are {', '.join(method_names())}")
-        odd = [name for name in self.baselines if name not in get_args(BaselineName)]
-        if odd:
-            raise ValueError(f"unknown baseline {odd[0]!r}; known are {', '.join(get_args(BaselineName))}")
-        if self.per not in ("class", "building"):
-            raise ValueError(f"per must be 'class' or 'building', got {self.per!r}")
-        if not (self.methods and self.seeds and self.baselines):
-            raise ValueError("a study needs at least one method, seed and baseline")
-        if self.noisy < 0:
-            raise ValueError(f"noisy counts copies of the input, got {self.noisy}")
 
 # %% ../nbs/11_study.ipynb #af7c8d36
 def facts_of(settings: Settings, model: nn.Module) -> dict[str, Any]:
@@ -92,218 +45,6 @@ def facts_of(settings: Settings, model: nn.Module) -> dict[str, Any]:
 def run_id(facts: dict[str, Any]) -> str:
     """Twelve hex digits that stand for these facts."""
     return hashlib.blake2b(json.dumps(facts, sort_keys=True).encode(), digest_size=6).hexdigest()
-
-# %% ../nbs/11_study.ipynb #3479f83b
-def scene_of(tile: str) -> str:
-    """The scene that a tile is a part of, by the tile's name."""
-    return tile.rpartition("_")[0] or tile
-
-# %% ../nbs/11_study.ipynb #ba6f44ec
-@dataclass(frozen=True)
-class Source:
-    """One tile of one data set."""
-
-    dataset: str
-    tile: Tile
-
-    @property
-    def scene(self) -> str:
-        """The scene that the tile was cut from."""
-        return scene_of(self.tile.name)
-
-    @property
-    def key(self) -> str:
-        """Where a run keeps what belongs to this tile: data set / file name."""
-        return f"{self.dataset}/{self.tile.image.name}"
-
-    def checksum(self) -> str:
-        """The hash of the tile's files."""
-        digest = hashlib.blake2b(digest_size=8)
-        for path in (self.tile.image, self.tile.label):
-            digest.update(b"none" if path is None else path.read_bytes())
-        return digest.hexdigest()
-
-# %% ../nbs/11_study.ipynb #48095912
-def find_sources(folder: str | Path, limit: int | None = None, skip: Sequence[str] = ()) -> list[Source]:
-    """All tiles below a folder but for the data sets to `skip`, `limit` of each at most. Raises ValueError if there are none."""
-    root, names = Path(folder), {image for image, _ in LAYOUTS}
-    if not root.is_dir():
-        raise ValueError(f"{root}: no such folder")
-    homes = sorted({path.parent for path in (root, *root.rglob("*")) if path.is_dir() and path.name in names})
-    datasets = [[Source(home.relative_to(root).as_posix() if home != root else root.resolve().name, tile)
-                 for tile in find_tiles(home)[:limit]] for home in homes if home.relative_to(root).as_posix() not in skip]
-    if not any(datasets):
-        raise ValueError(f"{root}: no tiles found; expected folders named {', '.join('/'.join(pair) for pair in LAYOUTS)}")
-    # In turn, so that a run that is stopped early has some tiles of each data set.
-    return [source for turn in zip_longest(*datasets) for source in turn if source is not None]
-
-# %% ../nbs/11_study.ipynb #2fd10a23
-def cut_centre(values: NDArray[Any], side: int | None) -> NDArray[Any]:
-    """The central square of an image or label (H,W,...); all of it where it is no larger."""
-    if side is None:
-        return values
-    rows, columns = (slice(max((n - side) // 2, 0), max((n - side) // 2, 0) + min(side, n)) for n in values.shape[:2])
-    return np.ascontiguousarray(values[rows, columns])
-
-# %% ../nbs/11_study.ipynb #7011fc12
-def find_regions(prediction: NDArray[np.bool_], settings: Settings) -> tuple[list[str], NDArray[np.bool_]]:
-    """The names and masks (K,H,W) of the units of explanation; K may be 0."""
-    if settings.per == "class":
-        return (["class"], prediction[None]) if prediction.any() else ([], prediction[None][:0])
-    ids = objects(prediction, settings.min_pixels)
-    return [f"building-{k}" for k in range(1, ids.max() + 1)], np.stack(
-        [ids == k for k in range(1, ids.max() + 1)]) if ids.max() else prediction[None][:0]
-
-# %% ../nbs/11_study.ipynb #4bcf9d85
-def cell_means(heat: Tensor, feature_mask: Tensor) -> NDArray[np.float64]:
-    """The mean of a map (H,W) in each cell of the grid: what maps of all methods are compared by."""
-    ids = feature_mask[0, 0].cpu().numpy()
-    return np.asarray(ndimage.mean(heat.double().numpy(), ids, np.arange(ids.max() + 1)))
-
-# %% ../nbs/11_study.ipynb #86eecc2a
-def rank_correlation(a: NDArray[np.float64], b: NDArray[np.float64]) -> float:
-    """Spearman's; NaN where one is constant."""
-    return float("nan") if np.ptp(a) == 0 or np.ptp(b) == 0 else float(stats.spearmanr(a, b).statistic)
-
-# %% ../nbs/11_study.ipynb #60548c14
-#: Distance bands around an object, each with its name, beyond, and up to how many pixels.
-BANDS = (("inside", -float("inf"), 0.0), ("near", 0.0, 16.0), ("middle", 16.0, 64.0), ("far", 64.0, float("inf")))
-
-
-def shares_by_distance(heat: Tensor, away: NDArray[np.float64]) -> dict[str, float]:
-    """The share of a map (negative values count as 0) in bands of distance `away` (H,W) from the region, in pixels."""
-    values = heat.double().clamp(min=0).numpy()
-    total = values.sum()
-    return {f"share_{name}": float(values[(away > low) & (away <= high)].sum() / total)
-            if total > 0 else float("nan") for name, low, high in BANDS}
-
-# %% ../nbs/11_study.ipynb #3e7a0aee
-def tests_of(tester: SitTester, heat: Tensor, settings: Settings, seed: int) -> dict[str, float]:
-    """Both tests of one map at the fixed threshold, and the area-matched drops at all shares."""
-    row: dict[str, float] = {}
-    for name, low in (("l_sit", True), ("h_sit", False)):
-        result = tester.test(low, heat[None], threshold=settings.threshold)
-        row |= {f"{name}_{field}": float(value) for field, value in result._asdict().items()}
-    low_drops, high_drops = tester.curve(heat[None], seed=seed, perturbations_per_eval=settings.batch)
-    for k, removed in enumerate(REMOVED):
-        row |= {f"l_drop_r{removed}": float(low_drops[k, 0]), f"h_drop_r{removed}": float(high_drops[k, 0])}
-    return row | {"gap": float((high_drops - low_drops).mean())}
-
-# %% ../nbs/11_study.ipynb #4056d11e
-class Prepared(NamedTuple):
-    """A tile ready to be explained: inputs (1,3,H,W), label (H,W) or None, and its units with masks (K,H,W)."""
-
-    inputs: Tensor
-    label: Tensor | None
-    units: list[str]
-    regions: Tensor
-
-# %% ../nbs/11_study.ipynb #c7dbf1e2
-def prepare_tile(model: nn.Module, source: Source, settings: Settings) -> Prepared:
-    """Read, crop and segment a tile. Raises ValueError for files that do not fit."""
-    image, label = source.tile.read()
-    image = cut_centre(image, settings.crop)
-    device = next(model.parameters()).device
-    units, masks = find_regions(predict_mask(model, image), settings)
-    found = None if label is None else torch.from_numpy(cut_centre(label, settings.crop)).to(device)
-    return Prepared(normalize(image).to(device), found, units, torch.from_numpy(masks).float().to(device))
-
-# %% ../nbs/11_study.ipynb #adf5c0a0
-#: Numbers in float64, of any shape.
-Values = NDArray[np.float64]
-
-
-def rank_given(a: Values, b: Values, given: Values) -> float:
-    """Spearman's partial rank correlation; NaN where one is constant or a function of what is given."""
-    ab, ad, bd = rank_correlation(a, b), rank_correlation(a, given), rank_correlation(b, given)
-    left = (1 - ad**2) * (1 - bd**2)
-    return float((ab - ad * bd) / np.sqrt(left)) if left > 1e-12 else float("nan")
-
-# %% ../nbs/11_study.ipynb #b4982169
-#: What tells the maps of a tile apart (unit, baseline, seed of the designs, method).
-Key = tuple[str, str, int, str]
-#: The mean of each map in every cell.
-Cells = dict[Key, Values]
-
-
-def ranks_of(cells: Cells, key: Key, near: Values, settings: Settings) -> dict[str, float]:
-    """Rank correlations of the map of a unit, baseline, seed and method with others, as they are and given the nearness."""
-    unit, baseline, seed, method = key
-    others = {"rank_to_entropy": (unit, baseline, seed, "entropy"),
-              "rank_to_first_seed": (unit, baseline, settings.seeds[0], method),
-              "rank_to_first_baseline": (unit, settings.baselines[0], seed, method)}
-    found = {"rank_to_nearness": rank_correlation(cells[key], near)}
-    for name, other in others.items():
-        values = cells.get(other, np.full_like(near, np.nan))
-        found[name] = rank_correlation(cells[key], values)
-        found[f"{name}_given_nearness"] = rank_given(cells[key], values, near)
-    return found
-
-# %% ../nbs/11_study.ipynb #17f7c9f8
-def noisy_inputs(inputs: Tensor, settings: Settings, seed: int) -> list[Tensor]:
-    """Copies of the inputs with uniform noise of at most 0.02, as many as the settings ask for."""
-    rng = np.random.default_rng((seed, 20))
-    noise = rng.uniform(-0.02, 0.02, (settings.noisy, *inputs.shape)).astype(np.float32)
-    return [inputs + torch.from_numpy(each).to(inputs.device) for each in noise]
-
-# %% ../nbs/11_study.ipynb #52b36583
-def sensitivity(heat: Tensor, noisy: Sequence[Tensor]) -> float:
-    """The largest relative change (Euclidean) of a map among noisy ones, as Captum's `sensitivity_max`; NaN without any."""
-    size = float(heat.double().norm())
-    return max((float((other - heat).double().norm()) / size for other in noisy if size), default=float("nan"))
-
-# %% ../nbs/11_study.ipynb #56b902c2
-def map_columns(heat: Tensor, noisy: Sequence[Tensor], away: Values) -> dict[str, float]:
-    """What a map is like by itself: its mean, where it lies, and how much it moves with noise in the input."""
-    return {"map_mean": float(heat.double().mean()), "sensitivity": sensitivity(heat, noisy)} | shares_by_distance(heat, away)
-
-# %% ../nbs/11_study.ipynb #4ef56583
-def tile_testers(model: nn.Module, tile: Prepared, base: Tensor) -> list[SitTester]:
-    """The tests of each unit of a tile, removed pixels replaced by those of `base` (1,3,H,W)."""
-    label = None if tile.label is None else tile.label[None]
-    return [SitTester(model, tile.inputs, region=region[None], label=label, baselines=base) for region in tile.regions]
-
-# %% ../nbs/11_study.ipynb #ab1d1e0f
-def explain_tile(model: nn.Module, tile: Prepared, settings: Settings) -> Iterator[dict[str, Any]]:
-    """The rows of a tile, and under "map" the heat map (H,W) of each."""
-    cells: Cells = {}
-    away, ids = distance_from(tile.regions), grid_feature_mask((tile.inputs.shape[-2], tile.inputs.shape[-1]), settings.grid)
-    near = [cell_means(each, ids) for each in nearness(away)]
-    for baseline in settings.baselines:
-        base = named_baseline(baseline, tile.inputs)
-        testers = tile_testers(model, tile, base)
-        for seed in settings.seeds:
-            task = Task(model, tile.inputs, tile.regions, base, settings.grid, settings.samples, settings.batch, seed)
-            start = time.perf_counter()
-            found = run_methods(task, settings.methods)
-            seconds = time.perf_counter() - start
-            noisy = [run_methods(replace(task, inputs=x), settings.methods) for x in noisy_inputs(tile.inputs, settings, seed)]
-            for k, (unit, tester) in enumerate(zip(tile.units, testers, strict=True)):
-                clean = {f"clean_{name}": float(v[0, 0]) for name, v in tester.before._asdict().items()}
-                for method, of_method in found.items():
-                    start, heat, key = time.perf_counter(), of_method.maps[k], (unit, baseline, seed, method)
-                    cells[key] = cell_means(heat, ids)
-                    row = (tests_of(tester, heat, settings, seed) | ranks_of(cells, key, near[k], settings)
-                           | map_columns(heat, [each[method].maps[k] for each in noisy], away[k]))
-                    yield {"unit": unit, "baseline": baseline, "seed": seed, "method": method, "status": "ok", "error": "",
-                           "region_pixels": int(tile.regions[k].sum()), "forwards": of_method.forwards, **clean, **row,
-                           "seconds_maps": seconds, "seconds_tests": time.perf_counter() - start, "map": heat.numpy()}
-
-# %% ../nbs/11_study.ipynb #cdc016a2
-def study_tile(model: nn.Module, source: Source, settings: Settings, run: str) -> tuple[pd.DataFrame, dict[str, NDArray[Any]]]:
-    """The rows of one tile and its maps by name; whatever goes wrong with the tile becomes a row of status "error"."""
-    facts: dict[str, Any] = {"run_id": run, "dataset": source.dataset, "scene": source.scene, "tile": source.tile.name}
-    rows: list[dict[str, Any]] = [{"unit": settings.per, "status": "absent", "error": ""}]
-    try:
-        facts["checksum"] = source.checksum()
-        tile = prepare_tile(model, source, settings)
-        rows = list(explain_tile(model, tile, settings)) if tile.units else rows
-        facts["labelled_pixels"] = -1 if tile.label is None else int(tile.label.sum())
-    except (ValueError, TypeError, RuntimeError, OSError) as problem:
-        where = traceback.extract_tb(problem.__traceback__)[-1].name
-        rows = [{"unit": settings.per, "status": "error", "error": f"{type(problem).__name__} in {where}: {problem}"}]
-    maps = {"/".join(str(row[k]) for k in ("unit", "baseline", "seed", "method")): row.pop("map") for row in rows if "map" in row}
-    return pd.DataFrame([facts | row for row in rows]), maps
 
 # %% ../nbs/11_study.ipynb #10f482b4
 class RunFolder:

@@ -7,16 +7,10 @@ import torch
 from torch import nn
 
 from entropy_captum.boxes import bounding_box
-from entropy_captum.incremental import (
-    IncrementalInference,
-    Network,
-    captured,
-    feature_boxes,
-    make_plan,
-    predicted_seconds,
-    profile,
-)
+from entropy_captum.capture import captured
+from entropy_captum.incremental import IncrementalInference, feature_boxes, predicted_seconds, profile
 from entropy_captum.inference import FullInference
+from entropy_captum.passes import Network, make_plan
 from entropy_captum.perturbation import Perturbation
 from entropy_captum.region import resize_outputs
 from entropy_captum.sampling import pick_freeze

@@ -11,7 +11,8 @@ from scipy import integrate
 from scipy.stats import qmc
 from torch import nn
 
-from entropy_captum.attribution import EntropyCentric, Estimate, SobolTotal, estimate_jointly
+from entropy_captum.attribution import EntropyCentric, SobolTotal, estimate_jointly
+from entropy_captum.estimate import Estimate
 from entropy_captum.sampling import pick_freeze, points
 
 

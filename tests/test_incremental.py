@@ -11,12 +11,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import fx, nn
 
-import entropy_captum.boxes as boxes
 import entropy_captum.incremental as incremental
+import entropy_captum.layers as layers
 from entropy_captum import EntropyCentric, SobolTotal
-from entropy_captum.boxes import Box, Site
+from entropy_captum.boxes import EMPTY, Box
+from entropy_captum.capture import Unsupported, captured, is_captured
 from entropy_captum.evaluation import SitTester
-from entropy_captum.incremental import Unsupported, captured, halves
+from entropy_captum.incremental import halves
+from entropy_captum.layers import Site
 from entropy_captum.region import objects
 from entropy_captum.zoo import Padded
 
@@ -38,7 +40,7 @@ def site_of(operation, tensors, weights, arguments, keywords):
         return names.get(a, a) if isinstance(a, str) else [swap(v) for v in a] if isinstance(a, list) else a
 
     node = graph.call_function(operation, tuple(swap(a) for a in arguments), {k: swap(v) for k, v in keywords.items()})
-    node.meta["val"] = want = boxes.run_node(node, values)
+    node.meta["val"] = want = layers.run_node(node, values)
     graph.output(node)
     return Site(node, {n: values[n] for n in fixed.values()}), inputs, want[0] if isinstance(want, tuple) else want
 
@@ -112,13 +114,13 @@ def spans(data, extent):
 def test_rules_compute_any_box_from_what_they_read(name, data):
     operation, tensors, weights, arguments, keywords = data.draw(cases(name))
     site, inputs, want = site_of(operation, tensors, weights, arguments, keywords)
-    rule = boxes.RULES.get(operation, boxes.pointwise)
+    rule = layers.RULES.get(operation, layers.pointwise)
     layer = rule(site)
     if 0 in want.shape[2:] or not all(reach.complete for axes in layer.reach for reach in axes):
         return  # such a layer is run whole
     out = Box(*spans(data, want.shape[2]), *spans(data, want.shape[3]))
     reads = [layer.read(k, out) for k in range(len(layer.inputs))]
-    parts = [tensors[inputs.index(n)][(..., *r.box.within(boxes.EMPTY))] for n, r in zip(layer.inputs, reads, strict=True)]
+    parts = [tensors[inputs.index(n)][(..., *r.box.within(EMPTY))] for n, r in zip(layer.inputs, reads, strict=True)]
     got = layer.compute(parts, reads, out)
     assert torch.allclose(got, want[:, :, out.top:out.bottom, out.left:out.right], atol=1e-10)
     # What changes when a box of an input changes lies within the predicted box.
@@ -289,10 +291,10 @@ def test_a_wrong_rule_is_noticed(monkeypatch):
     model, x = Local(), torch.randn(1, 3, 16, 16)
 
     def wrong(site):
-        layer = boxes.pointwise(site)
-        return boxes.Layer(layer.inputs, layer.reach, lambda t, r, o: F.relu(t[0]) + 0.1)
+        layer = layers.pointwise(site)
+        return layers.Layer(layer.inputs, layer.reach, lambda t, r, o: F.relu(t[0]) + 0.1)
 
-    monkeypatch.setitem(boxes.RULES, aten.relu.default, wrong)
+    monkeypatch.setitem(layers.RULES, aten.relu.default, wrong)
     arguments = dict(region=torch.ones(16, 16), n_samples=4, grid_size=2)
     with pytest.warns(UserWarning, match="differ from a full forward"):
         got = EntropyCentric(model, inference="incremental").attribute(x, **arguments)
@@ -313,7 +315,7 @@ def test_auto_is_full_for_short_runs_and_small_savings(monkeypatch):
     model, x = small_net(), torch.randn(1, 3, 16, 16)
     full, perturbation = incremental.FullInference(model), incremental.Perturbation((x,), grid_size=2)
     arguments = ("auto", full, perturbation, torch.ones(1, 16, 16), 4)
-    assert incremental.choose_inference(*arguments) is full and model not in incremental._captured
+    assert incremental.choose_inference(*arguments) is full and not is_captured(model)
     captured(model, x)
     monkeypatch.setattr(incremental, "WORTH", float("inf"))
     assert incremental.choose_inference(*arguments) is full

@@ -40,6 +40,21 @@ def test_exported_cells_are_short():
     assert statistics.median(lengths) <= 10
 
 
+MODULES = [path for path in NOTEBOOKS if any(source.startswith("#| default_exp") for _, source, _ in cells(path))]
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda p: p.stem)
+def test_most_exports_are_followed_by_a_shown_value(path):
+    """Before the next exported cell comes one that a reader can run, with an output to look at."""
+    followed: list[bool] = []
+    for kind, source, outputs in cells(path):
+        if kind == "code" and source.startswith("#| export"):
+            followed.append("from __future__" in source)  # imports show nothing
+        elif kind == "code" and followed and outputs and not source.startswith("#| hide"):
+            followed[-1] = True
+    assert sum(followed) > len(followed) / 2, f"{sum(followed)} of {len(followed)}"
+
+
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda p: p.stem)
 def test_pictures_are_described(path):
     for kind, source, outputs in cells(path):

@@ -15,7 +15,8 @@ from typer.testing import CliRunner
 from entropy_captum.cli import app
 from entropy_captum.report import extreme_tiles, find_run, make_report, write_report
 from entropy_captum.statistics import method_table
-from entropy_captum.study import RunFolder, Settings, Source, find_sources
+from entropy_captum.study import RunFolder
+from entropy_captum.tiles import Settings, Source, find_sources
 
 METHODS = ("entropy", "grad-cam", "random")
 

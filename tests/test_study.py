@@ -19,9 +19,10 @@ from distributed import Client
 from PIL import Image
 from scipy import stats
 
-from entropy_captum import SobolTotal, study
+from entropy_captum import SobolTotal, study, tiles
 from entropy_captum.methods import Task, distance_from, method_names, nearness, register, run_methods
-from entropy_captum.study import RunFolder, Settings, evaluate, facts_of, find_sources, read_rows
+from entropy_captum.study import RunFolder, evaluate, facts_of, read_rows
+from entropy_captum.tiles import Settings, find_sources
 from entropy_captum.zoo import Padded
 
 SMALL = Settings(methods=("entropy", "sobol", "random"), grid=2, samples=2)
@@ -73,7 +74,7 @@ def test_rise_finds_the_patch_that_decides():
 
     x = torch.ones(1, 3, 32, 32)
     task = Task(Patch(), x, torch.ones(1, 32, 32), torch.zeros_like(x), grid=4, samples=32, batch=64)
-    cells = study.cell_means(run_methods(task, ["rise"])["rise"].maps[0], task.feature_mask)
+    cells = tiles.cell_means(run_methods(task, ["rise"])["rise"].maps[0], task.feature_mask)
     assert cells.argmax() == 6
 
 
@@ -287,15 +288,15 @@ def test_partial_rank_correlation_is_that_of_the_residuals():
     a, b, d = (stats.rankdata(rng.random(50) + k) for k in range(3))
     a, b = stats.rankdata(a + d), stats.rankdata(b + 2 * d)
     left = [v - np.polyval(np.polyfit(d, v, 1), d) for v in (a, b)]
-    assert study.rank_given(a, b, d) == pytest.approx(stats.pearsonr(*left).statistic, abs=1e-12)
-    assert np.isnan(study.rank_given(a, d, d)) and np.isnan(study.rank_given(a, np.ones(50), d))
+    assert tiles.rank_given(a, b, d) == pytest.approx(stats.pearsonr(*left).statistic, abs=1e-12)
+    assert np.isnan(tiles.rank_given(a, d, d)) and np.isnan(tiles.rank_given(a, np.ones(50), d))
 
 
 def test_sensitivity_is_captums(model):
     x, region = torch.randn(1, 3, 32, 32), torch.zeros(1, 32, 32)
     region[0, :16, :16] = 1
     settings = Settings(methods=("entropy",), grid=2, samples=4, noisy=3)
-    draws = study.noisy_inputs(x, settings, 0)
+    draws = tiles.noisy_inputs(x, settings, 0)
     assert all(0.019 < float((draw - x).abs().max()) <= 0.02 for draw in draws) and not torch.equal(draws[0], draws[1])
 
     def explain(inputs: torch.Tensor) -> torch.Tensor:
@@ -305,8 +306,8 @@ def test_sensitivity_is_captums(model):
     of_captum = sensitivity_max(lambda inputs: (explain(inputs[0]),), (x,),
                                 perturb_func=lambda inputs, radius: (torch.cat(draws),), n_perturb_samples=3)
     noisy = [explain(draw)[0, 0] for draw in draws]
-    assert study.sensitivity(explain(x)[0, 0], noisy) == pytest.approx(float(of_captum), rel=1e-5) and float(of_captum) > 0
-    assert np.isnan(study.sensitivity(noisy[0], [])) and np.isnan(study.sensitivity(torch.zeros(4, 4), noisy))
+    assert tiles.sensitivity(explain(x)[0, 0], noisy) == pytest.approx(float(of_captum), rel=1e-5) and float(of_captum) > 0
+    assert np.isnan(tiles.sensitivity(noisy[0], [])) and np.isnan(tiles.sensitivity(torch.zeros(4, 4), noisy))
 
 
 def test_two_runs_are_compared_map_by_map(model, tmp_path):

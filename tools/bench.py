@@ -24,7 +24,8 @@ from entropy_captum import EntropyCentric, RegionScore, rooftop_unet
 from entropy_captum.data import normalize, procedural_scene, write_scenes
 from entropy_captum.methods import Counter
 from entropy_captum.perturbation import grid_feature_mask
-from entropy_captum.study import Settings, evaluate, worker_model
+from entropy_captum.study import evaluate, worker_model
+from entropy_captum.tiles import Settings
 from entropy_captum.zoo import Padded
 
 RESULTS = Path(__file__).resolve().parent.parent / "nbs" / "benchmarks"
