@@ -307,9 +307,8 @@ class PickFreezeAttribution(PerturbationAttribution):
         super().__init__(forward_func)
         resolve_activation(activation, 2)
         check_inference(inference, max_memory)
-        self.inference, self.max_memory = inference, max_memory
         self.activation, self.sampler, self.scramble = activation, sampler, scramble
-        self.interpolation, self.first_order = interpolation, first_order
+        self.interpolation, self.first_order, self.inference, self.max_memory = interpolation, first_order, inference, max_memory
 
     @log_usage()
     @torch.no_grad()

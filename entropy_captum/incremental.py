@@ -161,8 +161,7 @@ class IncrementalInference:
         return self.full.clean(inputs)
 
     @torch.no_grad()
-    def evaluate(self, perturbation: Perturbation, designs: Iterable[PickFreeze], rows: range,
-                 examples: Tensor) -> Iterator[Block]:
+    def evaluate(self, perturbation: Perturbation, designs: Iterable[PickFreeze], rows: range, examples: Tensor) -> Iterator[Block]:
         """As in `Inference`: first the rows that a pass starts from, then what each feature changes in them."""
         designs, first = iter(designs), 0
         waiting: list[PickFreeze] = []
@@ -199,8 +198,7 @@ class IncrementalInference:
         """Outputs of a row by the base passes, and what they keep."""
         results = [self._run(plan, plan.base, perturbation, part, row, examples, {}, plan.kept if keep else None)
                    for plan in self.plans]
-        size = (self.box.bottom - self.box.top, self.box.right - self.box.left)
-        outputs = results[0][0].new_zeros(*results[0][0].shape[:3], *size)
+        outputs = results[0][0].new_zeros(*results[0][0].shape[:3], self.box.bottom - self.box.top, self.box.right - self.box.left)
         for plan, (found, _) in zip(self.plans, results, strict=True):
             outputs[(..., *plan.base.output.within(self.box))] = found
         return outputs, [kept for _, kept in results]
