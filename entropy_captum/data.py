@@ -40,11 +40,16 @@ def denormalize(inputs: Tensor) -> NDArray[np.uint8]:
 
 # %% ../nbs/08_data.ipynb #27d4c1e5
 def read_image(path: str | Path) -> NDArray[np.uint8]:
-    """An image file as 8-bit RGB (H,W,3). Raises ValueError naming the file if it is not readable or not 8-bit."""
+    """An image file as 8-bit RGB (H,W,3).
+
+    Raises ValueError naming the file if it is not readable, not 8-bit, or has a fourth band that is not opaque everywhere.
+    """
     try:
         with Image.open(path) as file:
             if file.mode not in {"RGB", "RGBA", "P"}:
                 raise ValueError(f"{path}: expected an 8-bit RGB image, got mode {file.mode!r} of size {file.size}")
+            if file.mode == "RGBA" and file.getchannel("A").getextrema() != (255, 255):
+                raise ValueError(f"{path}: the fourth band (alpha) is not 255 everywhere and would be lost; save the image as RGB")
             return np.asarray(file.convert("RGB"))
     except (UnidentifiedImageError, OSError) as error:
         raise ValueError(f"{path}: not a readable image ({error})") from error

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import inspect
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -32,7 +33,8 @@ from .region import RegionScore
 # %% auto #0
 __all__ = ['PICK_FREEZE', 'INTERACTION', 'SCORE_CAMS', 'CONTROLS', 'REGISTRY', 'UNITS', 'Task', 'Maps', 'pick_freeze_map',
            'pick_freeze_maps', 'Counter', 'bottleneck', 'score_cam_maps', 'captum_maps', 'rise_maps', 'distance_from',
-           'nearness', 'image_seed', 'control_maps', 'grad_cam_maps', 'register', 'method_names', 'run_methods']
+           'nearness', 'image_seed', 'control_maps', 'grad_cam_maps', 'register', 'method_names', 'single_map', 'timed',
+           'run_methods']
 
 # %% ../nbs/11_methods.ipynb #dc7b379e
 @dataclass(frozen=True)
@@ -61,11 +63,15 @@ class Task:
 
 # %% ../nbs/11_methods.ipynb #1819c558
 class Maps(NamedTuple):
-    """One map per region, float32 (K,H,W), the rows that went through the model for all of them, and the estimate behind them."""
+    """One map per region, float32 (K,H,W), the rows that went through the model for all of them, and the estimate behind them.
+
+    `seconds`: the time of the run that made them, which methods that share forwards have in common.
+    """
 
     maps: Tensor
     forwards: int
     estimate: Estimate | None = None
+    seconds: float = 0.0
 
 # %% ../nbs/11_methods.ipynb #7451c982
 #: The methods that share pick-freeze forwards, by name.
@@ -145,7 +151,10 @@ SCORE_CAMS = ("score-cam", "score-cam-increase")
 
 # %% ../nbs/11_methods.ipynb #7ef23ac9
 def captum_maps(task: Task, make: Callable[[RegionScore], Attribution]) -> Maps:
-    """Maps of a Captum attribution, channels averaged; random draws depend on the task's seed alone."""
+    """Maps of a Captum attribution, channels averaged; random draws depend on the task's seed alone.
+
+    A map of another size, as layer attributions give, is resized (bilinear).
+    """
     cell = tuple(-(-n // task.grid) for n in task.inputs.shape[-2:])
     known = {"baselines": task.baselines, "feature_mask": task.feature_mask, "perturbations_per_eval": task.batch,
              "n_samples": task.samples * (task.grid**2 + 1), "show_progress": task.show_progress,
@@ -158,7 +167,8 @@ def captum_maps(task: Task, make: Callable[[RegionScore], Attribution]) -> Maps:
             attribution = make(score)
             takes = inspect.signature(attribution.attribute).parameters
             heat = attribution.attribute(task.inputs, **{k: v for k, v in known.items() if k in takes})
-            maps.append(heat[0].detach().float().mean(0))
+            heat = heat.detach().float().mean(1, keepdim=True)
+            maps.append(F.interpolate(heat, task.inputs.shape[-2:], mode="bilinear", align_corners=False)[0, 0])
     return Maps(torch.stack(maps), counter.rows)
 
 # %% ../nbs/11_methods.ipynb #510be963
@@ -224,6 +234,8 @@ REGISTRY: dict[str, Callable[[Task], Maps]] = {"grad-cam": grad_cam_maps, "rise"
 def register(name: str, make: Callable[[RegionScore], Attribution]) -> None:
     """Make a Captum attribution known by a name: `make` builds it from a function of one number per image.
 
+    That function's `model` is the network, for attributions that need a layer of it:
+    `register("grad-cam-first", lambda score: LayerGradCam(score, score.model.encoder))`. Workers of a cluster get to know it too.
     Raises ValueError for a name that is taken.
     """
     if name in method_names():
@@ -249,6 +261,20 @@ register("ablation", FeatureAblation)
 register("kernel-shap", KernelShap)
 register("input-x-gradient", InputXGradient)
 
+# %% ../nbs/11_methods.ipynb #1b38164b
+def single_map(task: Task, names: Sequence[str]) -> dict[str, Maps]:
+    """The maps of one method that shares its forwards with no other, or of a control."""
+    (name,) = names
+    return {name: REGISTRY[name](task) if name in REGISTRY else control_maps(task, name)}
+
+
+def timed(run: Callable[[Task, Sequence[str]], dict[str, Maps]], task: Task, names: Sequence[str]) -> dict[str, Maps]:
+    """What `run` gives, with the seconds that it took."""
+    start = time.perf_counter()
+    found = run(task, names)
+    seconds = time.perf_counter() - start
+    return {name: maps._replace(seconds=seconds) for name, maps in found.items()}
+
 # %% ../nbs/11_methods.ipynb #c5ca963e
 def run_methods(task: Task, names: Sequence[str]) -> dict[str, Maps]:
     """The maps of the named methods in the order of the names. Raises ValueError for an unknown name, quoting it."""
@@ -259,10 +285,8 @@ def run_methods(task: Task, names: Sequence[str]) -> dict[str, Maps]:
     for family, run in (((*PICK_FREEZE, INTERACTION), pick_freeze_maps), (SCORE_CAMS, score_cam_maps)):
         asked = [name for name in family if name in names]
         if asked:
-            found |= run(task, asked)
+            found |= timed(run, task, asked)
     for name in names:
-        if name in REGISTRY:
-            found[name] = REGISTRY[name](task)
-        elif name in CONTROLS:
-            found[name] = control_maps(task, name)
+        if name not in found:
+            found |= timed(single_map, task, (name,))
     return {name: found[name]._replace(maps=found[name].maps.detach().cpu()) for name in names}

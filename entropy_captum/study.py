@@ -5,14 +5,19 @@
 # %% ../nbs/11_study.ipynb #895b5544
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 import os
 import pickle
+import platform
+import tempfile
+import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from importlib.metadata import version
-from itertools import product
+from itertools import islice, product
 from pathlib import Path
 from typing import Any
 
@@ -26,20 +31,30 @@ from tqdm import tqdm
 
 from .attribution import PACKAGES
 from .inference import weights_hash
+from .methods import REGISTRY
 from .perturbation import grid_feature_mask, named_baseline
-from .tiles import (Settings, Source, Values, cell_means, find_sources, prepare_tile, rank_correlation, rank_given,
-                                  scene_of, study_tile, tests_of, tile_testers)
+from .tiles import (Settings, Source, Values, cell_means, failure, find_sources, prepare_tile, rank_correlation,
+                                  rank_given, scene_of, study_tile, tests_of, tile_rows, tile_testers)
 
 # %% auto #0
-__all__ = ['Result', 'facts_of', 'run_id', 'RunFolder', 'write_atomically', 'save_maps', 'kept_maps', 'read_facts',
-           'compare_runs', 'settings_of', 'retest', 'worker_model', 'model_plugin', 'on_worker', 'run_here', 'run_on',
-           'connect', 'evaluate', 'read_rows']
+__all__ = ['Result', 'code_hash', 'facts_of', 'run_id', 'RunFolder', 'writing_to', 'write_atomically', 'save_maps', 'kept_maps',
+           'read_facts', 'compare_runs', 'settings_of', 'retest', 'claim_device', 'worker_model', 'unpack',
+           'model_plugin', 'on_worker', 'run_here', 'count_workers', 'run_on', 'connect', 'evaluate', 'read_rows']
+
+# %% ../nbs/11_study.ipynb #ea623355
+def code_hash() -> str:
+    """A hash of this package's source: rows of changed code are another run's, also between two versions."""
+    digest = hashlib.blake2b(digest_size=6)
+    for path in sorted(Path(__file__).parent.glob("*.py")):
+        digest.update(path.read_bytes())
+    return digest.hexdigest()
 
 # %% ../nbs/11_study.ipynb #af7c8d36
 def facts_of(settings: Settings, model: nn.Module) -> dict[str, Any]:
     """What decides a run's numbers: settings, the hash of the weights, versions."""
-    versions = {name: version(name) for name in ("entropy_captum", *PACKAGES)}
-    return {"settings": asdict(settings), "weights": weights_hash(model), "versions": versions}
+    packages = ("entropy_captum", *PACKAGES, "segmentation-models-pytorch", "timm", "pillow")
+    versions = {"python": platform.python_version(), **{name: version(name) for name in packages}}
+    return {"settings": asdict(settings), "weights": weights_hash(model), "versions": versions, "code": code_hash()}
 
 # %% ../nbs/11_study.ipynb #a7db1a75
 def run_id(facts: dict[str, Any]) -> str:
@@ -56,14 +71,16 @@ class RunFolder:
         self.lock = filelock.FileLock(self.out / ".lock")
 
     def __enter__(self) -> RunFolder:
-        self.out.mkdir(parents=True, exist_ok=True)
-        try:
-            self.lock.acquire(timeout=0)
-        except filelock.Timeout:
-            raise ValueError(f"{self.out}: another process is writing to this run folder; wait, or choose another --out") from None
-        for left in self.home.rglob("*.tmp"):
-            left.unlink()
-        self.home.mkdir(exist_ok=True)
+        with writing_to(self.out):
+            self.out.mkdir(parents=True, exist_ok=True)
+            try:
+                self.lock.acquire(timeout=0)
+            except filelock.Timeout:
+                raise ValueError(f"{self.out}: another process is writing to this run folder; wait, "
+                                 "or choose another --out") from None
+            for left in self.home.rglob("*.tmp"):
+                left.unlink()
+            self.home.mkdir(exist_ok=True)
         write_atomically(self.home / "run.json", (json.dumps(self.facts, indent=1) + "\n").encode())
         return self
 
@@ -87,31 +104,43 @@ class RunFolder:
             save_maps(self.home / "maps.zarr", source.key, maps)
         write_atomically(self.path(source), rows.to_parquet(index=False))
 
+# %% ../nbs/11_study.ipynb #93ffa7a2
+@contextmanager
+def writing_to(path: Path) -> Iterator[None]:
+    """A failure of the disk inside becomes a ValueError that names the path."""
+    try:
+        yield
+    except OSError as problem:
+        reason = problem.strerror or problem
+        raise ValueError(f"{path}: could not be written ({reason}); make room, and run again to go on") from problem
+
 # %% ../nbs/11_study.ipynb #600b6a29
 def write_atomically(path: Path, content: bytes) -> None:
     """Write a file whole or not at all. Raises ValueError, naming the file, where the disk does not take it."""
-    path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.tmp")
-    try:
-        with open(temporary, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    except OSError as problem:
-        temporary.unlink(missing_ok=True)
-        raise ValueError(f"{path}: could not be written ({problem.strerror}); make room, and run again to go on") from problem
+    with writing_to(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            with open(temporary, "wb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+            temporary.replace(path)
+        except OSError:
+            temporary.unlink(missing_ok=True)
+            raise
 
 # %% ../nbs/11_study.ipynb #b697a905
 def save_maps(store: Path, group: str, maps: dict[str, NDArray[Any]]) -> None:
-    """Keep heat maps in a zarr store, one array each."""
+    """Keep heat maps in a zarr store, one array each. Raises ValueError where the disk does not take them."""
     try:
         import zarr
     except ImportError as problem:
         raise ValueError("keeping maps needs zarr: pip install 'entropy_captum[study]'") from problem
-    root = zarr.open_group(store, mode="a")
-    for name, heat in maps.items():
-        root.create_array(f"{group}/{name}", data=heat, overwrite=True)
+    with writing_to(store):
+        root = zarr.open_group(store, mode="a")
+        for name, heat in maps.items():
+            root.create_array(f"{group}/{name}", data=heat, overwrite=True)
 
 # %% ../nbs/11_study.ipynb #f799b967
 def kept_maps(run: Path) -> dict[str, Values]:
@@ -179,18 +208,43 @@ def retest(model: nn.Module, run: Path, sources: Sequence[Source], derive: Calla
                           **tests_of(tester, torch.from_numpy(heat), settings, seed)} for name, heat in found.items()]
     return pd.DataFrame(rows)
 
+# %% ../nbs/11_study.ipynb #03a75745
+_claims: list[filelock.FileLock] = []
+
+
+@functools.cache
+def claim_device() -> str:
+    """A GPU for this process that no other of this machine has claimed, as long as there is one; "cpu" where there is none.
+
+    A claim is a lock file, which the system frees when its process ends.
+    """
+    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    for number in range(count):
+        lock = filelock.FileLock(Path(tempfile.gettempdir()) / f"entropy_captum-gpu-{number}.lock")
+        with suppress(filelock.Timeout):
+            lock.acquire(timeout=0)
+            _claims.append(lock)
+            return f"cuda:{number}"
+    return f"cuda:{os.getpid() % count}" if count else "cpu"
+
 # %% ../nbs/11_study.ipynb #ced70a4a
-def worker_model(model: nn.Module, name: str | int = 0) -> nn.Module:
-    """The model in eval mode on the device of a worker: GPUs go round by the worker's name; channels last, which is faster."""
-    digits = "".join(c for c in str(name) if c.isdigit())
-    device = f"cuda:{int(digits or 0) % torch.cuda.device_count()}" if torch.cuda.is_available() else "cpu"
-    return model.to(device).to(memory_format=torch.channels_last).eval()
+def worker_model(model: nn.Module) -> nn.Module:
+    """The model in eval mode on a device of this process alone, channels last, which is faster."""
+    return model.to(claim_device()).to(memory_format=torch.channels_last).eval()
+
+# %% ../nbs/11_study.ipynb #2aa5eb40
+def unpack(parcel: bytes) -> nn.Module:
+    """The model that was sent to a worker, ready for use; the methods that came with it are known from now on."""
+    model, methods = pickle.loads(parcel)
+    REGISTRY.update(methods)
+    return worker_model(model)
 
 # %% ../nbs/11_study.ipynb #5becd1da
 def model_plugin(model: nn.Module) -> Any:
-    """A Dask plugin that gives every worker, also one that joins later, the model on its device, once.
+    """A Dask plugin that gives every worker, also one that joins later, the model on its device, once, and registered methods.
 
     As bytes: Dask's own way of sending modules turns their hook tables into plain dicts, which take no hooks any more.
+    A worker of several threads explains one tile at a time: hooks and random draws belong to a whole process.
     """
     import cloudpickle
     from distributed import WorkerPlugin
@@ -201,15 +255,17 @@ def model_plugin(model: nn.Module) -> Any:
 
         def setup(self, worker: Any) -> None:
             torch.set_num_threads(1)
-            self.model = worker_model(pickle.loads(self.parcel), worker.name)
+            self.model, self.alone = unpack(self.parcel), threading.Lock()
 
-    return ModelPlugin(cloudpickle.dumps(model))
+    return ModelPlugin(cloudpickle.dumps((model, REGISTRY)))
 
 # %% ../nbs/11_study.ipynb #63f83419
 def on_worker(plugin: str, source: Source, settings: Settings, run: str) -> tuple[pd.DataFrame, dict[str, NDArray[Any]]]:
     """`study_tile` as a Dask task."""
     from distributed import get_worker
-    return study_tile(get_worker().plugins[plugin].model, source, settings, run)
+    own = get_worker().plugins[plugin]
+    with own.alone:
+        return study_tile(own.model, source, settings, run)
 
 # %% ../nbs/11_study.ipynb #79702555
 #: What a worker gives back for a tile, its rows and, on request, maps.
@@ -222,33 +278,42 @@ def run_here(model: nn.Module, sources: Iterable[Source], settings: Settings, ru
     for source in sources:
         yield source, study_tile(local, source, settings, run)
 
+# %% ../nbs/11_study.ipynb #2a5d1551
+def count_workers(client: Any, seconds: float = 60) -> int:
+    """How many workers a cluster has now. Raises ValueError where none joins in time."""
+    try:
+        client.wait_for_workers(1, timeout=seconds)
+    except TimeoutError as problem:
+        raise ValueError(f"no worker has joined the scheduler {client.scheduler.address} for {seconds:.0f} s; "
+                         f"start one: dask worker {client.scheduler.address}") from problem
+    return len(client.scheduler_info(n_workers=-1)["workers"])
+
 # %% ../nbs/11_study.ipynb #83a84a70
 def run_on(client: Any, model: nn.Module, sources: Iterable[Source], settings: Settings, run: str) -> Iterator[Result]:
-    """Tiles as they come back from a Dask cluster; a few per worker are under way at a time, whatever their number."""
-    from distributed import as_completed
-    plugin, waiting = model_plugin(model), iter(sources)
-    client.register_plugin(plugin)
-    under_way = {}
+    """Tiles as they come back from a Dask cluster; two per worker are under way at a time, also per worker that joins later.
 
-    def submit() -> Iterator[Any]:
-        for source in waiting:
+    A tile that its workers do not survive becomes an error row. Raises ValueError where no worker joins within a minute.
+    """
+    from distributed import KilledWorker, as_completed
+    plugin, waiting, queue, under_way = model_plugin(model), iter(sources), as_completed(), dict[Any, Source]()
+    client.register_plugin(plugin)
+
+    def top_up() -> None:
+        for source in islice(waiting, max(0, 2 * count_workers(client) - len(under_way))):
             future = client.submit(on_worker, plugin.name, source, settings, run, pure=False, retries=3)
             under_way[future] = source
-            yield future
+            queue.add(future)
 
-    queue, more = as_completed(), submit()
-    for _, future in zip(range(2 * max(1, len(client.scheduler_info(n_workers=-1)["workers"]))), more, strict=False):
-        queue.add(future)
+    top_up()
     for future in queue:
         source = under_way.pop(future)
         try:
             result = future.result()
-        finally:
-            future.release()
+        except KilledWorker as problem:
+            result = tile_rows([failure(problem, settings)], source, run), {}
+        future.release()
         yield source, result
-        for following in more:
-            queue.add(following)
-            break
+        top_up()
 
 # %% ../nbs/11_study.ipynb #9749e643
 def connect(cluster: Any) -> Any:

@@ -26,12 +26,14 @@ from .evaluation import REMOVED, SitTester
 from .methods import Task, distance_from, method_names, nearness, run_methods
 from .perturbation import BaselineName, grid_feature_mask, named_baseline
 from .region import objects
+from .sampling import check_design
 from .zoo import predict_mask
 
 # %% auto #0
 __all__ = ['BANDS', 'Values', 'Key', 'Cells', 'Settings', 'scene_of', 'Source', 'find_sources', 'cut_centre', 'find_regions',
            'cell_means', 'rank_correlation', 'shares_by_distance', 'tests_of', 'Prepared', 'prepare_tile', 'rank_given',
-           'ranks_of', 'noisy_inputs', 'sensitivity', 'map_columns', 'tile_testers', 'explain_tile', 'study_tile']
+           'ranks_of', 'noisy_inputs', 'sensitivity', 'map_columns', 'tile_testers', 'explain_tile', 'failure',
+           'tile_rows', 'study_tile']
 
 # %% ../nbs/11_tiles.ipynb #c3781695
 @dataclass(frozen=True)
@@ -66,10 +68,15 @@ class Settings:
             raise ValueError(f"unknown baseline {odd[0]!r}; known are {', '.join(get_args(BaselineName))}")
         if self.per not in ("class", "building"):
             raise ValueError(f"per must be 'class' or 'building', got {self.per!r}")
-        if not (self.methods and self.seeds and self.baselines):
-            raise ValueError("a study needs at least one method, seed and baseline")
-        if self.noisy < 0:
-            raise ValueError(f"noisy counts copies of the input, got {self.noisy}")
+        for name in ("methods", "seeds", "baselines"):
+            given = getattr(self, name)
+            if not given or len(set(given)) < len(given):
+                raise ValueError(f"{name} must be at least one, each once, got {given}")
+        for name, least in (("grid", 1), ("batch", 1), ("min_pixels", 1), ("noisy", 0), ("crop", 1)):
+            value = getattr(self, name)
+            if value is not None and value < least:
+                raise ValueError(f"{name} must be at least {least}, got {value}")
+        check_design(self.samples, self.grid**2, "sobol")
 
 # %% ../nbs/11_tiles.ipynb #3479f83b
 def scene_of(tile: str) -> str:
@@ -103,13 +110,22 @@ class Source:
 
 # %% ../nbs/11_tiles.ipynb #48095912
 def find_sources(folder: str | Path, limit: int | None = None, skip: Sequence[str] = ()) -> list[Source]:
-    """All tiles below a folder but for the data sets to `skip`, `limit` of each at most. Raises ValueError if there are none."""
+    """All tiles below a folder but for the data sets to `skip`, `limit` of each at most.
+
+    Raises ValueError where there are none, and for a data set to skip that is not there.
+    """
+    if limit is not None and limit < 1:
+        raise ValueError(f"the limit of tiles per data set must be at least 1, got {limit}")
     root, names = Path(folder), {image for image, _ in LAYOUTS}
     if not root.is_dir():
         raise ValueError(f"{root}: no such folder")
     homes = sorted({path.parent for path in (root, *root.rglob("*")) if path.is_dir() and path.name in names})
-    datasets = [[Source(home.relative_to(root).as_posix() if home != root else root.resolve().name, tile)
-                 for tile in find_tiles(home)[:limit]] for home in homes if home.relative_to(root).as_posix() not in skip]
+    places = {home: home.relative_to(root).as_posix() for home in homes}
+    strange = [name for name in skip if name not in places.values()]
+    if strange:
+        raise ValueError(f"there is no data set {strange[0]!r} to skip; below {root} there are {', '.join(places.values())}")
+    datasets = [[Source(place if home != root else root.resolve().name, tile) for tile in find_tiles(home)[:limit]]
+                for home, place in places.items() if place not in skip]
     if not any(datasets):
         raise ValueError(f"{root}: no tiles found; expected folders named {', '.join('/'.join(pair) for pair in LAYOUTS)}")
     # In turn, so that a run that is stopped early has some tiles of each data set.
@@ -212,7 +228,8 @@ def ranks_of(cells: Cells, key: Key, near: Values, settings: Settings) -> dict[s
               "rank_to_first_baseline": (unit, settings.baselines[0], seed, method)}
     found = {"rank_to_nearness": rank_correlation(cells[key], near)}
     for name, other in others.items():
-        values = cells.get(other, np.full_like(near, np.nan))
+        # A map agrees with itself; that says nothing, and would flatter a mean.
+        values = np.full_like(near, np.nan) if other == key else cells.get(other, np.full_like(near, np.nan))
         found[name] = rank_correlation(cells[key], values)
         found[f"{name}_given_nearness"] = rank_given(cells[key], values, near)
     return found
@@ -252,9 +269,7 @@ def explain_tile(model: nn.Module, tile: Prepared, settings: Settings) -> Iterat
         testers = tile_testers(model, tile, base)
         for seed in settings.seeds:
             task = Task(model, tile.inputs, tile.regions, base, settings.grid, settings.samples, settings.batch, seed)
-            start = time.perf_counter()
             found = run_methods(task, settings.methods)
-            seconds = time.perf_counter() - start
             noisy = [run_methods(replace(task, inputs=x), settings.methods) for x in noisy_inputs(tile.inputs, settings, seed)]
             for k, (unit, tester) in enumerate(zip(tile.units, testers, strict=True)):
                 clean = {f"clean_{name}": float(v[0, 0]) for name, v in tester.before._asdict().items()}
@@ -265,20 +280,32 @@ def explain_tile(model: nn.Module, tile: Prepared, settings: Settings) -> Iterat
                            | map_columns(heat, [each[method].maps[k] for each in noisy], away[k]))
                     yield {"unit": unit, "baseline": baseline, "seed": seed, "method": method, "status": "ok", "error": "",
                            "region_pixels": int(tile.regions[k].sum()), "forwards": of_method.forwards, **clean, **row,
-                           "seconds_maps": seconds, "seconds_tests": time.perf_counter() - start, "map": heat.numpy()}
+                           "seconds_maps": of_method.seconds, "seconds_tests": time.perf_counter() - start, "map": heat.numpy()}
+
+# %% ../nbs/11_tiles.ipynb #1811fa3e
+def failure(problem: Exception, settings: Settings) -> dict[str, Any]:
+    """The row of a tile that failed."""
+    trace = traceback.extract_tb(problem.__traceback__)
+    where = f" in {trace[-1].name}" if trace else ""
+    return {"unit": settings.per, "status": "error", "error": f"{type(problem).__name__}{where}: {problem}"}
+
+
+def tile_rows(rows: Sequence[dict[str, Any]], source: Source, run: str) -> pd.DataFrame:
+    """The rows of a tile with what tells them from those of others."""
+    facts = {"run_id": run, "dataset": source.dataset, "scene": source.scene, "tile": source.tile.name}
+    return pd.DataFrame([facts | row for row in rows])
 
 # %% ../nbs/11_tiles.ipynb #cdc016a2
 def study_tile(model: nn.Module, source: Source, settings: Settings, run: str) -> tuple[pd.DataFrame, dict[str, NDArray[Any]]]:
     """The rows of one tile and its maps by name; whatever goes wrong with the tile becomes a row of status "error"."""
-    facts: dict[str, Any] = {"run_id": run, "dataset": source.dataset, "scene": source.scene, "tile": source.tile.name}
+    facts: dict[str, Any] = {}
     rows: list[dict[str, Any]] = [{"unit": settings.per, "status": "absent", "error": ""}]
     try:
         facts["checksum"] = source.checksum()
         tile = prepare_tile(model, source, settings)
         rows = list(explain_tile(model, tile, settings)) if tile.units else rows
         facts["labelled_pixels"] = -1 if tile.label is None else int(tile.label.sum())
-    except (ValueError, TypeError, RuntimeError, OSError) as problem:
-        where = traceback.extract_tb(problem.__traceback__)[-1].name
-        rows = [{"unit": settings.per, "status": "error", "error": f"{type(problem).__name__} in {where}: {problem}"}]
+    except Exception as problem:  # a method may raise anything, and one tile must not end a study
+        rows = [failure(problem, settings)]
     maps = {"/".join(str(row[k]) for k in ("unit", "baseline", "seed", "method")): row.pop("map") for row in rows if "map" in row}
-    return pd.DataFrame([facts | row for row in rows]), maps
+    return tile_rows([facts | row for row in rows], source, run), maps

@@ -7,21 +7,24 @@ import subprocess
 import sys
 import threading
 import time
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
+from captum.attr import LayerGradCam
 from captum.metrics import sensitivity_max
 from conftest import small_net
+from dask import config as dask_config
 from distributed import Client
 from PIL import Image
 from scipy import stats
 
 from entropy_captum import SobolTotal, study, tiles
-from entropy_captum.methods import Task, distance_from, method_names, nearness, register, run_methods
-from entropy_captum.study import RunFolder, evaluate, facts_of, read_rows
+from entropy_captum.methods import REGISTRY, Task, distance_from, method_names, nearness, register, run_methods
+from entropy_captum.study import evaluate, facts_of, read_rows
 from entropy_captum.tiles import Settings, find_sources
 from entropy_captum.zoo import Padded
 
@@ -48,19 +51,30 @@ def model():
     return Padded(small_net()).eval()
 
 
-def test_every_method_gives_a_finite_map_per_region(model):
+class Encoded(torch.nn.Module):
+    """A network whose encoder halves the map, as the CAMs expect of it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.encoder = torch.nn.Sequential(torch.nn.Conv2d(3, 8, 3, 2, 1), torch.nn.ReLU())
+        self.head = torch.nn.Conv2d(8, 1, 1)
+
+    def forward(self, x):
+        return torch.nn.functional.interpolate(self.head(self.encoder(x)), scale_factor=2.0)
+
+
+def test_every_method_gives_a_finite_map_per_region():
     x, regions = torch.randn(1, 3, 32, 32), torch.zeros(2, 32, 32)
     regions[0, :8, :8], regions[1, 20:, 20:] = 1, 1
-    model.model.encoder = torch.nn.Identity()  # where `bottleneck` looks first
-    model.encoder = model.model[0]
-    task = Task(model, x, regions, torch.zeros_like(x), grid=2, samples=4, batch=3)
-    layer_free = [name for name in method_names() if "cam" not in name]
-    found, again = run_methods(task, layer_free), run_methods(task, layer_free)
-    for name, (maps, forwards, _) in found.items():
+    task = Task(Padded(Encoded()).eval(), x, regions, torch.zeros_like(x), grid=2, samples=4, batch=3)
+    found, again = run_methods(task, method_names()), run_methods(task, method_names())
+    for name, (maps, forwards, _, seconds) in found.items():
+        assert seconds > 0
         assert maps.shape == (2, 32, 32) and torch.isfinite(maps).all(), name
         assert torch.equal(maps, again[name].maps), name
         assert (forwards == 0) == (name in ("ones", "random", "distance")), name
     assert found["entropy"].forwards == found["sobol"].forwards == 4 * 5
+    assert found["entropy"].seconds == found["sobol"].seconds != found["occlusion"].seconds
     with pytest.raises(ValueError, match="unknown method 'guess'"):
         run_methods(task, ["guess"])
     with pytest.raises(ValueError, match="'rise' is registered already"):
@@ -100,7 +114,9 @@ def test_each_building_has_its_rows(model, tmp_path):
     rows = evaluate(model, data, tmp_path / "run", settings, show_progress=False, keep_maps=True)
     assert rows.unit.nunique() > 1 and len(rows) == rows.unit.nunique() * 3 * 2 * 2 and (rows.region_pixels >= 5).all()
     same = rows[(rows.seed == 0) & (rows.method == "entropy")]
-    assert (same.rank_to_first_seed.dropna() == 1).all()
+    assert same.rank_to_first_seed.isna().all(), "a map's agreement with itself is no measurement"
+    assert rows[rows.seed == 1].rank_to_first_seed.notna().any()
+    assert rows[rows.baseline == "black"].rank_to_first_baseline.notna().any()
     shares = rows[[c for c in rows if c.startswith("share_")]].sum(axis=1)
     assert np.allclose(shares[shares > 0], 1)
     import zarr
@@ -112,6 +128,8 @@ def spoil(folder: Path, what: str) -> None:
     image, label = folder / "drawn/val/image/scene0_0.png", folder / "drawn/val/label/scene0_0.png"
     if what == "corrupt":
         image.write_bytes(image.read_bytes()[:200])
+    elif what == "four bands":
+        Image.fromarray(np.random.default_rng(1).integers(0, 256, (32, 32, 4), np.uint8), "RGBA").save(image)
     elif what == "grey":
         Image.open(image).convert("L").save(image)
     elif what == "label size":
@@ -121,6 +139,7 @@ def spoil(folder: Path, what: str) -> None:
 
 
 @pytest.mark.parametrize("what,message", [("corrupt", "not a readable image"), ("grey", "expected an 8-bit RGB"),
+                                          ("four bands", "fourth band"),
                                           ("label size", "label of size"), ("label values", "0/1 or 0/255")])
 def test_a_bad_tile_is_an_error_row_and_the_run_goes_on(model, tmp_path, what, message):
     data = write_tiles(tmp_path / "data", 2)
@@ -150,31 +169,46 @@ def test_bad_requests_are_refused(model, tmp_path):
         find_sources(tmp_path)
     for wrong, message in ((dict(methods=("guess",)), "'guess'"), (dict(per="street"), "'street'"),
                            (dict(baselines=("pink",)), "'pink'"), (dict(seeds=()), "at least one"),
-                           (dict(noisy=-1), "got -1")):
+                           (dict(seeds=(0, 0)), r"each once, got \(0, 0\)"), (dict(noisy=-1), "got -1"), (dict(grid=0), "got 0"),
+                           (dict(crop=0), "crop must be at least 1"), (dict(samples=3), "power of two.*got 3"),
+                           (dict(batch=0), "batch must be")):
         with pytest.raises(ValueError, match=message):
             Settings(**wrong)
     with pytest.raises(ValueError, match="no rows yet"):
         read_rows([])
+    data = write_tiles(tmp_path / "data", 1)
+    with pytest.raises(ValueError, match=r"no data set 'drawn/trian' to skip.*drawn/val"):
+        find_sources(data, skip=("drawn/trian",))
+    with pytest.raises(ValueError, match="at least 1, got -1"):
+        find_sources(data, -1)
 
 
-def test_a_second_writer_is_refused(model, tmp_path):
-    data, facts = write_tiles(tmp_path / "data", 1), facts_of(SMALL, model)
-    with RunFolder(tmp_path / "run", facts), pytest.raises(ValueError, match="another process is writing"):
-        evaluate(model, data, tmp_path / "run", SMALL, show_progress=False)
-    assert len(evaluate(model, data, tmp_path / "run", SMALL, show_progress=False)) == 3
-
-
-def test_a_full_disk_leaves_nothing_half_written(tmp_path):
+@contextmanager
+def largest_file(size: int):
+    """As on a full disk: no file can grow beyond a size."""
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     before = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     try:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (1000, limits[1]))
-        with pytest.raises(ValueError, match="could not be written"):
-            study.write_atomically(tmp_path / "rows.parquet", b"x" * 5000)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (size, limits[1]))
+        yield
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
         signal.signal(signal.SIGXFSZ, before)
-    assert not list(tmp_path.iterdir())
+
+
+def test_a_full_disk_leaves_nothing_half_written_and_the_run_goes_on_later(model, tmp_path):
+    data = write_tiles(tmp_path / "data", 2, 128)
+    smooth = Settings(("distance", "ones"), 2, 2)  # a map of distances does not compress well
+    for keep, file in ((False, "scene0_0"), (True, "maps.zarr")):
+        run = tmp_path / f"run{keep}"
+        with largest_file(2500), pytest.raises(ValueError, match=f"{file}.*could not be written"):
+            evaluate(model, data, run, smooth, keep_maps=keep, show_progress=False)
+        assert not [path for path in run.rglob("*") if path.suffix in (".parquet", ".tmp")]
+        assert len(evaluate(model, data, run, smooth, keep_maps=keep, show_progress=False)) == 4
+    with largest_file(100), pytest.raises(ValueError, match=r"run\.json: could not be written"):
+        evaluate(model, data, tmp_path / "other", SMALL, show_progress=False)
+    with pytest.raises(ValueError, match=r"\.png: could not be written"):
+        evaluate(model, data, data / "drawn/val/image/scene0_0.png", SMALL, show_progress=False)
 
 
 RUN = """
@@ -185,33 +219,87 @@ from conftest import small_net
 from test_study import SMALL
 from entropy_captum.study import evaluate
 from entropy_captum.zoo import Padded
-evaluate(Padded(small_net()).eval(), sys.argv[1], sys.argv[2], SMALL, show_progress=False)
+model = Padded(small_net()).eval()
+print("go", flush=True)
+evaluate(model, sys.argv[1], sys.argv[2], SMALL, keep_maps=True, show_progress=False)
 """
 
 
 def start(data: Path, run: Path) -> subprocess.Popen:
+    """A study in a process of its own, which has just begun."""
     code = RUN.format(tests=str(Path(__file__).parent))
-    return subprocess.Popen([sys.executable, "-c", code, str(data), str(run)], stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen([sys.executable, "-c", code, str(data), str(run)], stdout=subprocess.PIPE, text=True)
+    assert process.stdout.readline() == "go\n"
+    return process
+
+
+def test_a_second_process_is_refused_while_the_first_lives(model, tmp_path):
+    data = write_tiles(tmp_path / "data", 60, 128)
+    first = start(data, tmp_path / "run")
+    try:
+        while not list((tmp_path / "run").rglob("*.parquet")):
+            time.sleep(0.01)
+        with pytest.raises(ValueError, match="another process is writing to this run folder"):
+            evaluate(model, data, tmp_path / "run", SMALL, show_progress=False)
+        assert first.poll() is None
+    finally:
+        first.kill()
+        first.wait()
+    assert len(evaluate(model, find_sources(data, 2), tmp_path / "run", SMALL, show_progress=False)) == 6
 
 
 def test_ten_kills_lose_no_row_and_double_none(model, tmp_path):
     data, rng = write_tiles(tmp_path / "data", 40, 128), np.random.default_rng(0)
-    want = evaluate(model, data, tmp_path / "calm", SMALL, show_progress=False)
-    kills = 0
+    begun = time.perf_counter()
+    want = evaluate(model, data, tmp_path / "calm", SMALL, keep_maps=True, show_progress=False)
+    tile = (time.perf_counter() - begun) / 40
     for _ in range(10):
         process = start(data, tmp_path / "run")
-        done = len(list((tmp_path / "run").rglob("*.parquet")))
-        deadline = time.monotonic() + 60
-        while process.poll() is None and len(list((tmp_path / "run").rglob("*.parquet"))) == done and time.monotonic() < deadline:
-            time.sleep(0.005)
-        time.sleep(rng.uniform(0, 0.05))
-        kills += process.poll() is None
+        time.sleep(rng.uniform(0, 4 * tile))
+        assert process.poll() is None
         process.kill()
         process.wait()
-    found = evaluate(model, data, tmp_path / "run", SMALL, show_progress=False)
-    assert kills >= 5
+    before = len(list((tmp_path / "run").rglob("*.parquet")))
+    found = evaluate(model, data, tmp_path / "run", SMALL, keep_maps=True, show_progress=False)
+    assert 0 < before < 40
     pd.testing.assert_frame_equal(without_times(found), without_times(want))
+    maps, calm = (study.kept_maps(next((tmp_path / name).glob("*/run.json")).parent) for name in ("run", "calm"))
+    assert maps.keys() == calm.keys() and all(np.array_equal(heat, calm[name]) for name, heat in maps.items())
     assert not list((tmp_path / "run").rglob("*.tmp"))
+
+
+def test_a_method_that_raises_costs_its_tile_and_not_the_run(model, tmp_path, monkeypatch):
+    def moody(task: Task):
+        if task.inputs.mean() > 0.9:
+            raise KeyError("white")
+        return run_methods(task, ["random"])["random"]
+
+    monkeypatch.setitem(REGISTRY, "moody", moody)
+    data = write_tiles(tmp_path / "data", 2)
+    Image.fromarray(np.full((32, 32, 3), 255, np.uint8)).save(data / "drawn/val/image/scene0_0.png")
+    always = Padded(small_net()).eval()
+    always.model[4].bias.data += 1000
+    rows = evaluate(always, data, tmp_path / "run", Settings(("moody",), 2, 2), show_progress=False)
+    assert list(rows.status) == ["error", "ok"] and rows.error[0] == "KeyError in moody: 'white'"
+
+
+def test_other_code_is_another_run(model, monkeypatch):
+    facts = facts_of(SMALL, model)
+    assert {"python", "timm", "segmentation-models-pytorch", "entropy_captum", "torch"} <= facts["versions"].keys()
+    monkeypatch.setattr(study, "code_hash", lambda: "0")
+    assert facts_of(SMALL, model)["code"] != facts["code"] and study.run_id(facts_of(SMALL, model)) != study.run_id(facts)
+
+
+def test_each_process_claims_a_gpu_of_its_own(monkeypatch, tmp_path):
+    monkeypatch.setattr(study.tempfile, "gettempdir", lambda: str(tmp_path))
+    monkeypatch.setattr(study, "_claims", [])
+    claim = study.claim_device.__wrapped__
+    assert claim() == "cpu"
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    assert [claim(), claim()] == ["cuda:0", "cuda:1"] and claim() in ("cuda:0", "cuda:1")
+    study._claims[0].release()
+    assert claim() == "cuda:0"
 
 
 def dask(*arguments: str) -> subprocess.Popen:
@@ -254,6 +342,55 @@ def test_a_cluster_gives_the_same_rows_though_a_worker_is_killed(model, tmp_path
         for process in (*workers, scheduler):
             process.kill()
             process.wait()
+
+
+def test_a_cluster_here_knows_methods_of_ones_own_and_survives_a_deadly_tile(tmp_path):
+    """On two processes: a layer attribution that was registered here, and that ends its process on a white tile."""
+    def make(score):
+        class Deadly(LayerGradCam):
+            def attribute(self, inputs):
+                return os._exit(1) if inputs.mean() > 0.9 else super().attribute(inputs)
+        return Deadly(score, score.model.model[0])
+
+    layers = torch.nn.Conv2d(3, 4, 3, 2, 1), torch.nn.Upsample(scale_factor=2.0), torch.nn.Conv2d(4, 1, 1)
+    model = Padded(torch.nn.Sequential(*layers))
+    layers[2].bias.data += 1
+    data = write_tiles(tmp_path / "data", 3)
+    Image.fromarray(np.full((32, 32, 3), 255, np.uint8)).save(data / "drawn/val/image/scene1_2.png")
+    register("deadly", make)
+    try:
+        settings = Settings(("entropy", "deadly"), 2, 2)
+        want = evaluate(model, find_sources(data, 2), tmp_path / "here", settings, show_progress=False)
+        with dask_config.set({"distributed.scheduler.allowed-failures": 1}):
+            found = evaluate(model, data, tmp_path / "there", settings, cluster="local", show_progress=False)
+    finally:
+        del REGISTRY["deadly"]
+    assert set(want.status) == {"ok"} and len(want) == 4
+    bad = found.tile == "scene1_2"
+    assert set(found[~bad].status) == {"ok"}, found.error.tolist()
+    same = without_times(want).columns
+    pd.testing.assert_frame_equal(found[~bad][same], want[same], check_dtype=False)
+    assert list(found[bad].status) == ["error"] and "KilledWorker" in found[bad].error.iloc[0]
+
+
+def test_a_worker_of_several_threads_gives_the_same_rows(tmp_path):
+    """Hooks that count forwards and random draws belong to a process: its threads must not mix them."""
+    data, settings = write_tiles(tmp_path / "data", 8, 64), Settings(("occlusion", "kernel-shap"), 2, 2)
+    model = Padded(small_net()).eval()
+    want = evaluate(model, data, tmp_path / "here", settings, show_progress=False)
+    with Client(processes=False, n_workers=1, threads_per_worker=4, dashboard_address=None) as client:
+        found = evaluate(model, data, tmp_path / "there", settings, cluster=client, show_progress=False)
+        assert client.status == "running", "a client that was passed in is not closed"
+    pd.testing.assert_frame_equal(without_times(found), without_times(want))
+
+
+def test_a_cluster_without_workers_says_so(model, tmp_path, monkeypatch):
+    data = write_tiles(tmp_path / "data", 1)
+    monkeypatch.setattr(study.count_workers, "__defaults__", (0.2,))
+    with (Client(processes=False, n_workers=0, dashboard_address=None) as client,
+          pytest.raises(ValueError, match=r"no worker has joined the scheduler .*start one: dask worker")):
+        evaluate(model, data, tmp_path / "run", SMALL, cluster=client, show_progress=False)
+    assert evaluate(model, data, tmp_path / "run", SMALL, show_progress=False).status.eq("ok").all()
 
 
 def test_real_tiles_are_found_by_data_set(aerial):
