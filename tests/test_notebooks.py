@@ -47,8 +47,10 @@ MODULES = [path for path in NOTEBOOKS if any(source.startswith("#| default_exp")
 TO_COME = {"04_incremental", "04_passes", "11_methods", "11_planted", "11_report", "11_statistics", "11_study", "11_tiles"}
 
 
-@pytest.mark.parametrize("path", [pytest.param(p, marks=pytest.mark.xfail(strict=True)) if p.stem in TO_COME else p for p in MODULES],
-                         ids=lambda p: p.stem)
+LESSONS = [pytest.param(path, marks=pytest.mark.xfail(strict=True)) if path.stem in TO_COME else path for path in MODULES]
+
+
+@pytest.mark.parametrize("path", LESSONS, ids=lambda path: path.stem)
 def test_most_exports_are_followed_by_a_shown_value(path):
     """Before the next exported cell comes one that a reader can run, with an output to look at."""
     followed: list[bool] = []
