@@ -19,8 +19,8 @@ from .layers import RULES, Layer, NotLocal, Read, Site, bilinear_layer, extent, 
 from .region import check_outputs
 
 # %% auto #0
-__all__ = ['WORKSPACE', 'Network', 'count_elements', 'full_box', 'Step', 'Pass', 'needed_boxes', 'changed_boxes', 'make_pass',
-           'Plan', 'pass_memory', 'make_plan', 'Value', 'cut', 'gather', 'run_pass']
+__all__ = ['WORKSPACE', 'Network', 'count_elements', 'full_box', 'changed_boxes', 'needed_boxes', 'Step', 'Pass', 'make_pass',
+           'pass_memory', 'Plan', 'make_plan', 'Value', 'cut', 'gather', 'run_pass']
 
 # %% ../nbs/04_passes.ipynb #cadf82e7
 @dataclass
@@ -92,7 +92,39 @@ def full_box(node: fx.Node) -> Box:
     rows, columns = extent(node)
     return Box(0, rows, 0, columns)
 
-# %% ../nbs/04_passes.ipynb #6c98c890
+# %% ../nbs/04_passes.ipynb #51928b74
+def changed_boxes(network: Network, feature: Box) -> dict[fx.Node, Box]:
+    """What of each node a change of the input in a box can reach, forwards."""
+    changed = {network.graph.input: feature}
+    for node, layer in network.layers.items():
+        box = EMPTY
+        for which, source in enumerate(layer.inputs):
+            box = box | layer.changed(which, changed.get(source, EMPTY))
+        if box.area:
+            changed[node] = full_box(node) if node in network.whole else box & full_box(node)
+    return changed
+
+# %% ../nbs/04_passes.ipynb #84f59864
+def needed_boxes(network: Network, output: Box, changed: Mapping[fx.Node, Box] | None = None) -> dict[fx.Node, Box]:
+    """What of each node the box of outputs needs, backwards; only what is `changed`, where that is given."""
+    needed: dict[fx.Node, Box] = {network.output: output}
+    for node, layer in reversed(network.layers.items()):
+        box = needed.get(node, EMPTY)
+        if changed is not None:
+            box = box & changed.get(node, EMPTY)
+        if not box.area:
+            needed.pop(node, None)
+            continue
+        box = full_box(node) if node in network.whole else box
+        needed[node] = box
+        for which, source in enumerate(layer.inputs):
+            needed[source] = needed.get(source, EMPTY) | layer.read(which, box).box
+    if changed is not None:
+        source = network.graph.input
+        needed[source] = needed.get(source, EMPTY) & changed[source]
+    return needed
+
+# %% ../nbs/04_passes.ipynb #07feb602
 class Step(NamedTuple):
     """Compute the box `out` of a node from these reads; then the values of `dead` are no longer needed."""
 
@@ -114,38 +146,6 @@ class Pass:
     steps: tuple[Step, ...]
     largest: int
 
-
-def needed_boxes(network: Network, output: Box, changed: Mapping[fx.Node, Box] | None = None) -> dict[fx.Node, Box]:
-    """What of each node the box of outputs needs, backwards; only what is `changed`, where that is given."""
-    needed: dict[fx.Node, Box] = {network.output: output}
-    for node, layer in reversed(network.layers.items()):
-        box = needed.get(node, EMPTY)
-        if changed is not None:
-            box = box & changed.get(node, EMPTY)
-        if not box.area:
-            needed.pop(node, None)
-            continue
-        box = full_box(node) if node in network.whole else box
-        needed[node] = box
-        for which, source in enumerate(layer.inputs):
-            needed[source] = needed.get(source, EMPTY) | layer.read(which, box).box
-    if changed is not None:
-        source = network.graph.input
-        needed[source] = needed.get(source, EMPTY) & changed[source]
-    return needed
-
-
-def changed_boxes(network: Network, feature: Box) -> dict[fx.Node, Box]:
-    """What of each node a change of the input in a box can reach, forwards."""
-    changed = {network.graph.input: feature}
-    for node, layer in network.layers.items():
-        box = EMPTY
-        for which, source in enumerate(layer.inputs):
-            box = box | layer.changed(which, changed.get(source, EMPTY))
-        if box.area:
-            changed[node] = full_box(node) if node in network.whole else box & full_box(node)
-    return changed
-
 # %% ../nbs/04_passes.ipynb #bf8b7dc8
 def make_pass(network: Network, boxes: Mapping[fx.Node, Box]) -> Pass:
     """The steps that compute these boxes, and when each value has been read for the last time."""
@@ -158,6 +158,20 @@ def make_pass(network: Network, boxes: Mapping[fx.Node, Box]) -> Pass:
             steps.append(Step(node, box, tuple(layer.read(k, box) for k in range(len(layer.inputs))), dead))
     largest = max(network.elements(step.node, step.out) for step in steps)
     return Pass(boxes.get(network.graph.input, EMPTY), boxes[network.output], tuple(reversed(steps)), largest)
+
+# %% ../nbs/04_passes.ipynb #0713d4e0
+def pass_memory(network: Network, steps: Pass) -> int:
+    """The largest number of elements of one row that are alive at a step, with what it reads copied."""
+    alive: dict[fx.Node, int] = {network.graph.input: network.elements(network.graph.input, steps.input)}
+    peak, total = 0, alive[network.graph.input]
+    for step in steps.steps:
+        sources = network.layers[step.node].inputs
+        alive[step.node] = network.elements(step.node, step.out)
+        total += alive[step.node]
+        copied = sum(network.elements(s, r.box) for s, r in zip(sources, step.reads, strict=True))
+        peak = max(peak, total + copied)
+        total -= sum(alive.pop(node, 0) for node in step.dead)
+    return peak
 
 # %% ../nbs/04_passes.ipynb #ae1f1196
 #: What convolutions and the allocator need beside the values themselves, measured as peak memory over their sum.
@@ -185,20 +199,6 @@ class Plan:
         peak = max((pass_memory(self.network, p) for p in self.features if p is not None), default=0)
         return int(pass_memory(self.network, self.base) * item), int((stored + peak) * item)
 
-# %% ../nbs/04_passes.ipynb #0713d4e0
-def pass_memory(network: Network, steps: Pass) -> int:
-    """The largest number of elements of one row that are alive at a step, with what it reads copied."""
-    alive: dict[fx.Node, int] = {network.graph.input: network.elements(network.graph.input, steps.input)}
-    peak, total = 0, alive[network.graph.input]
-    for step in steps.steps:
-        sources = network.layers[step.node].inputs
-        alive[step.node] = network.elements(step.node, step.out)
-        total += alive[step.node]
-        copied = sum(network.elements(s, r.box) for s, r in zip(sources, step.reads, strict=True))
-        peak = max(peak, total + copied)
-        total -= sum(alive.pop(node, 0) for node in step.dead)
-    return peak
-
 # %% ../nbs/04_passes.ipynb #f22f95f4
 def make_plan(network: Network, region: Box, features: Sequence[Box]) -> Plan:
     """Plan one call: the region's box (in the region's pixels) and each feature's box of the input."""
@@ -219,7 +219,7 @@ def make_plan(network: Network, region: Box, features: Sequence[Box]) -> Plan:
                     kept[source] = kept.get(source, EMPTY) | read.box
     return Plan(network, base, tuple(passes), kept)
 
-# %% ../nbs/04_passes.ipynb #52654fae
+# %% ../nbs/04_passes.ipynb #32528354
 class Value(NamedTuple):
     """What is known of a node: a tensor whose last two axes cover a box (or a tuple of tensors, known whole)."""
 
@@ -233,7 +233,7 @@ def cut(value: Value, box: Box) -> Any:
         return value.data
     return value.data[(..., *box.within(value.box))]
 
-
+# %% ../nbs/04_passes.ipynb #72b217f8
 def gather(read: Box, own: Value | None, kept: Value | None) -> Any:
     """What a read box contains: this pass's own value, laid over the kept one where it does not suffice."""
     if own is not None and (own.box.holds(read) or kept is None):
@@ -254,7 +254,7 @@ def gather(read: Box, own: Value | None, kept: Value | None) -> Any:
     result[(..., *common.within(read))] = cut(own, common)
     return result
 
-
+# %% ../nbs/04_passes.ipynb #41207cca
 def run_pass(network: Network, steps: Pass, inputs: Tensor, kept: Mapping[fx.Node, Value],
              keep: Mapping[fx.Node, Box] | None = None) -> tuple[Tensor, dict[fx.Node, Value]]:
     """Run a pass on its box of the inputs (k,C,h,w); the box of outputs, and the values in the boxes to `keep`."""
