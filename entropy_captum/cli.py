@@ -28,7 +28,8 @@ from .incremental import InferenceKind
 from .methods import UNITS, Maps, Task, run_methods
 from .perturbation import BaselineName, named_baseline
 from .region import object_at, objects
-from .report import write_report
+from .report import TESTS, wide_table, write_report
+from .statistics import with_far
 from .study import evaluate as run_study
 from .tiles import Settings as StudySettings
 from .tiles import find_sources
@@ -342,10 +343,12 @@ def evaluate(data: Annotated[Path, typer.Option(help="A folder with data sets of
     rows = run_study(Padded(rooftop_unet(weights)), sources, out, settings, cluster=cluster, keep_maps=keep_maps)
     counts = rows.drop_duplicates(["dataset", "tile"])["status"].value_counts()
     typer.echo(f"{len(rows)} rows of {int(counts.sum())} tiles in {out} ({', '.join(f'{n} {s}' for s, n in counts.items())})")
-    good = rows[rows.status == "ok"]
+    if set(counts.index) == {"error"}:
+        raise ValueError(f"every tile failed; the first with {rows['error'].iloc[0]}")
+    good = rows[(rows.status == "ok") & (rows.baseline == settings.baselines[0])] if "baseline" in rows else rows[:0]
     if len(good):
-        columns = ["gap", "l_sit_confidence_drop", "l_sit_kept_area", "h_sit_confidence_drop", "h_sit_kept_area"]
-        typer.echo(good.groupby("method", sort=False)[columns].mean().round(2).to_string())
+        columns = ("gap", "l_sit_confidence_drop", "l_sit_kept_area", "h_sit_confidence_drop", "h_sit_kept_area")
+        typer.echo(wide_table(with_far(good), {name: TESTS[name] for name in columns}).to_string(index=False))
 
 # %% ../nbs/13_cli.ipynb #9fd22a99
 @app.command()

@@ -5,6 +5,7 @@
 # %% ../nbs/10_figures.ipynb #90562a95
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -108,11 +109,11 @@ def panel(image: NDArray[np.uint8], label: NDArray[np.bool_] | None, prediction:
     return figure
 
 # %% ../nbs/10_figures.ipynb #564a0a9e
-def curve_figure(table: pd.DataFrame, controls: Sequence[str] = ("ones", "random", "distance")) -> Figure:
+def curve_figure(table: pd.DataFrame, controls: Sequence[str] = ("ones", "random", "distance", "far")) -> Figure:
     """Curves with bands from a table with columns method, removed, mean, low, high (NaN: no band); controls in grey."""
     figure = Figure(figsize=(7.5, 4), layout="constrained")
     ax = figure.subplots()
-    dashes = iter(("--", ":", "-."))
+    dashes = itertools.cycle(("--", ":", "-.", (0, (1, 4))))
     for method, part in table.groupby("method", sort=False):
         if method in controls:
             ax.plot(part["removed"], part["mean"], color="grey", linestyle=next(dashes), label=str(method))

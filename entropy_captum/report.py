@@ -19,14 +19,25 @@ from markupsafe import Markup
 from matplotlib.figure import Figure
 
 from .figures import curve_figure, outline, overlay
-from .statistics import FEWEST, curves, method_table, rival_table, tile_counts, with_far
+from entropy_captum.statistics import (
+    FEWEST,
+    curves,
+    mean_interval,
+    method_table,
+    rival_table,
+    scene_means,
+    tile_counts,
+    whole_sets,
+    with_far,
+)
 from .study import read_facts, read_rows, write_atomically
 from .tiles import Source, cut_centre, find_sources
 
 # %% auto #0
-__all__ = ['TESTS', 'CHARACTER', 'RIVALS', 'PAGE', 'GAP', 'FIXED', 'MEANS', 'find_run', 'rows_of', 'with_interval', 'wide_table',
-           'character_columns', 'extreme_tiles', 'kept_map', 'tile_figure', 'as_image', 'as_table', 'section',
-           'test_sections', 'tile_sections', 'make_report', 'write_report']
+__all__ = ['TESTS', 'CHARACTER', 'BASELINES', 'RIVALS', 'PAGE', 'GAP', 'FIXED', 'MEANS', 'find_run', 'rows_of', 'with_interval',
+           'wide_table', 'table_across', 'character_columns', 'against_chance', 'against_rivals', 'extreme_tiles',
+           'kept_map', 'tile_figure', 'as_image', 'as_table', 'section', 'test_sections', 'baseline_section',
+           'tile_sections', 'result_sections', 'make_report', 'write_report']
 
 # %% ../nbs/11_report.ipynb #5aafb66e
 def find_run(folder: str | Path) -> Path:
@@ -46,12 +57,12 @@ def find_run(folder: str | Path) -> Path:
 
 # %% ../nbs/11_report.ipynb #5757eb6a
 def rows_of(run: Path) -> pd.DataFrame:
-    """All rows of a run, the methods in the order of its settings. Raises ValueError where there are none."""
-    rows = read_rows(sorted((run / "rows").rglob("*.parquet")))
+    """All rows of a run, methods and baselines in the order of its settings. Raises ValueError where there are none."""
+    rows, settings = read_rows(sorted((run / "rows").rglob("*.parquet"))), read_facts(run)["settings"]
     if "method" not in rows:
         return rows
-    order = {name: k for k, name in enumerate(read_facts(run)["settings"]["methods"])}
-    return rows.sort_values("method", key=lambda names: names.map(order), kind="stable", ignore_index=True)
+    order = {name: k for column in ("methods", "baselines") for k, name in enumerate(settings[column])}
+    return rows.sort_values(["method", "baseline"], key=lambda names: names.map(order), kind="stable", ignore_index=True)
 
 # %% ../nbs/11_report.ipynb #d15eabd1
 def with_interval(row: pd.Series[Any], digits: int = 2) -> str:
@@ -69,6 +80,12 @@ def wide_table(rows: pd.DataFrame, columns: dict[str, str]) -> pd.DataFrame:
     ordered = shown.loc[table["method"].unique(), table["column"].unique()].rename(columns=columns)
     return ordered.rename_axis(columns=None).reset_index()
 
+# %% ../nbs/11_report.ipynb #c6756fb5
+def table_across(rows: pd.DataFrame, column: str, groups: pd.Series) -> pd.DataFrame:
+    """Methods down, groups of rows across (such as data sets or baselines), each cell a column's mean with its interval."""
+    parts = {name: wide_table(part, {column: str(name)}).set_index("method") for name, part in rows.groupby(groups, sort=False)}
+    return pd.concat(parts.values(), axis=1).fillna("–").rename_axis(index="method").reset_index()
+
 # %% ../nbs/11_report.ipynb #d7886daa
 #: Columns of the tests and what a reader calls them.
 #:
@@ -85,9 +102,12 @@ CHARACTER = {"share_inside": "share of the map on the object", "share_near": "to
              "rank_to_entropy": "with entropy", "rank_to_entropy_given_nearness": "with entropy, given nearness",
              "rank_to_first_seed": "with itself, other seed",
              "rank_to_first_seed_given_nearness": "with itself, other seed, given nearness",
-             "rank_to_first_baseline": "with itself, other baseline",
-             "rank_to_first_baseline_given_nearness": "with itself, other baseline, given nearness",
-             "sensitivity": "largest relative change under noise", "forwards": "forwards per unit"}
+             "sensitivity": "largest relative change under noise", "forwards": "forwards (shared by methods of one family)"}
+#: The same where there are several baselines.
+#:
+#: :meta hide-value:
+BASELINES = {"rank_to_first_baseline": "rank correlation with the first baseline's map",
+             "rank_to_first_baseline_given_nearness": "the same, given nearness"}
 #: Columns of the comparison with rivals and what a reader calls them.
 #:
 #: :meta hide-value:
@@ -97,10 +117,30 @@ RIVALS = {"rival": "rival", "difference": "entropy minus rival", "low": "from", 
 
 # %% ../nbs/11_report.ipynb #43bc447b
 def character_columns(rows: pd.DataFrame) -> dict[str, str]:
-    """The columns that say what a map is like and were measured; those about seeds and baselines only where there are several."""
-    single = tuple(f"rank_to_first_{name}" for name in ("seed", "baseline") if rows[name].nunique() < 2)
+    """The columns that say what a map is like and were measured; those about seeds only where there are several."""
     return {column: heading for column, heading in CHARACTER.items()
-            if column in rows and rows[column].notna().any() and not column.startswith(single)}
+            if column in rows and rows[column].notna().any() and (rows["seed"].nunique() > 1 or "first_seed" not in column)}
+
+# %% ../nbs/11_report.ipynb #eea950a7
+def against_chance(rows: pd.DataFrame, method: str) -> str:
+    """Whether removing what a method calls important hurts more than chance, in a sentence."""
+    found = mean_interval(scene_means(rows[rows["method"] == method], "gap"))
+    if found.units < FEWEST:
+        return f"There are too few scenes to judge the map of {method}: {found.units}, and {FEWEST} are needed."
+    gap = f"a gap of {found.mean:.1f} points on equal area, 95 % interval {found.low:.1f} to {found.high:.1f}, {found.units} scenes"
+    if found.low > 0:
+        return f"The map of {method} is better than chance ({gap})."
+    return f"The map of {method} is {'worse than' if found.high < 0 else 'not shown to be better than'} chance ({gap})."
+
+# %% ../nbs/11_report.ipynb #78efe255
+def against_rivals(rows: pd.DataFrame, method: str, level: float = 0.05) -> str:
+    """Which methods a method is better and worse than on the gap, by sign flips after Holm's correction, in a sentence."""
+    table = rival_table(rows, "gap", method).dropna(subset="sign_flip_holm")
+    clear = table["sign_flip_holm"] < level
+    groups = {"better than": table[clear & (table["difference"] > 0)], "worse than": table[clear & (table["difference"] < 0)],
+              "not to be told from": table[~clear]}
+    said = [f"{words} {', '.join(part['rival'])}" for words, part in groups.items() if len(part)]
+    return f"Scene by scene, and corrected for the number of rivals (p < {level}), it is {'; '.join(said)}." if said else ""
 
 # %% ../nbs/11_report.ipynb #94e3c185
 def extreme_tiles(rows: pd.DataFrame, method: str, count: int = 4) -> dict[str, pd.DataFrame]:
@@ -175,7 +215,7 @@ img { max-width: 100%; background: white }
 pre { overflow-x: auto; font-size: .8rem }
 </style></head><body>
 <h1>{{ title }}</h1>
-{% for paragraph in summary %}<p>{{ paragraph }}</p>{% endfor %}
+{% for paragraph in summary if paragraph %}<p>{{ paragraph }}</p>{% endfor %}
 {% for section in sections %}<h2>{{ section.title }}</h2><p>{{ section.text }}</p><div class="wide">{{ section.body }}</div>
 {% endfor %}
 <h2>Settings</h2><p>Everything that decides the numbers; their hash is the run id.</p><pre>{{ facts }}</pre>
@@ -210,16 +250,26 @@ MEANS = f"Means over scenes with 95 % BCa bootstrap intervals, resampled by data
 def test_sections(rows: pd.DataFrame, method: str) -> list[dict[str, Any]]:
     """Both tests: on equal area with its curves and rivals, and as in the paper."""
     gaps = {name: heading for name, heading in TESTS.items() if name == "gap"}
-    equal = with_far(rows)
+    equal = with_far(rows)  # whose gap is the nearness control's with the other sign
     found = [section("Does removing what a map calls important hurt more?", f"{GAP} {MEANS}", as_table(wide_table(equal, gaps))),
              section("By removed area", "The gap when a share of the pixels outside the object is removed, with 95 % bands.",
-                     as_image(curve_figure(curves(rows)), "the gap of every method by removed share"))]
+                     as_image(curve_figure(curves(equal)), "the gap of every method by removed share")),
+             section("By data set", "The gap again. A single data set with few scenes has no interval, and decides nothing.",
+                     as_table(table_across(equal, "gap", whole_sets(equal))))]
     if method == "entropy" and rows["method"].nunique() > 1:
         table = rival_table(equal, "gap", method)[list(RIVALS)].rename(columns=RIVALS)
         found.append(section("Entropy against each rival", "Paired on the same scenes, gap on equal area; p-values corrected for "
                              "the number of rivals.", as_table(table)))
     fixed = {name: heading for name, heading in TESTS.items() if name != "gap"}
     return [*found, section("The paper's tests at a fixed threshold", FIXED, as_table(wide_table(rows, fixed)))]
+
+# %% ../nbs/11_report.ipynb #1f9cbf41
+def baseline_section(rows: pd.DataFrame, first: str) -> dict[str, Any]:
+    """What changes when removed pixels are replaced with something else: rows of several baselines, one of them the first."""
+    equal = with_far(rows)
+    gaps, same = table_across(equal, "gap", equal["baseline"]), wide_table(rows[rows["baseline"] != first], BASELINES)
+    return section("By baseline", "What replaces a removed pixel decides what removing it does. All other tables are about the "
+                   "first baseline.", as_table(gaps) + as_table(same))
 
 # %% ../nbs/11_report.ipynb #5ca3a0fa
 def tile_sections(run: Path, rows: pd.DataFrame, sources: dict[tuple[str, str], Source], method: str,
@@ -232,6 +282,15 @@ def tile_sections(run: Path, rows: pd.DataFrame, sources: dict[tuple[str, str], 
         picture = as_image(tile_figure(run, shown, crop, method), f"the {name} tiles with their labels") if shown else Markup("")
         found.append(section(f"The {name} tiles", f"By the gap of {method}.", as_table(tiles) + picture))
     return found
+
+# %% ../nbs/11_report.ipynb #783c684d
+def result_sections(rows: pd.DataFrame, method: str, baselines: Sequence[str]) -> list[dict[str, Any]]:
+    """Both tests, what changes with the baseline, and what the maps are like; all but the second by the first baseline."""
+    first = rows[rows["baseline"] == baselines[0]]
+    several = [baseline_section(rows, baselines[0])] if len(baselines) > 1 else []
+    return [*test_sections(first, method), *several,
+            section("What the maps are like", f"{MEANS} Agreement is the rank correlation of the cells' means.",
+                    as_table(wide_table(first, character_columns(first))))]
 
 # %% ../nbs/11_report.ipynb #c5296236
 def make_report(folder: str | Path, data: str | Path | None = None) -> str:
@@ -246,16 +305,16 @@ def make_report(folder: str | Path, data: str | Path | None = None) -> str:
     good = rows[rows["status"] == "ok"] if "method" in rows else rows[:0]
     what = "all" if settings["per"] == "class" else "each building"
     summary = [f"{len(settings['methods'])} methods on {int(counts.to_numpy().sum())} tiles of {len(counts)} data sets. "
-               f"Explained is {what} that the network predicts in a tile."]
+               f"Explained is {what} that the network predicts in a tile. Removed pixels become {settings['baselines'][0]}."]
     sections = [section("Tiles", "ok: explained; absent: the network predicts nothing there; error: see below.",
                         as_table(counts.rename_axis(columns=None).reset_index()))]
     if len(good):
         method = "entropy" if "entropy" in settings["methods"] else settings["methods"][0]
         sources = {} if data is None else {(s.dataset, s.tile.name): s for s in find_sources(data)}
-        sections += [*test_sections(good, method),
-                     section("What the maps are like", f"{MEANS} Agreement is the rank correlation of the cells' means.",
-                             as_table(wide_table(good, character_columns(good)))),
-                     *tile_sections(run, good, sources, method, settings["crop"])]
+        first = good[good["baseline"] == settings["baselines"][0]]
+        summary += [against_chance(first, method), against_rivals(with_far(first), method)]
+        sections += [*result_sections(good, method, settings["baselines"]),
+                     *tile_sections(run, first, sources, method, settings["crop"])]
     failed = rows[rows["status"] == "error"]
     if len(failed):
         sections.append(section("Tiles that failed", "They are not in any mean.", as_table(failed[["dataset", "tile", "error"]])))

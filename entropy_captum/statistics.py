@@ -15,9 +15,14 @@ from numpy.typing import NDArray
 from scipy import stats
 
 # %% auto #0
-__all__ = ['FEWEST', 'scene_means', 'Interval', 'strata_of', 'bootstrap_means', 'mean_interval', 'sign_flip_p', 'holm',
-           'Comparison', 'compare', 'tile_counts', 'method_table', 'rival_table', 'removed_shares', 'curves',
+__all__ = ['FEWEST', 'whole_sets', 'scene_means', 'Interval', 'strata_of', 'bootstrap_means', 'mean_interval', 'sign_flip_p',
+           'holm', 'Comparison', 'compare', 'tile_counts', 'method_table', 'rival_table', 'removed_shares', 'curves',
            'with_far']
+
+# %% ../nbs/11_statistics.ipynb #db5d33c5
+def whole_sets(rows: pd.DataFrame) -> pd.Series:
+    """The data set of every row, its splits joined: "inria/val" is "inria"."""
+    return rows["dataset"].str.replace(r"/(train|val|test)$", "", regex=True)
 
 # %% ../nbs/11_statistics.ipynb #c6f1bc18
 #: Fewer units than this have no interval and no p-value.
@@ -26,8 +31,7 @@ FEWEST = 8
 
 def scene_means(rows: pd.DataFrame, column: str) -> pd.Series:
     """The mean of a column per data set (without its split) and scene: over buildings in a tile, then over tiles in a scene."""
-    whole = rows.assign(dataset=rows["dataset"].str.replace(r"/(train|val|test)$", "", regex=True))
-    tiles = whole.groupby(["dataset", "scene", "tile"], sort=True)[column].mean()
+    tiles = rows.assign(dataset=whole_sets(rows)).groupby(["dataset", "scene", "tile"], sort=True)[column].mean()
     return tiles.groupby(level=["dataset", "scene"]).mean().dropna()
 
 # %% ../nbs/11_statistics.ipynb #8f4c1a01
@@ -147,7 +151,10 @@ def method_table(rows: pd.DataFrame, columns: Sequence[str]) -> pd.DataFrame:
 
 # %% ../nbs/11_statistics.ipynb #02e3a8ef
 def rival_table(rows: pd.DataFrame, column: str = "gap", method: str = "entropy") -> pd.DataFrame:
-    """A method against every other on one column (larger is better), with Holm's correction of both p-values."""
+    """A method against every other on one column (larger is better), with Holm's correction of both p-values.
+
+    Raises ValueError where there are no rows of the method.
+    """
     good = rows[rows["status"] == "ok"]
     units = {str(name): scene_means(part, column) for name, part in good.groupby("method", sort=False)}
     if method not in units:

@@ -220,3 +220,18 @@ def test_a_point_beside_the_objects_names_the_nearest():
     assert object_at(mask, 20, 12).sum() == 25
     with pytest.raises(ValueError, match="there is none"):
         object_at(np.zeros_like(mask), 1, 1)
+
+
+def test_a_study_prints_means_of_scenes_and_says_when_all_failed(tmp_path):
+    write_scenes(tmp_path / "data" / "towns", (2, 5), 64)
+    arguments = ["evaluate", "--data", str(tmp_path / "data"), "--out", str(tmp_path / "run"), "--methods", "grad-cam,distance",
+                 "--samples", "2", "--grid", "2", "--baselines", "grey,black"]
+    done = CliRunner().invoke(app, arguments)
+    assert done.exit_code == 0, done.output
+    rows = pd.concat(map(pd.read_parquet, (tmp_path / "run").rglob("*.parquet")))
+    mean = rows[(rows.method == "grad-cam") & (rows.baseline == "grey")].gap.mean()
+    assert f"{mean:.2f}" in done.output and "far" in done.output and "gap on equal area" in done.output
+    for path in (tmp_path / "data").rglob("label/*"):
+        Image.fromarray(np.full((64, 64), 7, np.uint8)).save(path)
+    failed = CliRunner().invoke(app, arguments)
+    assert failed.exit_code != 0 and "every tile failed; the first with ValueError" in str(failed.exception), failed.output
