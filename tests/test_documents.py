@@ -73,11 +73,19 @@ def test_there_are_commands_to_run():
 def test_the_python_of_the_pages_runs(workplace, monkeypatch):
     monkeypatch.chdir(workplace)
     pages = {path: re.findall(r"^```python\n(.*?)^```", path.read_text(), re.M | re.S)
-             for path in sorted((ROOT / "docs").rglob("*.md"))}
-    assert sum(map(len, pages.values())) >= 2
+             for path in (ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md")))}
+    assert len(pages[ROOT / "README.md"]) == 1 and sum(map(len, pages.values())) >= 3
     scene = procedural_scene(2, 128)
     for path, blocks in pages.items():
         names = {"model": rooftop_unet(), "image": scene.image, "mask": scene.label}
         for block in blocks:
             exec(compile(block, str(path), "exec"), names)
     assert (workplace / "explanation" / "verdict.csv").is_file()
+
+
+def test_the_landing_notebook_ends_with_the_explorer():
+    """Its cell is run with the others in tests/test_explorer.py. A stored widget would be a blob that no page can show."""
+    notebook = nbformat.read(ROOT / "nbs" / "index.ipynb", as_version=4)
+    last = notebook.cells[-1]
+    assert "explore(model, scene.image)" in last.source and not last.outputs and "widgets" not in notebook.metadata
+    assert "Explore this scene" not in (ROOT / "README.md").read_text()

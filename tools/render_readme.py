@@ -16,6 +16,8 @@ NOTE = "<!-- Made from nbs/index.ipynb by `make readme`: do not edit. -->\n\n"
 def render() -> dict[Path, bytes]:
     """The README and its pictures, by path."""
     notebook = nbformat.read(ROOT / "nbs" / "index.ipynb", as_version=4)
+    # nbdev_clean takes the language away, and without it nbconvert fences code as no language.
+    notebook.metadata.language_info = {"name": "python"}
     descriptions: list[str] = []
     for cell in notebook.cells:
         if cell.cell_type == "code" and re.search(r"^#\|\s*echo:\s*false", cell.source, re.M):
@@ -26,6 +28,7 @@ def render() -> dict[Path, bytes]:
         cell.source = re.sub(r"\]\((?!https?:)([^)\s]+\.ipynb)\)", r"](nbs/\1)", cell.source)
     config = Config()
     config.TagRemovePreprocessor.remove_input_tags = {"echo-off"}
+    config.TagRemovePreprocessor.remove_cell_tags = {"lab"}  # what only JupyterLab can show
     config.TagRemovePreprocessor.enabled = True
     config.TemplateExporter.exclude_input_prompt = config.TemplateExporter.exclude_output_prompt = True
     body, resources = MarkdownExporter(config=config).from_notebook_node(
