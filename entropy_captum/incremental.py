@@ -37,7 +37,7 @@ __all__ = ['CALL_SECONDS', 'CACHE_FRIENDLY', 'WORTH', 'TOLERANCES', 'InferenceKi
            'free_memory', 'feature_boxes', 'rows_of', 'divisible', 'designs_at_once', 'merge_rows', 'run_designs',
            'IncrementalInference', 'relative_difference', 'largest_difference', 'tolerance_of', 'halves',
            'plan_regions', 'check_inference', 'region_boxes', 'contained', 'Proposal', 'propose', 'describe_case',
-           'choose_inference', 'RegionForward', 'region_forward', 'module_of', 'PlanReport', 'report_plan']
+           'choose_inference', 'RegionForward', 'region_forward', 'PlanReport', 'module_of', 'report_plan']
 
 # %% ../nbs/04_incremental.ipynb #db121b5f
 #: Seconds that one operation costs before it computes anything.
@@ -98,7 +98,7 @@ def feature_boxes(perturbation: Perturbation) -> list[Box]:
     index = perturbation.index[0].expand(-1, -1, height, width).flatten(0, 1).cpu().numpy()
     return [bounding_box((index == i).any(0)) for i in range(perturbation.n_features)]
 
-# %% ../nbs/04_incremental.ipynb #cdc2bc31
+# %% ../nbs/04_incremental.ipynb #805fc4ae
 def rows_of(node: fx.Node) -> bool | None:
     """Whether a node's first axis counts rows; False if it does not depend on the batch, None if it does in another way."""
     value = node.meta.get("val")
@@ -121,7 +121,7 @@ def designs_at_once(plan: Plan, steps: Pass, inputs: Tensor, designs: int, batch
         return designs
     return min(designs, max(1, CACHE_FRIENDLY // (steps.largest * inputs.element_size() * batch)))
 
-
+# %% ../nbs/04_incremental.ipynb #36d8553c
 def merge_rows(merged: dict[fx.Node, Value], stored: Mapping[fx.Node, Value], rows: slice, total: int) -> None:
     """Put what some rows have stored into values for all rows."""
     for node, (data, box) in stored.items():
@@ -143,7 +143,7 @@ def run_designs(plan: Plan, steps: Pass, perturbation: Perturbation, designs: Se
     outputs, stored = run_pass(plan.network, steps, inputs, kept, keep)
     return outputs.reshape(len(designs), len(examples), *outputs.shape[1:]), stored
 
-
+# %% ../nbs/04_incremental.ipynb #89f9636e
 class IncrementalInference:
     """Runs designs chunk by chunk: a base pass for all A_j, then each feature's pass for all C_ij.
 
@@ -293,7 +293,7 @@ def plan_regions(network: Network, regions: Sequence[Box], features: Sequence[Bo
 
     return refined(joint(regions), regions)
 
-# %% ../nbs/04_incremental.ipynb #5dcda3c2
+# %% ../nbs/04_incremental.ipynb #34287ee7
 #: How forwards are made; see `EntropyCentric`.
 InferenceKind = Literal["auto", "full", "incremental"]
 #: Rows times input values below which "auto" does not look for a plan, since the search would take longer than the run.
@@ -312,7 +312,7 @@ def region_boxes(region: Tensor) -> list[Box]:
     """The bounding box of each region (R,H,W), duplicates left out."""
     return list(dict.fromkeys(bounding_box(mask) for mask in (region > 0).cpu().numpy()))
 
-
+# %% ../nbs/04_incremental.ipynb #acde4a79
 @contextmanager
 def contained() -> Iterator[None]:
     """Any failure inside, but for lack of memory, becomes Unsupported: full inference does not depend on a plan."""
@@ -450,13 +450,6 @@ def region_forward(kind: InferenceKind, full: FullInference, inputs: Tensor, reg
         return None
     return forward
 
-# %% ../nbs/04_incremental.ipynb #c917f5f7
-def module_of(node: fx.Node, depth: int) -> str:
-    """The first names of the module that a node belongs to, such as "decoder.blocks.2"."""
-    stack = list(node.meta.get("nn_module_stack", {}).values())
-    path = str(stack[-1][0]) if stack else ""
-    return ".".join(path.removeprefix("L__self__").strip("._").split(".")[:depth]) or "(top)"
-
 # %% ../nbs/04_incremental.ipynb #c788f32b
 @dataclass(frozen=True)
 class PlanReport:
@@ -487,7 +480,14 @@ class PlanReport:
         ax.legend(fontsize=7)
         return figure
 
-# %% ../nbs/04_incremental.ipynb #638f7339
+# %% ../nbs/04_incremental.ipynb #472fe719
+def module_of(node: fx.Node, depth: int) -> str:
+    """The first names of the module that a node belongs to, such as "decoder.blocks.2"."""
+    stack = list(node.meta.get("nn_module_stack", {}).values())
+    path = str(stack[-1][0]) if stack else ""
+    return ".".join(path.removeprefix("L__self__").strip("._").split(".")[:depth]) or "(top)"
+
+
 def report_plan(proposal: Proposal, depth: int = 3) -> PlanReport:
     """The report of a proposed engine; `depth`: how many names of a module's path make a group."""
     plans, seconds = proposal.engine.plans, proposal.seconds
