@@ -31,7 +31,7 @@ from .zoo import predict_mask
 
 # %% auto #0
 __all__ = ['BANDS', 'Values', 'Key', 'Cells', 'Settings', 'scene_of', 'Source', 'find_sources', 'cut_centre', 'find_regions',
-           'cell_means', 'rank_correlation', 'shares_by_distance', 'tests_of', 'Prepared', 'prepare_tile', 'rank_given',
+           'Prepared', 'prepare_tile', 'cell_means', 'rank_correlation', 'shares_by_distance', 'tests_of', 'rank_given',
            'ranks_of', 'noisy_inputs', 'sensitivity', 'map_columns', 'tile_testers', 'explain_tile', 'failure',
            'tile_rows', 'study_tile']
 
@@ -78,12 +78,12 @@ class Settings:
                 raise ValueError(f"{name} must be at least {least}, got {value}")
         check_design(self.samples, self.grid**2, "sobol")
 
-# %% ../nbs/11_tiles.ipynb #3479f83b
+# %% ../nbs/11_tiles.ipynb #6354af2c
 def scene_of(tile: str) -> str:
     """The scene that a tile is a part of, by the tile's name."""
     return tile.rpartition("_")[0] or tile
 
-# %% ../nbs/11_tiles.ipynb #ba6f44ec
+
 @dataclass(frozen=True)
 class Source:
     """One tile of one data set."""
@@ -148,6 +148,25 @@ def find_regions(prediction: NDArray[np.bool_], settings: Settings) -> tuple[lis
     return [f"building-{k}" for k in range(1, ids.max() + 1)], np.stack(
         [ids == k for k in range(1, ids.max() + 1)]) if ids.max() else prediction[None][:0]
 
+# %% ../nbs/11_tiles.ipynb #4056d11e
+class Prepared(NamedTuple):
+    """A tile ready to be explained: inputs (1,3,H,W), label (H,W) or None, and its units with masks (K,H,W)."""
+
+    inputs: Tensor
+    label: Tensor | None
+    units: list[str]
+    regions: Tensor
+
+# %% ../nbs/11_tiles.ipynb #c7dbf1e2
+def prepare_tile(model: nn.Module, source: Source, settings: Settings) -> Prepared:
+    """Read, crop and segment a tile. Raises ValueError for files that do not fit."""
+    image, label = source.tile.read()
+    image = cut_centre(image, settings.crop)
+    device = next(model.parameters()).device
+    units, masks = find_regions(predict_mask(model, image), settings)
+    found = None if label is None else torch.from_numpy(cut_centre(label, settings.crop)).to(device)
+    return Prepared(normalize(image).to(device), found, units, torch.from_numpy(masks).float().to(device))
+
 # %% ../nbs/11_tiles.ipynb #4bcf9d85
 def cell_means(heat: Tensor, feature_mask: Tensor) -> NDArray[np.float64]:
     """The mean of a map (H,W) in each cell of the grid: what maps of all methods are compared by."""
@@ -183,25 +202,6 @@ def tests_of(tester: SitTester, heat: Tensor, settings: Settings, seed: int) -> 
         row |= {f"l_drop_r{removed}": float(low_drops[k, 0]), f"h_drop_r{removed}": float(high_drops[k, 0])}
     return row | {"gap": float((high_drops - low_drops).mean())}
 
-# %% ../nbs/11_tiles.ipynb #4056d11e
-class Prepared(NamedTuple):
-    """A tile ready to be explained: inputs (1,3,H,W), label (H,W) or None, and its units with masks (K,H,W)."""
-
-    inputs: Tensor
-    label: Tensor | None
-    units: list[str]
-    regions: Tensor
-
-# %% ../nbs/11_tiles.ipynb #c7dbf1e2
-def prepare_tile(model: nn.Module, source: Source, settings: Settings) -> Prepared:
-    """Read, crop and segment a tile. Raises ValueError for files that do not fit."""
-    image, label = source.tile.read()
-    image = cut_centre(image, settings.crop)
-    device = next(model.parameters()).device
-    units, masks = find_regions(predict_mask(model, image), settings)
-    found = None if label is None else torch.from_numpy(cut_centre(label, settings.crop)).to(device)
-    return Prepared(normalize(image).to(device), found, units, torch.from_numpy(masks).float().to(device))
-
 # %% ../nbs/11_tiles.ipynb #adf5c0a0
 #: Numbers in float64, of any shape.
 Values = NDArray[np.float64]
@@ -234,14 +234,14 @@ def ranks_of(cells: Cells, key: Key, near: Values, settings: Settings) -> dict[s
         found[f"{name}_given_nearness"] = rank_given(cells[key], values, near)
     return found
 
-# %% ../nbs/11_tiles.ipynb #17f7c9f8
+# %% ../nbs/11_tiles.ipynb #9690b98f
 def noisy_inputs(inputs: Tensor, settings: Settings, seed: int) -> list[Tensor]:
     """Copies of the inputs with uniform noise of at most 0.02, as many as the settings ask for."""
     rng = np.random.default_rng((seed, 20))
     noise = rng.uniform(-0.02, 0.02, (settings.noisy, *inputs.shape)).astype(np.float32)
     return [inputs + torch.from_numpy(each).to(inputs.device) for each in noise]
 
-# %% ../nbs/11_tiles.ipynb #52b36583
+
 def sensitivity(heat: Tensor, noisy: Sequence[Tensor]) -> float:
     """The largest relative change (Euclidean) of a map among noisy ones, as Captum's `sensitivity_max`; NaN without any."""
     size = float(heat.double().norm())
