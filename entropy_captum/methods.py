@@ -33,7 +33,7 @@ from .region import RegionScore
 # %% auto #0
 __all__ = ['PICK_FREEZE', 'INTERACTION', 'SCORE_CAMS', 'CONTROLS', 'REGISTRY', 'UNITS', 'Task', 'Maps', 'pick_freeze_map',
            'pick_freeze_maps', 'Counter', 'bottleneck', 'score_cam_maps', 'captum_maps', 'rise_maps', 'distance_from',
-           'nearness', 'image_seed', 'control_maps', 'grad_cam_maps', 'register', 'method_names', 'single_map', 'timed',
+           'nearness', 'image_seed', 'control_maps', 'grad_cam_maps', 'method_names', 'register', 'single_map', 'timed',
            'run_methods']
 
 # %% ../nbs/11_methods.ipynb #dc7b379e
@@ -130,7 +130,11 @@ def bottleneck(task: Task) -> nn.Module:
     pads = (0, -task.inputs.shape[3] % 32, 0, -task.inputs.shape[2] % 32)
     return default_layer(getattr(task.model, "model", task.model), F.pad(task.inputs, pads))
 
-# %% ../nbs/11_methods.ipynb #d6c52013
+# %% ../nbs/11_methods.ipynb #e6afed4f
+#: Score-CAM with both weightings, by softmax and by increase.
+SCORE_CAMS = ("score-cam", "score-cam-increase")
+
+
 def score_cam_maps(task: Task, names: Sequence[str]) -> dict[str, Maps]:
     """Seg-Score-CAM in both weightings from one set of forwards per region."""
     size, layer = (task.inputs.shape[2], task.inputs.shape[3]), bottleneck(task)
@@ -144,10 +148,6 @@ def score_cam_maps(task: Task, names: Sequence[str]) -> dict[str, Maps]:
                 heat = channels.combine(wanted[name])
                 found[name].append(F.interpolate(heat, size, mode="bilinear", align_corners=False)[0, 0])
     return {name: Maps(torch.stack(maps).float(), counter.rows) for name, maps in found.items()}
-
-# %% ../nbs/11_methods.ipynb #f3a63049
-#: Score-CAM with both weightings, by softmax and by increase.
-SCORE_CAMS = ("score-cam", "score-cam-increase")
 
 # %% ../nbs/11_methods.ipynb #7ef23ac9
 def captum_maps(task: Task, make: Callable[[RegionScore], Attribution]) -> Maps:
@@ -186,12 +186,12 @@ def rise_maps(task: Task, share: float = 0.5) -> Maps:
             total += torch.einsum("kn,nhw->khw", scores.double(), perturbation.weights(part, 0)[:, 0, 0].double())
     return Maps((total / (rows * share)).float(), rows)
 
-# %% ../nbs/11_methods.ipynb #73b1d1ac
+# %% ../nbs/11_methods.ipynb #fe73bc15
 def distance_from(regions: Tensor) -> NDArray[np.float64]:
     """The distance of each pixel from each of some regions (K,H,W), in pixels; 0 in it."""
     return np.stack([ndimage.distance_transform_edt(region < 0.5) for region in regions.cpu().numpy()])
 
-# %% ../nbs/11_methods.ipynb #43446496
+
 def nearness(away: NDArray[np.float64]) -> Tensor:
     """1 in a region, falling to 0 with the distance from it in pixels."""
     return torch.from_numpy(1 / (1 + away)).float()
@@ -222,7 +222,7 @@ def grad_cam_maps(task: Task) -> Maps:
         maps = [seg_grad_cam(task.model, task.inputs, region=region[None], target=0, layer=layer)[0, 0] for region in task.regions]
     return Maps(torch.stack(maps).float(), counter.rows)
 
-# %% ../nbs/11_methods.ipynb #1c3978b6
+# %% ../nbs/11_methods.ipynb #47b45505
 #: Maps that know nothing of the network (every pixel alike, random numbers, nearness to the object).
 CONTROLS = ("ones", "random", "distance")
 #: The methods with forwards of their own, by name.
@@ -231,6 +231,11 @@ CONTROLS = ("ones", "random", "distance")
 REGISTRY: dict[str, Callable[[Task], Maps]] = {"grad-cam": grad_cam_maps, "rise": rise_maps}
 
 
+def method_names() -> tuple[str, ...]:
+    """The names of all methods and controls."""
+    return (*PICK_FREEZE, INTERACTION, *SCORE_CAMS, *REGISTRY, *CONTROLS)
+
+# %% ../nbs/11_methods.ipynb #34afb8ee
 def register(name: str, make: Callable[[RegionScore], Attribution]) -> None:
     """Make a Captum attribution known by a name: `make` builds it from a function of one number per image.
 
@@ -242,6 +247,12 @@ def register(name: str, make: Callable[[RegionScore], Attribution]) -> None:
         raise ValueError(f"the method {name!r} is registered already; choose another name")
     REGISTRY[name] = lambda task: captum_maps(task, make)
 
+# %% ../nbs/11_methods.ipynb #45c916ea
+register("occlusion", Occlusion)
+register("ablation", FeatureAblation)
+register("kernel-shap", KernelShap)
+register("input-x-gradient", InputXGradient)
+
 # %% ../nbs/11_methods.ipynb #8c286027
 #: The unit of each method's map.
 #:
@@ -249,17 +260,6 @@ def register(name: str, make: Callable[[RegionScore], Attribution]) -> None:
 UNITS = {"entropy": "bit", "entropy-object": "bit", "sobol": "share of variance", "interaction": "share of variance",
          "grad-cam": "logit", **dict.fromkeys(SCORE_CAMS, "activation"),
          **dict.fromkeys(("rise", "occlusion", "ablation", "kernel-shap", "input-x-gradient"), "probability")}
-
-# %% ../nbs/11_methods.ipynb #984b30e2
-def method_names() -> tuple[str, ...]:
-    """The names of all methods and controls."""
-    return (*PICK_FREEZE, INTERACTION, *SCORE_CAMS, *REGISTRY, *CONTROLS)
-
-# %% ../nbs/11_methods.ipynb #45c916ea
-register("occlusion", Occlusion)
-register("ablation", FeatureAblation)
-register("kernel-shap", KernelShap)
-register("input-x-gradient", InputXGradient)
 
 # %% ../nbs/11_methods.ipynb #1b38164b
 def single_map(task: Task, names: Sequence[str]) -> dict[str, Maps]:
