@@ -17,8 +17,9 @@ from numpy.typing import NDArray
 from scipy import ndimage, stats
 from torch import Tensor, nn
 
-from .attribution import EntropyCentric
-from .methods import Task, run_methods
+from .attribution import estimate_jointly
+from .estimate import Estimate
+from .methods import PICK_FREEZE, Task, run_methods
 from .sampling import Sampler
 from .tiles import cell_means
 
@@ -102,12 +103,19 @@ def planted_table(methods: Sequence[str], kinds: Sequence[Kind] = get_args(Kind)
     return pd.DataFrame(rows).groupby(["kind", "method"], sort=False).mean().reset_index()
 
 # %% ../nbs/11_planted.ipynb #283f6aa7
-def coverage(kind: Kind, sampler: Sampler = "sobol", runs: int = 20, samples: int = 32, many: int = 4096, seed: int = 0) -> float:
-    """The share of planted cells' scores that lie within two standard errors of the score of many Monte Carlo designs."""
-    case, held = plant(kind, seed), []
-    arguments = dict(region=case.region, grid_size=case.model.grid, perturbations_per_eval=256)
-    truth = EntropyCentric(case.model, sampler="monte_carlo").estimate(case.inputs, n_samples=many, seed=999, **arguments)
-    for run in range(runs):
-        found = EntropyCentric(case.model, sampler=sampler).estimate(case.inputs, n_samples=samples, seed=run, **arguments)
-        held.append((found.scores - truth.scores).abs() <= 2 * found.standard_error)
-    return float(torch.cat(held)[:, torch.from_numpy(case.truth)].double().mean())
+def coverage(kind: Kind, sampler: Sampler = "sobol", runs: int = 20, samples: int = 32, many: int = 4096, seed: int = 0,
+             methods: Sequence[str] = tuple(PICK_FREEZE)) -> dict[str, float]:
+    """The share of planted cells' scores that lie within two standard errors of the score of many Monte Carlo designs, by method."""
+    case, planted = plant(kind, seed), torch.from_numpy(plant(kind, seed).truth)
+    estimators = [PICK_FREEZE[method](case.model) for method in methods]
+
+    def estimates(sampler: Sampler, samples: int, seed: int) -> list[Estimate]:
+        for estimator in estimators:
+            estimator.sampler = sampler
+        return estimate_jointly(estimators, case.inputs, region=case.region, grid_size=case.model.grid, n_samples=samples,
+                                perturbations_per_eval=256, seed=seed)
+
+    truth = estimates("monte_carlo", many, 999)
+    held = [[(found.scores - true.scores).abs() <= 2 * found.standard_error
+             for found, true in zip(estimates(sampler, samples, run), truth, strict=True)] for run in range(runs)]
+    return {method: float(torch.cat(found)[:, planted].double().mean()) for method, found in zip(methods, zip(*held), strict=True)}

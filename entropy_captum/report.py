@@ -304,7 +304,7 @@ def make_report(folder: str | Path, data: str | Path | None = None) -> str:
     counts, settings = tile_counts(rows), facts["settings"]
     good = rows[rows["status"] == "ok"] if "method" in rows else rows[:0]
     what = "all" if settings["per"] == "class" else "each building"
-    summary = [f"{len(settings['methods'])} methods on {int(counts.to_numpy().sum())} tiles of {len(counts)} data sets. "
+    summary = [f"Methods: {len(settings['methods'])}; tiles: {int(counts.to_numpy().sum())}; data sets: {len(counts)}. "
                f"Explained is {what} that the network predicts in a tile. Removed pixels become {settings['baselines'][0]}."]
     sections = [section("Tiles", "ok: explained; absent: the network predicts nothing there; error: see below.",
                         as_table(counts.rename_axis(columns=None).reset_index()))]

@@ -18,8 +18,18 @@ def test_auc_by_hand():
 
 
 def test_error_bars_hold_the_truth():
-    assert coverage("patch", runs=8, samples=16, many=512) >= 0.85
-    assert coverage("pair", "monte_carlo", runs=10, samples=32, many=512) >= 0.8
+    assert all(share >= 0.85 for share in coverage("patch", runs=8, samples=16, many=512).values())
+    assert all(share >= 0.8 for share in coverage("pair", "monte_carlo", runs=10, samples=32, many=512).values())
+
+
+def test_sobol_designs_are_too_sure_of_pairs():
+    """A limit that the documentation states; should it go, the documentation has to be mended."""
+    assert coverage("pair", runs=10, samples=32, many=512, methods=["entropy"])["entropy"] < 0.8
+
+
+def test_interaction_finds_pairs_with_more_designs_and_is_not_fooled_by_a_patch():
+    table = planted_table(["interaction"], ["pair", "patch"], cases=4, samples=32).set_index("kind")
+    assert table.auc["pair"] > 0.8 and table.auc["patch"] < 0.1
 
 
 def test_a_case_is_what_it_says():

@@ -83,7 +83,7 @@ def test_its_numbers_are_those_of_the_rows(run: Path) -> None:
         for method in METHODS:
             row = table.loc[method]
             assert f"{row['mean']:.2f} [{row['low']:.2f}, {row['high']:.2f}]" in page
-    assert "11 tiles" in page
+    assert "tiles: 11;" in page
     best = extreme_tiles(rows[rows.status == "ok"], "entropy")
     assert best["best"].gap.min() > best["worst"].gap.max()
     assert not set(best["best"].tile) & set(best["worst"].tile)
