@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import inspect
 import json
 import os
 import pickle
@@ -37,15 +38,17 @@ from .tiles import (Settings, Source, Values, cell_means, failure, find_sources,
                                   rank_given, scene_of, study_tile, tests_of, tile_rows, tile_testers)
 
 # %% auto #0
-__all__ = ['Result', 'code_hash', 'facts_of', 'run_id', 'RunFolder', 'writing_to', 'write_atomically', 'save_maps', 'kept_maps',
-           'read_facts', 'compare_runs', 'settings_of', 'retest', 'claim_device', 'worker_model', 'unpack',
-           'model_plugin', 'on_worker', 'run_here', 'count_workers', 'run_on', 'connect', 'evaluate', 'read_rows']
+__all__ = ['Result', 'code_hash', 'facts_of', 'run_id', 'writing_to', 'write_atomically', 'save_maps', 'RunFolder',
+           'claim_device', 'worker_model', 'run_here', 'unpack', 'model_plugin', 'on_worker', 'count_workers',
+           'connect', 'run_on', 'read_rows', 'evaluate', 'kept_maps', 'read_facts', 'settings_of', 'compare_runs',
+           'retest']
 
 # %% ../nbs/11_study.ipynb #ea623355
 def code_hash() -> str:
     """A hash of this package's source: rows of changed code are another run's, also between two versions."""
     digest = hashlib.blake2b(digest_size=6)
-    for path in sorted(Path(__file__).parent.glob("*.py")):
+    # The folder of the package, also where this cell runs in a notebook.
+    for path in sorted(Path(inspect.getfile(Settings)).parent.glob("*.py")):
         digest.update(path.read_bytes())
     return digest.hexdigest()
 
@@ -60,6 +63,44 @@ def facts_of(settings: Settings, model: nn.Module) -> dict[str, Any]:
 def run_id(facts: dict[str, Any]) -> str:
     """Twelve hex digits that stand for these facts."""
     return hashlib.blake2b(json.dumps(facts, sort_keys=True).encode(), digest_size=6).hexdigest()
+
+# %% ../nbs/11_study.ipynb #93ffa7a2
+@contextmanager
+def writing_to(path: Path) -> Iterator[None]:
+    """A failure of the disk inside becomes a ValueError that names the path."""
+    try:
+        yield
+    except OSError as problem:
+        reason = problem.strerror or problem
+        raise ValueError(f"{path}: could not be written ({reason}); make room, and run again to go on") from problem
+
+# %% ../nbs/11_study.ipynb #600b6a29
+def write_atomically(path: Path, content: bytes) -> None:
+    """Write a file whole or not at all. Raises ValueError, naming the file, where the disk does not take it."""
+    temporary = path.with_name(f".{path.name}.tmp")
+    with writing_to(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            with open(temporary, "wb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+            temporary.replace(path)
+        except OSError:
+            temporary.unlink(missing_ok=True)
+            raise
+
+# %% ../nbs/11_study.ipynb #b697a905
+def save_maps(store: Path, group: str, maps: dict[str, NDArray[Any]]) -> None:
+    """Keep heat maps in a zarr store, one array each. Raises ValueError where the disk does not take them."""
+    try:
+        import zarr
+    except ImportError as problem:
+        raise ValueError("keeping maps needs zarr: pip install 'entropy_captum[study]'") from problem
+    with writing_to(store):
+        root = zarr.open_group(store, mode="a")
+        for name, heat in maps.items():
+            root.create_array(f"{group}/{name}", data=heat, overwrite=True)
 
 # %% ../nbs/11_study.ipynb #10f482b4
 class RunFolder:
@@ -104,110 +145,6 @@ class RunFolder:
             save_maps(self.home / "maps.zarr", source.key, maps)
         write_atomically(self.path(source), rows.to_parquet(index=False))
 
-# %% ../nbs/11_study.ipynb #93ffa7a2
-@contextmanager
-def writing_to(path: Path) -> Iterator[None]:
-    """A failure of the disk inside becomes a ValueError that names the path."""
-    try:
-        yield
-    except OSError as problem:
-        reason = problem.strerror or problem
-        raise ValueError(f"{path}: could not be written ({reason}); make room, and run again to go on") from problem
-
-# %% ../nbs/11_study.ipynb #600b6a29
-def write_atomically(path: Path, content: bytes) -> None:
-    """Write a file whole or not at all. Raises ValueError, naming the file, where the disk does not take it."""
-    temporary = path.with_name(f".{path.name}.tmp")
-    with writing_to(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            with open(temporary, "wb") as file:
-                file.write(content)
-                file.flush()
-                os.fsync(file.fileno())
-            temporary.replace(path)
-        except OSError:
-            temporary.unlink(missing_ok=True)
-            raise
-
-# %% ../nbs/11_study.ipynb #b697a905
-def save_maps(store: Path, group: str, maps: dict[str, NDArray[Any]]) -> None:
-    """Keep heat maps in a zarr store, one array each. Raises ValueError where the disk does not take them."""
-    try:
-        import zarr
-    except ImportError as problem:
-        raise ValueError("keeping maps needs zarr: pip install 'entropy_captum[study]'") from problem
-    with writing_to(store):
-        root = zarr.open_group(store, mode="a")
-        for name, heat in maps.items():
-            root.create_array(f"{group}/{name}", data=heat, overwrite=True)
-
-# %% ../nbs/11_study.ipynb #f799b967
-def kept_maps(run: Path) -> dict[str, Values]:
-    """All kept maps of a run (H,W) by dataset/tile/unit/baseline/seed/method. Raises ValueError where none were kept."""
-    if not (run / "maps.zarr").is_dir():
-        raise ValueError(f"{run}: no maps were kept; run `entropy-captum evaluate` with --keep-maps")
-    import zarr
-    root = zarr.open_group(run / "maps.zarr", mode="r")
-    return {name: np.asarray(array) for name, array in root.members(max_depth=None) if isinstance(array, zarr.Array)}
-
-# %% ../nbs/11_study.ipynb #406e78d3
-def read_facts(run: Path) -> dict[str, Any]:
-    """What a run was made with: settings, weights, versions."""
-    facts: dict[str, Any] = json.loads((run / "run.json").read_text())
-    return facts
-
-# %% ../nbs/11_study.ipynb #84d87bfa
-def compare_runs(one: Path, other: Path) -> pd.DataFrame:
-    """A row per map that both runs kept: `rank`, and `rank_given_nearness` (to the first run's object, where it ran `distance`)."""
-    first, second, rows = kept_maps(one), kept_maps(other), []
-    grid = read_facts(one)["settings"]["grid"]
-    for name in sorted(first.keys() & second.keys()):
-        dataset, image, unit, baseline, seed, method = name.rsplit("/", 5)
-        facts = {"dataset": dataset, "scene": scene_of(Path(image).stem), "tile": Path(image).stem, "unit": unit}
-        ids = grid_feature_mask(first[name].shape, grid)
-        control = first.get(f"{name.rpartition('/')[0]}/distance", np.full_like(first[name], np.nan))
-        a, b, near = (cell_means(torch.from_numpy(heat), ids) for heat in (first[name], second[name], control))
-        rows.append({**facts, "baseline": baseline, "seed": int(seed), "method": method,
-                     "rank": rank_correlation(a, b), "rank_given_nearness": rank_given(a, b, near)})
-    return pd.DataFrame(rows)
-
-# %% ../nbs/11_study.ipynb #bb57ab01
-def settings_of(facts: dict[str, Any]) -> Settings:
-    """The settings in a run's `run.json`."""
-    values: dict[str, Any] = {name: tuple(value) if isinstance(value, list) else value for name, value in facts["settings"].items()}
-    return Settings(**values)
-
-# %% ../nbs/11_study.ipynb #9c0cfccb
-def retest(model: nn.Module, run: Path, sources: Sequence[Source], derive: Callable[[dict[str, Values]], Mapping[str, Values]], *,
-           show_progress: bool = True) -> pd.DataFrame:
-    """Rows of tests of new maps: `derive` gets the kept maps (H,W) of a unit by method, and returns others by name.
-
-    Tiles whose maps were not kept are left out. Raises ValueError where none were, a tile has changed since, or the model is
-    not the run's.
-    """
-    maps, facts, rows = kept_maps(run), read_facts(run), []
-    if facts["weights"] != weights_hash(model):
-        raise ValueError(f"{run}: its maps are of another network than the one given")
-    settings, model = settings_of(facts), worker_model(model)
-    keys = {name.rsplit("/", 4)[0] for name in maps}
-    kept = [source for source in sources if source.key in keys]
-    if not kept:
-        raise ValueError(f"{run}: no maps of these tiles were kept; the data folder has to be the one that the run was given")
-    for source in tqdm(kept, unit="tile", disable=not show_progress):
-        if (pd.read_parquet(run / "rows" / f"{source.key}.parquet")["checksum"] != source.checksum()).any():
-            raise ValueError(f"{source.tile.image}: has changed since the run kept its maps; run `entropy-captum evaluate` again")
-        tile = prepare_tile(model, source, settings)
-        for baseline in settings.baselines:
-            testers = tile_testers(model, tile, named_baseline(baseline, tile.inputs))
-            for (unit, tester), seed in product(zip(tile.units, testers, strict=True), settings.seeds):
-                home = f"{source.key}/{unit}/{baseline}/{seed}"
-                found = derive({method: maps[f"{home}/{method}"] for method in settings.methods})
-                rows += [{"dataset": source.dataset, "scene": source.scene, "tile": source.tile.name, "unit": unit,
-                          "baseline": baseline, "seed": seed, "method": name, "status": "ok",
-                          **tests_of(tester, torch.from_numpy(heat), settings, seed)} for name, heat in found.items()]
-    return pd.DataFrame(rows)
-
 # %% ../nbs/11_study.ipynb #03a75745
 _claims: list[filelock.FileLock] = []
 
@@ -231,6 +168,17 @@ def claim_device() -> str:
 def worker_model(model: nn.Module) -> nn.Module:
     """The model in eval mode on a device of this process alone, channels last, which is faster."""
     return model.to(claim_device()).to(memory_format=torch.channels_last).eval()
+
+# %% ../nbs/11_study.ipynb #79702555
+#: What a worker gives back for a tile, its rows and, on request, maps.
+Result = tuple[Source, tuple[pd.DataFrame, dict[str, NDArray[Any]]]]
+
+
+def run_here(model: nn.Module, sources: Iterable[Source], settings: Settings, run: str) -> Iterator[Result]:
+    """Tile by tile in this process."""
+    local = worker_model(model)
+    for source in sources:
+        yield source, study_tile(local, source, settings, run)
 
 # %% ../nbs/11_study.ipynb #2aa5eb40
 def unpack(parcel: bytes) -> nn.Module:
@@ -267,17 +215,6 @@ def on_worker(plugin: str, source: Source, settings: Settings, run: str) -> tupl
     with own.alone:
         return study_tile(own.model, source, settings, run)
 
-# %% ../nbs/11_study.ipynb #79702555
-#: What a worker gives back for a tile, its rows and, on request, maps.
-Result = tuple[Source, tuple[pd.DataFrame, dict[str, NDArray[Any]]]]
-
-
-def run_here(model: nn.Module, sources: Iterable[Source], settings: Settings, run: str) -> Iterator[Result]:
-    """Tile by tile in this process."""
-    local = worker_model(model)
-    for source in sources:
-        yield source, study_tile(local, source, settings, run)
-
 # %% ../nbs/11_study.ipynb #2a5d1551
 def count_workers(client: Any, seconds: float = 60) -> int:
     """How many workers a cluster has now. Raises ValueError where none joins in time."""
@@ -287,6 +224,23 @@ def count_workers(client: Any, seconds: float = 60) -> int:
         raise ValueError(f"no worker has joined the scheduler {client.scheduler.address} for {seconds:.0f} s; "
                          f"start one: dask worker {client.scheduler.address}") from problem
     return len(client.scheduler_info(n_workers=-1)["workers"])
+
+# %% ../nbs/11_study.ipynb #9749e643
+def connect(cluster: Any) -> Any:
+    """A Dask client: itself, of the scheduler at an address, or of a new cluster here ("local": a worker per core or GPU)."""
+    try:
+        from distributed import Client, LocalCluster
+    except ImportError as problem:
+        raise ValueError("a cluster needs Dask: pip install 'entropy_captum[study]'") from problem
+    if isinstance(cluster, Client):
+        return cluster
+    if cluster != "local":
+        try:
+            return Client(cluster, timeout="10s")
+        except (OSError, ValueError) as problem:
+            raise ValueError(f"--cluster {cluster}: no Dask scheduler answers there ({problem})") from problem
+    workers = torch.cuda.device_count() or os.cpu_count() or 1
+    return Client(LocalCluster(n_workers=workers, threads_per_worker=1, dashboard_address=None))
 
 # %% ../nbs/11_study.ipynb #83a84a70
 def run_on(client: Any, model: nn.Module, sources: Iterable[Source], settings: Settings, run: str) -> Iterator[Result]:
@@ -315,22 +269,15 @@ def run_on(client: Any, model: nn.Module, sources: Iterable[Source], settings: S
         yield source, result
         top_up()
 
-# %% ../nbs/11_study.ipynb #9749e643
-def connect(cluster: Any) -> Any:
-    """A Dask client: itself, of the scheduler at an address, or of a new cluster here ("local": a worker per core or GPU)."""
-    try:
-        from distributed import Client, LocalCluster
-    except ImportError as problem:
-        raise ValueError("a cluster needs Dask: pip install 'entropy_captum[study]'") from problem
-    if isinstance(cluster, Client):
-        return cluster
-    if cluster != "local":
-        try:
-            return Client(cluster, timeout="10s")
-        except (OSError, ValueError) as problem:
-            raise ValueError(f"--cluster {cluster}: no Dask scheduler answers there ({problem})") from problem
-    workers = torch.cuda.device_count() or os.cpu_count() or 1
-    return Client(LocalCluster(n_workers=workers, threads_per_worker=1, dashboard_address=None))
+# %% ../nbs/11_study.ipynb #a27c1e97
+def read_rows(paths: Iterable[str | Path]) -> pd.DataFrame:
+    """The rows of some Parquet files in one table, in a fixed order. Raises ValueError where there are none."""
+    tables = [pd.read_parquet(path) for path in paths]
+    if not tables:
+        raise ValueError("no rows yet: run `entropy-captum evaluate` first")
+    rows = pd.concat(tables, ignore_index=True)
+    keys = [key for key in ("dataset", "tile", "unit", "baseline", "seed", "method") if key in rows]
+    return rows.sort_values(keys, kind="stable", ignore_index=True)
 
 # %% ../nbs/11_study.ipynb #f54ea909
 def evaluate(model: nn.Module, data: str | Path | Sequence[Source], out: str | Path, settings: Settings | None = None, *,
@@ -358,12 +305,68 @@ def evaluate(model: nn.Module, data: str | Path | Sequence[Source], out: str | P
                 client.shutdown() if cluster == "local" else client.close()
         return read_rows([folder.path(source) for source in sources])
 
-# %% ../nbs/11_study.ipynb #a27c1e97
-def read_rows(paths: Iterable[str | Path]) -> pd.DataFrame:
-    """The rows of some Parquet files in one table, in a fixed order. Raises ValueError where there are none."""
-    tables = [pd.read_parquet(path) for path in paths]
-    if not tables:
-        raise ValueError("no rows yet: run `entropy-captum evaluate` first")
-    rows = pd.concat(tables, ignore_index=True)
-    keys = [key for key in ("dataset", "tile", "unit", "baseline", "seed", "method") if key in rows]
-    return rows.sort_values(keys, kind="stable", ignore_index=True)
+# %% ../nbs/11_study.ipynb #f799b967
+def kept_maps(run: Path) -> dict[str, Values]:
+    """All kept maps of a run (H,W) by dataset/tile/unit/baseline/seed/method. Raises ValueError where none were kept."""
+    if not (run / "maps.zarr").is_dir():
+        raise ValueError(f"{run}: no maps were kept; run `entropy-captum evaluate` with --keep-maps")
+    import zarr
+    root = zarr.open_group(run / "maps.zarr", mode="r")
+    return {name: np.asarray(array) for name, array in root.members(max_depth=None) if isinstance(array, zarr.Array)}
+
+# %% ../nbs/11_study.ipynb #989786d0
+def read_facts(run: Path) -> dict[str, Any]:
+    """What a run was made with: settings, weights, versions."""
+    facts: dict[str, Any] = json.loads((run / "run.json").read_text())
+    return facts
+
+
+def settings_of(facts: dict[str, Any]) -> Settings:
+    """The settings in a run's `run.json`."""
+    values: dict[str, Any] = {name: tuple(value) if isinstance(value, list) else value for name, value in facts["settings"].items()}
+    return Settings(**values)
+
+# %% ../nbs/11_study.ipynb #84d87bfa
+def compare_runs(one: Path, other: Path) -> pd.DataFrame:
+    """A row per map that both runs kept: `rank`, and `rank_given_nearness` (to the first run's object, where it ran `distance`)."""
+    first, second, rows = kept_maps(one), kept_maps(other), []
+    grid = read_facts(one)["settings"]["grid"]
+    for name in sorted(first.keys() & second.keys()):
+        dataset, image, unit, baseline, seed, method = name.rsplit("/", 5)
+        facts = {"dataset": dataset, "scene": scene_of(Path(image).stem), "tile": Path(image).stem, "unit": unit}
+        ids = grid_feature_mask(first[name].shape, grid)
+        control = first.get(f"{name.rpartition('/')[0]}/distance", np.full_like(first[name], np.nan))
+        a, b, near = (cell_means(torch.from_numpy(heat), ids) for heat in (first[name], second[name], control))
+        rows.append({**facts, "baseline": baseline, "seed": int(seed), "method": method,
+                     "rank": rank_correlation(a, b), "rank_given_nearness": rank_given(a, b, near)})
+    return pd.DataFrame(rows)
+
+# %% ../nbs/11_study.ipynb #9c0cfccb
+def retest(model: nn.Module, run: Path, sources: Sequence[Source], derive: Callable[[dict[str, Values]], Mapping[str, Values]], *,
+           show_progress: bool = True) -> pd.DataFrame:
+    """Rows of tests of new maps: `derive` gets the kept maps (H,W) of a unit by method, and returns others by name.
+
+    Tiles whose maps were not kept are left out. Raises ValueError where none were, a tile has changed since, or the model is
+    not the run's.
+    """
+    maps, facts, rows = kept_maps(run), read_facts(run), []
+    if facts["weights"] != weights_hash(model):
+        raise ValueError(f"{run}: its maps are of another network than the one given")
+    settings, model = settings_of(facts), worker_model(model)
+    keys = {name.rsplit("/", 4)[0] for name in maps}
+    kept = [source for source in sources if source.key in keys]
+    if not kept:
+        raise ValueError(f"{run}: no maps of these tiles were kept; the data folder has to be the one that the run was given")
+    for source in tqdm(kept, unit="tile", disable=not show_progress):
+        if (pd.read_parquet(run / "rows" / f"{source.key}.parquet")["checksum"] != source.checksum()).any():
+            raise ValueError(f"{source.tile.image}: has changed since the run kept its maps; run `entropy-captum evaluate` again")
+        tile = prepare_tile(model, source, settings)
+        for baseline in settings.baselines:
+            testers = tile_testers(model, tile, named_baseline(baseline, tile.inputs))
+            for (unit, tester), seed in product(zip(tile.units, testers, strict=True), settings.seeds):
+                home = f"{source.key}/{unit}/{baseline}/{seed}"
+                found = derive({method: maps[f"{home}/{method}"] for method in settings.methods})
+                rows += [{"dataset": source.dataset, "scene": source.scene, "tile": source.tile.name, "unit": unit,
+                          "baseline": baseline, "seed": seed, "method": name, "status": "ok",
+                          **tests_of(tester, torch.from_numpy(heat), settings, seed)} for name, heat in found.items()]
+    return pd.DataFrame(rows)
