@@ -105,7 +105,7 @@ def planted_table(methods: Sequence[str], kinds: Sequence[Kind] = get_args(Kind)
 # %% ../nbs/11_planted.ipynb #283f6aa7
 def coverage(kind: Kind, sampler: Sampler = "sobol", runs: int = 20, samples: int = 32, many: int = 4096, seed: int = 0,
              methods: Sequence[str] = tuple(PICK_FREEZE)) -> dict[str, float]:
-    """The share of planted cells' scores that lie within two standard errors of the score of many Monte Carlo designs, by method."""
+    """By method, the share of planted cells' scores within two standard errors of the score of many Monte Carlo designs."""
     case, planted = plant(kind, seed), torch.from_numpy(plant(kind, seed).truth)
     estimators = [PICK_FREEZE[method](case.model) for method in methods]
 
@@ -116,6 +116,8 @@ def coverage(kind: Kind, sampler: Sampler = "sobol", runs: int = 20, samples: in
                                 perturbations_per_eval=256, seed=seed)
 
     truth = estimates("monte_carlo", many, 999)
-    held = [[(found.scores - true.scores).abs() <= 2 * found.standard_error
-             for found, true in zip(estimates(sampler, samples, run), truth, strict=True)] for run in range(runs)]
-    return {method: float(torch.cat(found)[:, planted].double().mean()) for method, found in zip(methods, zip(*held), strict=True)}
+    held: dict[str, list[Tensor]] = {method: [] for method in methods}
+    for run in range(runs):
+        for method, found, true in zip(methods, estimates(sampler, samples, run), truth, strict=True):
+            held[method].append((found.scores - true.scores).abs() <= 2 * found.standard_error)
+    return {method: float(torch.cat(each)[:, planted].double().mean()) for method, each in held.items()}
