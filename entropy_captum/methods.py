@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 import torch.nn.functional as F
-from captum.attr import Attribution, FeatureAblation, InputXGradient, KernelShap, Occlusion
+from captum.attr import Attribution, FeatureAblation, GradientAttribution, InputXGradient, KernelShap, Occlusion
 from numpy.typing import NDArray
 from scipy import ndimage
 from torch import Tensor, nn
@@ -166,7 +166,9 @@ def captum_maps(task: Task, make: Callable[[RegionScore], Attribution]) -> Maps:
         for score in task.scores():
             attribution = make(score)
             takes = inspect.signature(attribution.attribute).parameters
-            heat = attribution.attribute(task.inputs, **{k: v for k, v in known.items() if k in takes})
+            # Captum warns of inputs that it has to prepare for gradients itself.
+            inputs = task.inputs.detach().clone().requires_grad_(isinstance(attribution, GradientAttribution))
+            heat = attribution.attribute(inputs, **{k: v for k, v in known.items() if k in takes})
             heat = heat.detach().float().mean(1, keepdim=True)
             maps.append(F.interpolate(heat, task.inputs.shape[-2:], mode="bilinear", align_corners=False)[0, 0])
     return Maps(torch.stack(maps), counter.rows)

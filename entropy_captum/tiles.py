@@ -223,9 +223,9 @@ Cells = dict[Key, Values]
 def ranks_of(cells: Cells, key: Key, near: Values, settings: Settings) -> dict[str, float]:
     """Rank correlations of the map of a unit, baseline, seed and method with others, as they are and given the nearness."""
     unit, baseline, seed, method = key
-    others = {"rank_to_entropy": (unit, baseline, seed, "entropy"),
-              "rank_to_first_seed": (unit, baseline, settings.seeds[0], method),
-              "rank_to_first_baseline": (unit, settings.baselines[0], seed, method)}
+    others = {f"rank_to_{name}": (unit, baseline, seed, name) for name in settings.methods}
+    others |= {"rank_to_first_seed": (unit, baseline, settings.seeds[0], method),
+               "rank_to_first_baseline": (unit, settings.baselines[0], seed, method)}
     found = {"rank_to_nearness": rank_correlation(cells[key], near)}
     for name, other in others.items():
         # A map agrees with itself; that says nothing, and would flatter a mean.
@@ -270,12 +270,13 @@ def explain_tile(model: nn.Module, tile: Prepared, settings: Settings) -> Iterat
         for seed in settings.seeds:
             task = Task(model, tile.inputs, tile.regions, base, settings.grid, settings.samples, settings.batch, seed)
             found = run_methods(task, settings.methods)
+            cells |= {(unit, baseline, seed, method): cell_means(of_method.maps[k], ids)
+                      for k, unit in enumerate(tile.units) for method, of_method in found.items()}
             noisy = [run_methods(replace(task, inputs=x), settings.methods) for x in noisy_inputs(tile.inputs, settings, seed)]
             for k, (unit, tester) in enumerate(zip(tile.units, testers, strict=True)):
                 clean = {f"clean_{name}": float(v[0, 0]) for name, v in tester.before._asdict().items()}
                 for method, of_method in found.items():
                     start, heat, key = time.perf_counter(), of_method.maps[k], (unit, baseline, seed, method)
-                    cells[key] = cell_means(heat, ids)
                     row = (tests_of(tester, heat, settings, seed) | ranks_of(cells, key, near[k], settings)
                            | map_columns(heat, [each[method].maps[k] for each in noisy], away[k]))
                     yield {"unit": unit, "baseline": baseline, "seed": seed, "method": method, "status": "ok", "error": "",

@@ -429,6 +429,21 @@ def test_partial_rank_correlation_is_that_of_the_residuals():
     assert np.isnan(tiles.rank_given(a, d, d)) and np.isnan(tiles.rank_given(a, np.ones(50), d))
 
 
+def test_agreement_is_mutual_and_the_order_of_methods_does_not_matter(model, tmp_path):
+    folder = write_tiles(tmp_path / "data", 1)
+    pair = ("sobol", "entropy", "distance")
+    rows = [evaluate(model, folder, tmp_path / f"run{k}", Settings(methods=methods, grid=4, samples=4), show_progress=False)
+            .set_index("method") for k, methods in enumerate((pair, pair[::-1]))]
+    for each in rows:
+        for a, b in (("sobol", "entropy"), ("distance", "sobol")):
+            assert each.loc[a, f"rank_to_{b}"] == pytest.approx(each.loc[b, f"rank_to_{a}"])
+            assert np.isnan(each.loc[a, f"rank_to_{a}"])
+        assert each.loc["distance", "rank_to_sobol"] == pytest.approx(each.loc["sobol", "rank_to_nearness"])
+    assert np.isfinite(rows[0].loc["sobol", "rank_to_entropy"])
+    ranks = [c for c in rows[0] if c.startswith("rank_to_")]
+    pd.testing.assert_frame_equal(rows[0][ranks].sort_index(), rows[1].loc[:, ranks].sort_index())
+
+
 def test_sensitivity_is_captums(model):
     x, region = torch.randn(1, 3, 32, 32), torch.zeros(1, 32, 32)
     region[0, :16, :16] = 1
