@@ -43,14 +43,7 @@ def test_exported_cells_are_short():
 MODULES = [path for path in NOTEBOOKS if any(source.startswith("#| default_exp") for _, source, _ in cells(path))]
 
 
-# Lessons still to be written: take a notebook off this list when it has them.
-TO_COME: set[str] = set()
-
-
-LESSONS = [pytest.param(path, marks=pytest.mark.xfail(strict=True)) if path.stem in TO_COME else path for path in MODULES]
-
-
-@pytest.mark.parametrize("path", LESSONS, ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: path.stem)
 def test_most_exports_are_followed_by_a_shown_value(path):
     """Before the next exported cell comes one that a reader can run, with an output to look at."""
     followed: list[bool] = []
