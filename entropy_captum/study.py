@@ -216,7 +216,7 @@ def on_worker(plugin: str, source: Source, settings: Settings, run: str) -> tupl
         return study_tile(own.model, source, settings, run)
 
 # %% ../nbs/11_study.ipynb #2a5d1551
-def count_workers(client: Any, seconds: float = 60) -> int:
+def count_workers(client: Any, seconds: float = 180) -> int:
     """How many workers a cluster has now. Raises ValueError where none joins in time."""
     try:
         client.wait_for_workers(1, timeout=seconds)

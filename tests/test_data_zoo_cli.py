@@ -1,6 +1,7 @@
 """Tiles, scenes, weights, training and the commands, as a user meets them."""
 import json
 import os
+import re
 import subprocess
 import sys
 import types
@@ -16,7 +17,7 @@ from typer.testing import CliRunner
 
 import entropy_captum
 from entropy_captum import Estimate, rooftop_unet
-from entropy_captum.cli import app, largest_object
+from entropy_captum.cli import app, largest_object, main
 from entropy_captum.data import LAYOUTS, find_tiles, procedural_scene, read_mask, write_scenes
 from entropy_captum.region import iou, object_at
 from entropy_captum.zoo import (
@@ -171,16 +172,25 @@ def test_explain_writes_what_it_says(scene_file, tmp_path):
     *((["explain", "SCENE", "--weights", f"{name.upper()}.PTH"], f"{name}.pth: not a readable")
       for name in ("junk", "empty", "hello")),
     (["train", "nowhere", "--steps", "0"], "--steps must be at least 1, got 0")])
-def test_wrong_use_is_one_line_and_exit_code_2(scene_file, tmp_path, arguments, message):
+def test_wrong_use_is_one_line_and_exit_code_2(scene_file, tmp_path, arguments, message, monkeypatch, capsys):
     Image.fromarray(np.full((8, 8), 255, np.uint8)).save(scene_file.parent / "small.png")
     files = {"SCENE": str(scene_file), "SMALL": str(scene_file.parent / "small.png")}
     for name, text in (("junk.safetensors", "no weights"), ("junk.pth", "no weights"), ("empty.pth", ""), ("hello.pth", "hello")):
         files[name.upper()] = str(scene_file.parent / name)
         Path(files[name.upper()]).write_text(text)
     command = [files.get(a, a) for a in arguments]
-    done = subprocess.run([str(ENTROPY_CAPTUM), *command, "--out", str(tmp_path / "out")], capture_output=True, text=True)
-    assert done.returncode == 2 and message in done.stderr and len(done.stderr.strip().splitlines()) == 1
+    monkeypatch.setattr(sys, "argv", ["entropy-captum", *command, "--out", str(tmp_path / "out")])
+    with pytest.raises(SystemExit) as left:
+        main()
+    shown = capsys.readouterr()
+    assert left.value.code == 2 and message in shown.err and len(shown.err.strip().splitlines()) == 1 and not shown.out
     assert not list(tmp_path.iterdir())
+
+
+def test_the_command_itself_says_so_too(tmp_path):
+    done = subprocess.run([str(ENTROPY_CAPTUM), "explain", "nowhere.png"], capture_output=True, text=True, cwd=tmp_path)
+    assert done.returncode == 2 and not done.stdout
+    assert re.fullmatch(r"error: nowhere\.png: not a readable image .*\n", done.stderr)
 
 
 def test_a_window_of_a_large_image(tmp_path):

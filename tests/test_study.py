@@ -1,5 +1,6 @@
 """Studies: rows that survive kills, one writer, the same numbers on a cluster, and bad tiles that do not stop a run."""
 import json
+import multiprocessing
 import os
 import resource
 import signal
@@ -211,25 +212,24 @@ def test_a_full_disk_leaves_nothing_half_written_and_the_run_goes_on_later(model
         evaluate(model, data, data / "drawn/val/image/scene0_0.png", SMALL, show_progress=False)
 
 
-RUN = """
-import sys, torch
-sys.path.insert(0, {tests!r})
-torch.set_num_threads(1)
-from conftest import small_net
-from test_study import SMALL
-from entropy_captum.study import evaluate
-from entropy_captum.zoo import Padded
-model = Padded(small_net()).eval()
-print("go", flush=True)
-evaluate(model, sys.argv[1], sys.argv[2], SMALL, keep_maps=True, show_progress=False)
-"""
+# A server that has imported all once: each study's process is forked from it, and begins without delay.
+PROCESSES = multiprocessing.get_context("forkserver")
+PROCESSES.set_forkserver_preload(["entropy_captum.study"])
 
 
-def start(data: Path, run: Path) -> subprocess.Popen:
+def study_of_its_own(data: Path, run: Path, begun) -> None:
+    torch.set_num_threads(1)
+    model = Padded(small_net()).eval()
+    begun.set()
+    evaluate(model, data, run, SMALL, keep_maps=True, show_progress=False)
+
+
+def start(data: Path, run: Path) -> multiprocessing.Process:
     """A study in a process of its own, which has just begun."""
-    code = RUN.format(tests=str(Path(__file__).parent))
-    process = subprocess.Popen([sys.executable, "-c", code, str(data), str(run)], stdout=subprocess.PIPE, text=True)
-    assert process.stdout.readline() == "go\n"
+    begun = PROCESSES.Event()
+    process = PROCESSES.Process(target=study_of_its_own, args=(data, run, begun))
+    process.start()
+    assert begun.wait(300)
     return process
 
 
@@ -241,10 +241,10 @@ def test_a_second_process_is_refused_while_the_first_lives(model, tmp_path):
             time.sleep(0.01)
         with pytest.raises(ValueError, match="another process is writing to this run folder"):
             evaluate(model, data, tmp_path / "run", SMALL, show_progress=False)
-        assert first.poll() is None
+        assert first.is_alive()
     finally:
         first.kill()
-        first.wait()
+        first.join()
     assert len(evaluate(model, find_sources(data, 2), tmp_path / "run", SMALL, show_progress=False)) == 6
 
 
@@ -256,9 +256,10 @@ def test_ten_kills_lose_no_row_and_double_none(model, tmp_path):
     for _ in range(10):
         process = start(data, tmp_path / "run")
         time.sleep(rng.uniform(0, 4 * tile))
-        assert process.poll() is None
+        assert process.is_alive()
         process.kill()
-        process.wait()
+        process.join()
+        assert process.exitcode == -signal.SIGKILL
     before = len(list((tmp_path / "run").rglob("*.parquet")))
     found = evaluate(model, data, tmp_path / "run", SMALL, keep_maps=True, show_progress=False)
     assert 0 < before < 40
