@@ -8,12 +8,14 @@ import sys
 from pathlib import Path
 
 import nbformat
+import pandas as pd
 import pytest
 from test_package import SETTINGS
 from typer.testing import CliRunner
 
 from entropy_captum.cli import app
 from entropy_captum.data import procedural_scene, write_scenes
+from entropy_captum.statistics import method_table
 from entropy_captum.zoo import rooftop_unet
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -89,3 +91,19 @@ def test_the_landing_notebook_ends_with_the_explorer():
     last = notebook.cells[-1]
     assert "explore(model, scene.image)" in last.source and not last.outputs and "widgets" not in notebook.metadata
     assert "Explore this scene" not in (ROOT / "README.md").read_text()
+
+
+def test_what_the_pages_say_of_the_map_of_ones_is_in_the_rows():
+    """At the threshold it loses nothing in L-SIT; in H-SIT other maps may lose more. The pages repeat these numbers."""
+    rows = pd.read_parquet(ROOT / "nbs/results/study_256.parquet")
+    rows = rows[(rows.status == "ok") & (rows.baseline == "grey") & (rows.seed == 0)]
+    columns = ["l_sit_confidence_drop", "h_sit_confidence_drop"]
+    means = method_table(rows, columns).pivot(index="method", columns="column", values="mean")[columns]
+    assert len(rows.drop_duplicates(["dataset", "tile"])) == 108
+    shown = {method: tuple(f"{value:.1f}" for value in means.loc[method]) for method in ("ones", "entropy", "random")}
+    assert shown["ones"][0] == "0.0" and means.h_sit_confidence_drop["random"] > means.h_sit_confidence_drop["ones"]
+    page = (ROOT / "docs" / "background.md").read_text()
+    assert all(f"{low} and {high}" in " ".join(page.split()) for low, high in shown.values()), shown
+    for name in ("07_evaluation", "guides/read_the_tests"):
+        text = (ROOT / "nbs" / f"{name}.ipynb").read_text()
+        assert all(high in text for _, high in shown.values()), (name, shown)
