@@ -102,7 +102,9 @@ function render({ model, el }) {
   el.append(make("div", { className: "ec-explorer" }, make("div", { className: "ec-picture" }, canvas), panel.element));
   const outlines = border(h, w, (a, b) => ids[a] !== ids[b], "white");
   const picture = new Image();
-  let chosen = null, drag = null, layer = null, current = 0;
+  const objects = ids.reduce((a, b) => Math.max(a, b), 0);
+  // `current`: the object that the arrow keys are at; `candidate`: the same while it is not explained yet.
+  let chosen = null, drag = null, layer = null, current = 0, candidate = 0;
 
   function draw() {
     const context = canvas.getContext("2d");
@@ -131,14 +133,21 @@ function render({ model, el }) {
   function update() {
     const values = shown(), [rows, columns] = model.get("shape");
     layer = null;
-    if (values.length && panel.view.value !== "image only") {
+    panel.scale.getContext("2d").clearRect(0, 0, 256, 1);
+    panel.low.textContent = panel.high.textContent = "";
+    if (values.some(Number.isFinite) && panel.view.value !== "image only") {
       const [low, high] = range(values), palette = palettes[panel.view.value];
       layer = heatmap(values, rows, columns, palette, low, high);
       panel.scale.getContext("2d").drawImage(heatmap([...Array(256).keys()], 1, 256, palette, 0, 255), 0, 0);
       panel.low.textContent = low.toPrecision(2);
       panel.high.textContent = `${high.toPrecision(2)} ${model.get("unit")}`;
-    }
+    } else if (panel.view.value === "standard error" && model.get("scores")?.byteLength) panel.high.textContent = "no standard error";
+    draw();
+  }
+
+  function showRegion() {
     const region = numbers(model.get("region"), Uint8Array);
+    candidate = 0;
     chosen = region.length ? border(h, w, (a, b) => region[a] !== region[b], "#d81b60") : null;
     draw();
   }
@@ -182,6 +191,7 @@ function render({ model, el }) {
   }
 
   canvas.addEventListener("pointerdown", (event) => {
+    if (event.button || !event.isPrimary) return;
     canvas.setPointerCapture(event.pointerId);
     const at = place(event);
     drag = { ...at, toX: at.x, toY: at.y };
@@ -201,16 +211,20 @@ function render({ model, el }) {
     draw();
   });
 
+  canvas.addEventListener("pointercancel", () => { drag = null; draw(); });
+  canvas.addEventListener("pointerleave", () => { panel.hover.textContent = ""; });
+
   function choose(id) {
     current = id || current;
     model.send({ kind: "object", id });
   }
 
   canvas.addEventListener("keydown", (event) => {
-    const last = ids.reduce((a, b) => Math.max(a, b), 0);
     const step = { ArrowRight: 1, ArrowDown: 1, ArrowLeft: -1, ArrowUp: -1 }[event.key];
-    if (step && last) {
-      current = ((current - 1 + step + last) % last) + 1;
+    if (step && objects) {
+      current = current ? ((current - 1 + step + objects) % objects) + 1 : step > 0 ? 1 : objects;
+      candidate = current;
+      panel.message.textContent = `Object ${current} of ${objects}: Enter explains it`;
       chosen = border(h, w, (a, b) => (ids[a] === current) !== (ids[b] === current), "#d81b60");
       draw();
     } else if (event.key === "Enter" && current) choose(current);
@@ -220,17 +234,17 @@ function render({ model, el }) {
     event.stopPropagation();
   });
 
-  panel.explain.addEventListener("click", () => model.send({ kind: "again" }));
+  panel.explain.addEventListener("click", () => (candidate ? choose(candidate) : model.send({ kind: "again" })));
   panel.cancel.addEventListener("click", () => model.send({ kind: "cancel" }));
   panel.save.addEventListener("click", () => model.send({ kind: "save" }));
   panel.opacity.addEventListener("input", draw);
   panel.view.addEventListener("change", update);
   // One widget may be shown in several places: what a view listens to ends with it.
-  const listeners = [[update, ["scores", "errors", "region"]], [status, ["progress", "running", "message", "scores"]],
+  const listeners = [[update, ["scores", "errors"]], [showRegion, ["region"]], [status, ["progress", "running", "message", "scores"]],
     [showVerdict, ["verdict"]], [panel.follow, ["method", "grid", "samples", "folder"]]]
     .flatMap(([react, traits]) => traits.map((trait) => [`change:${trait}`, react]));
   for (const [event, react] of listeners) model.on(event, react);
-  picture.onload = update;
+  picture.onload = () => { showRegion(); update(); };
   picture.src = URL.createObjectURL(new Blob([model.get("picture")], { type: "image/png" }));
   status();
   showVerdict();

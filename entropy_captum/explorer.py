@@ -27,9 +27,19 @@ from .data import normalize
 from .estimate import Estimate
 from .evaluation import SitTester, ones_attribution, verdict
 from .figures import ERROR_MAP, SCORE_MAP, explanation_figure
+from .inference import eval_mode
 from .methods import PICK_FREEZE, UNITS, Task, run_methods
-from .region import (check_outputs, check_target, log_odds, objects, predicted_region, resize_outputs,
-                                   resolve_activation, warn_if_activated)
+from entropy_captum.region import (
+    Activation,
+    check_outputs,
+    check_target,
+    log_odds,
+    objects,
+    predicted_region,
+    resize_outputs,
+    resolve_activation,
+    warn_if_activated,
+)
 from .zoo import Padded
 
 try:
@@ -39,9 +49,9 @@ except ImportError as problem:
     raise ImportError("the explorer needs anywidget: pip install 'entropy_captum[lab]'") from problem
 
 # %% auto #0
-__all__ = ['CHOICES', 'SHOWN', 'Explored', 'Face', 'as_bytes', 'as_png', 'palette', 'check_picture', 'Cancelled', 'cancellable',
-           'ClassLogit', 'one_class', 'Choice', 'mask_of', 'Explorer', 'boxed', 'answer', 'run_pick_freeze', 'run_cam',
-           'conclude', 'explore']
+__all__ = ['CHOICES', 'FIRST', 'SHOWN', 'Explored', 'Face', 'as_bytes', 'as_png', 'palette', 'check_picture', 'Cancelled',
+           'cancellable', 'ClassLogit', 'one_class', 'Choice', 'mask_of', 'Explorer', 'boxed', 'answer',
+           'run_pick_freeze', 'run_cam', 'conclude', 'explore']
 
 # %% ../nbs/12_explorer.ipynb #6919cbc0
 class Explored(NamedTuple):
@@ -77,13 +87,19 @@ class Explored(NamedTuple):
         return stream.getvalue()
 
     def save(self, folder: str | Path) -> Path:
-        """Write map.npy, region.png, map.png, verdict.csv, and the estimate (.npz, .json) if there is one; returns the folder."""
+        """Write map.npy, region.png, map.png, and verdict.csv and the estimate (.npz, .json) if there are any; returns the folder.
+
+        What an earlier explanation left there is replaced, or removed.
+        """
         home = Path(folder)
         home.mkdir(parents=True, exist_ok=True)
+        for name in ("verdict.csv", "estimate.npz", "estimate.json"):
+            (home / name).unlink(missing_ok=True)
         np.save(home / "map.npy", self.heat)
         Image.fromarray(self.region.astype(np.uint8) * 255).save(home / "region.png")
         (home / "map.png").write_bytes(self._repr_png_())
-        self.verdict.to_csv(home / "verdict.csv", index=False)
+        if len(self.verdict):
+            self.verdict.to_csv(home / "verdict.csv", index=False)
         if self.estimate is not None:
             self.estimate.save(home / "estimate")
         return home
@@ -91,6 +107,8 @@ class Explored(NamedTuple):
 # %% ../nbs/12_explorer.ipynb #b0f203a4
 #: The methods that the explorer offers.
 CHOICES = [*PICK_FREEZE, "grad-cam", "score-cam"]
+#: What may be chosen from the start, besides on the page.
+FIRST = ("method", "grid", "samples", "folder")
 #: Columns of the verdict and what the page calls them.
 #:
 #: :meta hide-value:
@@ -169,29 +187,36 @@ def cancellable(model: nn.Module, stop: threading.Event) -> Iterator[None]:
 
 # %% ../nbs/12_explorer.ipynb #01949956
 class ClassLogit(nn.Module):
-    """One class of a model with several as a model of one channel (B,1,h,w): its log-odds."""
+    """One class of a model as a model of one channel (B,1,h,w), its log-odds; activation: "softmax", "sigmoid" or "none"."""
 
-    def __init__(self, model: nn.Module, target: int) -> None:
+    def __init__(self, model: nn.Module, target: int, activation: str) -> None:
         super().__init__()
-        self.model, self.target = model, target
+        self.model, self.target, self.activation = model, target, activation
 
     def forward(self, x: Tensor) -> Tensor:
         """Log-odds (B,1,h,w) of the class for inputs (B,C,H,W)."""
         scores = self.model(x)
+        if self.activation != "softmax":
+            own = scores[:, self.target:self.target + 1]
+            return own.logit(1e-6) if self.activation == "none" else own
         odds = log_odds(scores.flatten(2), torch.tensor(self.target, device=scores.device), "softmax")
         return odds.reshape(len(scores), 1, *scores.shape[2:])
 
 # %% ../nbs/12_explorer.ipynb #f7d4d8e3
-def one_class(model: nn.Module, inputs: Tensor, target: int) -> tuple[nn.Module, NDArray[np.bool_]]:
-    """A model of the class alone, and where it is predicted, (H,W). Raises ValueError for a class that the model has not."""
-    with torch.no_grad():
+def one_class(model: nn.Module, inputs: Tensor, target: int,
+              activation: Activation = "auto") -> tuple[nn.Module, NDArray[np.bool_]]:
+    """A model of the class alone, whose sigmoid is its probability, and where it is predicted, (H,W).
+
+    Raises ValueError for a class that the model has not, or an unknown activation.
+    """
+    with torch.no_grad(), eval_mode(model):
         outputs = check_outputs(model(inputs), 1)
-    index, several = check_target(target, 1, outputs.shape[1]), outputs.shape[1] > 1
-    activation = resolve_activation("auto", outputs.shape[1])
-    if several:  # of one channel the run itself warns
-        warn_if_activated(outputs, activation)
-    predicted = predicted_region(resize_outputs(outputs, (inputs.shape[2], inputs.shape[3])), index, activation)[0]
-    return ClassLogit(model, target) if several else model, predicted.cpu().numpy()
+    index, named = check_target(target, 1, outputs.shape[1]), resolve_activation(activation, outputs.shape[1])
+    plain = outputs.shape[1] == 1 and named == "sigmoid"
+    if not plain:  # of a plain one the run itself warns
+        warn_if_activated(outputs, named)
+    predicted = predicted_region(resize_outputs(outputs, (inputs.shape[2], inputs.shape[3])), index, named)[0]
+    return model if plain else ClassLogit(model, target, named), predicted.cpu().numpy()
 
 # %% ../nbs/12_explorer.ipynb #952ed0cc
 class Choice(NamedTuple):
@@ -220,19 +245,21 @@ class Explorer(Face):
     """Explore one image (H,W,3) with a model; see `explore`. `result` holds the last explanation, `problem` the last error."""
 
     def __init__(self, model: nn.Module, image: NDArray[np.uint8], *, label: NDArray[np.bool_] | None = None, target: int = 0,
-                 batch: int = 8, min_pixels: int = 20, **state: Any) -> None:
+                 activation: Activation = "auto", batch: int = 8, min_pixels: int = 20, **first: Any) -> None:
+        if set(first) - set(FIRST):
+            raise TypeError(f"unknown option {min(set(first) - set(FIRST))!r}; of the first choices there are {', '.join(FIRST)}")
         check_picture(image, label)
         self.image, self.batch = image, batch
         self.label = None if label is None else torch.from_numpy(np.asarray(label, bool))[None]
         self.inputs = normalize(image).to(next(chain(model.parameters(), model.buffers()), torch.empty(0)).device)
-        self.model, predicted = one_class(Padded(model).eval(), self.inputs, target)
+        self.model, predicted = one_class(Padded(model), self.inputs, target, activation)
         self.objects = objects(predicted, min_pixels)
         self.result: Explored | None = None
         self.problem: Exception | None = None
         self._region = np.zeros(image.shape[:2], bool)
         self._stop, self._thread = threading.Event(), threading.Thread()
         super().__init__(picture=as_png(image), size=list(image.shape[:2]), ids=self.objects.astype(np.int32).tobytes(),
-                         score_palette=palette(SCORE_MAP), error_palette=palette(ERROR_MAP), **state)
+                         score_palette=palette(SCORE_MAP), error_palette=palette(ERROR_MAP), **first)
         self.on_msg(self._hear)
 
     def explain(self, region: int | NDArray[np.bool_]) -> None:
@@ -280,7 +307,8 @@ class Explorer(Face):
             self.running, self.progress, self.message = True, [0, 0], f"Explaining {region.sum()} pixels"
         self.problem = self.result = None  # what `save` writes is what is shown
         try:
-            self.result = (run_pick_freeze if choice.method in PICK_FREEZE else run_cam)(self, choice, region, stop)
+            with eval_mode(self.model):
+                self.result = (run_pick_freeze if choice.method in PICK_FREEZE else run_cam)(self, choice, region, stop)
         except Cancelled:
             self.message = "Cancelled before there was anything to show"
         except Exception as problem:
@@ -371,12 +399,12 @@ def conclude(explorer: Explorer, method: str, region: NDArray[np.bool_], heat: T
 def explore(model: nn.Module, image: NDArray[np.uint8], **options: Any) -> Explorer:
     """A widget to explore an 8-bit RGB image (H,W,3) with a model that takes images as `data.normalize` makes them.
 
-    Click an object or draw a box. Options: label=None (ground truth (H,W), for the IoU), target=0 (the class, of a model with
-    several: softmax), batch=8 (rows per forward), min_pixels=20 (smaller objects are not outlined), and the first choices
-    method="entropy", grid=8, samples=16.
-    The last explanation is in `.result`.
-    Raises ImportError without anywidget, TypeError for a model that is no module, ValueError for another kind of image or a
-    label of another size.
+    Click an object or draw a box. Options: label=None (ground truth (H,W), for the IoU), target=0 (the class), activation="auto"
+    (as `EntropyCentric`), batch=8 (rows per forward), min_pixels=20 (smaller objects are not outlined), and the first choices
+    method="entropy", grid=8, samples=16, folder="explanation" (where the page saves).
+    The last explanation is in `.result`. The model is as before after every run, its training mode too.
+    Raises ImportError without anywidget, TypeError for a model that is no module or an unknown option, ValueError for another
+    kind of image, a label of another size, or a class or activation that the model has not.
     """
     if not isinstance(model, nn.Module):
         raise TypeError(f"a torch.nn.Module was expected, got {model!r}: wrap it in one, whose forward calls it")

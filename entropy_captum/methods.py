@@ -126,9 +126,12 @@ class Counter:
 
 # %% ../nbs/11_methods.ipynb #cc0ae940
 def bottleneck(task: Task) -> nn.Module:
-    """The layer that the CAMs look at; a wrapper's `model` is looked into."""
+    """The layer that the CAMs look at; wrappers are looked into, as far as each has a `model`."""
     pads = (0, -task.inputs.shape[3] % 32, 0, -task.inputs.shape[2] % 32)
-    return default_layer(getattr(task.model, "model", task.model), F.pad(task.inputs, pads))
+    network = task.model
+    while not hasattr(network, "encoder") and isinstance(inner := getattr(network, "model", None), nn.Module):
+        network = inner
+    return default_layer(network, F.pad(task.inputs, pads))
 
 # %% ../nbs/11_methods.ipynb #e6afed4f
 #: Score-CAM with both weightings, by softmax and by increase.

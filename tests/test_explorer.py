@@ -2,17 +2,20 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
+import segmentation_models_pytorch as smp
 import torch
 from browser import Watched, find_chromium, open_browser, roof_on, run_all, run_lab, wait_for_message, write_explorer
+from PIL import Image
 
 from entropy_captum import EntropyCentric, Estimate
 from entropy_captum.data import normalize, procedural_scene
-from entropy_captum.explorer import Explorer, answer, explore
+from entropy_captum.explorer import SHOWN, Explorer, answer, explore
 from entropy_captum.zoo import rooftop_unet
 
 NBS = Path(__file__).resolve().parent.parent / "nbs"
@@ -99,6 +102,42 @@ def test_a_class_of_several_is_explained_as_a_softmax_model_is(explorer):
     assert torch.allclose(explorer.wait(60).estimate.scores, expected.scores, atol=1e-5)
     with pytest.raises(ValueError, match="target 2 is no class of an output with 2 channels"):
         explore(TwoClasses().eval(), image, target=2)
+
+
+@pytest.mark.parametrize("activation", ["sigmoid", "none"])
+def test_other_activations_are_explained_as_the_estimator_does(explorer, activation):
+    class Multilabel(TwoClasses):
+        def forward(self, x):
+            outputs = super().forward(x) + 0.5
+            return outputs.sigmoid() if activation == "none" else outputs
+
+    roofs = explore(Multilabel(), explorer.image, target=1, activation=activation, grid=4, samples=8)
+    roofs.explain(1)
+    found = roofs.wait(60)
+    expected = EntropyCentric(Multilabel(), activation).estimate(
+        normalize(explorer.image), target=1, region=torch.from_numpy(found.region), grid_size=4, n_samples=8)
+    assert torch.allclose(found.estimate.scores, expected.scores, atol=1e-5) and expected.scores.max() > 1e-3
+    plain = explore(torch.nn.Sequential(Bright(), torch.nn.Sigmoid()), explorer.image, activation="none", grid=4, samples=4)
+    assert np.array_equal(plain.objects, explorer.objects)
+    with pytest.raises(ValueError, match="softmax of one channel"):
+        explore(Bright(), explorer.image, activation="softmax")
+
+
+@pytest.mark.parametrize("classes", [1, 2])
+def test_the_model_is_left_in_the_mode_it_was_in(classes, explorer):
+    model = smp.Unet("resnet18", encoder_weights=None, classes=classes).train()
+    model.decoder.eval()
+    for method in ("entropy", "grad-cam"):
+        trained = explore(model, explorer.image, target=classes - 1, grid=2, samples=2, method=method)
+        trained.explain(np.ones((64, 64), bool))
+        trained.wait(60)
+        assert trained.problem is None and trained.result.method == method
+        assert [m.training for m in (model, model.encoder.bn1, model.decoder)] == [True, True, False]
+
+
+def test_an_unknown_option_is_refused(explorer):
+    with pytest.raises(TypeError, match="'n_samples'; of the first choices there are method, grid, samples"):
+        explore(Bright(), explorer.image, n_samples=8)
 
 
 def test_a_box_is_what_is_predicted_in_it_or_all_of_it(explorer):
@@ -254,6 +293,20 @@ def test_results_are_saved_and_read_again(explorer, tmp_path):
     assert np.array_equal(np.load(home / "map.npy"), found.heat) and (home / "map.png").read_bytes().startswith(b"\x89PNG")
 
 
+def test_what_is_saved_is_one_explanation(explorer, tmp_path):
+    explorer.explain(1)
+    entropy = explorer.wait()
+    entropy.save(tmp_path)
+    cam = entropy._replace(method="grad-cam", estimate=None, verdict=entropy.verdict.iloc[:0])
+    assert {p.name for p in cam.save(tmp_path).iterdir()} == {"map.npy", "map.png", "region.png"}
+
+
+def test_the_picture_in_the_documentation_shows_the_words_of_today():
+    """Else `make pictures` has to be run."""
+    words = json.loads(Image.open(NBS.parent / "docs" / "_static" / "explorer.png").text["words"])
+    assert words == [*SHOWN.values()]
+
+
 # In the browser ---------------------------------------------------------------------------------------------------------
 
 @pytest.fixture(scope="module")
@@ -374,3 +427,12 @@ def test_click_watch_cancel_and_save(lab, opened):
     page.wait_for_function("() => !/Saved/.test(document.querySelector('.ec-message').textContent)", timeout=60_000)
     page.keyboard.press("Escape")
     wait_for_message(page, "ancelled")
+
+    page.keyboard.press("ArrowRight")
+    number = re.match(r"Object (\d+) of (\d+): Enter", page.locator(".ec-message").inner_text()).group(1)
+    page.locator(".ec-panel").get_by_label("method").select_option("grad-cam")
+    page.locator(".ec-panel").get_by_label("show").select_option("standard error")
+    page.get_by_role("button", name="Explain", exact=True).click()
+    wait_for_message(page, "Done: gap")
+    in_python(page, f"assert (explorer.result.region == (explorer.objects == {number})).all()")
+    assert page.locator(".ec-bar span").all_inner_texts() == ["", "no standard error"]

@@ -5,12 +5,16 @@ README's come from the landing notebook (`tools/render_readme.py`). The explorer
 from __future__ import annotations
 
 import io
+import json
 import subprocess
 import sys
 import tempfile
 from pathlib import Path
 
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
+
+from entropy_captum.explorer import SHOWN
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "tests"))
@@ -33,7 +37,9 @@ def photograph_explorer(out: Path) -> None:
             wait_for_message(page, "Done: gap", 300)
             canvas.hover(position=roof_on(canvas))
             shot = page.locator(".ec-explorer").screenshot()
-    Image.open(io.BytesIO(shot)).convert("RGB").quantize(256).save(out, optimize=True)
+    words = PngInfo()  # by which a test sees that the picture is of today's explorer
+    words.add_text("words", json.dumps([*SHOWN.values()]))
+    Image.open(io.BytesIO(shot)).convert("RGB").quantize(256).save(out, optimize=True, pnginfo=words)
 
 
 if __name__ == "__main__":
