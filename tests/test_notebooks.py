@@ -22,6 +22,7 @@ def test_a_notebook_is_readable(path):
     assert len(found) <= 60
     size = sum(len(json.dumps(outputs)) for _, _, outputs in found)
     assert size <= 300_000, f"{size // 1000} kB of outputs"
+    assert "widgets" not in json.loads(path.read_text())["metadata"], "the state of a widget is stored"
     assert not any("stderr" in json.dumps(o.get("name", "")) for _, _, outputs in found for o in outputs)
     exported = [s for kind, s, _ in found if kind == "code" and s.startswith("#| export")]
     too_long = []
