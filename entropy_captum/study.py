@@ -246,7 +246,7 @@ def connect(cluster: Any) -> Any:
 def run_on(client: Any, model: nn.Module, sources: Iterable[Source], settings: Settings, run: str) -> Iterator[Result]:
     """Tiles as they come back from a Dask cluster; two per worker are under way at a time, also per worker that joins later.
 
-    A tile that its workers do not survive becomes an error row. Raises ValueError where no worker joins within a minute.
+    A tile that its workers do not survive becomes an error row. Raises ValueError where no worker joins in time.
     """
     from distributed import KilledWorker, as_completed
     plugin, waiting, queue, under_way = model_plugin(model), iter(sources), as_completed(), dict[Any, Source]()
