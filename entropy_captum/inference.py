@@ -43,12 +43,12 @@ class Inference(Protocol):
     skipped: tuple[int, ...]
 
     def clean(self, inputs: tuple[Tensor, ...]) -> Tensor:
-        """The score maps (B,K,h,w) of the unperturbed inputs."""
+        """The score maps (B,K,h,w) of the unperturbed inputs (B, ...)."""
         ...
 
     def evaluate(self, perturbation: Perturbation, designs: Iterable[PickFreeze], rows: range,
                  examples: Tensor) -> Iterator[Block]:
-        """The outputs of the given rows of each design for the given examples (int64)."""
+        """The score maps (k,b,K,h,w) of the given rows of each design for the given examples, int64 (b,)."""
         ...
 
 # %% ../nbs/03_inference.ipynb #a167bc43
@@ -87,7 +87,7 @@ def weights_hash(function: Callable[..., Any]) -> str | None:
 
 # %% ../nbs/03_inference.ipynb #382f7a21
 def expand_arguments(arguments: Any, k: int, examples: Tensor, batch: int) -> tuple[Any, ...]:
-    """Additional forward arguments for k perturbations of the chosen examples; tensors with B rows are repeated."""
+    """Forward arguments for k perturbations of `examples`, int64 (b,): tensors (B, ...) become (k*b, ...), the rest stays."""
     if arguments is None:
         return ()
     arguments = arguments if isinstance(arguments, tuple) else (arguments,)
@@ -98,7 +98,8 @@ def expand_arguments(arguments: Any, k: int, examples: Tensor, batch: int) -> tu
 class FullInference:
     """Runs every row through the whole model, `perturbations_per_eval` rows at a time.
 
-    When the device runs out of memory the number of rows is halved, with a warning, down to one.
+    When the device runs out of memory the number of rows is halved, with a warning, down to one. Raises ValueError for less
+    than one row, and, as it runs, ValueError or TypeError for outputs that are no score maps (B,K,h,w).
     """
 
     skipped: tuple[int, ...] = ()
@@ -114,7 +115,7 @@ class FullInference:
             return check_outputs(self.forward_func(*inputs, *extra), len(inputs[0]))
 
     def clean(self, inputs: tuple[Tensor, ...]) -> Tensor:
-        """The score maps (B,K,h,w) of the unperturbed inputs."""
+        """The score maps (B,K,h,w) of the unperturbed inputs (B, ...)."""
         batch = len(inputs[0])
         return self._forward(inputs, 1, torch.arange(batch, device=inputs[0].device), batch)
 
@@ -135,7 +136,7 @@ class FullInference:
 
     def evaluate(self, perturbation: Perturbation, designs: Iterable[PickFreeze], rows: range,
                  examples: Tensor) -> Iterator[Block]:
-        """As in `Inference`, rows of several designs in one forward."""
+        """As in `Inference`, rows of several designs in one forward: blocks of score maps (k,b,K,h,w)."""
         pending: list[tuple[int, int, Tensor]] = []
         for number, design in enumerate(designs):
             for row in rows:

@@ -19,7 +19,10 @@ __all__ = ['Baselines', 'BaselineName', 'grid_feature_mask', 'check_feature_mask
 
 # %% ../nbs/01_perturbation.ipynb #d13ba8ad
 def grid_feature_mask(size: tuple[int, int], grid_size: int | tuple[int, int] = 8) -> Tensor:
-    """Ids of a grid over an image of `size` (H, W): int64 (1,1,H,W). `grid_size`: cells per side, or (rows, columns)."""
+    """Ids of a grid over an image of `size` (H, W): int64 (1,1,H,W).
+
+    `grid_size`: cells per side, or (rows, columns). Raises ValueError for a grid without cells, or finer than the image.
+    """
     grid = (grid_size, grid_size) if isinstance(grid_size, int) else tuple(grid_size)
     if len(grid) != 2 or not all(isinstance(g, int) and g >= 1 for g in grid):
         raise ValueError(f"grid_size must be a positive integer or (rows, columns), got {grid_size!r}")
@@ -30,7 +33,10 @@ def grid_feature_mask(size: tuple[int, int], grid_size: int | tuple[int, int] = 
 
 # %% ../nbs/01_perturbation.ipynb #39208178
 def check_feature_mask(mask: Tensor, inputs: Tensor) -> Tensor:
-    """A feature mask as int64 that broadcasts to `inputs`; a batch that divides the inputs' batch is repeated."""
+    """A feature mask as int64 that broadcasts to `inputs` (B, ...); a batch that divides B is repeated.
+
+    Raises TypeError for ids that are no integers, ValueError for a shape that does not fit.
+    """
     if mask.is_floating_point() or mask.is_complex() or mask.dtype == torch.bool:
         raise TypeError(f"feature_mask must hold integer ids, got {mask.dtype} of shape {tuple(mask.shape)}")
     if mask.ndim == inputs.ndim and len(mask) > 1 and len(inputs) % len(mask) == 0:
@@ -43,7 +49,7 @@ def check_feature_mask(mask: Tensor, inputs: Tensor) -> Tensor:
 
 # %% ../nbs/01_perturbation.ipynb #4c256c93
 def index_features(masks: Sequence[Tensor]) -> tuple[tuple[Tensor, ...], int]:
-    """Replace ids by their position among the distinct ids of all masks; returns those masks and the number d."""
+    """Masks (B or 1, ...) with each id replaced by its position, 0 to d - 1, among the distinct ids of all, and d."""
     ids = torch.unique(torch.cat([mask.reshape(-1) for mask in masks]))
     return tuple(torch.searchsorted(ids, mask) for mask in masks), len(ids)
 
@@ -53,7 +59,7 @@ Baselines = None | float | Tensor | tuple[float | Tensor, ...]
 
 
 def check_baselines(baselines: Baselines, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-    """One baseline tensor per input that broadcasts to it. Raises ValueError quoting both shapes if one does not."""
+    """One tensor per input (B, ...) that broadcasts to it. Raises ValueError, quoting both shapes, if one does not."""
     given = baselines if isinstance(baselines, tuple) else (0.0 if baselines is None else baselines,) * len(inputs)
     if len(given) != len(inputs):
         raise ValueError(f"got {len(given)} baselines for {len(inputs)} inputs")
@@ -75,7 +81,10 @@ BaselineName = Literal["grey", "black", "mean", "blur"]
 
 
 def named_baseline(name: BaselineName, inputs: Tensor) -> Tensor:
-    """A baseline (B,C,H,W) for inputs in [-1, 1]; "blur" is Gaussian with a sigma of a sixteenth of the longer side."""
+    """A baseline for inputs in [-1, 1], both (B,C,H,W); "blur" is Gaussian, sigma a sixteenth of the longer side.
+
+    Raises ValueError for an unknown name.
+    """
     if name == "grey":
         return torch.zeros_like(inputs)
     if name == "black":
@@ -90,7 +99,11 @@ def named_baseline(name: BaselineName, inputs: Tensor) -> Tensor:
 
 # %% ../nbs/01_perturbation.ipynb #7af9c92d
 class Perturbation:
-    """Turns keep weights (k,d) into perturbed inputs; k-major rows, so row r of the result belongs to example r % B."""
+    """Turns keep weights (k,d) into perturbed inputs; k-major rows, so row r of the result belongs to example r % B.
+
+    `inputs`: tensors (B, ...); `feature_mask`: one per input, which broadcasts to it, or a grid of `grid_size` (default 8) over
+    inputs (B,C,H,W). Raises ValueError or TypeError for what does not fit.
+    """
 
     def __init__(self, inputs: tuple[Tensor, ...], baselines: Baselines = None,
                  feature_mask: tuple[Tensor, ...] | None = None, grid_size: int | tuple[int, int] | None = None,

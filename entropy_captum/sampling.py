@@ -30,7 +30,7 @@ class PickFreeze:
     b: NDArray[np.float64]
 
     def keep(self, row: int) -> Tensor:
-        """The keep weights (d,) of one row, float64."""
+        """The keep weights (d,) of one row, float64. Raises ValueError for a row that the design does not have."""
         if not 0 <= row <= len(self.a) + 1:
             raise ValueError(f"row must be 0 to {len(self.a) + 1}, got {row}")
         weights = self.b.copy() if row == len(self.a) + 1 else self.a.copy()
