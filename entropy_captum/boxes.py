@@ -31,6 +31,7 @@ class Box(NamedTuple):
         return max(self.bottom - self.top, 0) * max(self.right - self.left, 0)
 
     def __and__(self, other: Box) -> Box:
+        """The pixels that both have."""
         return Box(max(self.top, other.top), min(self.bottom, other.bottom), max(self.left, other.left),
                    min(self.right, other.right))
 
@@ -55,14 +56,14 @@ EMPTY = Box(0, 0, 0, 0)
 
 
 def bounding_box(mask: NDArray[np.bool_]) -> Box:
-    """The box of the set pixels of a mask (H,W)."""
+    """The box of the set pixels of a mask (H,W); `EMPTY` where there is none."""
     rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
     return Box(int(rows[0]), int(rows[-1]) + 1, int(columns[0]), int(columns[-1]) + 1) if len(rows) else EMPTY
 
 # %% ../nbs/04_boxes.ipynb #12ca2411
 @dataclass(frozen=True)
 class Reach:
-    """Output o reads the inputs low[o] <= i < high[o] of `size`, along one axis; indices outside are padding."""
+    """Output o reads the inputs low[o] <= i < high[o] of `size`, along one axis, each (outputs,); indices outside are padding."""
 
     low: NDArray[np.int64]
     high: NDArray[np.int64]
@@ -105,7 +106,7 @@ def same(outputs: int, size: int) -> Reach:
 # %% ../nbs/04_boxes.ipynb #f064eda3
 @dataclass(frozen=True)
 class Taps:
-    """Linear interpolation along one axis: output o is (1 - w) x[first] + w x[second]."""
+    """Linear interpolation along one axis: output o is (1 - w) x[first] + w x[second]; all three (outputs,)."""
 
     first: NDArray[np.int64]
     second: NDArray[np.int64]

@@ -32,7 +32,10 @@ class NotCaptured(Unsupported):
 
 @dataclass(frozen=True)
 class Graph:
-    """A captured network: its nodes in order, the input, the output, where each weight is found, and measured times."""
+    """A captured network: its nodes in order, the input, the output, where each weight is found, and measured times.
+
+    `constants`: tensors, each of its own shape, that belong to no parameter or buffer.
+    """
 
     nodes: tuple[fx.Node, ...]
     input: fx.Node
@@ -42,7 +45,7 @@ class Graph:
     seconds: dict[fx.Node, float] = field(default_factory=dict)
 
     def weights(self, model: nn.Module) -> dict[fx.Node, Tensor]:
-        """The live tensors behind the weight nodes."""
+        """The live tensors (each of its own shape) behind the weight nodes. Raises Unsupported if the model has lost one."""
         named = dict(model.named_parameters(remove_duplicate=False)) | dict(model.named_buffers(remove_duplicate=False))
         gone = [name for name in self.weight_names.values() if name not in named]
         if gone:
@@ -57,7 +60,7 @@ class Graph:
 
 # %% ../nbs/04_capture.ipynb #b4909ea1
 def check_supported(node: fx.Node) -> None:
-    """Raise Unsupported for an operation that would not give the same answer on the same input."""
+    """Raises Unsupported for an operation that would not give the same answer on the same input."""
     if isinstance(node.target, torch._ops.OpOverload):
         # Attention and dropout are random only if something is dropped.
         dropped = Site(node, {}).arguments.get("dropout_p", 1.0)
@@ -75,7 +78,7 @@ def has_hooks(model: nn.Module) -> bool:
 
 
 def capture(model: nn.Module, inputs: Tensor) -> Graph:
-    """Record a network for inputs of this size and any batch. Raises Unsupported, saying why, where that fails."""
+    """Record a network for inputs (B,C,H,W) of this size and any B. Raises Unsupported, saying why, where that fails."""
     if has_hooks(model):
         raise NotCaptured("the model has forward hooks")
     # Two rows: a batch of one would be taken for a constant.
@@ -129,7 +132,7 @@ def is_captured(model: Any) -> bool:
 
 
 def captured(model: nn.Module, inputs: Tensor, again: bool = False) -> Graph:
-    """The graph of a model for inputs of this kind, captured once. Raises Unsupported, each time, where that fails."""
+    """The graph of a model for such inputs (B,C,H,W), captured once. Raises Unsupported, each time, where that fails."""
     key = (tuple(inputs.shape[1:]), inputs.dtype, inputs.device, has_hooks(model), structure(model))
     known = _captured.setdefault(model, {})
     if again or key not in known:

@@ -116,14 +116,14 @@ def divisible(plan: Plan) -> bool:
 
 
 def designs_at_once(plan: Plan, steps: Pass, inputs: Tensor, designs: int, batch: int) -> int:
-    """How many designs go through a pass together. On a CPU large maps go a few at a time: they stay in its caches."""
+    """How many designs of inputs (B,C,H,W) go through a pass together; on a CPU few for large maps, to stay in its caches."""
     if inputs.is_cuda or not divisible(plan):
         return designs
     return min(designs, max(1, CACHE_FRIENDLY // (steps.largest * inputs.element_size() * batch)))
 
 # %% ../nbs/04_incremental.ipynb #36d8553c
 def merge_rows(merged: dict[fx.Node, Value], stored: Mapping[fx.Node, Value], rows: slice, total: int) -> None:
-    """Put what some rows have stored into values for all rows."""
+    """Put what some `rows` have stored, (rows, ...), into values for all, (total, ...)."""
     for node, (data, box) in stored.items():
         if len(data) == total or not rows_of(node):
             merged[node] = Value(data, box)
@@ -136,7 +136,7 @@ def merge_rows(merged: dict[fx.Node, Value], stored: Mapping[fx.Node, Value], ro
 
 def run_designs(plan: Plan, steps: Pass, perturbation: Perturbation, designs: Sequence[PickFreeze], row: int, examples: Tensor,
                 kept: Mapping[fx.Node, Value], keep: Mapping[fx.Node, Box] | None) -> tuple[Tensor, dict[fx.Node, Value]]:
-    """One row of some designs through a pass at once: outputs (k,B,K,h,w), and the values to keep."""
+    """One row of k designs through a pass at once, `examples` int64 (b,): outputs (k,b,K,h,w), and the values to keep."""
     plan.network.set_batch(len(designs) * len(examples))
     weights = torch.stack([design.keep(row) for design in designs])
     inputs = perturbation(weights, examples, steps.input.within(EMPTY))[0]
@@ -157,12 +157,12 @@ class IncrementalInference:
         self.skipped = tuple(sorted(set.intersection(*(set(plan.skipped) for plan in plans))))
 
     def clean(self, inputs: tuple[Tensor, ...]) -> Tensor:
-        """The score maps (B,K,h,w) of the unperturbed inputs, by a full forward."""
+        """The score maps (B,K,h,w) of the unperturbed inputs (B,C,H,W), by a full forward."""
         return self.full.clean(inputs)
 
     @torch.no_grad()
     def evaluate(self, perturbation: Perturbation, designs: Iterable[PickFreeze], rows: range, examples: Tensor) -> Iterator[Block]:
-        """As in `Inference`: first the rows that a pass starts from, then what each feature changes in them."""
+        """As in `Inference`, but blocks (k,b,K,h,w) of `box`: the rows that a pass starts from, then what each feature changes."""
         designs, first = iter(designs), 0
         waiting: list[PickFreeze] = []
         while waiting or (waiting := list(islice(designs, self.chunk))):
@@ -231,7 +231,7 @@ TOLERANCES = {torch.float64: 1e-10, torch.float32: 1e-4, torch.bfloat16: 5e-2, t
 
 
 def relative_difference(found: Tensor, want: Tensor) -> float:
-    """The largest difference in shares of the largest wanted value; infinite where either is not finite."""
+    """The largest difference of two (B,K,h,w) in shares of the largest wanted value; infinite where either is not finite."""
     largest = float((found - want).abs().max()) / max(float(want.abs().max()), 1e-30)
     return largest if math.isfinite(largest) else math.inf
 
@@ -257,7 +257,7 @@ def largest_difference(engine: IncrementalInference, perturbation: Perturbation)
 
 
 def tolerance_of(inputs: Tensor) -> float:
-    """What difference rounding explains, for the precision that is in force."""
+    """What difference rounding explains, for the precision in force on inputs (B,C,H,W); KeyError for one not in `TOLERANCES`."""
     device = inputs.device.type
     return TOLERANCES[torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else inputs.dtype]
 
@@ -301,7 +301,7 @@ SHORT_RUN = 2**24
 
 
 def check_inference(kind: str, max_memory: int | None) -> None:
-    """Raise ValueError for an unknown kind or a budget that is none."""
+    """Raises ValueError for an unknown kind, or a budget of no bytes."""
     if kind not in ("auto", "full", "incremental"):
         raise ValueError(f"inference must be 'auto', 'full' or 'incremental', got {kind!r}")
     if max_memory is not None and max_memory <= 0:
@@ -338,7 +338,10 @@ class Proposal:
 @torch.no_grad()
 def propose(full: FullInference, perturbation: Perturbation, region: Tensor, n_samples: int, max_memory: int | None = None,
             again: bool = False) -> Proposal:
-    """Plan a call incrementally. Raises Unsupported, saying why, where it cannot be; `again`: capture the model anew."""
+    """Plan a call incrementally for a region (R,H,W); `again`: capture the model anew.
+
+    Raises Unsupported, saying why, where it cannot be.
+    """
     model, x = full.forward_func, perturbation.inputs[0]
     if not isinstance(model, nn.Module):
         raise Unsupported(f"{getattr(model, '__name__', model)!r} is no torch.nn.Module")
@@ -368,7 +371,7 @@ _declined: weakref.WeakKeyDictionary[nn.Module, set[Any]] = weakref.WeakKeyDicti
 
 
 def describe_case(perturbation: Perturbation, region: Tensor, n_samples: int) -> tuple[Any, ...]:
-    """What a plan depends on beside the model."""
+    """What a plan depends on beside the model; region (R,H,W)."""
     x = perturbation.inputs[0]
     features = feature_boxes(perturbation) if len(perturbation.inputs) == 1 and x.ndim == 4 else ()
     return tuple(x.shape), x.dtype, n_samples, tuple(region_boxes(region)), tuple(features)
@@ -412,7 +415,10 @@ def choose_inference(kind: InferenceKind, full: FullInference, perturbation: Per
 
 # %% ../nbs/04_incremental.ipynb #3e8f739c
 class RegionForward:
-    """The score maps of a region's box for whole inputs: `self(inputs)` gives (B,K,h,w), which covers `self.box` of the region."""
+    """The score maps of a region's box for whole inputs.
+
+    `region`: (R,H,W). `self(inputs)` with (B,C,H,W) gives (B,K,h,w), which covers `self.box` of the region's map.
+    """
 
     def __init__(self, network: Network, region: Tensor) -> None:
         self.network = network
@@ -427,7 +433,7 @@ class RegionForward:
 
 # %% ../nbs/04_incremental.ipynb #6dfb63a3
 def region_forward(kind: InferenceKind, full: FullInference, inputs: Tensor, region: Tensor) -> RegionForward | None:
-    """A forward of only what the region (R,H,W) needs, proved exact on `inputs`; None where full forwards are to be used.
+    """A forward of only what the region (R,H,W) needs, proved exact on `inputs` (B,C,H,W); None for full forwards.
 
     "auto" takes it for models that were captured before. Warns where "incremental" is not possible.
     """

@@ -34,7 +34,7 @@ class Read(NamedTuple):
     padding: tuple[int, int, int, int]
 
 # %% ../nbs/04_layers.ipynb #e1e4d584
-#: Computes a box of a node's map from the boxes that it reads, their padding included.
+#: Computes a box of a node's map (B,C,h,w) from the boxes that it reads, their padding included.
 Compute = Callable[[Sequence[Tensor], Sequence[Read], Box], Any]
 
 
@@ -88,7 +88,7 @@ def extent(node: fx.Node) -> tuple[int, int]:
 # %% ../nbs/04_layers.ipynb #1feabb36
 @dataclass(frozen=True)
 class Site:
-    """Where a rule is applied: a node, and the tensors of the model's weights by node."""
+    """Where a rule is applied: a node, and the tensors of the model's weights (each of its own shape) by node."""
 
     node: fx.Node
     weights: Mapping[fx.Node, Tensor]
@@ -104,7 +104,7 @@ class Site:
         return found
 
     def maps(self, *nodes: Any) -> tuple[fx.Node, ...]:
-        """The nodes, if each is a map (B,C,H,W) that depends on the input."""
+        """The nodes, if each is a map (B,C,H,W) that depends on the input. Raises NotLocal if one is not."""
         for node in nodes:
             value = node.meta.get("val") if isinstance(node, fx.Node) else None
             value = value[0] if isinstance(value, (tuple, list)) else value
@@ -113,7 +113,7 @@ class Site:
         return nodes
 
     def fixed(self, *values: Any) -> None:
-        """Refuse values that are computed by the network (weights that depend on the input)."""
+        """Raises NotLocal for values that are computed by the network (weights that depend on the input)."""
         if any(isinstance(v, fx.Node) for v in values):
             raise NotLocal
 
@@ -171,18 +171,18 @@ rule(aten.clone.default, aten._to_copy.default, aten.alias.default, aten.detach.
 
 # %% ../nbs/04_layers.ipynb #6a39ca91
 def pad(x: Tensor, padding: Sequence[int], value: float = 0.0) -> Tensor:
-    """Constant padding (left, right, top, bottom); `x` itself where there is none."""
+    """Constant padding (left, right, top, bottom) of a map (B,C,H,W); `x` itself where there is none."""
     return F.pad(x, list(padding), value=value) if any(padding) else x
 
 
 def layout(x: Tensor) -> torch.memory_format:
-    """Channels last or contiguous, whichever a map (also one that is cut out of a larger map) is stored in."""
+    """Channels last or contiguous, whichever a map (B,C,H,W), also one cut out of a larger map, is stored in."""
     last = x.ndim == 4 and x.shape[1] > 1 and x.stride(1) == 1
     return torch.channels_last if last else torch.contiguous_format
 
 
 def fast_layout(weight: Tensor) -> Tensor:
-    """A convolution's weights so that a CPU runs it channels last: depthwise convolutions are several times as fast."""
+    """Weights (O,I,h,w) of a convolution so that a CPU runs it channels last: depthwise ones are several times as fast."""
     last = weight.device.type == "cpu" and weight.dtype in (torch.float32, torch.bfloat16)
     return weight.contiguous(memory_format=torch.channels_last) if last else weight
 
@@ -245,7 +245,7 @@ def is_folded(node: fx.Node, site: Site) -> bool:
 
 
 def folded(site: Site, weight: Tensor, bias: Tensor | None) -> tuple[Tensor, Tensor | None]:
-    """Weights and bias of a convolution followed by its BatchNorm, or as they are."""
+    """Weights (O,I,h,w) and bias (O,) of a convolution followed by its BatchNorm, or as they are."""
     reader = reader_to_fold(site)
     if reader is None or not is_folded(site.node, site):
         return weight, bias
@@ -384,7 +384,7 @@ def average_pool(site: Site) -> Layer:
 
 # %% ../nbs/04_layers.ipynb #41d80280
 def nearest_source(outputs: int, size: int, scale: float | None) -> NDArray[np.int64]:
-    """The input pixel that each output of nearest resizing copies (float32 arithmetic, as PyTorch's).
+    """The input pixel that each output of nearest resizing copies, (outputs,) (float32 arithmetic, as PyTorch's).
 
     Raises NotLocal where PyTorch's kernels disagree: a scale factor beside a size that is unchanged or doubled.
     """

@@ -221,7 +221,7 @@ def make_plan(network: Network, region: Box, features: Sequence[Box]) -> Plan:
 
 # %% ../nbs/04_passes.ipynb #32528354
 class Value(NamedTuple):
-    """What is known of a node: a tensor whose last two axes cover a box (or a tuple of tensors, known whole)."""
+    """What is known of a node: a tensor (B,C,h,w) that covers a box, or a tensor of other axes or a tuple, known whole."""
 
     data: Any
     box: Box
@@ -257,7 +257,7 @@ def gather(read: Box, own: Value | None, kept: Value | None) -> Any:
 # %% ../nbs/04_passes.ipynb #41207cca
 def run_pass(network: Network, steps: Pass, inputs: Tensor, kept: Mapping[fx.Node, Value],
              keep: Mapping[fx.Node, Box] | None = None) -> tuple[Tensor, dict[fx.Node, Value]]:
-    """Run a pass on its box of the inputs (k,C,h,w); the box of outputs, and the values in the boxes to `keep`."""
+    """Run a pass on its box of the inputs (k,C,h,w); its box of outputs (k,K,h,w), and the values in the boxes to `keep`."""
     values = {network.graph.input: Value(inputs, steps.input)}
     stored: dict[fx.Node, Value] = {}
 
