@@ -112,7 +112,7 @@ BASELINES = {"rank_to_first_baseline": "rank correlation with the first baseline
 #:
 #: :meta hide-value:
 RIVALS = {"rival": "rival", "difference": "entropy minus rival", "low": "from", "high": "to", "effect_size": "effect size",
-          "wins": "share of scenes won", "wilcoxon_holm": "p (Wilcoxon, Holm)", "sign_flip_holm": "p (sign flips, Holm)",
+          "wins": "share of scenes won", "tile_wins": "of tiles", "wilcoxon_holm": "p (Wilcoxon, Holm)", "sign_flip_holm": "p (sign flips, Holm)",
           "units": "scenes"}
 
 # %% ../nbs/11_report.ipynb #43bc447b

@@ -115,6 +115,15 @@ def test_buildings_are_averaged_in_tiles_and_tiles_in_scenes():
     assert table["mean"].to_list() == [6.25, 0] and table.units.to_list() == [2, 2]
 
 
+def test_tiles_won_are_counted_whatever_their_scene():
+    """One scene of three tiles and one of a single tile: two of four tiles are won, one is a tie; of scenes one of two."""
+    rows = pd.DataFrame([{"dataset": "d", "scene": scene, "tile": tile, "status": "ok", "method": method, "gap": gap}
+                         for scene, tile, a, b in (("s", 0, 2.0, 1.0), ("s", 1, 2.0, 1.0), ("s", 2, 1.0, 1.0), ("t", 3, 0.0, 1.0))
+                         for method, gap in (("entropy", a), ("rival", b))])
+    found = rival_table(rows).iloc[0]
+    assert found["tile_wins"] == (2 + 0.5) / 4 and found["wins"] == 1 / 2
+
+
 def test_tables_count_what_they_do_not_average():
     counts = tile_counts(rows())
     assert counts.loc["a"].to_dict() == {"absent": 1, "error": 0, "ok": 3} and counts.loc["b", "error"] == 1
