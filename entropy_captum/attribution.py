@@ -35,12 +35,12 @@ __all__ = ['REDUCTIONS', 'PACKAGES', 'SHARED', 'pixel_difference', 'object_diffe
 
 # %% ../nbs/05_attribution.ipynb #33603be0
 def pixel_difference(packed: PackedRegions, changed: Tensor, base: Tensor) -> Tensor:
-    """Reduction "pixel" (eq. 8): the mean over each region of the absolute difference of packed entropies, (k,R)."""
+    """Reduction "pixel" (eq. 8): the mean over each region of the absolute difference of packed entropies (k,P), (k,R)."""
     return packed.mean((changed - base).abs())
 
 # %% ../nbs/05_attribution.ipynb #f2cfdd49
 def object_difference(packed: PackedRegions, changed: Tensor, base: Tensor) -> Tensor:
-    """Reduction "object": the absolute difference of the regions' mean entropies, (k,R)."""
+    """Reduction "object": the absolute difference of the regions' mean entropies, (k,R) from packed ones (k,P)."""
     return (packed.mean(changed) - packed.mean(base)).abs()
 
 # %% ../nbs/05_attribution.ipynb #671978e1
@@ -73,7 +73,7 @@ class Run:
         self.activate(torch.arange(len(regions)))
 
     def activate(self, regions: Tensor) -> None:
-        """Go on with these regions (int64) only."""
+        """Go on with these regions, int64 (r,), only."""
         self.active, self.open = regions, dict[int, OpenDesign]()
         here = regions.to(self.regions.device)
         self.batch, where = torch.unique(self.examples[here], return_inverse=True)
@@ -86,13 +86,13 @@ class Run:
         return other
 
     def look_at(self, outputs: Tensor) -> None:
-        """Settle activation and classes on the first score maps (B,K,h,w) of all examples."""
+        """Settle activation and classes on the first score maps (B,K,h,w). Raises ValueError where they do not fit."""
         self.activation = resolve_activation(self.activation, outputs.shape[1])
         self.classes = check_target(self.target, len(outputs), outputs.shape[1]).to(outputs.device)
         warn_if_activated(outputs, self.activation)
 
     def measure(self, block: Block) -> Measure:
-        """Probability and entropy of a block's rows in the active regions."""
+        """Probability and entropy, (k,P), of a block's k rows in the active regions."""
         if self.classes is None:
             self.look_at(block.outputs[0])
         assert self.classes is not None
@@ -134,7 +134,7 @@ class Run:
 
 # %% ../nbs/05_attribution.ipynb #8134f9ca
 def checkpoints(n_samples: int, tolerance: float | None) -> list[int]:
-    """The numbers of designs after which a run may stop; only the last without a tolerance."""
+    """The numbers of designs after which a run may stop; only the last without a tolerance. Raises ValueError below 0."""
     if tolerance is None:
         return [n_samples]
     if not tolerance >= 0:
@@ -155,7 +155,7 @@ def parts(start: int, end: int, streamed: bool) -> Iterator[int]:
 
 # %% ../nbs/05_attribution.ipynb #f24ed434
 def warn_if_flat(scores: Tensor, error: Tensor) -> None:
-    """Warn for every example whose largest and smallest score differ by at most twice their joint standard error."""
+    """Warn if the largest and smallest score (B,d) of an example differ by at most twice their joint standard error."""
     if scores.shape[1] < 2:
         return
     (high, i), (low, j) = scores.max(1), scores.min(1)
@@ -189,18 +189,18 @@ class Call:
 
     @property
     def tensors(self) -> tuple[Tensor, ...]:
-        """The inputs as a tuple."""
+        """The inputs, (B, ...), as a tuple."""
         return self.inputs if isinstance(self.inputs, tuple) else (self.inputs,)
 
     @property
     def masks(self) -> tuple[Tensor, ...] | None:
-        """The feature masks as a tuple, if there are any."""
+        """The feature masks, int64 (B or 1, ...), as a tuple, if there are any."""
         mask = self.feature_mask
         return mask if mask is None or isinstance(mask, tuple) else (mask,)
 
 # %% ../nbs/05_attribution.ipynb #b50eb8e3
 def find_region(call: Call, engine: Inference, perturbation: Perturbation, activation: str) -> Tensor:
-    """The call's region, or where the model predicts the target on the clean input: float (R,H,W). Never empty."""
+    """The region, float (R,H,W): the call's, or where the model predicts the target. Raises ValueError for an empty one."""
     x = perturbation.inputs[0]
     if call.region is not None:
         return check_region(call.region, len(x) if call.examples is None else len(call.region)).to(x.device)
@@ -228,7 +228,10 @@ def to_estimate(run: Run, perturbation: Perturbation, importance: Importance, se
 
 # %% ../nbs/05_attribution.ipynb #1590064d
 def prepare(method: PickFreezeAttribution, call: Call) -> tuple[Perturbation, FullInference, Tensor]:
-    """The perturbation of a call, the plain engine for it, and its region (R,H,W)."""
+    """The perturbation of a call, the plain engine for it, and its region (R,H,W).
+
+    Raises ValueError or TypeError for what does not fit.
+    """
     perturbation = Perturbation(check_inputs(call.tensors), call.baselines, call.masks, call.grid_size, method.interpolation)
     # What is wrong with the call's numbers is said before any forward.
     check_design(call.n_samples, perturbation.n_features, method.sampler)
@@ -296,7 +299,7 @@ def describe(method: PickFreezeAttribution, call: Call) -> dict[str, Any]:
 
 # %% ../nbs/05_attribution.ipynb #338c77ac
 class PickFreezeAttribution(PerturbationAttribution):
-    """The base of both methods: streams designs through the model and turns running sums into estimates."""
+    """The base of both methods: streams designs, turns running sums into estimates. Options and errors as `EntropyCentric`."""
 
     reduction: str = "pixel"
     importance: Importance
@@ -318,14 +321,14 @@ class PickFreezeAttribution(PerturbationAttribution):
                   perturbations_per_eval: int = 1, show_progress: bool = False, *, region: Tensor | None = None,
                   grid_size: int | tuple[int, int] | None = None, seed: int = 0,
                   tolerance: float | None = None) -> Tensor | tuple[Tensor, ...]:
-        """The scores spread over the input: the inputs' shape and dtype, a tuple for a tuple.
+        """The scores spread over the input: the inputs' shape, (B,C,H,W), and dtype, a tuple for a tuple.
 
         inputs: (B,C,H,W), or a tuple of tensors with batch B. baselines: what replaces a removed feature (default 0).
-        target: the class, one or one per example; None for one-channel models. feature_mask: integer ids (default: a
-        grid of `grid_size`, 8). n_samples: N, a power of two for Sobol. perturbations_per_eval: each forward has at most B
-        times that many rows. region: the explained pixels (B,H,W) in [0, 1]; default the model's own prediction of
-        the class on the clean input. seed: of the design. tolerance: an example stops when all its standard errors are
-        at most this, looked at after 8, 16, 32, ... designs.
+        target: the class, one or one per example; None for one-channel models. feature_mask: integer ids that
+        broadcast to the inputs (default: a grid of `grid_size`, 8 or (rows, columns)). n_samples: N, a power of two for Sobol.
+        perturbations_per_eval: each forward has at most B times that many rows. region: the explained pixels (B,H,W) in [0, 1];
+        default the model's own prediction of the class on the clean input. seed: of the design. tolerance: an example stops when
+        all its standard errors are at most this, looked at after 8, 16, 32, ... designs.
 
         Costs N(d+1) rows per example, one more where the region is predicted, N more with `first_order`.
         Raises ValueError or TypeError, quoting what was given, for input that does not fit.
@@ -342,33 +345,33 @@ class PickFreezeAttribution(PerturbationAttribution):
         """Attributions (K,C,H,W) of K objects of one image from one set of forwards.
 
         `regions`: bool or float (K,H,W) masks, or an integer (H,W) map of ids with 0 as background, ascending. The other
-        arguments are those of `attribute`.
+        arguments are those of `attribute`. Raises ValueError for a batch of more than 1, or regions of another kind.
         """
         estimate = self.estimate_regions(inputs, regions, **arguments)
         return estimate.spread(estimate.scores)[0].to(inputs)
 
     def estimate(self, inputs: Tensor | tuple[Tensor, ...], *arguments: Any, **keywords: Any) -> Estimate:
-        """Scores with errors, Sobol indices and counts; arguments as `attribute`. Warns about flat maps."""
+        """Scores (B,d) with errors, Sobol indices and counts; arguments and errors as `attribute`. Warns about flat maps."""
         *_, last = (moment.estimate for moment in snapshots(self, Call(inputs, *arguments, **keywords)) if moment.estimate)
         estimate = last()
         warn_if_flat(estimate.scores, estimate.standard_error)
         return estimate
 
     def estimate_regions(self, inputs: Tensor, regions: Tensor, **arguments: Any) -> Estimate:
-        """Like `estimate`, with one row per object (K,d); see `attribute_regions`."""
+        """Like `estimate`, with one row per object (K,d); arguments and errors as `attribute_regions`."""
         if not isinstance(inputs, Tensor) or len(inputs) != 1:
             raise ValueError(f"attribute_regions explains one image (batch 1), got {_shapes(inputs)}")
         masks = split_regions(regions)
         return self.estimate(inputs, **arguments, region=masks, examples=torch.zeros(len(masks), dtype=torch.int64))
 
     def stream(self, inputs: Tensor | tuple[Tensor, ...], *arguments: Any, **keywords: Any) -> Iterator[Estimate]:
-        """An estimate after every design, each better than the one before; arguments as `attribute`."""
+        """An estimate (B,d) after every design, each better than the one before; arguments and errors as `attribute`."""
         for moment in snapshots(self, Call(inputs, *arguments, **keywords), streamed=True):
             if moment.estimate:
                 yield moment.estimate()
 
     def explain_plan(self, inputs: Tensor, *arguments: Any, **keywords: Any) -> PlanReport:
-        """What incremental inference of a call is predicted to save, layer by layer; arguments as `attribute`.
+        """What incremental inference of a call on (B,C,H,W) is predicted to save, layer by layer; arguments as `attribute`.
 
         Raises `incremental.Unsupported`, saying why, where the model can only be run in full.
         """
@@ -382,7 +385,7 @@ def _shapes(inputs: Any) -> str:
 
 # %% ../nbs/05_attribution.ipynb #67e9d191
 def check_inputs(inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-    """Detached inputs. Raises TypeError/ValueError for anything but floating tensors of one batch size, or NaN in them."""
+    """Detached inputs, each (B, ...). Raises TypeError for no floating tensors, ValueError for differing batches or NaN."""
     for x in inputs:
         if not isinstance(x, Tensor) or not x.is_floating_point():
             raise TypeError(f"inputs must be floating-point tensors, got {getattr(x, 'dtype', type(x).__name__)}")
@@ -394,7 +397,10 @@ def check_inputs(inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
 
 # %% ../nbs/05_attribution.ipynb #8cf05dde
 def split_regions(regions: Tensor) -> Tensor:
-    """K masks (K,H,W) from masks of that shape, or from an integer (H,W) map of ids (0 is background), ascending."""
+    """K masks (K,H,W) from masks of that shape, or from an integer (H,W) map of ids (0 is background), ascending.
+
+    Raises ValueError for another shape or dtype, or a map of nothing but 0.
+    """
     if regions.ndim == 3 and (regions.is_floating_point() or regions.dtype == torch.bool):
         return regions
     if regions.ndim != 2 or regions.is_floating_point() or regions.dtype == torch.bool:
@@ -415,7 +421,7 @@ class EntropyCentric(PickFreezeAttribution):
     the pick-freeze design. interpolation: of keep weights between grid cells. first_order: also estimate first-order
     Sobol indices, at N more rows. inference: "full", "incremental" (only what a feature changes and the region reads,
     exact to rounding), or "auto", whichever is predicted to be faster. max_memory: bytes for incremental inference, default a
-    quarter of what is free.
+    quarter of what is free. Options have the defaults of `PickFreezeAttribution`. Raises ValueError for an unknown value.
     Source: Saleh et al., Entropy-centric explainable AI for remote sensing image segmentation, eq. 4 to 8.
     """
 
@@ -445,7 +451,7 @@ SHARED = ("forward_func", "activation", "sampler", "scramble", "interpolation", 
 @torch.no_grad()
 def estimate_jointly(methods: Sequence[PickFreezeAttribution], inputs: Tensor | tuple[Tensor, ...], *arguments: Any,
                      **keywords: Any) -> list[Estimate]:
-    """An estimate per method from one set of forwards; arguments as `attribute`, without a tolerance.
+    """An estimate (B,d) per method from one set of forwards; arguments as `attribute`, without a tolerance.
 
     Raises ValueError for methods whose forwards differ (another model, design or inference).
     """

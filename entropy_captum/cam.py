@@ -27,7 +27,7 @@ __all__ = ['Weighting', 'WEIGHTINGS', 'default_layer', 'seg_grad_cam', 'scaled_c
 def default_layer(model: nn.Module, inputs: Tensor) -> nn.Module:
     """The bottleneck of a segmentation-models-pytorch model: the module of `model.encoder` that last returned a map.
 
-    Raises ValueError for a model without an encoder, or whose encoder returns no map (B,C,h,w).
+    `inputs`: (B,C,H,W). Raises ValueError for a model without an encoder, or whose encoder returns no map (B,C,h,w).
     """
     encoder = getattr(model, "encoder", None)
     if not isinstance(encoder, nn.Module):
@@ -52,9 +52,9 @@ def default_layer(model: nn.Module, inputs: Tensor) -> nn.Module:
 # %% ../nbs/06_cam.ipynb #192f7b00
 def seg_grad_cam(model: nn.Module, inputs: Tensor, *, region: Tensor, target: int | None = None,
                  layer: nn.Module | None = None) -> Tensor:
-    """Seg-Grad-CAM of a region as an attribution (B,1,H,W) of the input's size (bilinear).
+    """Seg-Grad-CAM of a region (H,W) or (B,H,W) of inputs (B,C,H,W): an attribution (B,1,H,W), resized bilinearly.
 
-    `layer`: default `default_layer`. Source: Vinogradova et al. 2020 (AAAI 34); Captum's LayerGradCam does the work.
+    `layer`: default `default_layer`. Raises ValueError for what does not fit. Source: Vinogradova et al. 2020 (AAAI 34).
     """
     score = RegionScore(model, None, target, score="logit", reduce="mean")
     with eval_mode(model), torch.enable_grad():
@@ -86,7 +86,7 @@ class ChannelScores(NamedTuple):
     baseline: Tensor
 
     def combine(self, weights: Weighting) -> Tensor:
-        """The weighted sum of the maps after ReLU, (B,1,h,w)."""
+        """The sum of the maps, weighted and after ReLU, (B,1,h,w)."""
         if weights == "increase":
             w = torch.where(self.varies, self.scores - self.baseline[:, None], 0)
         else:
@@ -99,7 +99,8 @@ class LayerScoreCam(LayerAttribution):
     """Score-CAM of a layer: (B,1,h,w), after ReLU. `forward_func` gives one number per example (a RegionScore).
 
     `weights`: "softmax" over the channels' scores, or "increase" over the score of the baseline input. Score a region's
-    mean: with a sum, softmax collapses to a single channel. Source: Wang et al. 2020; Gizzini et al. 2023 for segmentation.
+    mean: with a sum, softmax collapses to a single channel. Raises ValueError for unknown weights.
+    Source: Wang et al. 2020; Gizzini et al. 2023 for segmentation.
     """
 
     def __init__(self, forward_func: Callable[..., Any], layer: nn.Module,
@@ -114,7 +115,10 @@ class LayerScoreCam(LayerAttribution):
     def attribute(self, inputs: Tensor | tuple[Tensor, ...], additional_forward_args: Any = None,
                   perturbations_per_eval: int = 16, show_progress: bool = False, *,
                   baselines: Baselines = None) -> Tensor | tuple[Tensor, ...]:
-        """The map (B,1,h,w); a 1-tuple for a 1-tuple. Raises ValueError if the score is not one number per example."""
+        """The map (B,1,h,w) of inputs (B,C,H,W); a 1-tuple for a 1-tuple.
+
+        Raises ValueError if the score is not one number per example, the layer gives no map, or the baselines do not fit.
+        """
         if isinstance(inputs, tuple):
             if len(inputs) != 1:
                 raise ValueError(f"LayerScoreCam explains one input, got {len(inputs)}")
@@ -127,7 +131,7 @@ class LayerScoreCam(LayerAttribution):
     @torch.no_grad()
     def channel_scores(self, inputs: Tensor, additional_forward_args: Any = None, perturbations_per_eval: int = 16,
                        show_progress: bool = False, *, baselines: Baselines = None) -> ChannelScores:
-        """What both weightings are made of: one set of forwards serves them."""
+        """What both weightings are made of, for inputs (B,C,H,W): one set of forwards serves them. Raises as `attribute`."""
         x = inputs.detach()
         base = check_baselines(baselines, (x,))[0].expand_as(x)
         activation = self._activation(x, additional_forward_args)

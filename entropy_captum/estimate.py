@@ -66,7 +66,11 @@ def saltelli(f: np.ndarray, f_changed: np.ndarray, f_b: np.ndarray) -> tuple[np.
 # %% ../nbs/05_estimate.ipynb #2a0e2352
 @dataclass
 class Sums:
-    """What is known of R regions and d features after some designs; float64 throughout."""
+    """What is known of R regions and d features after some designs; float64 throughout.
+
+    n (R,): designs of each region; mean and sum of squared deviations (R,d) of the changes; per design f(A) and f(B) (R,) and
+    f(C_i) (R,d), NaN where a region took no part.
+    """
 
     n: np.ndarray
     mean: np.ndarray
@@ -77,7 +81,7 @@ class Sums:
 
     @classmethod
     def empty(cls, n_regions: int, n_features: int) -> Sums:
-        """Of no design yet, for K regions and d features."""
+        """Of no design yet, for R regions and d features."""
         return cls(np.zeros(n_regions, np.int64), *np.zeros((2, n_regions, n_features)))
 
     def add(self, regions: np.ndarray, delta: np.ndarray, f: np.ndarray, f_changed: np.ndarray, f_b: np.ndarray | None) -> None:
@@ -109,7 +113,7 @@ class Sums:
         return index, error
 
 # %% ../nbs/05_estimate.ipynb #88c92ffd
-#: The values of a method, made of sums, and their standard errors, each (K,d).
+#: The values of a method, made of sums, and their standard errors, each (R,d).
 Importance = Callable[[Sums], tuple[np.ndarray, np.ndarray]]
 
 
@@ -134,7 +138,7 @@ class Estimate:
 
     `scores` is what the method calls importance (bits for `EntropyCentric`, a share of variance for `SobolTotal`) and
     `standard_error` its error; `n_forwards` counts rows through the model, `n_skipped` features proven unreachable.
-    `index` and `shapes` say where the features lie in each input.
+    `index` (feature positions, (B or 1, ...)) and `shapes` say where the features lie in each input.
     """
 
     scores: Tensor
@@ -158,7 +162,7 @@ class Estimate:
         return tuple(spread_scores(values, i, s) for i, s in zip(self.index, self.shapes, strict=True))
 
     def to_attribution(self) -> Tensor | tuple[Tensor, ...]:
-        """The scores spread over the input(s), float32: a tensor, or a tuple where the input was one."""
+        """The scores spread over the input(s), float32 (B, ...): a tensor, or a tuple where the input was one."""
         maps = tuple(m.float() for m in self.spread(self.scores))
         return maps if self.settings["tuple_input"] else maps[0]
 

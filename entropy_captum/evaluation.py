@@ -32,7 +32,10 @@ Scale = Literal["minmax", "max", "rank"]
 
 
 def scale_attribution(attribution: NDArray[np.float64], scale: Scale = "minmax") -> NDArray[np.float64]:
-    """One map (H,W) scaled to [0, 1]; a constant map is not rescaled, only clipped. "rank": average ranks."""
+    """One map (H,W) scaled to [0, 1]; a constant map is not rescaled, only clipped. "rank": average ranks.
+
+    Raises ValueError for an unknown scale.
+    """
     if scale not in ("minmax", "max", "rank"):
         raise ValueError(f"scale must be 'minmax', 'max' or 'rank', got {scale!r}")
     low, high = attribution.min(), attribution.max()
@@ -46,7 +49,10 @@ def scale_attribution(attribution: NDArray[np.float64], scale: Scale = "minmax")
 # %% ../nbs/07_evaluation.ipynb #25060bd9
 def kept_pixels(attribution: NDArray[np.float64], region: NDArray[np.bool_], low: bool, *, threshold: float = 0.1,
                 removed: float | None = None, scale: Scale = "minmax", seed: int = 0) -> NDArray[np.bool_]:
-    """The pixels (H,W) that a test keeps. low: L-SIT (removes the unimportant), else H-SIT. removed: the matched share."""
+    """The pixels (H,W) that a test of one map (H,W) keeps. low: L-SIT (removes the unimportant), else H-SIT.
+
+    removed: the matched share. Raises ValueError for a share outside 0 to 1 or an unknown scale.
+    """
     if removed is None:
         important = scale_attribution(attribution, scale) > threshold
         return region | (important if low else ~important)
@@ -77,13 +83,13 @@ class SitResult(NamedTuple):
 
 # %% ../nbs/07_evaluation.ipynb #97899579
 def touching(mask: NDArray[np.bool_], region: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """The connected components (8 neighbours) of a mask that share a pixel with the region."""
+    """The connected components (8 neighbours) of a mask (H,W) that share a pixel with the region (H,W)."""
     ids = objects(mask)
     return np.isin(ids, np.setdiff1d(ids[region], 0))
 
 # %% ../nbs/07_evaluation.ipynb #5e441842
 def region_iou(prediction: NDArray[np.bool_], label: NDArray[np.bool_], region: NDArray[np.bool_]) -> float:
-    """IoU of prediction and label; if the region is one connected object, of their components that touch it."""
+    """IoU of prediction and label, (H,W) each; if the region (H,W) is one object, of their components that touch it."""
     if objects(region).max() == 1:
         prediction, label = touching(prediction, region), touching(label, region)
     return iou(prediction, label)
@@ -148,7 +154,7 @@ class SitTester:
         self.before = self.observe(inputs)
 
     def observe(self, versions: Tensor) -> State:
-        """What the model says of the regions on k versions of the inputs, (k*B,C,H,W), k-major."""
+        """What the model says of the regions on k versions of the inputs, (k*B,C,H,W), k-major. Raises ValueError for NaN."""
         short, batch = self.shortcut, len(self.inputs)
         outputs = self.engine.clean((versions,)) if short is None else short(versions)
         activation = resolve_activation(self.activation, outputs.shape[1])
@@ -170,7 +176,7 @@ class SitTester:
     @torch.no_grad()
     def test(self, low: bool, attribution: Tensor, *, threshold: float = 0.1, removed: float | None = None,
              scale: Scale = "minmax", relative: bool = False, seed: int = 0) -> SitResult:
-        """L-SIT (low) or H-SIT of one map per example."""
+        """L-SIT (low) or H-SIT of maps (B,H,W) or (B,C,H,W); options as `l_sit`. Raises ValueError for what does not fit."""
         maps = check_maps(attribution, self.inputs)
         keep = np.stack([kept_pixels(e, t, low, threshold=threshold, removed=removed, scale=scale, seed=seed)
                          for e, t in zip(maps, self.inside, strict=True)])
@@ -186,14 +192,14 @@ class SitTester:
         return SitResult(confidence, overlap, rise, area)
 
     def gap(self, attribution: Tensor, removed: float = 0.5, seed: int = 0) -> Tensor:
-        """The matched-area gap in points, (B,): H-SIT minus L-SIT confidence drop at one removed share."""
+        """The matched-area gap of maps (B,H,W) or (B,C,H,W) in points, (B,): H-SIT minus L-SIT confidence drop at one share."""
         low, high = self.curve(attribution, (removed,), seed)
         return (high - low)[0]
 
     @torch.no_grad()
     def curve(self, attribution: Tensor, removed: Sequence[float] = REMOVED, seed: int = 0,
               perturbations_per_eval: int = 1) -> tuple[Tensor, Tensor]:
-        """The confidence drops of L-SIT and H-SIT in points at each removed share, two (n,B); NaN where T covers all."""
+        """Confidence drops of L-SIT and H-SIT of maps as in `test` at n shares, points, two (n,B), NaN if T covers all."""
         maps = check_maps(attribution, self.inputs)
         versions = ((low, r) for low in (True, False) for r in removed)
         drops: list[Tensor] = []
@@ -206,40 +212,43 @@ class SitTester:
 
 # %% ../nbs/07_evaluation.ipynb #b6fd1ac1
 def l_sit(model: Callable[..., Any], inputs: Tensor, attribution: Tensor, *, region: Tensor, label: Tensor | None = None,
-          target: int | list[int] | Tensor | None = 0, baselines: Baselines = 0, activation: Activation = "auto",
-          **options: Any) -> SitResult:
+          target: int | list[int] | Tensor | None = 0, threshold: float = 0.1, removed: float | None = None,
+          scale: Scale = "minmax", baselines: Baselines = 0, activation: Activation = "auto", relative: bool = False,
+          seed: int = 0) -> SitResult:
     """L-SIT (eq. 9): keep the region and what the map calls important, replace the rest; a small drop is good.
 
     inputs (B,C,H,W); attribution (B,H,W) or (B,C,H,W), channels averaged; region (B,H,W); label (B,H,W) for the IoU.
-    Options: threshold=0.1, removed=None (r: the area-matched form), scale="minmax", relative=False (per cent instead of
-    points), seed=0 (order of ties). Raises ValueError for what does not fit. For several maps, see `SitTester`.
+    threshold: of the map after `scale`; removed: a share r, for the area-matched form instead; baselines: what replaces pixels;
+    relative: per cent instead of points; seed: the order of ties. Raises ValueError for what does not fit. For several maps of
+    an input, see `SitTester`.
     """
     tester = SitTester(model, inputs, region=region, label=label, target=target, baselines=baselines, activation=activation)
-    return tester.test(True, attribution, **options)
+    return tester.test(True, attribution, threshold=threshold, removed=removed, scale=scale, relative=relative, seed=seed)
 
 # %% ../nbs/07_evaluation.ipynb #fc511cdc
 def h_sit(model: Callable[..., Any], inputs: Tensor, attribution: Tensor, *, region: Tensor, label: Tensor | None = None,
-          target: int | list[int] | Tensor | None = 0, baselines: Baselines = 0, activation: Activation = "auto",
-          **options: Any) -> SitResult:
+          target: int | list[int] | Tensor | None = 0, threshold: float = 0.1, removed: float | None = None,
+          scale: Scale = "minmax", baselines: Baselines = 0, activation: Activation = "auto", relative: bool = False,
+          seed: int = 0) -> SitResult:
     """H-SIT (eq. 10): keep the region and what the map calls unimportant; a large drop is good. Arguments as `l_sit`."""
     tester = SitTester(model, inputs, region=region, label=label, target=target, baselines=baselines, activation=activation)
-    return tester.test(False, attribution, **options)
+    return tester.test(False, attribution, threshold=threshold, removed=removed, scale=scale, relative=relative, seed=seed)
 
 # %% ../nbs/07_evaluation.ipynb #41f08527
 def ones_attribution(inputs: Tensor) -> Tensor:
-    """The control that calls everything important, (B,1,H,W)."""
+    """The control that calls everything important, (B,1,H,W) for inputs (B,C,H,W)."""
     return torch.ones(len(inputs), 1, *inputs.shape[-2:], dtype=inputs.dtype, device=inputs.device)
 
 # %% ../nbs/07_evaluation.ipynb #ff55f4bd
 def random_attribution(inputs: Tensor, feature_mask: Tensor, seed: int = 0) -> Tensor:
-    """The control with one uniform random value per feature of a mask (1,1,H,W) of ids, (B,1,H,W)."""
+    """The control with one uniform random value per feature of a mask (1,1,H,W) of ids, (B,1,H,W) for inputs (B,C,H,W)."""
     ids, index = torch.unique(feature_mask, return_inverse=True)
     values = torch.from_numpy(np.random.default_rng(seed).random((len(inputs), len(ids)))).to(inputs)
     return spread_scores(values, index, (1, *inputs.shape[-2:]))
 
 # %% ../nbs/07_evaluation.ipynb #a75eeccc
 def verdict(tester: SitTester, maps: Mapping[str, Tensor]) -> pd.DataFrame:
-    """A row per map of one image: the gap at r = 0.5, and both tests at t = 0.1, in points, with their kept areas."""
+    """A row per map (1,H,W) of one image: the gap at r = 0.5 and both tests at t = 0.1, in points, with their kept areas."""
     rows = []
     for name, heat in maps.items():
         low, high = tester.test(True, heat), tester.test(False, heat)

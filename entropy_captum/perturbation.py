@@ -19,10 +19,7 @@ __all__ = ['Baselines', 'BaselineName', 'grid_feature_mask', 'check_feature_mask
 
 # %% ../nbs/01_perturbation.ipynb #d13ba8ad
 def grid_feature_mask(size: tuple[int, int], grid_size: int | tuple[int, int] = 8) -> Tensor:
-    """Ids of a grid over an image of `size` (H, W): int64 (1,1,H,W).
-
-    `grid_size`: cells per side, or (rows, columns). Raises ValueError for a grid without cells, or finer than the image.
-    """
+    """Grid ids, int64 (1,1,H,W), of a `size` (H, W); `grid_size`: cells a side or (rows, columns). Raises ValueError for no fit."""
     grid = (grid_size, grid_size) if isinstance(grid_size, int) else tuple(grid_size)
     if len(grid) != 2 or not all(isinstance(g, int) and g >= 1 for g in grid):
         raise ValueError(f"grid_size must be a positive integer or (rows, columns), got {grid_size!r}")
