@@ -62,14 +62,17 @@ class Case:
 
     @cached_property
     def inputs(self) -> Tensor:
+        """The image as the network's input, (1,3,H,W)."""
         return normalize(self.image).to(self.device)
 
     @cached_property
     def regions(self) -> Tensor:
+        """The region as float (1,H,W)."""
         return torch.from_numpy(self.region)[None].float().to(self.device)
 
     @cached_property
     def removed(self) -> Tensor:
+        """What replaces removed pixels, (1,3,H,W)."""
         return named_baseline(self.baseline, self.inputs)
 
     def task(self, grid: int, samples: int, batch: int, seed: int, inference: InferenceKind = "auto") -> Task:
@@ -83,7 +86,7 @@ class Case:
 
 # %% ../nbs/13_cli.ipynb #070e51b7
 def crop_window(shape: tuple[int, int], center: tuple[int, int], window: int) -> tuple[slice, slice]:
-    """Rows and columns of a window of that many pixels a side around `center` (x, y), moved inside the image."""
+    """Rows and columns of a window of so many pixels a side around `center` (x, y), moved inside. Raises ValueError below 32."""
     if window < 32:
         raise ValueError(f"--window must be at least 32 pixels, got {window}")
     starts = [min(max(c - window // 2, 0), max(n - window, 0)) for c, n in zip(center[::-1], shape, strict=True)]
@@ -92,7 +95,10 @@ def crop_window(shape: tuple[int, int], center: tuple[int, int], window: int) ->
 
 # %% ../nbs/13_cli.ipynb #facf118e
 def largest_object(mask: Mask) -> Mask:
-    """The object with the most pixels among those that do not touch the border, or of all if each does."""
+    """The object (H,W) with the most pixels among those that do not touch the border, or of all if each does.
+
+    Raises ValueError where there is none.
+    """
     ids = objects(mask)
     if not ids.max():
         raise ValueError("the network predicts no building in this image; give --mask or another image")
@@ -143,7 +149,7 @@ def save_explanation(folder: Path, case: Case, found: Mapping[str, Maps], table:
 
 # %% ../nbs/13_cli.ipynb #a381876b
 def explain_case(case: Case, task: Task, methods: Sequence[str], out: Path) -> pd.DataFrame:
-    """Run the methods on a case, test every map beside the controls, write all results; returns the table."""
+    """Run the methods on a case, test every map beside the controls, write all; the table. Raises ValueError for unknown ones."""
     found = run_methods(task, methods)
     missing = [control for control in ("ones", "random") if control not in found]
     shown = found | (run_methods(task, missing) if missing else {})
@@ -192,7 +198,7 @@ def print_table(table: pd.DataFrame, out: Path) -> None:
 
 # %% ../nbs/13_cli.ipynb #0a28cfc0
 def demo_tile(data: Path | None, seed: int) -> tuple[Image8, Mask | None]:
-    """A drawn scene, or the first tile of a folder that shows a building by its label or has no label."""
+    """A drawn scene, or a folder's first tile that has a building in its label, or no label. Raises ValueError for none."""
     if data is None:
         scene = procedural_scene(seed)
         return scene.image, scene.label

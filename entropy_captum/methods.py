@@ -58,7 +58,7 @@ class Task:
         return grid_feature_mask((self.inputs.shape[2], self.inputs.shape[3]), self.grid).to(self.inputs.device)
 
     def scores(self) -> list[RegionScore]:
-        """The mean probability in each region, as a function of the input."""
+        """The mean probability in each region, as a function (B,) of inputs (B,C,H,W)."""
         return [RegionScore(self.model, region[None], 0) for region in self.regions]
 
 # %% ../nbs/11_methods.ipynb #1819c558
@@ -98,7 +98,7 @@ def pick_freeze_map(estimate: Estimate, name: str) -> Maps:
 
 # %% ../nbs/11_methods.ipynb #b09eb97d
 def pick_freeze_maps(task: Task, names: Sequence[str]) -> dict[str, Maps]:
-    """Entropy, Sobol and interaction maps from one set of forwards."""
+    """Entropy, Sobol and interaction maps from one set of forwards. Raises ValueError for a task that does not fit."""
     methods = [PICK_FREEZE.get(name, SobolTotal)(task.model) for name in names]
     for method in methods:
         method.first_order, method.inference = INTERACTION in names, task.inference
@@ -126,7 +126,7 @@ class Counter:
 
 # %% ../nbs/11_methods.ipynb #cc0ae940
 def bottleneck(task: Task) -> nn.Module:
-    """The layer that the CAMs look at; wrappers are looked into, as far as each has a `model`."""
+    """The layer that the CAMs look at; wrappers with a `model` are looked into. Raises ValueError if none has an encoder."""
     pads = (0, -task.inputs.shape[3] % 32, 0, -task.inputs.shape[2] % 32)
     network = task.model
     while not hasattr(network, "encoder") and isinstance(inner := getattr(network, "model", None), nn.Module):
@@ -193,17 +193,17 @@ def rise_maps(task: Task, share: float = 0.5) -> Maps:
 
 # %% ../nbs/11_methods.ipynb #fe73bc15
 def distance_from(regions: Tensor) -> NDArray[np.float64]:
-    """The distance of each pixel from each of some regions (K,H,W), in pixels; 0 in it."""
+    """The distance (K,H,W) of each pixel from each of some regions (K,H,W), in pixels; 0 in it."""
     return np.stack([ndimage.distance_transform_edt(region < 0.5) for region in regions.cpu().numpy()])
 
 
 def nearness(away: NDArray[np.float64]) -> Tensor:
-    """1 in a region, falling to 0 with the distance from it in pixels."""
+    """1 in a region, falling to 0 with the distance from it in pixels, both (K,H,W)."""
     return torch.from_numpy(1 / (1 + away)).float()
 
 # %% ../nbs/11_methods.ipynb #cbbef0a8
 def image_seed(inputs: Tensor) -> int:
-    """A seed from the pixels of an image, to a thousandth: the same on every machine."""
+    """A seed from the pixels of an image (1,C,H,W), to a thousandth: the same on every machine."""
     pixels = (inputs.detach().cpu().double() * 1000).round().to(torch.int32).numpy()
     return int.from_bytes(hashlib.blake2b(pixels.tobytes(), digest_size=6).digest(), "little")
 

@@ -36,7 +36,10 @@ CELL = 8
 
 
 class Planted(nn.Module):
-    """Logits (B,1,H,W) that hang on the brightness of the planted cells (indices in the grid), and a little on each cell itself."""
+    """Logits (B,1,H,W) that hang on the brightness of the planted cells (indices in the grid), and a little on each cell itself.
+
+    Raises ValueError for an unknown kind, or another number of cells than it has.
+    """
 
     def __init__(self, kind: Kind, planted: Sequence[int], grid: int = 8, local: float = 0.3, seed: int = 0) -> None:
         super().__init__()
@@ -84,13 +87,13 @@ def plant(kind: Kind, seed: int, grid: int = 8) -> PlantedCase:
 
 # %% ../nbs/11_planted.ipynb #0447cbac
 def auc(scores: NDArray[np.float64], truth: NDArray[np.bool_]) -> float:
-    """The area under the ROC curve, by the Mann-Whitney statistic."""
+    """The area under the ROC curve of scores (d,) for a truth (d,), by the Mann-Whitney statistic."""
     return float(stats.mannwhitneyu(scores[truth], scores[~truth]).statistic / (truth.sum() * (~truth).sum()))
 
 # %% ../nbs/11_planted.ipynb #fda007b1
 def planted_table(methods: Sequence[str], kinds: Sequence[Kind] = get_args(Kind), cases: int = 10,
                   samples: int = 8) -> pd.DataFrame:
-    """Mean AUC and pointing of each method over random cases of each kind."""
+    """Mean AUC and pointing of each method over random cases of each kind. Raises ValueError for an unknown name."""
     rows = []
     for kind in kinds:
         for seed in range(cases):

@@ -112,8 +112,8 @@ BASELINES = {"rank_to_first_baseline": "rank correlation with the first baseline
 #:
 #: :meta hide-value:
 RIVALS = {"rival": "rival", "difference": "entropy minus rival", "low": "from", "high": "to", "effect_size": "effect size",
-          "wins": "share of scenes won", "tile_wins": "of tiles", "wilcoxon_holm": "p (Wilcoxon, Holm)", "sign_flip_holm": "p (sign flips, Holm)",
-          "units": "scenes"}
+          "wins": "share of scenes won", "tile_wins": "of tiles", "wilcoxon_holm": "p (Wilcoxon, Holm)",
+          "sign_flip_holm": "p (sign flips, Holm)", "units": "scenes"}
 
 # %% ../nbs/11_report.ipynb #43bc447b
 def character_columns(rows: pd.DataFrame) -> dict[str, str]:
@@ -134,7 +134,7 @@ def against_chance(rows: pd.DataFrame, method: str) -> str:
 
 # %% ../nbs/11_report.ipynb #78efe255
 def against_rivals(rows: pd.DataFrame, method: str, level: float = 0.05) -> str:
-    """Which methods a method is better and worse than on the gap, by sign flips after Holm's correction, in a sentence."""
+    """In a sentence, which methods a method beats and loses to on the gap, by sign flips after Holm. Raises as `rival_table`."""
     table = rival_table(rows, "gap", method).dropna(subset="sign_flip_holm")
     clear = table["sign_flip_holm"] < level
     groups = {"better than": table[clear & (table["difference"] > 0)], "worse than": table[clear & (table["difference"] < 0)],
@@ -323,7 +323,7 @@ def make_report(folder: str | Path, data: str | Path | None = None) -> str:
 
 # %% ../nbs/11_report.ipynb #413ca2b3
 def write_report(folder: str | Path, out: str | Path | None = None, data: str | Path | None = None) -> Path:
-    """Write the report of a run to `out` (default: report.html in the run) and return its path."""
+    """Write the report of a run to `out` (default: report.html in the run) and return its path; else as `make_report`."""
     path = find_run(folder) / "report.html" if out is None else Path(out)
     write_atomically(path, make_report(folder, data).encode())
     return path

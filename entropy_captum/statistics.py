@@ -92,14 +92,14 @@ def mean_interval(means: pd.Series, level: float = 0.95, resamples: int = 9999, 
 
 # %% ../nbs/11_statistics.ipynb #cf825104
 def sign_flip_p(differences: NDArray[np.float64], resamples: int = 9999, seed: int = 0) -> float:
-    """The two-sided p-value of the mean difference under random signs; exact where there are at most `resamples` signs."""
+    """The two-sided p-value of mean differences (n,) under random signs; exact where there are at most `resamples` signs."""
     result: Any = stats.permutation_test([differences], np.mean, permutation_type="samples", alternative="two-sided",
                                          n_resamples=resamples, rng=np.random.default_rng(seed))
     return float(result.pvalue)
 
 # %% ../nbs/11_statistics.ipynb #f667228e
 def holm(p: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Holm's adjusted p-values (Holm 1979); NaN stay NaN and are not counted."""
+    """Holm's adjusted p-values, (n,) (Holm 1979); NaN stay NaN and are not counted."""
     adjusted, known = np.full(len(p), np.nan), np.flatnonzero(~np.isnan(p))
     order = known[np.argsort(p[known])]
     steps = p[order] * np.arange(len(order), 0, -1)

@@ -92,7 +92,7 @@ def write_atomically(path: Path, content: bytes) -> None:
 
 # %% ../nbs/11_study.ipynb #b697a905
 def save_maps(store: Path, group: str, maps: dict[str, NDArray[Any]]) -> None:
-    """Keep heat maps in a zarr store, one array each. Raises ValueError where the disk does not take them."""
+    """Keep heat maps (H,W) in a zarr store, one array each. Raises ValueError without zarr, or for lack of room."""
     try:
         import zarr
     except ImportError as problem:
@@ -140,7 +140,7 @@ class RunFolder:
         return bool((rows["status"] != "error").all() and (rows["checksum"] == source.checksum()).all())
 
     def write(self, source: Source, rows: pd.DataFrame, maps: dict[str, NDArray[Any]] | None = None) -> None:
-        """Keep the rows of a tile, and its maps before them, if given."""
+        """Keep the rows of a tile, and its maps (H,W) before them, if given. Raises ValueError for lack of room."""
         if maps:
             save_maps(self.home / "maps.zarr", source.key, maps)
         write_atomically(self.path(source), rows.to_parquet(index=False))
@@ -170,7 +170,7 @@ def worker_model(model: nn.Module) -> nn.Module:
     return model.to(claim_device()).to(memory_format=torch.channels_last).eval()
 
 # %% ../nbs/11_study.ipynb #79702555
-#: What a worker gives back for a tile, its rows and, on request, maps.
+#: What a worker gives back for a tile, its rows and its maps (H,W) by name.
 Result = tuple[Source, tuple[pd.DataFrame, dict[str, NDArray[Any]]]]
 
 
@@ -209,7 +209,7 @@ def model_plugin(model: nn.Module) -> Any:
 
 # %% ../nbs/11_study.ipynb #63f83419
 def on_worker(plugin: str, source: Source, settings: Settings, run: str) -> tuple[pd.DataFrame, dict[str, NDArray[Any]]]:
-    """`study_tile` as a Dask task."""
+    """`study_tile` as a Dask task: the rows of a tile, and its maps (H,W) by name."""
     from distributed import get_worker
     own = get_worker().plugins[plugin]
     with own.alone:
@@ -227,7 +227,10 @@ def count_workers(client: Any, seconds: float = 180) -> int:
 
 # %% ../nbs/11_study.ipynb #9749e643
 def connect(cluster: Any) -> Any:
-    """A Dask client: itself, of the scheduler at an address, or of a new cluster here ("local": a worker per core or GPU)."""
+    """A Dask client: itself, of the scheduler at an address, or of a new cluster here ("local": a worker per core or GPU).
+
+    Raises ValueError without Dask, or where no scheduler answers.
+    """
     try:
         from distributed import Client, LocalCluster
     except ImportError as problem:
@@ -328,7 +331,10 @@ def settings_of(facts: dict[str, Any]) -> Settings:
 
 # %% ../nbs/11_study.ipynb #84d87bfa
 def compare_runs(one: Path, other: Path) -> pd.DataFrame:
-    """A row per map that both runs kept: `rank`, and `rank_given_nearness` (to the first run's object, where it ran `distance`)."""
+    """A row per map that both runs kept: `rank`, and `rank_given_nearness` (to the first run's object, where it ran `distance`).
+
+    Raises ValueError where a run kept none.
+    """
     first, second, rows = kept_maps(one), kept_maps(other), []
     grid = read_facts(one)["settings"]["grid"]
     for name in sorted(first.keys() & second.keys()):

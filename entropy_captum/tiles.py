@@ -43,7 +43,8 @@ class Settings:
     methods: names of `methods.method_names()`. grid: cells a side; samples: designs N; batch: rows per forward. seeds, baselines:
     every combination is run. per: explain the predicted class of a tile, or each predicted building of at least `min_pixels`. crop:
     only the central square of so many pixels. threshold: of the fixed form of the tests. noisy: on how many noisy copies of the
-    input the maps are computed again (uniform noise of at most 0.02 in model space), for the column `sensitivity`.
+    input the maps are computed again (uniform noise of at most 0.02 in model space), for the column `sensitivity`. Raises
+    ValueError for an unknown name or a number out of range.
     """
 
     methods: tuple[str, ...] = ("entropy", "entropy-object", "sobol", "grad-cam", "score-cam", "score-cam-increase", "ones",
@@ -175,7 +176,7 @@ def cell_means(heat: Tensor, feature_mask: Tensor) -> NDArray[np.float64]:
 
 # %% ../nbs/11_tiles.ipynb #86eecc2a
 def rank_correlation(a: NDArray[np.float64], b: NDArray[np.float64]) -> float:
-    """Spearman's; NaN where one is constant."""
+    """Spearman's, of two (d,); NaN where one is constant."""
     return float("nan") if np.ptp(a) == 0 or np.ptp(b) == 0 else float(stats.spearmanr(a, b).statistic)
 
 # %% ../nbs/11_tiles.ipynb #60548c14
@@ -192,7 +193,7 @@ def shares_by_distance(heat: Tensor, away: NDArray[np.float64]) -> dict[str, flo
 
 # %% ../nbs/11_tiles.ipynb #3e7a0aee
 def tests_of(tester: SitTester, heat: Tensor, settings: Settings, seed: int) -> dict[str, float]:
-    """Both tests of one map at the fixed threshold, and the area-matched drops at all shares."""
+    """Both tests of one map (H,W) at the fixed threshold, and the area-matched drops at all shares."""
     row: dict[str, float] = {}
     for name, low in (("l_sit", True), ("h_sit", False)):
         result = tester.test(low, heat[None], threshold=settings.threshold)
@@ -208,7 +209,7 @@ Values = NDArray[np.float64]
 
 
 def rank_given(a: Values, b: Values, given: Values) -> float:
-    """Spearman's partial rank correlation; NaN where one is constant or a function of what is given."""
+    """Spearman's partial rank correlation, all three (d,); NaN where one is constant or a function of what is given."""
     ab, ad, bd = rank_correlation(a, b), rank_correlation(a, given), rank_correlation(b, given)
     left = (1 - ad**2) * (1 - bd**2)
     return float((ab - ad * bd) / np.sqrt(left)) if left > 1e-12 else float("nan")
@@ -216,12 +217,12 @@ def rank_given(a: Values, b: Values, given: Values) -> float:
 # %% ../nbs/11_tiles.ipynb #b4982169
 #: What tells the maps of a tile apart (unit, baseline, seed of the designs, method).
 Key = tuple[str, str, int, str]
-#: The mean of each map in every cell.
+#: The mean of each map in every cell, (d,).
 Cells = dict[Key, Values]
 
 
 def ranks_of(cells: Cells, key: Key, near: Values, settings: Settings) -> dict[str, float]:
-    """Rank correlations of the map of a unit, baseline, seed and method with others, as they are and given the nearness."""
+    """Rank correlations of a unit's, baseline's, seed's and method's map with others, plain and given the nearness (d,)."""
     unit, baseline, seed, method = key
     others = {f"rank_to_{name}": (unit, baseline, seed, name) for name in settings.methods}
     others |= {"rank_to_first_seed": (unit, baseline, settings.seeds[0], method),
@@ -236,20 +237,20 @@ def ranks_of(cells: Cells, key: Key, near: Values, settings: Settings) -> dict[s
 
 # %% ../nbs/11_tiles.ipynb #9690b98f
 def noisy_inputs(inputs: Tensor, settings: Settings, seed: int) -> list[Tensor]:
-    """Copies of the inputs with uniform noise of at most 0.02, as many as the settings ask for."""
+    """Copies of the inputs (1,3,H,W) with uniform noise of at most 0.02, as many as the settings ask for."""
     rng = np.random.default_rng((seed, 20))
     noise = rng.uniform(-0.02, 0.02, (settings.noisy, *inputs.shape)).astype(np.float32)
     return [inputs + torch.from_numpy(each).to(inputs.device) for each in noise]
 
 
 def sensitivity(heat: Tensor, noisy: Sequence[Tensor]) -> float:
-    """The largest relative change (Euclidean) of a map among noisy ones, as Captum's `sensitivity_max`; NaN without any."""
+    """The largest relative change (Euclidean) of a map (H,W) among noisy ones, like `sensitivity_max`; NaN without any."""
     size = float(heat.double().norm())
     return max((float((other - heat).double().norm()) / size for other in noisy if size), default=float("nan"))
 
 # %% ../nbs/11_tiles.ipynb #56b902c2
 def map_columns(heat: Tensor, noisy: Sequence[Tensor], away: Values) -> dict[str, float]:
-    """What a map is like by itself: its mean, where it lies, and how much it moves with noise in the input."""
+    """What a map (H,W) is like by itself: its mean, where it lies, how much it moves with noise; `away` (H,W) as in `BANDS`."""
     return {"map_mean": float(heat.double().mean()), "sensitivity": sensitivity(heat, noisy)} | shares_by_distance(heat, away)
 
 # %% ../nbs/11_tiles.ipynb #4ef56583
@@ -298,7 +299,7 @@ def tile_rows(rows: Sequence[dict[str, Any]], source: Source, run: str) -> pd.Da
 
 # %% ../nbs/11_tiles.ipynb #cdc016a2
 def study_tile(model: nn.Module, source: Source, settings: Settings, run: str) -> tuple[pd.DataFrame, dict[str, NDArray[Any]]]:
-    """The rows of one tile and its maps by name; whatever goes wrong with the tile becomes a row of status "error"."""
+    """The rows of one tile and its maps (H,W) by name; whatever goes wrong with the tile becomes a row of status "error"."""
     facts: dict[str, Any] = {}
     rows: list[dict[str, Any]] = [{"unit": settings.per, "status": "absent", "error": ""}]
     try:
