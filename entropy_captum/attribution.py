@@ -45,6 +45,8 @@ def object_difference(packed: PackedRegions, changed: Tensor, base: Tensor) -> T
 
 # %% ../nbs/05_attribution.ipynb #671978e1
 #: Changes of entropy by name. "pixel" averages absolute changes over the region, "object" takes the change of the mean.
+#:
+#: :meta hide-value:
 REDUCTIONS = {"pixel": pixel_difference, "object": object_difference}
 
 # %% ../nbs/05_attribution.ipynb #2d7af6b9

@@ -415,10 +415,7 @@ def choose_inference(kind: InferenceKind, full: FullInference, perturbation: Per
 
 # %% ../nbs/04_incremental.ipynb #3e8f739c
 class RegionForward:
-    """The score maps of a region's box for whole inputs.
-
-    `region`: (R,H,W). `self(inputs)` with (B,C,H,W) gives (B,K,h,w), which covers `self.box` of the region's map.
-    """
+    """A forward of only what the box of a region (R,H,W) needs."""
 
     def __init__(self, network: Network, region: Tensor) -> None:
         self.network = network
@@ -428,6 +425,7 @@ class RegionForward:
 
     @torch.no_grad()
     def __call__(self, inputs: Tensor) -> Tensor:
+        """The score maps (B,K,h,w) of whole inputs (B,C,H,W); they cover `self.box` of the region's map."""
         self.network.set_batch(len(inputs))
         return run_pass(self.network, self.steps, inputs[(..., *self.steps.input.within(EMPTY))], {})[0]
 

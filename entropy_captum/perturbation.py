@@ -140,7 +140,7 @@ class Perturbation:
 
     def __call__(self, keep: Tensor, examples: Tensor | None = None,
                  box: tuple[slice, slice] | None = None) -> tuple[Tensor, ...]:
-        """Perturbed inputs (k*B, ...) for weights (k,d); `examples` (int64) selects which of the B take part.
+        """Perturbed inputs (k*B, ...) for weights (k,d); `examples`, int64 (b,), selects which b of the B take part.
 
         `box`: rows and columns; only they are made.
         """

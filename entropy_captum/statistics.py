@@ -108,7 +108,11 @@ def holm(p: NDArray[np.float64]) -> NDArray[np.float64]:
 
 # %% ../nbs/11_statistics.ipynb #7e35e660
 class Comparison(NamedTuple):
-    """One method against a rival on the same units: `wins` is the share of units where it is better (ties count half)."""
+    """One method against a rival on the same units.
+
+    difference: the mean over units, with its interval; effect_size: Cohen's d_z, see `compare`; wins: the share of units where
+    the method is better (ties count half); wilcoxon, sign_flip: p-values, not corrected.
+    """
 
     rival: str
     difference: float

@@ -99,7 +99,7 @@ class Source:
 
     @property
     def key(self) -> str:
-        """Where a run keeps what belongs to this tile: data set / file name."""
+        """Where a run keeps what belongs to this tile, DATASET/FILE."""
         return f"{self.dataset}/{self.tile.image.name}"
 
     def checksum(self) -> str:
