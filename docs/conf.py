@@ -5,8 +5,11 @@ import os
 import re
 import sys
 from configparser import ConfigParser
+from functools import reduce
 from pathlib import Path
 from typing import Any
+
+from typer.models import ArgumentInfo, OptionInfo
 
 ROOT = Path(os.environ["ENTROPY_CAPTUM_ROOT"])
 sys.path.insert(0, str(ROOT))
@@ -39,8 +42,11 @@ myst_heading_anchors = 3
 suppress_warnings = ["mystnb.unknown_mime_type"]
 
 default_role = "code"
+# Quotes and ellipses only: an option such as --out keeps its dashes.
+smartquotes_action = "qe"
 autodoc_typehints = "signature"
 autodoc_member_order = "bysource"
+autodoc_default_options = {"special-members": "__call__, __and__, __or__"}
 autodoc_class_signature = "mixed"
 python_maximum_signature_line_length = 100
 napoleon_use_ivar = True
@@ -48,19 +54,33 @@ napoleon_use_ivar = True
 viewcode_follow_imported_members = False
 
 
-ARRAY = re.compile(r"[~\w.]*ndarray\[tuple\[[~\w.]*Any, \.\.\.\], [~\w.]*dtype\[[~\w.]*?(\w+)\]\]")
+# How Python and its tools spell what stands in a signature, and how a reader would.
+SPELLINGS = (
+    (re.compile(r"[~\w.]*ndarray\[tuple\[[~\w.]*Any, \.\.\.\], [~\w.]*dtype\[[~\w.]*?(\w+)\]\]"), r"NDArray[\1]"),
+    (re.compile(r"Callable\[\[\.\.\.\], "), "Callable[..., "),
+    (re.compile(r"<factory>"), "..."),
+    (re.compile(r"\b(Posix|Windows)Path\("), "Path("),
+)
 
 
-def shorten_arrays(_app: Any, _what: str, _name: str, _obj: Any, _options: Any, *signature: str | None) -> tuple[str | None, ...]:
-    """`NDArray[float64]` for what numpy spells `ndarray[tuple[Any, ...], dtype[float64]]`, in arguments and returns."""
-    return tuple(text and ARRAY.sub(r"NDArray[\1]", text) for text in signature)
+def shorten_types(_app: Any, _what: str, _name: str, _obj: Any, _options: Any, *signature: str | None) -> tuple[str | None, ...]:
+    """The spellings above in arguments and returns."""
+    return tuple(text and reduce(lambda shown, pair: pair[0].sub(pair[1], shown), SPELLINGS, text) for text in signature)
 
 
-def drop_field_numbers(_app: Any, _what: str, _name: str, _obj: Any, _options: Any, lines: list[str]) -> None:
-    """A named tuple's fields are told by its docstring; Python's own "Alias for field number 0" tells nothing."""
-    lines[:] = [line for line in lines if not line.startswith("Alias for field number")]
+def skip_tuple_members(_app: Any, _what: str, _name: str, member: Any, skip: bool, _options: Any) -> bool | None:
+    """A named tuple's fields are told by its signature and docstring; `count` and `index` are every tuple's."""
+    return True if getattr(member, "__objclass__", None) is tuple or type(member).__name__ == "_tuplegetter" else None
+
+
+def show_help(option: Any) -> str:
+    """What a command's argument means, in place of an address that changes with every build."""
+    return repr(option.help)
+
+
+OptionInfo.__repr__ = ArgumentInfo.__repr__ = show_help  # type: ignore[method-assign]
 
 
 def setup(app: Any) -> None:
-    app.connect("autodoc-process-signature", shorten_arrays)
-    app.connect("autodoc-process-docstring", drop_field_numbers)
+    app.connect("autodoc-process-signature", shorten_types)
+    app.connect("autodoc-skip-member", skip_tuple_members)
