@@ -27,6 +27,8 @@ html_theme = "furo"
 html_static_path = ["_static"]
 html_css_files = ["site.css"]
 html_favicon = "_static/icon.svg"
+# The dark half of Furo's light style: no underlined names, and a contrast of 7 at least.
+pygments_dark_style = "a11y-dark"
 html_show_sourcelink = False
 html_domain_indices = False
 html_copy_source = False
@@ -37,6 +39,8 @@ mathjax3_config = {"options": {"enableMenu": False}}
 # The notebooks carry their outputs; the build runs nothing.
 nb_execution_mode = "off"
 nb_merge_streams = True
+nb_code_prompt_show = "The imports of this module"
+nb_code_prompt_hide = "The imports of this module"
 myst_enable_extensions = ["dollarmath", "colon_fence", "attrs_inline"]
 myst_heading_anchors = 3
 suppress_warnings = ["mystnb.unknown_mime_type"]

@@ -52,7 +52,8 @@ class Watched:
         self.home, self.wrong = home, []
         self.page.on("console", lambda m: m.type == "error" and self.wrong.append(f"console: {m.text}"))
         self.page.on("pageerror", lambda e: self.wrong.append(f"error: {e}"))
-        self.page.on("requestfailed", lambda r: self.wrong.append(f"failed: {r.url}"))
+        # Aborted is what was under way when the page was left for the next.
+        self.page.on("requestfailed", lambda r: r.failure != "net::ERR_ABORTED" and self.wrong.append(f"failed: {r.url}"))
         self.page.on("response", lambda r: r.status >= 400 and self.wrong.append(f"{r.status}: {r.url}"))
         self.page.on("request", lambda r: self.foreign(r.url) and self.wrong.append(f"foreign: {r.url}"))
 

@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import ast
 import configparser
+import json
 import os
 import re
 import subprocess
@@ -97,11 +98,21 @@ def test_the_public_names_are_these():
     assert all(hasattr(entropy_captum, name) and getattr(entropy_captum, name).__doc__ for name in entropy_captum.__all__)
 
 
-def test_importing_the_package_imports_no_extra():
+def test_importing_the_package_imports_no_extra_and_nothing_large():
+    """What takes the time of an import is torch, captum and segmentation_models_pytorch (`tools/bench.py imports` measures the
+    share of the rest), pandas and two parts of scipy. This looks at what comes beyond these, parts of packages included."""
     extras = {"distributed", "zarr", "anywidget", "seaborn", "sklearn", "typer", "nbdev", "jinja2.sandbox"}
-    code = f"import sys, entropy_captum; print({extras!r} & set(sys.modules))"
+    code = ("import json, sys, torch, captum, segmentation_models_pytorch, pandas, scipy.ndimage, scipy.stats\n"
+            "before = set(sys.modules)\n"
+            "import entropy_captum\n"
+            "print(json.dumps([[*sys.modules], sorted(set(sys.modules) - before)]))")
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "set()"
+    loaded, new = json.loads(done.stdout.splitlines()[-1])
+    assert not extras & set(loaded)
+    foreign = [name for name in new if name.partition(".")[0] != "entropy_captum"]
+    packages = {name.partition(".")[0] for name in foreign} - sys.stdlib_module_names
+    # Another version of these may load a few modules of its own later; none does now.
+    assert packages <= {"torch", "captum", "numpy", "scipy", "pandas", "matplotlib", "PIL"} and len(foreign) < 20, foreign
 
 
 def test_the_version_stands_in_one_place():
