@@ -427,6 +427,8 @@ def test_click_watch_cancel_and_save(lab, opened):
     page.wait_for_function("() => !/Saved/.test(document.querySelector('.ec-message').textContent)", timeout=60_000)
     page.keyboard.press("Escape")
     wait_for_message(page, "ancelled")
+    # The run is over, and nothing more comes from Python that would take the message's place.
+    page.locator(".ec-panel button:text-is('Cancel'):disabled").wait_for(timeout=120_000)
 
     page.keyboard.press("ArrowRight")
     number = re.match(r"Object (\d+) of (\d+): Enter", page.locator(".ec-message").inner_text()).group(1)
