@@ -246,8 +246,8 @@ class Explorer(Face):
 
     def __init__(self, model: nn.Module, image: NDArray[np.uint8], *, label: NDArray[np.bool_] | None = None, target: int = 0,
                  activation: Activation = "auto", batch: int = 8, min_pixels: int = 20, **first: Any) -> None:
-        if set(first) - set(FIRST):
-            raise TypeError(f"unknown option {min(set(first) - set(FIRST))!r}; of the first choices there are {', '.join(FIRST)}")
+        if unknown := set(first) - set(FIRST):
+            raise TypeError(f"unknown option {min(unknown)!r}; of the first choices there are {', '.join(FIRST)}")
         check_picture(image, label)
         self.image, self.batch = image, batch
         self.label = None if label is None else torch.from_numpy(np.asarray(label, bool))[None]

@@ -109,7 +109,7 @@ def planted_table(methods: Sequence[str], kinds: Sequence[Kind] = get_args(Kind)
 def coverage(kind: Kind, sampler: Sampler = "sobol", runs: int = 20, samples: int = 32, many: int = 4096, seed: int = 0,
              methods: Sequence[str] = tuple(PICK_FREEZE)) -> dict[str, float]:
     """By method, the share of planted cells' scores within two standard errors of the score of many Monte Carlo designs."""
-    case, planted = plant(kind, seed), torch.from_numpy(plant(kind, seed).truth)
+    case = plant(kind, seed)
     estimators = [PICK_FREEZE[method](case.model) for method in methods]
 
     def estimates(sampler: Sampler, samples: int, seed: int) -> list[Estimate]:
@@ -123,4 +123,4 @@ def coverage(kind: Kind, sampler: Sampler = "sobol", runs: int = 20, samples: in
     for run in range(runs):
         for method, found, true in zip(methods, estimates(sampler, samples, run), truth, strict=True):
             held[method].append((found.scores - true.scores).abs() <= 2 * found.standard_error)
-    return {method: float(torch.cat(each)[:, planted].double().mean()) for method, each in held.items()}
+    return {method: float(torch.cat(each)[:, torch.from_numpy(case.truth)].double().mean()) for method, each in held.items()}

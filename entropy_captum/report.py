@@ -133,9 +133,9 @@ def against_chance(rows: pd.DataFrame, method: str) -> str:
     return f"The map of {method} is {'worse than' if found.high < 0 else 'not shown to be better than'} chance ({gap})."
 
 # %% ../nbs/11_report.ipynb #78efe255
-def against_rivals(rows: pd.DataFrame, method: str, level: float = 0.05) -> str:
-    """In a sentence, which methods a method beats and loses to on the gap, by sign flips after Holm. Raises as `rival_table`."""
-    table = rival_table(rows, "gap", method).dropna(subset="sign_flip_holm")
+def against_rivals(rivals: pd.DataFrame, level: float = 0.05) -> str:
+    """In a sentence, whom a method beats and loses to by its `rival_table`: by sign flips after Holm's correction."""
+    table = rivals.dropna(subset="sign_flip_holm")
     clear = table["sign_flip_holm"] < level
     groups = {"better than": table[clear & (table["difference"] > 0)], "worse than": table[clear & (table["difference"] < 0)],
               "not to be told from": table[~clear]}
@@ -247,8 +247,8 @@ FIXED = ("The paper's two tests at a fixed threshold keep the important pixels (
 MEANS = f"Means over scenes with 95 % BCa bootstrap intervals, resampled by data set; fewer than {FEWEST} scenes have no interval."
 
 # %% ../nbs/11_report.ipynb #7ad5f1e1
-def test_sections(rows: pd.DataFrame, method: str) -> list[dict[str, Any]]:
-    """Both tests: on equal area with its curves and rivals, and as in the paper."""
+def test_sections(rows: pd.DataFrame, method: str, rivals: pd.DataFrame) -> list[dict[str, Any]]:
+    """Both tests: on equal area with its curves and the method's `rival_table`, and as in the paper."""
     gaps = {name: heading for name, heading in TESTS.items() if name == "gap"}
     equal = with_far(rows)  # whose gap is the nearness control's with the other sign
     found = [section("Does removing what a map calls important hurt more?", f"{GAP} {MEANS}", as_table(wide_table(equal, gaps))),
@@ -256,8 +256,8 @@ def test_sections(rows: pd.DataFrame, method: str) -> list[dict[str, Any]]:
                      as_image(curve_figure(curves(equal)), "the gap of every method by removed share")),
              section("By data set", "The gap again. A single data set with few scenes has no interval, and decides nothing.",
                      as_table(table_across(equal, "gap", whole_sets(equal))))]
-    if method == "entropy" and rows["method"].nunique() > 1:
-        table = rival_table(equal, "gap", method)[list(RIVALS)].rename(columns=RIVALS)
+    if method == "entropy" and len(rivals):
+        table = rivals[list(RIVALS)].rename(columns=RIVALS)
         found.append(section("Entropy against each rival", "Paired on the same scenes, gap on equal area; p-values corrected for "
                              "the number of rivals.", as_table(table)))
     fixed = {name: heading for name, heading in TESTS.items() if name != "gap"}
@@ -284,11 +284,10 @@ def tile_sections(run: Path, rows: pd.DataFrame, sources: dict[tuple[str, str], 
     return found
 
 # %% ../nbs/11_report.ipynb #783c684d
-def result_sections(rows: pd.DataFrame, method: str, baselines: Sequence[str]) -> list[dict[str, Any]]:
-    """Both tests, what changes with the baseline, and what the maps are like; all but the second by the first baseline."""
-    first = rows[rows["baseline"] == baselines[0]]
-    several = [baseline_section(rows, baselines[0])] if len(baselines) > 1 else []
-    return [*test_sections(first, method), *several,
+def result_sections(rows: pd.DataFrame, first: pd.DataFrame, method: str, rivals: pd.DataFrame) -> list[dict[str, Any]]:
+    """Both tests and what the maps are like by the rows of the `first` baseline; between them what changes with others."""
+    several = [baseline_section(rows, first["baseline"].iloc[0])] if rows["baseline"].nunique() > 1 else []
+    return [*test_sections(first, method, rivals), *several,
             section("What the maps are like", f"{MEANS} Agreement is the rank correlation of the cells' means.",
                     as_table(wide_table(first, character_columns(first))))]
 
@@ -312,8 +311,9 @@ def make_report(folder: str | Path, data: str | Path | None = None) -> str:
         method = "entropy" if "entropy" in settings["methods"] else settings["methods"][0]
         sources = {} if data is None else {(s.dataset, s.tile.name): s for s in find_sources(data)}
         first = good[good["baseline"] == settings["baselines"][0]]
-        summary += [against_chance(first, method), against_rivals(with_far(first), method)]
-        sections += [*result_sections(good, method, settings["baselines"]),
+        rivals = rival_table(with_far(first), "gap", method)
+        summary += [against_chance(first, method), against_rivals(rivals)]
+        sections += [*result_sections(good, first, method, rivals),
                      *tile_sections(run, first, sources, method, settings["crop"])]
     failed = rows[rows["status"] == "error"]
     if len(failed):

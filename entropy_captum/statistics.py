@@ -16,7 +16,7 @@ from scipy import stats
 
 # %% auto #0
 __all__ = ['FEWEST', 'whole_sets', 'tile_means', 'scene_means', 'Interval', 'strata_of', 'bootstrap_means', 'mean_interval',
-           'sign_flip_p', 'holm', 'Comparison', 'compare', 'tile_counts', 'method_table', 'rival_table',
+           'sign_flip_p', 'holm', 'share_won', 'Comparison', 'compare', 'tile_counts', 'method_table', 'rival_table',
            'removed_shares', 'curves', 'with_far']
 
 # %% ../nbs/11_statistics.ipynb #db5d33c5
@@ -106,6 +106,11 @@ def holm(p: NDArray[np.float64]) -> NDArray[np.float64]:
     adjusted[order] = np.minimum(np.maximum.accumulate(steps), 1)
     return adjusted
 
+# %% ../nbs/11_statistics.ipynb #94a2b6a9
+def share_won(differences: pd.Series) -> float:
+    """The share of differences above 0, ties counting half; NaN where there are none."""
+    return float(((differences > 0) + 0.5 * (differences == 0)).mean())
+
 # %% ../nbs/11_statistics.ipynb #7e35e660
 class Comparison(NamedTuple):
     """One method against a rival on the same units.
@@ -134,7 +139,7 @@ def compare(a: pd.Series, b: pd.Series, rival: str) -> Comparison:
     d = both.iloc[:, 0] - both.iloc[:, 1]
     mean, low, high, n = mean_interval(d)
     values = d.to_numpy(float)
-    wins = float(((values > 0) + 0.5 * (values == 0)).mean()) if n else float("nan")
+    wins = share_won(d)
     size = mean / values.std(ddof=1) if n > 1 and np.ptp(values) else float("nan")
     if n < FEWEST or not values.any():
         return Comparison(rival, mean, low, high, size, wins, float("nan"), float("nan"), n)
@@ -174,8 +179,7 @@ def rival_table(rows: pd.DataFrame, column: str = "gap", method: str = "entropy"
     for test in ("wilcoxon", "sign_flip"):
         found[f"{test}_holm"] = holm(found[test].to_numpy(float))
     tiles = {name: tile_means(part, column) for name, part in good.groupby("method", sort=False)}
-    ahead = [(tiles[method] - tiles[name]).dropna() for name in found["rival"]]
-    return found.assign(tile_wins=[float(((d > 0) + 0.5 * (d == 0)).mean()) for d in ahead])
+    return found.assign(tile_wins=[share_won((tiles[method] - tiles[name]).dropna()) for name in found["rival"]])
 
 # %% ../nbs/11_statistics.ipynb #f0ccbd27
 def removed_shares(rows: pd.DataFrame) -> list[float]:

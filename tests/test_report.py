@@ -24,7 +24,7 @@ from entropy_captum.report import (
     table_across,
     write_report,
 )
-from entropy_captum.statistics import mean_interval, method_table, scene_means, whole_sets
+from entropy_captum.statistics import mean_interval, method_table, rival_table, scene_means, whole_sets
 from entropy_captum.study import RunFolder
 from entropy_captum.tiles import Settings, Source, find_sources
 
@@ -98,13 +98,13 @@ def test_other_baselines_have_a_table_of_their_own(run: Path) -> None:
         # Black's gaps lie near -95 and would draw any mean below 0: they are nowhere but in their own table.
         assert bool(re.search(r"<td>-\d", part)) == part.startswith("By baseline"), part[:80]
     only = rows[rows.baseline == "grey"]
-    assert "By baseline" not in [part["title"] for part in result_sections(only, "entropy", ["grey"])]
+    assert "By baseline" not in [part["title"] for part in result_sections(only, only, "entropy", rival_table(only))]
 
 
 def test_the_first_words_are_the_verdict(run: Path) -> None:
     good = rows_of(find_run(run)).query("status == 'ok' and baseline == 'grey'")
     found = mean_interval(scene_means(good[good.method == "entropy"], "gap"))
-    chance, rivals = against_chance(good, "entropy"), against_rivals(good, "entropy")
+    chance, rivals = against_chance(good, "entropy"), against_rivals(rival_table(good))
     assert f"better than chance (a gap of {found.mean:.1f}" in chance and "10 scenes" in chance
     assert "better than grad-cam, random" in rivals and "worse" not in rivals
     page = make_report(run)
@@ -112,8 +112,8 @@ def test_the_first_words_are_the_verdict(run: Path) -> None:
     assert "worse than chance" in against_chance(good.assign(gap=-good.gap), "entropy")
     assert "not shown" in against_chance(good.assign(gap=good.gap - good[good.method == "entropy"].gap.mean()), "entropy")
     assert "too few scenes" in against_chance(good[good.tile < "town4"], "entropy")
-    assert against_rivals(good[good.tile < "town4"], "entropy") == ""
-    assert "worse than random" in against_rivals(good.assign(gap=good.gap + 3 * (good.method == "random")), "entropy")
+    assert against_rivals(rival_table(good[good.tile < "town4"])) == ""
+    assert "worse than random" in against_rivals(rival_table(good.assign(gap=good.gap + 3 * (good.method == "random"))))
 
 
 def test_data_sets_stand_side_by_side(run: Path) -> None:
