@@ -203,9 +203,9 @@ def test_a_broken_link_and_an_undescribed_picture_are_found(tmp_path):
     assert len(broken) == 3 and "b.html" in broken[2] and "#there" in broken[1] and "alternative text" in broken[0], broken
 
 
-def test_the_api_pages_show_no_python_internals(site):
+def test_the_api_pages_show_no_python_internals(html):
     """No addresses, which change with every build, no reprs of functions, nothing that every tuple has."""
     internals = re.compile(r"0x[0-9a-f]{6,}|object at |&lt;(function|factory|built-in|class)|PosixPath|Alias for field|"
                            r"occurrences of value")
-    pages = {path.name: re.sub(r"<[^>]+>", "", path.read_text()) for path in (ROOT / "_build/html/api").glob("*.html")}
+    pages = {path.name: re.sub(r"<[^>]+>", "", path.read_text()) for path in (html / "api").glob("*.html")}
     assert len(pages) > 20 and not {name: found[0] for name, text in pages.items() if (found := internals.search(text))}
