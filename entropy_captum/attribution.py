@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from itertools import chain, islice
@@ -16,22 +16,23 @@ import numpy as np
 import torch
 from captum.attr import PerturbationAttribution
 from captum.log import log_usage
+from numpy.typing import NDArray
 from torch import Tensor
 from tqdm import tqdm
 
-from .estimate import Estimate, Importance, Sums, entropy_change, first_order, total_order
+from .estimate import Estimate, History, Importance, entropy_change, first_order, total_order
 from .incremental import InferenceKind, PlanReport, check_inference, choose_inference, propose, report_plan
 from .inference import Block, FullInference, Inference, weights_hash
-from .perturbation import Baselines, Perturbation
+from .perturbation import Baselines, Perturbation, as_tensor, constant_border
 from .region import (Activation, Measure, PackedRegions, check_region, check_target, predicted_region,
                                    resize_outputs, resolve_activation, warn_if_activated)
-from .sampling import Sampler, check_design, pick_freeze
+from .sampling import PickFreeze, Sampler, check_count, check_design, pick_freeze
 
 # %% auto #0
 __all__ = ['REDUCTIONS', 'PACKAGES', 'SHARED', 'pixel_difference', 'object_difference', 'OpenDesign', 'Run', 'checkpoints',
-           'parts', 'warn_if_flat', 'Call', 'find_region', 'to_estimate', 'prepare', 'begin', 'progress', 'Snapshot',
-           'snapshots', 'describe', 'PickFreezeAttribution', 'check_inputs', 'split_regions', 'EntropyCentric',
-           'SobolTotal', 'estimate_jointly']
+           'parts', 'warn_if_flat', 'warn_if_undefined', 'warn_of_border', 'Call', 'within', 'find_region',
+           'to_estimate', 'prepare', 'begin', 'progress', 'Snapshot', 'snapshots', 'describe', 'PickFreezeAttribution',
+           'check_inputs', 'split_regions', 'EntropyCentric', 'SobolTotal', 'estimate_jointly']
 
 # %% ../nbs/05_attribution.ipynb #33603be0
 def pixel_difference(packed: PackedRegions, changed: Tensor, base: Tensor) -> Tensor:
@@ -63,14 +64,15 @@ class OpenDesign:
 
 # %% ../nbs/05_attribution.ipynb #62b2e4df
 class Run:
-    """Feeds blocks into running sums. `regions` float (R,H,W), `examples` int64 (R,) the example of each."""
+    """Feeds blocks into a history. `regions` float (R,H,W), `examples` int64 (R,) the example of each."""
 
     def __init__(self, regions: Tensor, examples: Tensor, n_features: int, target: int | list[int] | Tensor | None,
                  activation: str, reduction: str, rows: range) -> None:
         self.regions, self.examples, self.n_features, self.rows = regions, examples, n_features, rows
         self.target, self.activation, self.difference = target, activation, REDUCTIONS[reduction]
-        self.sums = Sums.empty(len(regions), n_features)
+        self.history = History(np.zeros(len(regions), np.int64), n_features)
         self.classes: Tensor | None = None
+        self.sure: Tensor | None = None
         self.n_skipped = 0
         self.activate(torch.arange(len(regions)))
 
@@ -84,8 +86,15 @@ class Run:
     def like(self, reduction: str) -> Run:
         """An empty run over the same regions and rows with another reduction."""
         other = Run(self.regions, self.examples, self.n_features, self.target, self.activation, reduction, self.rows)
-        other.n_skipped = self.n_skipped
+        other.n_skipped, other.history.points = self.n_skipped, self.history.points
         return other
+
+    def follow(self, designs: Iterable[PickFreeze]) -> Iterator[PickFreeze]:
+        """The designs as they are drawn, noting each feature's points where errors are made of them."""
+        for design in designs:
+            if self.history.points is not None:
+                self.history.points.append(np.stack([design.a, design.b], 1))
+            yield design
 
     def look_at(self, outputs: Tensor) -> None:
         """Settle activation and classes on the first score maps (B,K,h,w). Raises ValueError where they do not fit."""
@@ -101,9 +110,20 @@ class Run:
         classes = self.classes[self.batch.to(self.classes.device)]
         return self.packed.measure(block.outputs, classes, self.activation, block.box)
 
+    def mean_probability(self, block: Block, measure: Measure) -> Tensor:
+        """f, float64 (k,r): mean probability, or for regions that the first row is sure of 1 minus it, which varies alike.
+
+        What is left of 1 - p keeps its digits where p rounds to 1.
+        """
+        p, q = self.packed.mean(measure.probability), self.packed.mean(measure.complement)
+        if self.sure is None:
+            self.history.rounding = torch.finfo(block.outputs.dtype).eps
+            self.sure = p[block.row.index(0)] > 0.5
+        return torch.where(self.sure[self.active.to(p.device)], q, p)
+
     def add(self, block: Block, measure: Measure) -> Iterator[None]:
         """Take in a block and what was measured of it; yields once for every design that it completes."""
-        f = self.packed.mean(measure.probability).cpu().numpy()
+        f = self.mean_probability(block, measure).cpu().numpy()
         for k in (k for k, row in enumerate(block.row) if row == 0):
             changed = np.repeat(f[k][:, None], self.n_features, 1)
             self.open[block.design[k]] = OpenDesign(measure.entropy[k].clone(), f[k], np.zeros_like(changed), changed,
@@ -122,13 +142,13 @@ class Run:
             design.delta[:, row - 1], design.f_changed[:, row - 1] = delta, f
         design.missing -= 1
         if not design.missing:
-            self.sums.add(self.active.numpy(), design.delta, design.f, design.f_changed, design.f_b)
+            self.history.add(self.active.numpy(), design.delta, design.f, design.f_changed, design.f_b)
             del self.open[number]
             yield
 
     def drop_exact(self, importance: Importance, tolerance: float) -> bool:
         """Go on without the regions whose standard errors are all at most `tolerance`; whether any is left."""
-        error = importance(self.sums)[1][self.active.numpy()]
+        error = importance(self.history)[1][self.active.numpy()]
         keep = torch.from_numpy(~(error.max(1) <= tolerance))
         if keep.any() and not keep.all():
             self.activate(self.active[keep])
@@ -167,6 +187,27 @@ def warn_if_flat(scores: Tensor, error: Tensor) -> None:
         warnings.warn(f"flat map: all scores of example {flat[0]} are equal within their error ({low[flat[0]]:.3g} to "
                       f"{high[flat[0]]:.3g}); more samples, or a larger region or grid cell, may tell them apart", stacklevel=4)
 
+# %% ../nbs/05_attribution.ipynb #c2e275b6
+def warn_if_undefined(index: Tensor) -> None:
+    """Warn, naming the first example, where Sobol indices (B,d) are NaN."""
+    lost = torch.isnan(index).any(1).nonzero().flatten().tolist()
+    if lost:
+        warnings.warn(f"Sobol indices of example {lost[0]} are undefined (NaN): over the designs the mean probability of its "
+                      "region varies by rounding only; explain its logits, or take a baseline that removes more", stacklevel=4)
+
+# %% ../nbs/05_attribution.ipynb #fba2bdac
+def warn_of_border(estimate: Estimate, inputs: Tensor, least: float = 0.05) -> None:
+    """Warn where more than the share `least` of an example's scores lies on a constant border of its image (B,C,H,W)."""
+    if inputs.ndim != 4 or len(estimate.scores) != len(inputs):
+        return
+    maps = estimate.spread(estimate.scores.abs())[0].mean(1).cpu().numpy()
+    for number, (image, heat) in enumerate(zip(inputs, maps, strict=True)):
+        border = constant_border(image)
+        share = heat[border].sum() / heat.sum() if heat.sum() > 0 else 0.0
+        if share > least:
+            warnings.warn(f"{share:.0%} of the score of example {number} lies on a border of constant pixels ({border.mean():.0%} "
+                          "of the image); if they hold nothing (nodata), say so: valid=mask", stacklevel=4)
+
 # %% ../nbs/05_attribution.ipynb #8daf814c
 @dataclass(frozen=True)
 class Call:
@@ -183,11 +224,16 @@ class Call:
     n_samples: int = 32
     perturbations_per_eval: int = 1
     show_progress: bool = False
-    region: Tensor | None = field(default=None, kw_only=True)
+    region: Tensor | NDArray[Any] | None = field(default=None, kw_only=True)
+    valid: Tensor | NDArray[Any] | None = field(default=None, kw_only=True)
     grid_size: int | tuple[int, int] | None = field(default=None, kw_only=True)
     seed: int = field(default=0, kw_only=True)
     tolerance: float | None = field(default=None, kw_only=True)
     examples: Tensor | None = field(default=None, kw_only=True)
+
+    def __post_init__(self) -> None:
+        for name, least in (("n_samples", 2), ("perturbations_per_eval", 1), ("seed", 0)):
+            object.__setattr__(self, name, check_count(name, getattr(self, name), least))
 
     @property
     def tensors(self) -> tuple[Tensor, ...]:
@@ -200,31 +246,44 @@ class Call:
         mask = self.feature_mask
         return mask if mask is None or isinstance(mask, tuple) else (mask,)
 
+# %% ../nbs/05_attribution.ipynb #2fc035d3
+def within(region: Tensor, perturbation: Perturbation, examples: Tensor | None) -> Tensor:
+    """The part of a region (R,H,W) that lies on valid pixels; `examples` (R,): of each. Raises ValueError where none is left."""
+    if perturbation.valid is None:
+        return region
+    valid = perturbation.valid[0].flatten(1, -3)[:, 0].expand(len(perturbation.inputs[0]), -1, -1)
+    return check_region(region * (valid if examples is None else valid[examples.to(valid.device)]), len(region))
+
 # %% ../nbs/05_attribution.ipynb #b50eb8e3
 def find_region(call: Call, engine: Inference, perturbation: Perturbation, activation: str) -> Tensor:
-    """The region, float (R,H,W): the call's, or where the model predicts the target. Raises ValueError for an empty one."""
+    """The region, float (R,H,W): the call's, or where the model predicts the target; valid pixels only.
+
+    Raises ValueError for an empty one, or one of another size than the input.
+    """
     x = perturbation.inputs[0]
+    size = (int(x.shape[-2]), int(x.shape[-1])) if x.ndim > 3 else None
     if call.region is not None:
-        return check_region(call.region, len(x) if call.examples is None else len(call.region)).to(x.device)
+        batch = len(x) if call.examples is None else len(call.region)
+        return within(check_region(call.region, batch, size).to(x.device), perturbation, call.examples)
     outputs = engine.clean(perturbation.inputs)
     activation = resolve_activation(activation, outputs.shape[1])
-    size = (x.shape[2], x.shape[3]) if x.ndim == 4 else (outputs.shape[2], outputs.shape[3])
+    size = size or (int(outputs.shape[2]), int(outputs.shape[3]))
     classes = check_target(call.target, len(x), outputs.shape[1])
     region = predicted_region(resize_outputs(outputs, size), classes, activation)
     for b in (~region.any(2).any(1)).nonzero().flatten().tolist():
         raise ValueError(f"empty region: the model predicts no pixel of class {int(classes[b])} in example {b}; pass region=")
-    return check_region(region, len(x))
+    return within(check_region(region, len(x)), perturbation, None)
 
 # %% ../nbs/05_attribution.ipynb #beb5b0f8
 def to_estimate(run: Run, perturbation: Perturbation, importance: Importance, settings: dict[str, Any]) -> Estimate:
     """What a run knows by now."""
-    sums = run.sums
-    arrays = [*importance(sums), *total_order(sums)]
+    history = run.history
+    arrays = [*importance(history), *total_order(history)]
     scores, error, total, total_error = (torch.from_numpy(a.copy()) for a in arrays)
-    forwards = sums.n * (len(run.rows) - run.n_skipped) + settings["region_predicted"]
-    first = [torch.from_numpy(a) for a in first_order(sums)] if sums.f_b else [None, None]
-    return Estimate(scores, error, total, total_error, torch.from_numpy(sums.n.copy()), torch.from_numpy(forwards),
-                    torch.full((len(sums.n),), run.n_skipped), perturbation.index,
+    forwards = history.n * (len(run.rows) - run.n_skipped) + settings["region_predicted"]
+    first = [torch.from_numpy(a) for a in first_order(history)] if history.f_b else [None, None]
+    return Estimate(scores, error, total, total_error, torch.from_numpy(history.n.copy()), torch.from_numpy(forwards),
+                    torch.full((len(history.n),), run.n_skipped), perturbation.index,
                     tuple(tuple(x.shape[1:]) for x in perturbation.inputs), settings | {"activation": run.activation},
                     *first)
 
@@ -234,9 +293,10 @@ def prepare(method: PickFreezeAttribution, call: Call) -> tuple[Perturbation, Fu
 
     Raises ValueError or TypeError for what does not fit.
     """
-    perturbation = Perturbation(check_inputs(call.tensors), call.baselines, call.masks, call.grid_size, method.interpolation)
+    perturbation = Perturbation(check_inputs(call.tensors), call.baselines, call.masks, call.grid_size, method.interpolation,
+                                call.valid)
     # What is wrong with the call's numbers is said before any forward.
-    check_design(call.n_samples, perturbation.n_features, method.sampler)
+    check_design(call.n_samples, perturbation.n_features, method.sampler, method.scramble)
     full = FullInference(method.forward_func, call.additional_forward_args, call.perturbations_per_eval)
     return perturbation, full, find_region(call, full, perturbation, method.activation)
 
@@ -250,6 +310,7 @@ def begin(method: PickFreezeAttribution, call: Call) -> tuple[Perturbation, Infe
     rows = range(d + 2 if method.first_order else d + 1)
     run = Run(region, examples.to(region.device), d, call.target, method.activation, method.reduction, rows)
     run.n_skipped = len(engine.skipped)
+    run.history.points = [] if method.sampler == "supercube" else None
     return perturbation, engine, run
 
 # %% ../nbs/05_attribution.ipynb #30de0ad2
@@ -270,7 +331,7 @@ def snapshots(method: PickFreezeAttribution, call: Call, streamed: bool = False)
     """Run a call; a moment for every design that is completed, and for every block of rows. streamed: see `parts`."""
     ends = checkpoints(call.n_samples, call.tolerance)
     perturbation, engine, run = begin(method, call)
-    designs = pick_freeze(call.n_samples, perturbation.n_features, method.sampler, method.scramble, call.seed)
+    designs = run.follow(pick_freeze(call.n_samples, perturbation.n_features, method.sampler, method.scramble, call.seed))
     settings, done = describe(method, call), 0
     with progress(method, call, run) as bar:
         for start, end in zip([0, *ends], ends, strict=False):
@@ -294,19 +355,20 @@ def describe(method: PickFreezeAttribution, call: Call) -> dict[str, Any]:
     """The settings that an estimate is saved with."""
     return {"method": method.get_name(), "reduction": method.reduction, "activation": method.activation,
             "sampler": method.sampler, "scramble": method.scramble, "interpolation": method.interpolation,
-            "first_order": method.first_order, "n_samples": call.n_samples, "seed": call.seed, "tolerance": call.tolerance,
+            "first_order": method.first_order, "error": method.kind_of_error(), "n_samples": call.n_samples, "seed": call.seed,
+            "tolerance": call.tolerance,
             "tuple_input": isinstance(call.inputs, tuple), "region_predicted": call.region is None,
             "dtype": str(call.tensors[0].dtype).removeprefix("torch."), "weights": weights_hash(method.forward_func),
             "versions": {name: version(name) for name in PACKAGES}}
 
 # %% ../nbs/05_attribution.ipynb #338c77ac
 class PickFreezeAttribution(PerturbationAttribution):
-    """The base of both methods: streams designs, turns running sums into estimates. Options and errors as `EntropyCentric`."""
+    """The base of both methods: streams designs, turns histories into estimates. Options and errors as `EntropyCentric`."""
 
     reduction: str = "pixel"
     importance: Importance
 
-    def __init__(self, forward_func: Callable[..., Any], activation: Activation = "auto", *, sampler: Sampler = "sobol",
+    def __init__(self, forward_func: Callable[..., Any], activation: Activation = "auto", *, sampler: Sampler = "supercube",
                  scramble: bool = True, interpolation: Literal["nearest", "bilinear"] = "nearest",
                  first_order: bool = False, inference: InferenceKind = "auto", max_memory: int | None = None) -> None:
         super().__init__(forward_func)
@@ -315,35 +377,42 @@ class PickFreezeAttribution(PerturbationAttribution):
         self.activation, self.sampler, self.scramble = activation, sampler, scramble
         self.interpolation, self.first_order, self.inference, self.max_memory = interpolation, first_order, inference, max_memory
 
+    def kind_of_error(self) -> str:
+        """How the standard errors of the scores are made; see `estimate.mean_change` and `estimate.over_variance`."""
+        if self.importance is not entropy_change:
+            return "jackknife"
+        return "nearest neighbours" if self.sampler == "supercube" else "sample deviation"
+
     @log_usage()
     @torch.no_grad()
     def attribute(self, inputs: Tensor | tuple[Tensor, ...], baselines: Baselines = None,
                   target: int | list[int] | Tensor | None = None, additional_forward_args: Any = None,
                   feature_mask: Tensor | tuple[Tensor, ...] | None = None, n_samples: int = 32,
-                  perturbations_per_eval: int = 1, show_progress: bool = False, *, region: Tensor | None = None,
-                  grid_size: int | tuple[int, int] | None = None, seed: int = 0,
+                  perturbations_per_eval: int = 1, show_progress: bool = False, *, region: Tensor | NDArray[Any] | None = None,
+                  valid: Tensor | NDArray[Any] | None = None, grid_size: int | tuple[int, int] | None = None, seed: int = 0,
                   tolerance: float | None = None) -> Tensor | tuple[Tensor, ...]:
         """The scores spread over the input: the inputs' shape, (B,C,H,W), and dtype, a tuple for a tuple.
 
         inputs: (B,C,H,W), or a tuple of tensors with batch B. baselines: what replaces a removed feature (default 0).
         target: the class, one or one per example; None for one-channel models. feature_mask: integer ids that
-        broadcast to the inputs (default: a grid of `grid_size`, 8 or (rows, columns)). n_samples: N, a power of two for Sobol.
+        broadcast to the inputs (default: a grid of `grid_size`, 8 or (rows, columns)). n_samples: N, at least 2.
         perturbations_per_eval: each forward has at most B times that many rows. region: the explained pixels (B,H,W) in [0, 1];
-        default the model's own prediction of the class on the clean input. seed: of the design. tolerance: an example stops when
-        all its standard errors are at most this, looked at after 8, 16, 32, ... designs.
+        default the model's own prediction of the class on the clean input. valid: pixels that hold something, bool (H,W) or
+        (B,H,W); the others (nodata) are no feature, hold the baseline and belong to no region. seed: of the design. tolerance:
+        an example stops when all its standard errors are at most this, looked at after 8, 16, 32, ... designs.
 
         Costs N(d+1) rows per example, one more where the region is predicted, N more with `first_order`.
         Raises ValueError or TypeError, quoting what was given, for input that does not fit.
         """
         estimate = self.estimate(inputs, baselines, target, additional_forward_args, feature_mask, n_samples,
-                                 perturbations_per_eval, show_progress, region=region, grid_size=grid_size, seed=seed,
+                                 perturbations_per_eval, show_progress, region=region, valid=valid, grid_size=grid_size, seed=seed,
                                  tolerance=tolerance)
         given = inputs if isinstance(inputs, tuple) else (inputs,)
         maps = tuple(m.to(x) for m, x in zip(estimate.spread(estimate.scores), given, strict=True))
         return maps if isinstance(inputs, tuple) else maps[0]
 
     @torch.no_grad()
-    def attribute_regions(self, inputs: Tensor, regions: Tensor, **arguments: Any) -> Tensor:
+    def attribute_regions(self, inputs: Tensor, regions: Tensor | NDArray[Any], **arguments: Any) -> Tensor:
         """Attributions (K,C,H,W) of K objects of one image from one set of forwards.
 
         `regions`: bool or float (K,H,W) masks, or an integer (H,W) map of ids with 0 as background, ascending. The other
@@ -353,13 +422,20 @@ class PickFreezeAttribution(PerturbationAttribution):
         return estimate.spread(estimate.scores)[0].to(inputs)
 
     def estimate(self, inputs: Tensor | tuple[Tensor, ...], *arguments: Any, **keywords: Any) -> Estimate:
-        """Scores (B,d) with errors, Sobol indices and counts; arguments and errors as `attribute`. Warns about flat maps."""
-        *_, last = (moment.estimate for moment in snapshots(self, Call(inputs, *arguments, **keywords)) if moment.estimate)
+        """Scores (B,d) with errors, Sobol indices and counts; arguments and errors as `attribute`.
+
+        Warns about flat maps, undefined Sobol indices, and scores on a constant border.
+        """
+        call = Call(inputs, *arguments, **keywords)
+        *_, last = (moment.estimate for moment in snapshots(self, call) if moment.estimate)
         estimate = last()
         warn_if_flat(estimate.scores, estimate.standard_error)
+        warn_if_undefined(estimate.total_order)
+        if call.valid is None:
+            warn_of_border(estimate, call.tensors[0])
         return estimate
 
-    def estimate_regions(self, inputs: Tensor, regions: Tensor, **arguments: Any) -> Estimate:
+    def estimate_regions(self, inputs: Tensor, regions: Tensor | NDArray[Any], **arguments: Any) -> Estimate:
         """Like `estimate`, with one row per object (K,d); arguments and errors as `attribute_regions`."""
         if not isinstance(inputs, Tensor) or len(inputs) != 1:
             raise ValueError(f"attribute_regions explains one image (batch 1), got {_shapes(inputs)}")
@@ -398,11 +474,12 @@ def check_inputs(inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
     return tuple(x.detach() for x in inputs)
 
 # %% ../nbs/05_attribution.ipynb #8cf05dde
-def split_regions(regions: Tensor) -> Tensor:
+def split_regions(regions: Tensor | NDArray[Any]) -> Tensor:
     """K masks (K,H,W) from masks of that shape, or from an integer (H,W) map of ids (0 is background), ascending.
 
     Raises ValueError for another shape or dtype, or a map of nothing but 0.
     """
+    regions = as_tensor(regions)
     if regions.ndim == 3 and (regions.is_floating_point() or regions.dtype == torch.bool):
         return regions
     if regions.ndim != 2 or regions.is_floating_point() or regions.dtype == torch.bool:
@@ -466,7 +543,7 @@ def estimate_jointly(methods: Sequence[PickFreezeAttribution], inputs: Tensor | 
     perturbation, engine, run = begin(first, call)
     others = {m.reduction for m in methods} - {first.reduction}
     runs = {first.reduction: run} | {other: run.like(other) for other in sorted(others)}
-    designs = pick_freeze(call.n_samples, perturbation.n_features, first.sampler, first.scramble, call.seed)
+    designs = run.follow(pick_freeze(call.n_samples, perturbation.n_features, first.sampler, first.scramble, call.seed))
     with progress(first, call, run) as bar:
         for block in engine.evaluate(perturbation, designs, run.rows, run.batch):
             measure = run.measure(block)

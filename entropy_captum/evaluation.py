@@ -18,13 +18,14 @@ from torch import Tensor
 
 from .incremental import InferenceKind, check_inference, region_forward
 from .inference import FullInference
-from .perturbation import Baselines, check_baselines, spread_scores
+from .perturbation import Baselines, as_tensor, check_baselines, check_valid, spread_scores
 from .region import (Activation, PackedRegions, check_region, check_target, iou, objects,
                                    predicted_region, resize_outputs, resolve_activation)
 
 # %% auto #0
-__all__ = ['Scale', 'REMOVED', 'scale_attribution', 'kept_pixels', 'SitResult', 'touching', 'region_iou', 'check_maps',
-           'check_label', 'State', 'SitTester', 'l_sit', 'h_sit', 'ones_attribution', 'random_attribution', 'verdict']
+__all__ = ['Scale', 'Mask', 'Map', 'Inputs', 'REMOVED', 'scale_attribution', 'kept_pixels', 'SitResult', 'touching', 'region_iou',
+           'check_pictures', 'spread_over', 'check_maps', 'check_label', 'State', 'SitTester', 'l_sit', 'h_sit',
+           'ones_attribution', 'random_attribution', 'verdict']
 
 # %% ../nbs/07_evaluation.ipynb #79fb848f
 #: What brings a map to 0 to 1 before a threshold, its smallest and largest value, its largest, or ranks.
@@ -48,17 +49,20 @@ def scale_attribution(attribution: NDArray[np.float64], scale: Scale = "minmax")
 
 # %% ../nbs/07_evaluation.ipynb #25060bd9
 def kept_pixels(attribution: NDArray[np.float64], region: NDArray[np.bool_], low: bool, *, threshold: float = 0.1,
-                removed: float | None = None, scale: Scale = "minmax", seed: int = 0) -> NDArray[np.bool_]:
+                removed: float | None = None, scale: Scale = "minmax", seed: int = 0,
+                valid: NDArray[np.bool_] | None = None) -> NDArray[np.bool_]:
     """The pixels (H,W) that a test of one map (H,W) keeps. low: L-SIT (removes the unimportant), else H-SIT.
 
-    removed: the matched share. Raises ValueError for a share outside 0 to 1 or an unknown scale.
+    removed: the matched share; valid (H,W): only of these pixels. Raises ValueError for a share outside 0 to 1 or an unknown scale.
     """
+    if valid is not None:
+        attribution = np.where(valid, attribution, attribution[valid].min())
     if removed is None:
         important = scale_attribution(attribution, scale) > threshold
         return region | (important if low else ~important)
     if not 0 <= removed <= 1:
         raise ValueError(f"removed must be a share from 0 to 1, got {removed!r}")
-    outside = np.flatnonzero(~region)
+    outside = np.flatnonzero(~region if valid is None else ~region & valid)
     order = np.random.default_rng(seed).permutation(outside)
     order = order[np.argsort(attribution.ravel()[order], kind="stable")]
     count = round(removed * len(order))
@@ -88,33 +92,71 @@ def touching(mask: NDArray[np.bool_], region: NDArray[np.bool_]) -> NDArray[np.b
     return np.isin(ids, np.setdiff1d(ids[region], 0))
 
 # %% ../nbs/07_evaluation.ipynb #5e441842
-def region_iou(prediction: NDArray[np.bool_], label: NDArray[np.bool_], region: NDArray[np.bool_]) -> float:
-    """IoU of prediction and label, (H,W) each; if the region (H,W) is one object, of their components that touch it."""
+def region_iou(prediction: NDArray[np.bool_], label: NDArray[np.bool_], region: NDArray[np.bool_],
+               counted: NDArray[np.bool_] | bool = True) -> float:
+    """IoU of prediction and label, (H,W) each; if the region (H,W) is one object, of their components that touch it.
+
+    counted (H,W): only pixels whose label is known.
+    """
     if objects(region).max() == 1:
         prediction, label = touching(prediction, region), touching(label, region)
-    return iou(prediction, label)
+    return iou(prediction & counted, label & counted)
+
+# %% ../nbs/07_evaluation.ipynb #01d1597b
+#: A mask (H,W) or (B,H,W), tensor or array.
+Mask = Tensor | NDArray[Any]
+#: A heat map (B,H,W) or (B,C,H,W), tensor or array, or one for each of several inputs.
+Map = Mask | tuple[Mask, ...]
+#: An input (B,...,H,W), or the several ones of a network.
+Inputs = Tensor | tuple[Tensor, ...]
+
+
+def check_pictures(inputs: Inputs) -> tuple[Tensor, ...]:
+    """Inputs that have pixels, each (B,...,H,W). Raises ValueError, quoting the shapes, for others, or of several sizes."""
+    given = inputs if isinstance(inputs, tuple) else (inputs,)
+    shapes = [tuple(x.shape) for x in given]
+    if any(len(s) < 4 or (s[0], s[-2:]) != (shapes[0][0], shapes[0][-2:]) for s in shapes):
+        raise ValueError(f"the tests replace pixels: expected inputs (B,...,H,W) of one batch and size, got {shapes}")
+    return given
+
+
+def spread_over(kept: Tensor, inputs: Tensor, base: Tensor) -> Tensor:
+    """Inputs (B,...,H,W) where pixels are kept, bool (...,B,H,W), else the base: (...,B,...,H,W)."""
+    shape = (*kept.shape[:-2], *[1] * (inputs.ndim - 3), *kept.shape[-2:])
+    return torch.where(kept.reshape(shape), inputs, base)
 
 # %% ../nbs/07_evaluation.ipynb #df69d334
-def check_maps(attribution: Tensor, inputs: Tensor) -> NDArray[np.float64]:
-    """Maps (B,H,W) from (B,H,W), (B,1,H,W) or (B,C,H,W), channels averaged. Raises ValueError otherwise or for NaN."""
-    shape = (len(inputs), *inputs.shape[-2:])
-    maps = attribution.mean(1) if attribution.ndim == 4 else attribution
+def check_maps(attribution: Map, inputs: Tensor) -> NDArray[np.float64]:
+    """Maps (B,H,W) from (B,H,W) or (B,C,...,H,W), what is between averaged; from a tuple, the mean of its maps.
+
+    Raises ValueError for another shape than the inputs' (B,...,H,W), or NaN.
+    """
+    if isinstance(attribution, tuple):
+        return np.asarray(np.mean([check_maps(one, inputs) for one in attribution], 0))
+    given, shape = as_tensor(attribution), (len(inputs), *inputs.shape[-2:])
+    maps = given.flatten(1, -3).double().mean(1) if given.ndim > 3 else given
     if tuple(maps.shape) != shape:
-        raise ValueError(f"attribution of shape {tuple(attribution.shape)} does not fit the input's {tuple(inputs.shape)}; "
+        raise ValueError(f"attribution of shape {tuple(given.shape)} does not fit the input's {tuple(inputs.shape)}; "
                          "expected (B,H,W) or (B,C,H,W)")
     if not bool(torch.isfinite(maps).all()):
         raise ValueError("the attribution contains NaN or infinite values")
     return maps.detach().double().cpu().numpy()
 
 # %% ../nbs/07_evaluation.ipynb #d93d472d
-def check_label(label: Tensor, shape: Sequence[int]) -> NDArray[np.bool_]:
-    """A label as bool (B,H,W), 0/1 or bool. Raises ValueError for another shape or other values."""
-    values = label[None] if label.ndim == 2 else label
+def check_label(label: Tensor | NDArray[Any], shape: Sequence[int]) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+    """A label as bool (B,H,W) and where it is known, (B,H,W): 0/1 or bool, in floats NaN where it is not.
+
+    Raises ValueError for another shape or other values.
+    """
+    given = as_tensor(label)
+    values = given[None] if given.ndim == 2 else given
     if tuple(values.shape) != tuple(shape):
-        raise ValueError(f"label of shape {tuple(label.shape)} does not fit the maps' {tuple(shape)}")
-    if not bool(((values == 0) | (values == 1)).all()):
-        raise ValueError(f"expected a label of 0 and 1, got values from {values.min()} to {values.max()}")
-    return values.bool().cpu().numpy()
+        raise ValueError(f"label of shape {tuple(given.shape)} does not fit the maps' {tuple(shape)}")
+    known = ~torch.isnan(values) if values.is_floating_point() else torch.ones_like(values, dtype=torch.bool)
+    if not bool(((values == 0) | (values == 1))[known].all()):
+        raise ValueError(f"expected a label of 0 and 1 (NaN where it is not known), got values from {values[known].min()} to "
+                         f"{values[known].max()}")
+    return (values == 1).cpu().numpy(), known.cpu().numpy()
 
 # %% ../nbs/07_evaluation.ipynb #11645e1f
 class State(NamedTuple):
@@ -130,108 +172,122 @@ REMOVED = tuple(round(0.1 * k, 1) for k in range(1, 10))
 
 
 class SitTester:
-    """Tests heat maps of one input: a model, inputs (B,C,H,W), their regions (B,H,W) and labels (B,H,W), observed once.
+    """Tests heat maps of one input: a model, inputs (B,...,H,W), their regions (B,H,W) and labels (B,H,W), observed once.
 
-    Options: target=0, baselines=0, activation="auto"; inference: without a label only the region is read, and "incremental"
-    (or "auto", for a model that was captured before) computes only what the region needs. Raises ValueError for what
-    does not fit.
+    Several inputs of a network, a tuple, lose the same pixels. label: NaN where it is not known; valid: bool (H,W) or (B,H,W),
+    the other pixels hold the baseline and belong to no region, area or IoU. Options: target=0, baselines=0, activation="auto";
+    inference: without a label only the region is read, and "incremental" (or "auto", for a model that was captured before)
+    computes only what the region needs. Raises ValueError for what does not fit.
     """
 
-    @torch.no_grad()
-    def __init__(self, model: Callable[..., Any], inputs: Tensor, *, region: Tensor, label: Tensor | None = None,
-                 target: int | list[int] | Tensor | None = 0, baselines: Baselines = 0, activation: Activation = "auto",
-                 inference: InferenceKind = "auto") -> None:
-        check_inference(inference, None)
-        weights = check_region(region, len(inputs)).to(inputs.device)
-        if tuple(weights.shape[1:]) != tuple(inputs.shape[-2:]):
-            raise ValueError(f"region of shape {tuple(region.shape)} does not fit the input's {tuple(inputs.shape)}")
-        self.inputs, self.inside = inputs, (weights >= 0.5).cpu().numpy()
-        self.label = None if label is None else check_label(label, self.inside.shape)
-        self.target, self.activation = target, activation
-        self.base = check_baselines(baselines, (inputs,))[0].expand_as(inputs)
-        self.engine, self.packed = FullInference(model), PackedRegions(weights, torch.arange(len(inputs)))
-        self.shortcut = None if label is not None else region_forward(inference, self.engine, inputs, weights)
-        self.before = self.observe(inputs)
+    label: NDArray[np.bool_] | None
 
-    def observe(self, versions: Tensor) -> State:
-        """What the model says of the regions on k versions of the inputs, (k*B,C,H,W), k-major. Raises ValueError for NaN."""
-        short, batch = self.shortcut, len(self.inputs)
-        outputs = self.engine.clean((versions,)) if short is None else short(versions)
+    @torch.no_grad()
+    def __init__(self, model: Callable[..., Any], inputs: Inputs, *, region: Mask, label: Mask | None = None,
+                 target: int | list[int] | Tensor | None = 0, baselines: Baselines = 0, activation: Activation = "auto",
+                 inference: InferenceKind = "auto", valid: Mask | None = None) -> None:
+        check_inference(inference, None)
+        given = check_pictures(inputs)
+        x, size = given[0], (int(given[0].shape[-2]), int(given[0].shape[-1]))
+        self.bases = tuple(b.expand_as(one) for b, one in zip(check_baselines(baselines, given), given, strict=True))
+        self.valid = check_valid(torch.ones(size, dtype=torch.bool) if valid is None else valid, x).flatten(1, -3)[:, 0].expand(
+            len(x), -1, -1)
+        self.inputs = tuple(spread_over(self.valid, one, b) for one, b in zip(given, self.bases, strict=True))
+        weights = check_region(check_region(region, len(x), size).to(x.device) * self.valid, len(x))
+        self.inside, self.outside = (weights >= 0.5).cpu().numpy(), ((weights < 0.5) & self.valid).cpu().numpy()
+        self.label, self.counted = None, self.valid.cpu().numpy()
+        if label is not None:
+            self.label, known = check_label(label, self.inside.shape)
+            self.counted = known & self.counted
+        self.target, self.activation = target, activation
+        self.engine, self.packed = FullInference(model), PackedRegions(weights, torch.arange(len(x)))
+        alone = label is None and len(given) == 1 and x.ndim == 4
+        self.shortcut = region_forward(inference, self.engine, self.inputs[0], weights) if alone else None
+        self.before = self.observe(self.inputs)
+
+    def observe(self, versions: tuple[Tensor, ...]) -> State:
+        """What the model says of the regions on k versions of the inputs, (k*B,...,H,W), k-major. Raises ValueError for NaN."""
+        short, batch, rows = self.shortcut, len(self.inputs[0]), len(versions[0])
+        outputs = self.engine.clean(versions) if short is None else short(versions[0])
         activation = resolve_activation(self.activation, outputs.shape[1])
         classes = check_target(self.target, batch, outputs.shape[1])
-        stacked = outputs.reshape(len(versions) // batch, batch, *outputs.shape[1:])
+        stacked = outputs.reshape(rows // batch, batch, *outputs.shape[1:])
         measure = self.packed.measure(stacked, classes, activation, None if short is None else short.box)
-        overlap = [float("nan")] * len(versions)
+        overlap = [float("nan")] * rows
         if self.label is not None:
             predicted = predicted_region(resize_outputs(outputs, self.packed.size), classes.repeat(len(stacked)), activation)
-            overlap = [region_iou(p, self.label[i % batch], self.inside[i % batch]) for i, p in enumerate(predicted.cpu().numpy())]
+            overlap = [region_iou(p, *(known[i % batch] for known in (self.label, self.inside, self.counted)))
+                       for i, p in enumerate(predicted.cpu().numpy())]
         confidence, entropy = (self.packed.mean(v).cpu() for v in (measure.probability, measure.entropy))
         return State(confidence, entropy, torch.tensor(overlap, dtype=torch.float64).reshape(confidence.shape))
 
-    def masked(self, keep: NDArray[np.bool_]) -> Tensor:
-        """The inputs with all but the kept pixels (k,B,H,W) replaced, (k*B,C,H,W)."""
-        kept = torch.from_numpy(keep)[:, :, None].to(self.inputs.device)
-        return torch.where(kept, self.inputs, self.base).flatten(0, 1)
+    def masked(self, keep: NDArray[np.bool_]) -> tuple[Tensor, ...]:
+        """The inputs with all but the kept pixels (k,B,H,W) replaced, each (k*B,...,H,W)."""
+        kept = torch.from_numpy(keep).to(self.inputs[0].device)
+        return tuple(spread_over(kept, x, base).flatten(0, 1) for x, base in zip(self.inputs, self.bases, strict=True))
 
     @torch.no_grad()
-    def test(self, low: bool, attribution: Tensor, *, threshold: float = 0.1, removed: float | None = None,
+    def test(self, low: bool, attribution: Map, *, threshold: float = 0.1, removed: float | None = None,
              scale: Scale = "minmax", relative: bool = False, seed: int = 0) -> SitResult:
         """L-SIT (low) or H-SIT of maps (B,H,W) or (B,C,H,W); options as `l_sit`. Raises ValueError for what does not fit."""
-        maps = check_maps(attribution, self.inputs)
-        keep = np.stack([kept_pixels(e, t, low, threshold=threshold, removed=removed, scale=scale, seed=seed)
-                         for e, t in zip(maps, self.inside, strict=True)])
+        maps = check_maps(attribution, self.inputs[0])
+        keep = np.stack([kept_pixels(e, t, low, threshold=threshold, removed=removed, scale=scale, seed=seed, valid=v)
+                         for e, t, v in zip(maps, self.inside, self.inside | self.outside, strict=True)])
         after = self.observe(self.masked(keep[None]))
         drops = [(b - a)[0] for b, a in zip(self.before, after, strict=True)]
         scales = [100 / b[0] if relative else torch.full_like(b[0], 100.0) for b in self.before]
         confidence, entropy, overlap = (torch.where(torch.isfinite(s), d * s, torch.nan)
                                         for d, s in zip(drops, scales, strict=True))
         with np.errstate(invalid="ignore"):
-            area = torch.from_numpy((keep & ~self.inside).sum((1, 2)) / (~self.inside).sum((1, 2)))
+            area = torch.from_numpy((keep & self.outside).sum((1, 2)) / self.outside.sum((1, 2)))
         # Where the region covers the image nothing can be removed: undefined, not 0.
         confidence, overlap, rise = (torch.where(torch.isnan(area), torch.nan, v) for v in (confidence, overlap, -entropy))
         return SitResult(confidence, overlap, rise, area)
 
-    def gap(self, attribution: Tensor, removed: float = 0.5, seed: int = 0) -> Tensor:
+    def gap(self, attribution: Map, removed: float = 0.5, seed: int = 0) -> Tensor:
         """The matched-area gap of maps (B,H,W) or (B,C,H,W) in points, (B,): H-SIT minus L-SIT confidence drop at one share."""
         low, high = self.curve(attribution, (removed,), seed)
         return (high - low)[0]
 
     @torch.no_grad()
-    def curve(self, attribution: Tensor, removed: Sequence[float] = REMOVED, seed: int = 0,
+    def curve(self, attribution: Map, removed: Sequence[float] = REMOVED, seed: int = 0,
               perturbations_per_eval: int = 1) -> tuple[Tensor, Tensor]:
         """Confidence drops of L-SIT and H-SIT of maps as in `test` at n shares, points, two (n,B), NaN if T covers all."""
-        maps = check_maps(attribution, self.inputs)
+        maps, valid = check_maps(attribution, self.inputs[0]), self.inside | self.outside
         versions = ((low, r) for low in (True, False) for r in removed)
         drops: list[Tensor] = []
         while some := list(islice(versions, perturbations_per_eval)):
-            keep = np.array([[kept_pixels(e, t, low, removed=r, seed=seed) for e, t in zip(maps, self.inside, strict=True)]
-                             for low, r in some])
+            keep = np.array([[kept_pixels(e, t, low, removed=r, seed=seed, valid=v)
+                              for e, t, v in zip(maps, self.inside, valid, strict=True)] for low, r in some])
             drops.append(100 * (self.before.confidence - self.observe(self.masked(keep)).confidence))
-        all_drops = torch.where(torch.from_numpy(self.inside.all((1, 2))), torch.nan, torch.cat(drops))
+        all_drops = torch.where(torch.from_numpy(~self.outside.any((1, 2))), torch.nan, torch.cat(drops))
         return all_drops[:len(removed)], all_drops[len(removed):]
 
 # %% ../nbs/07_evaluation.ipynb #b6fd1ac1
-def l_sit(model: Callable[..., Any], inputs: Tensor, attribution: Tensor, *, region: Tensor, label: Tensor | None = None,
+def l_sit(model: Callable[..., Any], inputs: Inputs, attribution: Map, *, region: Mask, label: Mask | None = None,
           target: int | list[int] | Tensor | None = 0, threshold: float = 0.1, removed: float | None = None,
           scale: Scale = "minmax", baselines: Baselines = 0, activation: Activation = "auto", relative: bool = False,
-          seed: int = 0) -> SitResult:
+          seed: int = 0, valid: Mask | None = None) -> SitResult:
     """L-SIT (eq. 9): keep the region and what the map calls important, replace the rest; a small drop is good.
 
-    inputs (B,C,H,W); attribution (B,H,W) or (B,C,H,W), channels averaged; region (B,H,W); label (B,H,W) for the IoU.
+    inputs (B,...,H,W), or several; attribution (B,H,W) or (B,C,H,W), channels averaged; region (B,H,W); label (B,H,W) for the
+    IoU, NaN where it is not known; valid (B,H,W): the pixels that hold something.
     threshold: of the map after `scale`; removed: a share r, for the area-matched form instead; baselines: what replaces pixels;
     relative: per cent instead of points; seed: the order of ties. Raises ValueError for what does not fit. For several maps of
     an input, see `SitTester`.
     """
-    tester = SitTester(model, inputs, region=region, label=label, target=target, baselines=baselines, activation=activation)
+    tester = SitTester(model, inputs, region=region, label=label, target=target, baselines=baselines, activation=activation,
+                       valid=valid)
     return tester.test(True, attribution, threshold=threshold, removed=removed, scale=scale, relative=relative, seed=seed)
 
 # %% ../nbs/07_evaluation.ipynb #fc511cdc
-def h_sit(model: Callable[..., Any], inputs: Tensor, attribution: Tensor, *, region: Tensor, label: Tensor | None = None,
+def h_sit(model: Callable[..., Any], inputs: Inputs, attribution: Map, *, region: Mask, label: Mask | None = None,
           target: int | list[int] | Tensor | None = 0, threshold: float = 0.1, removed: float | None = None,
           scale: Scale = "minmax", baselines: Baselines = 0, activation: Activation = "auto", relative: bool = False,
-          seed: int = 0) -> SitResult:
+          seed: int = 0, valid: Mask | None = None) -> SitResult:
     """H-SIT (eq. 10): keep the region and what the map calls unimportant; a large drop is good. Arguments as `l_sit`."""
-    tester = SitTester(model, inputs, region=region, label=label, target=target, baselines=baselines, activation=activation)
+    tester = SitTester(model, inputs, region=region, label=label, target=target, baselines=baselines, activation=activation,
+                       valid=valid)
     return tester.test(False, attribution, threshold=threshold, removed=removed, scale=scale, relative=relative, seed=seed)
 
 # %% ../nbs/07_evaluation.ipynb #41f08527
@@ -240,9 +296,9 @@ def ones_attribution(inputs: Tensor) -> Tensor:
     return torch.ones(len(inputs), 1, *inputs.shape[-2:], dtype=inputs.dtype, device=inputs.device)
 
 # %% ../nbs/07_evaluation.ipynb #ff55f4bd
-def random_attribution(inputs: Tensor, feature_mask: Tensor, seed: int = 0) -> Tensor:
+def random_attribution(inputs: Tensor, feature_mask: Tensor | NDArray[Any], seed: int = 0) -> Tensor:
     """The control with one uniform random value per feature of a mask (1,1,H,W) of ids, (B,1,H,W) for inputs (B,C,H,W)."""
-    ids, index = torch.unique(feature_mask, return_inverse=True)
+    ids, index = torch.unique(as_tensor(feature_mask).long(), return_inverse=True)
     values = torch.from_numpy(np.random.default_rng(seed).random((len(inputs), len(ids)))).to(inputs)
     return spread_scores(values, index, (1, *inputs.shape[-2:]))
 

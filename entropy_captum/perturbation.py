@@ -6,34 +6,56 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import Any, Literal
 
+import numpy as np
 import torch
 import torch.nn.functional as F
+from numpy.typing import NDArray
 from scipy import ndimage
 from torch import Tensor
 
+from .sampling import check_count
+
 # %% auto #0
-__all__ = ['Baselines', 'BaselineName', 'grid_feature_mask', 'check_feature_mask', 'index_features', 'check_baselines',
-           'named_baseline', 'Perturbation', 'spread_scores']
+__all__ = ['Baselines', 'BaselineName', 'grid_shape', 'grid_feature_mask', 'as_tensor', 'check_feature_mask', 'index_features',
+           'check_baselines', 'named_baseline', 'check_valid', 'constant_border', 'Perturbation', 'spread_scores']
 
 # %% ../nbs/01_perturbation.ipynb #d13ba8ad
+def grid_shape(grid_size: int | tuple[int, int]) -> tuple[int, int]:
+    """Rows and columns of a grid. Raises ValueError, quoting it, for anything but a positive integer or two."""
+    try:
+        rows, columns = grid_size if isinstance(grid_size, (tuple, list)) else (grid_size, grid_size)
+        return check_count("grid_size", rows), check_count("grid_size", columns)
+    except ValueError:
+        raise ValueError(f"grid_size must be a positive integer or (rows, columns), got {grid_size!r}") from None
+
+
 def grid_feature_mask(size: tuple[int, int], grid_size: int | tuple[int, int] = 8) -> Tensor:
     """Grid ids, int64 (1,1,H,W), of a `size` (H, W); `grid_size`: cells a side or (rows, columns). Raises ValueError for no fit."""
-    grid = (grid_size, grid_size) if isinstance(grid_size, int) else tuple(grid_size)
-    if len(grid) != 2 or not all(isinstance(g, int) and g >= 1 for g in grid):
-        raise ValueError(f"grid_size must be a positive integer or (rows, columns), got {grid_size!r}")
+    grid = grid_shape(grid_size)
     if grid[0] > size[0] or grid[1] > size[1]:
         raise ValueError(f"a grid of {grid[0]} x {grid[1]} cells does not fit an image of {size[0]} x {size[1]} pixels")
     rows, columns = (torch.arange(n) * g // n for n, g in zip(size, grid, strict=True))
     return (rows[:, None] * grid[1] + columns)[None, None]
 
 # %% ../nbs/01_perturbation.ipynb #39208178
-def check_feature_mask(mask: Tensor, inputs: Tensor) -> Tensor:
-    """A feature mask as int64 that broadcasts to `inputs` (B, ...); a batch that divides B is repeated.
+def as_tensor(values: Tensor | NDArray[Any]) -> Tensor:
+    """A tensor or numpy array, of any shape, as a tensor. Raises TypeError, naming the kind, for anything else."""
+    if isinstance(values, np.ndarray):
+        return torch.from_numpy(np.array(values, order="C"))  # a copy: views may run backwards or be read-only
+    if not isinstance(values, Tensor):
+        raise TypeError(f"expected a tensor or a numpy array, got {type(values).__name__}")
+    return values
+
+
+def check_feature_mask(mask: Tensor | NDArray[Any], inputs: Tensor) -> Tensor:
+    """A feature mask as int64 that broadcasts to `inputs` (B, ...); ids (H,W) serve all of it, a batch that divides B is repeated.
 
     Raises TypeError for ids that are no integers, ValueError for a shape that does not fit.
     """
+    mask = as_tensor(mask)
+    mask = mask[(None,) * (inputs.ndim - 2)] if mask.ndim == 2 < inputs.ndim else mask
     if mask.is_floating_point() or mask.is_complex() or mask.dtype == torch.bool:
         raise TypeError(f"feature_mask must hold integer ids, got {mask.dtype} of shape {tuple(mask.shape)}")
     if mask.ndim == inputs.ndim and len(mask) > 1 and len(inputs) % len(mask) == 0:
@@ -45,14 +67,21 @@ def check_feature_mask(mask: Tensor, inputs: Tensor) -> Tensor:
     return mask.to(inputs.device, torch.int64)
 
 # %% ../nbs/01_perturbation.ipynb #4c256c93
-def index_features(masks: Sequence[Tensor]) -> tuple[tuple[Tensor, ...], int]:
-    """Masks (B or 1, ...) with each id replaced by its position, 0 to d - 1, among the distinct ids of all, and d."""
-    ids = torch.unique(torch.cat([mask.reshape(-1) for mask in masks]))
-    return tuple(torch.searchsorted(ids, mask) for mask in masks), len(ids)
+def index_features(masks: Sequence[Tensor], valid: Sequence[Tensor] | None = None) -> tuple[tuple[Tensor, ...], int]:
+    """Masks (B or 1, ...) with each id replaced by its position, 0 to d - 1, among the distinct ids of all, and d.
+
+    `valid`: bool, one for each mask, which broadcast with it; where it is False there is no feature, and the position is -1.
+    """
+    if valid is None:
+        ids = torch.unique(torch.cat([mask.reshape(-1) for mask in masks]))
+        return tuple(torch.searchsorted(ids, mask) for mask in masks), len(ids)
+    pairs = [torch.broadcast_tensors(mask, where) for mask, where in zip(masks, valid, strict=True)]
+    ids = torch.unique(torch.cat([mask[where] for mask, where in pairs]))
+    return tuple(torch.where(where, torch.searchsorted(ids, mask), -1) for mask, where in pairs), len(ids)
 
 # %% ../nbs/01_perturbation.ipynb #480ab77b
 #: What replaces removed features, as in Captum, a number, a tensor that fits the input, or one of them for each input.
-Baselines = None | float | Tensor | tuple[float | Tensor, ...]
+Baselines = None | float | Tensor | NDArray[Any] | tuple[float | Tensor | NDArray[Any], ...]
 
 
 def check_baselines(baselines: Baselines, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
@@ -60,11 +89,12 @@ def check_baselines(baselines: Baselines, inputs: tuple[Tensor, ...]) -> tuple[T
     given = baselines if isinstance(baselines, tuple) else (0.0 if baselines is None else baselines,) * len(inputs)
     if len(given) != len(inputs):
         raise ValueError(f"got {len(given)} baselines for {len(inputs)} inputs")
-    if isinstance(baselines, Tensor) and len(inputs) > 1:
+    if isinstance(baselines, (Tensor, np.ndarray)) and len(inputs) > 1:
         raise ValueError(f"one baseline tensor of shape {tuple(baselines.shape)} for {len(inputs)} inputs; give a tuple")
     formatted = []
     for baseline, x in zip(given, inputs, strict=True):
-        b = torch.as_tensor(baseline, dtype=x.dtype, device=x.device)
+        b = as_tensor(baseline) if isinstance(baseline, np.ndarray) else baseline
+        b = torch.as_tensor(b, dtype=x.dtype, device=x.device)
         if b.ndim and b.ndim == x.ndim and len(b) > 1 and len(x) % len(b) == 0:
             b = b.repeat_interleave(len(x) // len(b), 0)
         if b.ndim > x.ndim or any(m not in (1, n) for m, n in zip(b.shape[::-1], x.shape[::-1], strict=False)):
@@ -94,32 +124,68 @@ def named_baseline(name: BaselineName, inputs: Tensor) -> Tensor:
         return torch.from_numpy(blurred).to(inputs)
     raise ValueError(f"baseline must be 'grey', 'black', 'mean' or 'blur', got {name!r}")
 
+# %% ../nbs/01_perturbation.ipynb #40d36db5
+def check_valid(valid: Tensor | NDArray[Any], inputs: Tensor) -> Tensor:
+    """Which pixels hold something: bool (H,W) or (B,H,W) as (B or 1, 1, ..., H, W), which broadcasts to inputs (B, ..., H, W).
+
+    Raises TypeError for another dtype, ValueError, quoting both shapes, for one that does not fit, or an example without any.
+    """
+    mask = as_tensor(valid)
+    if mask.dtype != torch.bool:
+        raise TypeError(f"valid must be a bool mask (True where a pixel holds something), got {mask.dtype}")
+    mask = mask[None] if mask.ndim == 2 else mask
+    if inputs.ndim < 4 or mask.ndim != 3 or mask.shape[1:] != inputs.shape[-2:] or len(inputs) % max(len(mask), 1):
+        raise ValueError(f"valid of shape {tuple(valid.shape)} does not fit the input's {tuple(inputs.shape)}; "
+                         "expected (H,W) or (B,H,W)")
+    if not bool(mask.any(2).any(1).all()):
+        raise ValueError(f"valid of shape {tuple(valid.shape)} leaves an example without any pixel")
+    mask = mask if len(mask) == 1 else mask.repeat_interleave(len(inputs) // len(mask), 0)
+    return mask.reshape(len(mask), *[1] * (inputs.ndim - 3), *mask.shape[1:]).to(inputs.device)
+
+# %% ../nbs/01_perturbation.ipynb #a87e73ac
+def constant_border(image: Tensor, least: float = 0.01) -> NDArray[np.bool_]:
+    """The pixels (H,W) of an image (C,H,W) that hold its edge's commonest colour and hang together with the edge.
+
+    None where they are fewer than the share `least` of the image, or all of it.
+    """
+    pixels = image.detach().cpu().numpy()
+    edge = np.concatenate([pixels[:, 0], pixels[:, -1], pixels[:, :, 0], pixels[:, :, -1]], 1)
+    colors, counts = np.unique(edge, axis=1, return_counts=True)
+    parts, _ = ndimage.label((pixels == colors[:, counts.argmax()][:, None, None]).all(0))
+    touching = np.concatenate([parts[0], parts[-1], parts[:, 0], parts[:, -1]])
+    border = np.isin(parts, touching[touching > 0])
+    return border if least <= border.mean() < 1 else np.zeros_like(border)
+
 # %% ../nbs/01_perturbation.ipynb #7af9c92d
 class Perturbation:
     """Turns keep weights (k,d) into perturbed inputs; k-major rows, so row r of the result belongs to example r % B.
 
     `inputs`: tensors (B, ...); `feature_mask`: one per input, which broadcasts to it, or a grid of `grid_size` (default 8) over
-    inputs (B,C,H,W). Raises ValueError or TypeError for what does not fit.
+    inputs (B,C,H,W); `valid`: pixels that hold something, see `check_valid`; the others are no feature and always hold the
+    baseline. Raises ValueError or TypeError for what does not fit.
     """
 
     def __init__(self, inputs: tuple[Tensor, ...], baselines: Baselines = None,
-                 feature_mask: tuple[Tensor, ...] | None = None, grid_size: int | tuple[int, int] | None = None,
-                 interpolation: Literal["nearest", "bilinear"] = "nearest") -> None:
+                 feature_mask: tuple[Tensor | NDArray[Any], ...] | None = None, grid_size: int | tuple[int, int] | None = None,
+                 interpolation: Literal["nearest", "bilinear"] = "nearest", valid: Tensor | NDArray[Any] | None = None) -> None:
         if feature_mask is not None and grid_size is not None:
             raise ValueError(f"give feature_mask or grid_size={grid_size!r}, not both")
         if interpolation not in ("nearest", "bilinear"):
             raise ValueError(f"interpolation must be 'nearest' or 'bilinear', got {interpolation!r}")
-        if interpolation == "bilinear" and feature_mask is not None:
-            raise ValueError("interpolation='bilinear' needs a grid, got a feature_mask")
-        grid = 8 if grid_size is None else grid_size
-        self.grid: tuple[int, int] = (grid, grid) if isinstance(grid, int) else (grid[0], grid[1])
+        if interpolation == "bilinear" and not (feature_mask is None and valid is None):
+            given = "valid" if feature_mask is None else "feature_mask"
+            raise ValueError(f"interpolation='bilinear' needs a whole grid, got {given}")
+        self.grid = grid_shape(8 if grid_size is None else grid_size)
         self.inputs, self.interpolation = inputs, interpolation
         self.baselines = check_baselines(baselines, inputs)
         masks = self._grid_masks() if feature_mask is None else feature_mask
         if len(masks) != len(inputs):
             raise ValueError(f"got {len(masks)} feature masks for {len(inputs)} inputs")
-        masks = tuple(check_feature_mask(m, x) for m, x in zip(masks, inputs, strict=True))
-        self.index, self.n_features = index_features(masks)
+        checked = tuple(check_feature_mask(m, x) for m, x in zip(masks, inputs, strict=True))
+        self.valid = None if valid is None else tuple(check_valid(valid, x) for x in inputs)
+        if self.valid is not None:
+            self.inputs = tuple(torch.where(v, x, b) for v, x, b in zip(self.valid, inputs, self.baselines, strict=True))
+        self.index, self.n_features = index_features(checked, self.valid)
 
     def _grid_masks(self) -> tuple[Tensor, ...]:
         for x in self.inputs:
@@ -157,6 +223,7 @@ class Perturbation:
 
 # %% ../nbs/01_perturbation.ipynb #4e0158f0
 def spread_scores(scores: Tensor, index: Tensor, shape: Sequence[int]) -> Tensor:
-    """Scores (B,d) spread by feature positions (B or 1, ...) over one input: contiguous, of shape (B, ...)."""
+    """Scores (B,d) spread by feature positions (B or 1, ...) over one input: contiguous, of shape (B, ...); 0 for position -1."""
+    scores = torch.cat([scores, scores.new_zeros(len(scores), 1)], 1)
     rows = torch.arange(len(scores), device=scores.device).reshape(-1, *[1] * (index.ndim - 1))
     return scores[rows, index.to(scores.device)].expand(len(scores), *shape).contiguous()

@@ -106,9 +106,9 @@ def planted_table(methods: Sequence[str], kinds: Sequence[Kind] = get_args(Kind)
     return pd.DataFrame(rows).groupby(["kind", "method"], sort=False).mean().reset_index()
 
 # %% ../nbs/11_planted.ipynb #283f6aa7
-def coverage(kind: Kind, sampler: Sampler = "sobol", runs: int = 20, samples: int = 32, many: int = 4096, seed: int = 0,
+def coverage(kind: Kind, sampler: Sampler = "supercube", runs: int = 20, samples: int = 32, many: int = 4096, seed: int = 0,
              methods: Sequence[str] = tuple(PICK_FREEZE)) -> dict[str, float]:
-    """By method, the share of planted cells' scores within two standard errors of the score of many Monte Carlo designs."""
+    """By method, the share of planted cells' 95 % intervals that hold the score of many Monte Carlo designs."""
     case = plant(kind, seed)
     estimators = [PICK_FREEZE[method](case.model) for method in methods]
 
@@ -122,5 +122,5 @@ def coverage(kind: Kind, sampler: Sampler = "sobol", runs: int = 20, samples: in
     held: dict[str, list[Tensor]] = {method: [] for method in methods}
     for run in range(runs):
         for method, found, true in zip(methods, estimates(sampler, samples, run), truth, strict=True):
-            held[method].append((found.scores - true.scores).abs() <= 2 * found.standard_error)
+            held[method].append((found.scores - true.scores).abs() <= found.margin())
     return {method: float(torch.cat(each)[:, torch.from_numpy(case.truth)].double().mean()) for method, each in held.items()}

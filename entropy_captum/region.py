@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -17,10 +18,12 @@ from numpy.typing import NDArray
 from scipy import ndimage
 from torch import Tensor, nn
 
+from .perturbation import as_tensor
+
 # %% auto #0
 __all__ = ['Activation', 'resolve_activation', 'check_outputs', 'check_target', 'log_odds', 'binary_entropy',
-           'binary_entropy_from_log_odds', 'check_region', 'resize_outputs', 'predicted_region', 'Measure',
-           'PackedRegions', 'warn_if_activated', 'RegionScore', 'objects', 'object_at', 'iou']
+           'binary_entropy_from_log_odds', 'check_size', 'check_region', 'resize_outputs', 'predicted_region',
+           'Measure', 'PackedRegions', 'warn_if_activated', 'RegionScore', 'objects', 'object_at', 'iou']
 
 # %% ../nbs/02_region.ipynb #fa6ae78f
 #: How score maps become probabilities. "auto" is softmax for several channels and sigmoid for one, "none" leaves them.
@@ -87,18 +90,27 @@ def binary_entropy_from_log_odds(z: Tensor) -> Tensor:
     """Entropy in bits of p = sigmoid(z), z (...), elementwise; exact also where p rounds to 0 or 1."""
     return (z.sigmoid() * F.softplus(-z, threshold=50) + (-z).sigmoid() * F.softplus(z, threshold=50)) / math.log(2)
 
+# %% ../nbs/02_region.ipynb #67d035b1
+def check_size(name: str, mask: Tensor, size: Sequence[int] | None) -> None:
+    """Raise ValueError, quoting both sizes, if a mask (..., h, w) has another size than (H,W), where that is given."""
+    if size is not None and tuple(mask.shape[-2:]) != tuple(size):
+        raise ValueError(f"{name} of {mask.shape[-2]} x {mask.shape[-1]} pixels (height x width) for an input of "
+                         f"{size[0]} x {size[1]}; expected the input's size: was it transposed, cropped or resized?")
+
 # %% ../nbs/02_region.ipynb #88ed8177
-def check_region(region: Tensor, batch: int) -> Tensor:
+def check_region(region: Tensor | NDArray[Any], batch: int, size: Sequence[int] | None = None) -> Tensor:
     """A region as float (B,H,W): bool or float in [0, 1], (H,W), (b,H,W) or (b,1,H,W) with b dividing the batch.
 
-    Raises ValueError for another shape, values outside [0, 1] or an example without any pixel.
+    Raises ValueError for another shape or `size` (H,W), values outside [0, 1] or an example without any pixel.
     """
+    region = as_tensor(region)
     shape = tuple(region.shape)
     if region.ndim == 4 and region.shape[1] == 1:
         region = region[:, 0]
     region = region[None] if region.ndim == 2 else region
     if region.ndim != 3 or not len(region) or batch % len(region):
         raise ValueError(f"expected a region of shape (B,H,W) with B={batch} (or a divisor of it), got {shape}")
+    check_size("region", region, size)
     region = region if region.is_floating_point() else region.to(torch.float32)
     if not bool(((region >= 0) & (region <= 1)).all()):
         raise ValueError(f"region must lie in [0, 1], got values from {region.min():g} to {region.max():g}")
@@ -126,9 +138,11 @@ def predicted_region(outputs: Tensor, target: Tensor, activation: str) -> Tensor
 # %% ../nbs/02_region.ipynb #4bda22a6
 @dataclass(frozen=True)
 class Measure:
-    """Probability and entropy in bits of every packed pixel, each (k,P)."""
+    """Of every packed pixel, (k,P): probability and 1 minus it, both float64 (near 1, float32 loses changes), and entropy in bits.
+    """
 
     probability: Tensor
+    complement: Tensor
     entropy: Tensor
 
 # %% ../nbs/02_region.ipynb #13749069
@@ -176,9 +190,9 @@ class PackedRegions:
             p = scores.gather(1, classes.expand(k, 1, -1))[:, 0]
             if not bool(((p >= 0) & (p <= 1)).all()):
                 raise ValueError(f"activation='none' needs probabilities, got values from {p.min():g} to {p.max():g}")
-            return Measure(p, binary_entropy(p))
+            return Measure(p.double(), 1 - p.double(), binary_entropy(p))
         z = log_odds(scores, classes, activation)
-        return Measure(z.sigmoid(), binary_entropy_from_log_odds(z))
+        return Measure(z.double().sigmoid(), (-z.double()).sigmoid(), binary_entropy_from_log_odds(z))
 
 # %% ../nbs/02_region.ipynb #084f951b
 def warn_if_activated(outputs: Tensor, activation: str) -> None:
@@ -197,35 +211,38 @@ class RegionScore(nn.Module):
     rows and another batch than the input's: repeating it would be wrong for methods that stack inputs in another order.
     """
 
-    def __init__(self, model: nn.Module, region: Tensor | None = None, target: int | list[int] | Tensor | None = None,
-                 activation: Activation = "auto", score: Literal["probability", "logit", "entropy"] = "probability",
+    def __init__(self, model: nn.Module, region: Tensor | NDArray[Any] | None = None,
+                 target: int | list[int] | Tensor | None = None, activation: Activation = "auto",
+                 score: Literal["probability", "logit", "entropy"] = "probability",
                  reduce: Literal["mean", "sum"] = "mean") -> None:
         super().__init__()
         for name, value, allowed in (("score", score, ("probability", "logit", "entropy")), ("reduce", reduce, ("mean", "sum"))):
             if value not in allowed:
                 raise ValueError(f"{name} must be one of {allowed}, got {value!r}")
         self.model, self.target, self.activation, self.score, self.reduce = model, target, activation, score, reduce
-        batch = 1 if region is None or region.ndim == 2 else len(region)
+        batch = 1 if region is None or np.ndim(region) == 2 else len(region)
         self.register_buffer("region", None if region is None else check_region(region, batch), persistent=False)
 
-    def _region(self, region: Tensor | None, batch: int) -> Tensor:
+    def _region(self, region: Tensor | NDArray[Any] | None, inputs: Tensor) -> Tensor:
+        batch, size = len(inputs), inputs.shape[-2:] if inputs.ndim > 3 else None
         if region is not None:
-            return check_region(region, batch)
+            return check_region(region, batch, size)
         own: Tensor | None = self.get_buffer("region") if self.region is not None else None
         if own is None:
             raise ValueError("RegionScore needs a region, in the constructor or in forward(x, region)")
         if len(own) != batch and not bool((own == own[:1]).all()):
             raise ValueError(f"the constructor's region has {len(own)} different rows, the input {batch}; pass the region "
                              "as additional_forward_args=region instead")
+        check_size("region", own, size)
         return own if len(own) == batch else own[:1].expand(batch, -1, -1)
 
-    def forward(self, inputs: Tensor, region: Tensor | None = None) -> Tensor:
+    def forward(self, inputs: Tensor, region: Tensor | NDArray[Any] | None = None) -> Tensor:
         """Scores (B,) of inputs (B,C,H,W) over a region (H,W), (B,H,W), or the constructor's.
 
         Raises ValueError without any region, or for a region, target or output that does not fit; TypeError for no tensor.
         """
         outputs = check_outputs(self.model(inputs), len(inputs))
-        weights = self._region(region, len(inputs)).to(outputs)
+        weights = self._region(region, inputs).to(outputs)
         activation = resolve_activation(self.activation, outputs.shape[1])
         target = check_target(self.target, len(inputs), outputs.shape[1]).to(outputs.device)
         scores = resize_outputs(outputs, (weights.shape[1], weights.shape[2])).flatten(2) * weights.flatten(1)[:, None]

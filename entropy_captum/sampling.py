@@ -5,9 +5,10 @@
 # %% ../nbs/00_sampling.ipynb #101b845c
 from __future__ import annotations
 
-from collections.abc import Iterator
+import warnings
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import numpy as np
 import torch
@@ -16,7 +17,8 @@ from scipy.stats import qmc
 from torch import Tensor
 
 # %% auto #0
-__all__ = ['Sampler', 'SAMPLERS', 'PickFreeze', 'check_design', 'points', 'pick_freeze']
+__all__ = ['Sampler', 'SAMPLERS', 'NET', 'PickFreeze', 'check_count', 'check_design', 'sequence', 'uneven_features', 'supercube',
+           'warn_of_uneven', 'pick_freeze']
 
 # %% ../nbs/00_sampling.ipynb #00708253
 @dataclass(frozen=True)
@@ -40,17 +42,25 @@ class PickFreeze:
 
 # %% ../nbs/00_sampling.ipynb #2925959a
 #: Where the points of a pick-freeze design come from.
-Sampler = Literal["sobol", "halton", "latin", "monte_carlo"]
+Sampler = Literal["supercube", "sobol", "halton", "latin", "monte_carlo"]
 #: All samplers.
 SAMPLERS: tuple[str, ...] = get_args(Sampler)
 
 
-def check_design(n_samples: int, n_features: int, sampler: str) -> None:
+def check_count(name: str, value: Any, least: int = 1) -> int:
+    """A whole number, also numpy's, as an int. Raises ValueError, quoting it, for another kind or below `least`."""
+    if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < least:
+        raise ValueError(f"{name} must be an integer of at least {least}, got {value!r}")
+    return int(value)
+
+
+def check_design(n_samples: int, n_features: int, sampler: str, scramble: bool = True) -> None:
     """Raise ValueError, quoting the value, if a design of that size does not exist."""
     if sampler not in SAMPLERS:
         raise ValueError(f"sampler must be one of {SAMPLERS}, got {sampler!r}")
-    if not isinstance(n_samples, int) or n_samples < 2:
-        raise ValueError(f"n_samples must be an integer of at least 2, got {n_samples!r}")
+    if sampler == "supercube" and not scramble:
+        raise ValueError("scramble=False gives every feature the same points in a supercube; use sampler='sobol' with it")
+    n_samples = check_count("n_samples", n_samples, 2)
     if sampler == "sobol" and n_samples & (n_samples - 1):
         raise ValueError(f"n_samples must be a power of two for the Sobol sequence, got {n_samples}; "
                          f"take {1 << (n_samples.bit_length() - 1)} or {1 << n_samples.bit_length()}")
@@ -58,28 +68,71 @@ def check_design(n_samples: int, n_features: int, sampler: str) -> None:
         raise ValueError(f"a design needs at least one feature, got {n_features}")
     if sampler == "sobol" and 2 * n_features > qmc.Sobol.MAXDIM:
         raise ValueError(f"{n_features} features need a Sobol sequence of {2 * n_features} dimensions, "
-                         f"more than the {qmc.Sobol.MAXDIM} there are; use sampler='halton' or fewer features")
+                         f"more than the {qmc.Sobol.MAXDIM} there are; use sampler='supercube' or fewer features")
 
 # %% ../nbs/00_sampling.ipynb #9a9ae876
-def points(n_samples: int, dimensions: int, sampler: Sampler = "sobol", scramble: bool = True,
-           seed: int = 0) -> Iterator[NDArray[np.float64]]:
-    """The points of a sequence, one by one, each (dimensions,) in [0, 1]; only "latin" has to draw all of them first."""
-    rng = np.random.default_rng(seed)
+def sequence(n_samples: int, n_features: int, sampler: Sampler, scramble: bool = True, seed: int = 0) -> Iterator[PickFreeze]:
+    """Designs whose A and B are the halves of one sequence in 2d dimensions; only "latin" has to draw all points first."""
+    rng, dimensions = np.random.default_rng(seed), 2 * n_features
+    points: Iterator[NDArray[np.float64]]
     if sampler == "monte_carlo":
-        yield from (rng.random(dimensions) for _ in range(n_samples))
+        points = (rng.random(dimensions) for _ in range(n_samples))
     elif sampler == "latin":
-        yield from qmc.LatinHypercube(dimensions, scramble=scramble, rng=rng).random(n_samples)
+        points = iter(qmc.LatinHypercube(dimensions, scramble=scramble, rng=rng).random(n_samples))
     else:
         engine = (qmc.Sobol if sampler == "sobol" else qmc.Halton)(dimensions, scramble=scramble, rng=rng)
-        yield from (engine.random(1)[0] for _ in range(n_samples))
+        points = (engine.random(1)[0] for _ in range(n_samples))
+    return (PickFreeze(point[:n_features], point[n_features:]) for point in points)
+
+# %% ../nbs/00_sampling.ipynb #964de3e2
+def uneven_features(designs: Sequence[PickFreeze], deviations: float = 3.0) -> dict[int, float]:
+    """Features whose mean change is off by more than so many standard deviations of independent draws.
+
+    Each with its mean |b - a| over the 1/3 that it should be.
+    """
+    shares = 3 * np.mean([np.abs(design.b - design.a) for design in designs], 0)
+    far = np.abs(shares - 1) > deviations * 3 * np.sqrt(1 / 18 / len(designs))
+    return {int(i): float(shares[i]) for i in np.flatnonzero(far)}
+
+# %% ../nbs/00_sampling.ipynb #30c5dc88
+#: How many points of a patch's sequence are shuffled among themselves; every block of so many is a net.
+NET = 8
+
+
+def supercube(n_samples: int, n_features: int, seed: int = 0) -> Iterator[PickFreeze]:
+    """Latin supercube designs: each feature's (a, b) run through its own scrambled two-dimensional Sobol net, in its own order.
+
+    Source: Owen 1998 (ACM Trans. Model. Comput. Simul. 8), with sets of two variables.
+    """
+    rng = np.random.default_rng(seed)
+    nets = [qmc.Sobol(2, rng=rng) for _ in range(n_features)]
+    for start in range(0, n_samples, NET):
+        points = np.stack([net.random(NET) for net in nets])
+        order = rng.permuted(np.tile(np.arange(NET), (n_features, 1)), axis=1)
+        block = np.take_along_axis(points, order[..., None], 1)
+        yield from (PickFreeze(*block[:, row].T.copy()) for row in range(min(NET, n_samples - start)))
+
+# %% ../nbs/00_sampling.ipynb #4389e53b
+def warn_of_uneven(designs: Sequence[PickFreeze]) -> None:
+    """Warn, naming them, if `uneven_features` finds any."""
+    uneven = sorted(uneven_features(designs).items(), key=lambda item: -abs(item[1] - 1))
+    if uneven:
+        named = ", ".join(f"{i} (x {share:.2f})" for i, share in uneven[:5]) + (", ..." if len(uneven) > 5 else "")
+        warnings.warn(f"this Sobol design redraws {len(uneven)} of {len(designs[0].a)} features by more or less than the mean "
+                      f"change they should get: {named}; their scores are off by about that factor, and their error bars do not "
+                      "show it; use sampler='supercube'", stacklevel=3)
 
 # %% ../nbs/00_sampling.ipynb #4ae448cf
-def pick_freeze(n_samples: int, n_features: int, sampler: Sampler = "sobol", scramble: bool = True,
+def pick_freeze(n_samples: int, n_features: int, sampler: Sampler = "supercube", scramble: bool = True,
                 seed: int = 0) -> Iterator[PickFreeze]:
     """The N designs of a run, drawn as they are needed (Saltelli 2010; the paper, eq. 2 and 3).
 
-    The same arguments give the same designs on every machine. Raises ValueError for a size that does not exist.
+    The same arguments give the same designs on every machine. Raises ValueError for a size that does not exist; "sobol" warns of
+    the features that it redraws too little or too much.
     """
-    check_design(n_samples, n_features, sampler)
-    pairs = points(n_samples, 2 * n_features, sampler, scramble, seed)
-    return (PickFreeze(pair[:n_features], pair[n_features:]) for pair in pairs)
+    check_design(n_samples, n_features, sampler, scramble)
+    if sampler == "supercube":
+        return supercube(n_samples, n_features, seed)
+    if sampler == "sobol":
+        warn_of_uneven(list(sequence(n_samples, n_features, sampler, scramble, seed)))
+    return sequence(n_samples, n_features, sampler, scramble, seed)

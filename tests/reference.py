@@ -47,6 +47,18 @@ def perturb(x, baseline, weights, grid):
     return out
 
 
+def neighbour_error(values, points):
+    """Root of half the mean squared difference to the nearest neighbour, over N; values (N, d), points (N, d, 2)."""
+    n, errors = len(values), []
+    for i in range(values.shape[1]):
+        total = 0.0
+        for j in range(n):
+            others = [(math.dist(points[j, i], points[k, i]), k) for k in range(n) if k != j]
+            total += (values[min(others)[1], i] - values[j, i]) ** 2
+        errors.append(math.sqrt(total / (2 * n) / n))
+    return np.array(errors)
+
+
 def estimate(model, x, region, k, activation, grid, pairs, baseline=0.0):
     """Both reductions, their errors, total and first order for one example; `pairs` is the (N, 2d) sequence."""
     n, d = len(pairs), grid * grid
@@ -75,6 +87,8 @@ def estimate(model, x, region, k, activation, grid, pairs, baseline=0.0):
         left_out["total"].append([sum((fa[j] - fc[j, i]) ** 2 for j in rest) / (2 * (n - 1)) / v for i in range(d)])
         left_out["first"].append([np.cov(fb[rest], fc[rest, i] - fa[rest])[0, 1] / v for i in range(d)])
     index_error = {name: np.sqrt((n - 1) / n * ((np.array(v) - np.mean(v, 0)) ** 2).sum(0)) for name, v in left_out.items()}
+    points = np.array([[(row[i], row[d + i]) for i in range(d)] for row in pairs])
     error = {name: values.std(0, ddof=1) / math.sqrt(n) for name, values in (("pixel", pixel), ("object", obj))}
-    return {"pixel": pixel.mean(0), "object": obj.mean(0), "error": error, "total": np.array(total),
+    neighbours = {name: neighbour_error(values, points) for name, values in (("pixel", pixel), ("object", obj))}
+    return {"pixel": pixel.mean(0), "object": obj.mean(0), "error": error, "neighbours": neighbours, "total": np.array(total),
             "first": np.array(first), "total_error": index_error["total"], "first_error": index_error["first"]}

@@ -218,7 +218,7 @@ def test_default_layer_is_the_bottleneck():
 METHOD = EntropyCentric(small_net())
 X = torch.randn(1, 3, 8, 8)
 BAD = {
-    "n no power of two": (lambda: METHOD.attribute(X, n_samples=6), "power of two.*got 6"),
+    "n no power of two": (lambda: EntropyCentric(small_net(), sampler="sobol").attribute(X, n_samples=6), "power of two.*got 6"),
     "n too small": (lambda: METHOD.attribute(X, n_samples=1), "at least 2, got 1"),
     "mask and grid": (lambda: METHOD.attribute(X, feature_mask=torch.zeros(1, 1, 8, 8).long(), grid_size=2), "not both"),
     "mask of another shape": (lambda: METHOD.attribute(X, feature_mask=torch.zeros(1, 1, 4, 4).long()), r"\(1, 1, 4, 4\)"),
@@ -232,13 +232,14 @@ BAD = {
     "unknown activation": (lambda: EntropyCentric(small_net(), "tanh"), "'tanh'"),
     "unknown reduction": (lambda: EntropyCentric(small_net(), reduction="sum"), "'sum'"),
     "unknown sampler": (lambda: EntropyCentric(small_net(), sampler="grid").attribute(X), "'grid'"),
-    "too many features": (lambda: METHOD.attribute(torch.zeros(1, 1, 128, 128), grid_size=128), "21201"),
+    "too many features": (
+        lambda: EntropyCentric(small_net(), sampler="sobol").attribute(torch.zeros(1, 1, 128, 128), grid_size=128), "21201"),
     "nan input": (lambda: METHOD.attribute(X * math.nan), "NaN"),
     "nan output": (lambda: EntropyCentric(lambda x: x[:, :1] * math.nan).attribute(X, region=REGION, **SMALL), "NaN"),
     "classifier": (lambda: EntropyCentric(lambda x: x.mean((2, 3))).attribute(X, region=REGION, **SMALL), r"got shape \(1, 3\)"),
     "no probability": (lambda: EntropyCentric(lambda x: 3 + x[:, :1], "none").attribute(X, region=REGION, **SMALL), "none"),
     "baseline shape": (lambda: METHOD.attribute(X, torch.zeros(5, 3, 8, 8), region=REGION), r"\(5, 3, 8, 8\)"),
-    "per eval": (lambda: METHOD.attribute(X, region=REGION, perturbations_per_eval=0), "positive integer, got 0"),
+    "per eval": (lambda: METHOD.attribute(X, region=REGION, perturbations_per_eval=0), "integer of at least 1, got 0"),
     "grid too fine": (lambda: METHOD.attribute(X, grid_size=9), "9 x 9.*8 x 8"),
     "negative tolerance": (lambda: METHOD.attribute(X, region=REGION, tolerance=-1), "got -1"),
     "regions batch": (lambda: METHOD.attribute_regions(torch.zeros(2, 3, 8, 8), REGION.long()), "batch 1"),
