@@ -146,7 +146,7 @@ def check_valid(valid: Tensor | NDArray[Any], inputs: Tensor) -> Tensor:
 def constant_border(image: Tensor, least: float = 0.01) -> NDArray[np.bool_]:
     """The pixels (H,W) of an image (C,H,W) that hold its edge's commonest colour and hang together with the edge.
 
-    None where they are fewer than the share `least` of the image, or all of it.
+    None where they are fewer than the share `least` of the image, or nothing else varies (a drawing, no picture).
     """
     pixels = image.detach().cpu().numpy()
     edge = np.concatenate([pixels[:, 0], pixels[:, -1], pixels[:, :, 0], pixels[:, :, -1]], 1)
@@ -154,7 +154,8 @@ def constant_border(image: Tensor, least: float = 0.01) -> NDArray[np.bool_]:
     parts, _ = ndimage.label((pixels == colors[:, counts.argmax()][:, None, None]).all(0))
     touching = np.concatenate([parts[0], parts[-1], parts[:, 0], parts[:, -1]])
     border = np.isin(parts, touching[touching > 0])
-    return border if least <= border.mean() < 1 else np.zeros_like(border)
+    varies = not border.all() and bool(np.ptp(pixels[:, ~border], axis=1).any())
+    return border if varies and border.mean() >= least else np.zeros_like(border)
 
 # %% ../nbs/01_perturbation.ipynb #7af9c92d
 class Perturbation:
