@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import inspect
+import re
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -32,10 +33,10 @@ from .perturbation import Perturbation, grid_feature_mask
 from .region import Activation, RegionScore
 
 # %% auto #0
-__all__ = ['PICK_FREEZE', 'INTERACTION', 'SCORE_CAMS', 'CONTROLS', 'REGISTRY', 'UNITS', 'Task', 'Maps', 'pick_freeze_map',
-           'pick_freeze_maps', 'Counter', 'bottleneck', 'score_cam_maps', 'captum_maps', 'rise_maps', 'distance_from',
-           'nearness', 'image_seed', 'control_maps', 'grad_cam_maps', 'method_names', 'register', 'single_map', 'timed',
-           'run_methods']
+__all__ = ['PICK_FREEZE', 'INTERACTION', 'SCORE_CAMS', 'CONTROLS', 'REGISTRY', 'OFFERED', 'UNITS', 'Task', 'Maps',
+           'pick_freeze_map', 'pick_freeze_maps', 'Counter', 'bottleneck', 'score_cam_maps', 'captum_maps', 'rise_maps',
+           'distance_from', 'nearness', 'image_seed', 'control_maps', 'grad_cam_maps', 'method_names', 'needs',
+           'as_map', 'Own', 'register', 'single_map', 'timed', 'run_methods']
 
 # %% ../nbs/11_methods.ipynb #dc7b379e
 @dataclass(frozen=True)
@@ -247,16 +248,96 @@ def method_names() -> tuple[str, ...]:
     return (*PICK_FREEZE, INTERACTION, *SCORE_CAMS, *REGISTRY, *CONTROLS)
 
 # %% ../nbs/11_methods.ipynb #34afb8ee
-def register(name: str, make: Callable[[RegionScore], Attribution]) -> None:
-    """Make a Captum attribution known by a name: `make` builds it from a function of one number per image.
+#: What a function of one's own is given where it names it, besides the network, the image and the region.
+OFFERED = ("target", "activation", "baselines", "feature_mask", "seed")
 
-    That function's `model` is the network, for attributions that need a layer of it:
-    `register("grad-cam-first", lambda score: LayerGradCam(score, score.model.encoder))`. Workers of a cluster get to know it too.
-    Raises ValueError for a name that is taken.
+
+def needs(method: Callable[..., Any]) -> list[str]:
+    """The parameters that a callable must be given, but for what is offered by name. Raises TypeError where Python cannot tell."""
+    try:
+        parameters = inspect.signature(method).parameters.values()
+    except ValueError as problem:
+        raise TypeError(f"what {method!r} takes cannot be read; wrap it in a function") from problem
+    return [p.name for p in parameters if p.default is p.empty and p.name not in OFFERED
+            and p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)]
+
+# %% ../nbs/11_methods.ipynb #0fdf87b6
+def as_map(found: Any, size: tuple[int, int], name: str) -> Tensor:
+    """What the method `name` returned as a map, float (H,W): of shape (H,W), (1,H,W) or (1,C,H,W), channels averaged.
+
+    Raises TypeError for no numbers, ValueError for another shape, or NaN; both name the method.
     """
+    try:
+        heat = torch.as_tensor(found).detach().float()
+    except (TypeError, ValueError, RuntimeError) as problem:
+        raise TypeError(f"the method {name!r} returned {type(found).__name__}, expected a map of shape {size}") from problem
+    if heat.shape[-2:] != size or heat.ndim > 4 or (heat.ndim > 2 and len(heat) != 1):
+        raise ValueError(f"the method {name!r} returned a map of shape {tuple(heat.shape)}, expected {size} or {(1, 1, *size)}")
+    if not bool(heat.isfinite().all()):
+        raise ValueError(f"the method {name!r} returned a map with NaN or infinite values")
+    return heat.reshape(-1, *size).mean(0)
+
+# %% ../nbs/11_methods.ipynb #7cef98e2
+@dataclass(frozen=True)
+class Own:
+    """A method that was registered: a Captum attribution, made by `method` of a score, or a function that returns the map."""
+
+    name: str
+    method: Callable[..., Any]
+
+    def __call__(self, task: Task) -> Maps:
+        """The maps of a task. Raises TypeError or ValueError, naming the method, for what is no attribution or no map."""
+        return captum_maps(task, self.made) if len(needs(self.method)) == 1 else self.called(task)
+
+    def made(self, score: RegionScore) -> Attribution:
+        """The attribution of a score. Raises TypeError for anything else."""
+        attribution = self.method(score)
+        if not isinstance(attribution, Attribution):
+            raise TypeError(f"the method {self.name!r} made {type(attribution).__name__}, expected a Captum attribution")
+        return attribution
+
+    def called(self, task: Task) -> Maps:
+        """The maps of a function; what it draws from torch depends on the task's seed alone."""
+        size, maps = (task.inputs.shape[2], task.inputs.shape[3]), []
+        named = {name: getattr(task, name) for name in OFFERED if name in inspect.signature(self.method).parameters}
+        with Counter(task.model) as counter, eval_mode(task.model), torch.random.fork_rng():
+            torch.manual_seed(task.seed)
+            for region in task.regions:
+                found = self.method(task.model, task.inputs.detach().clone(), region[None].clone(), **named)
+                maps.append(as_map(found, size, self.name))
+        return Maps(torch.stack(maps), counter.rows)
+
+    def code(self) -> str:
+        """The source of the method, or its name where Python does not know it."""
+        method: Any = self.method
+        arguments = ""
+        if isinstance(method, partial):
+            method, arguments = method.func, repr((method.args, method.keywords))
+        try:
+            return inspect.getsource(method if inspect.isroutine(method) or isinstance(method, type) else type(method)) + arguments
+        except (OSError, TypeError):
+            return getattr(method, "__qualname__", type(method).__qualname__) + arguments
+
+# %% ../nbs/11_methods.ipynb #604b3c62
+def register(name: str, method: Callable[..., Any]) -> None:
+    """Make a method known by a name, on the workers of a cluster too: a function of one of two kinds.
+
+    Of a score, one number per image, to a Captum attribution of it; the class of most attributions is one. The score's `model` is
+    the network: `register("grad-cam-first", lambda score: LayerGradCam(score, score.model.encoder))`.
+    Of the network, inputs (1,C,H,W) and a region (1,H,W), to a map (H,W) or (1,1,H,W), tensor or array; what it names of `OFFERED`
+    it is given besides. Raises ValueError for a name that is taken or no word, TypeError for what is neither.
+    """
+    if not re.fullmatch(r"[\w.+-]+", name):
+        raise ValueError(f"a method's name is a word of letters, digits and . + - _, got {name!r}")
     if name in method_names():
         raise ValueError(f"the method {name!r} is registered already; choose another name")
-    REGISTRY[name] = lambda task: captum_maps(task, make)
+    if not callable(method):
+        raise TypeError(f"the method {name!r} must be a function or the class of an attribution, got {type(method).__name__}")
+    if isinstance(method, type) and not issubclass(method, Attribution):
+        raise TypeError(f"the method {name!r} is the class {method.__name__}, which is no Captum attribution")
+    if len(needed := needs(method)) not in (1, 3):
+        raise TypeError(f"the method {name!r} takes ({', '.join(needed)}), expected a score, or the model, inputs and region")
+    REGISTRY[name] = Own(name, method)
 
 # %% ../nbs/11_methods.ipynb #45c916ea
 register("occlusion", Occlusion)

@@ -33,7 +33,7 @@ from tqdm import tqdm
 from .attribution import PACKAGES
 from .data import normalize
 from .inference import FullInference, weights_hash
-from .methods import REGISTRY
+from .methods import REGISTRY, Own
 from .perturbation import grid_feature_mask, named_baseline
 from .region import check_target, resolve_activation
 from .tiles import (Settings, Source, Values, cell_means, cut_centre, failure, find_sources, prepare_tile,
@@ -57,10 +57,12 @@ def code_hash() -> str:
 
 # %% ../nbs/11_study.ipynb #af7c8d36
 def facts_of(settings: Settings, model: nn.Module) -> dict[str, Any]:
-    """What decides a run's numbers: settings, the hash of the weights, versions."""
+    """What decides a run's numbers: settings, versions, the hashes of the weights and of the code, a method's of one's own too."""
     packages = ("entropy_captum", *PACKAGES, "segmentation-models-pytorch", "timm", "pillow")
     versions = {"python": platform.python_version(), **{name: version(name) for name in packages}}
-    return {"settings": asdict(settings), "weights": weights_hash(model), "versions": versions, "code": code_hash()}
+    own = {name: method.code() for name in settings.methods if isinstance(method := REGISTRY.get(name), Own)}
+    return {"settings": asdict(settings), "weights": weights_hash(model), "versions": versions, "code": code_hash(),
+            "methods": {name: hashlib.blake2b(code.encode(), digest_size=6).hexdigest() for name, code in own.items()}}
 
 # %% ../nbs/11_study.ipynb #a7db1a75
 def run_id(facts: dict[str, Any]) -> str:
