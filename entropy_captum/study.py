@@ -12,6 +12,7 @@ import json
 import os
 import pickle
 import platform
+import re
 import tempfile
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -43,8 +44,8 @@ from .zoo import device_of
 # %% auto #0
 __all__ = ['Result', 'code_hash', 'facts_of', 'run_id', 'writing_to', 'write_atomically', 'save_maps', 'RunFolder',
            'claim_device', 'worker_model', 'run_here', 'unpack', 'model_plugin', 'on_worker', 'count_workers',
-           'connect', 'run_on', 'read_rows', 'check_class', 'evaluate', 'kept_maps', 'read_facts', 'settings_of',
-           'compare_runs', 'retest']
+           'connect', 'run_on', 'read_rows', 'check_class', 'evaluate', 'failures', 'kept_maps', 'read_facts',
+           'settings_of', 'compare_runs', 'retest']
 
 # %% ../nbs/11_study.ipynb #ea623355
 def code_hash() -> str:
@@ -326,6 +327,20 @@ def evaluate(model: nn.Module, data: str | Path | Sequence[Source], out: str | P
             if client is not None and client is not cluster:
                 client.shutdown() if cluster == "local" else client.close()
         return read_rows([folder.path(source) for source in sources])
+
+# %% ../nbs/11_study.ipynb #f99b4c11
+def failures(rows: pd.DataFrame) -> pd.DataFrame:
+    """Why tiles failed: a row per `reason`, with how many `tiles` gave it and the `first` of them, the commonest first.
+
+    Reasons that differ in the file's name alone are one.
+    """
+    failed = rows[rows["status"] == "error"].drop_duplicates(["dataset", "tile"])
+    groups: dict[str, list[str]] = {}
+    for dataset, tile, error in failed[["dataset", "tile", "error"]].itertuples(index=False, name=None):
+        reason = re.sub(rf"\S*(?<!\w){re.escape(tile)}\.\w+", "FILE", error)
+        groups.setdefault(reason, []).append(f"{dataset}/{tile}")
+    found = sorted(((len(tiles), reason, tiles[0]) for reason, tiles in groups.items()), key=lambda each: -each[0])
+    return pd.DataFrame(found, columns=["tiles", "reason", "first"])
 
 # %% ../nbs/11_study.ipynb #f799b967
 def kept_maps(run: Path) -> dict[str, Values]:

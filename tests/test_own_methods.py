@@ -163,10 +163,10 @@ def test_workers_of_a_cluster_run_it_too(data, tmp_path):
         return (model(inputs).sigmoid() * region * inputs).detach()
 
     with registered(mine=mine, theirs=Saliency):
-        settings = Settings(("mine", "theirs"), 2, 2)
-        want = evaluate(bright(), data, tmp_path / "here", settings, show_progress=False)
+        settings, model = Settings(("mine", "theirs"), 2, 2), bright()
+        want = evaluate(model, data, tmp_path / "here", settings, show_progress=False)
         with LocalCluster(n_workers=1, threads_per_worker=1, dashboard_address=None) as cluster, Client(cluster) as client:
-            found = evaluate(bright(), data, tmp_path / "there", settings, cluster=client, show_progress=False)
+            found = evaluate(model, data, tmp_path / "there", settings, cluster=client, show_progress=False)
     assert set(want.status) == {"ok"}
     columns = [c for c in want if "seconds" not in c]
     pd.testing.assert_frame_equal(found[columns], want[columns])

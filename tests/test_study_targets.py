@@ -5,15 +5,19 @@ from functools import partial
 import numpy as np
 import pandas as pd
 import pytest
+import segmentation_models_pytorch as smp
 import torch
 from PIL import Image
 from torch import nn
 from torch.nn import functional as F
+from typer.testing import CliRunner
 
+from entropy_captum.cli import app
 from entropy_captum.data import find_tiles, normalize
 from entropy_captum.explorer import explore
 from entropy_captum.methods import CONTROLS, Task, method_names, run_methods
-from entropy_captum.study import evaluate, kept_maps, read_facts, retest, settings_of
+from entropy_captum.report import make_report
+from entropy_captum.study import evaluate, failures, kept_maps, read_facts, retest, settings_of
 from entropy_captum.tiles import Settings, find_sources
 from entropy_captum.zoo import Padded, dataset_iou, predict, predict_mask
 
@@ -195,3 +199,76 @@ def test_predicting_leaves_the_network_as_it_was():
     broken.bias.data.fill_(torch.nan)
     with pytest.raises(ValueError, match="NaN in 256 of 256"):
         predict_mask(broken, image)
+
+
+class Moody(nn.Module):
+    """Ends in an error of its own on dark tiles."""
+
+    def forward(self, x):
+        if x.mean() < -0.8:
+            raise RuntimeError("mat1 and mat2 shapes cannot be multiplied")
+        return x.mean(1, keepdim=True)
+
+
+@pytest.fixture
+def mostly_bad(tmp_path):
+    """Eight tiles: three whose image is cut off, two dark ones, a label of another size, a grey one, and one that is good."""
+    home = tmp_path / "some data" / "town"
+    for kind in ("image", "label"):
+        (home / kind).mkdir(parents=True)
+    for k in range(8):
+        image = np.full((32, 32, 3), 0 if k in (3, 4) else 200, np.uint8)
+        Image.fromarray(image[..., 0] if k == 6 else image).save(home / f"image/roof_x0.{k}.png")
+        Image.fromarray(np.full((16, 16) if k == 5 else (32, 32), 255, np.uint8)).save(home / f"label/roof_x0.{k}.png")
+        if k < 3:
+            (home / f"image/roof_x0.{k}.png").write_bytes(b"no picture")
+    return home.parent
+
+
+def test_reasons_of_failed_tiles_are_grouped_and_counted(mostly_bad, tmp_path):
+    rows = evaluate(Moody(), mostly_bad, tmp_path / "run", Settings(("ones",), 2, 2), show_progress=False)
+    found = failures(rows)
+    assert found.tiles.tolist() == [3, 2, 1, 1] and found["first"].tolist()[:2] == ["town/roof_x0.0", "town/roof_x0.3"]
+    for reason, words in zip(found.reason, ("FILE", "mat1 and mat2", "", ""), strict=True):
+        assert words in reason and "roof_x0" not in reason
+    assert failures(rows[rows.status == "ok"]).empty
+    (mostly_bad / "town/label/roof_x0.5.png").unlink()
+    again = failures(evaluate(Moody(), mostly_bad, tmp_path / "run", Settings(("ones",), 2, 2), show_progress=False))
+    assert again.tiles.tolist() == [3, 2, 1]
+    page = make_report(tmp_path / "run")
+    assert "mat1 and mat2 shapes cannot be multiplied" in page and "<td>3</td>" in page.replace(' class="number"', "")
+
+
+def test_the_terminal_says_why_most_tiles_failed(mostly_bad, tmp_path, monkeypatch):
+    monkeypatch.setattr("entropy_captum.cli.rooftop_unet", lambda weights: Moody())
+    arguments = ["evaluate", "--data", str(mostly_bad), "--out", str(tmp_path / "run"), "--methods", "ones,random", "--grid", "2",
+                 "--samples", "2"]
+    done = CliRunner().invoke(app, arguments)
+    assert done.exit_code == 0, done.output
+    lines = done.output.splitlines()
+    (counted,) = (line for line in lines if "rows of 8 tiles" in line)
+    assert "7 error, 1 ok" in counted
+    reasons = [line for line in lines if line.startswith("failed: ")]
+    assert [line.split()[1] for line in reasons] == ["3", "2", "1", "1"] and "(town/roof_x0.3, ...): RuntimeError" in reasons[1]
+    assert lines.index(reasons[0]) == lines.index(counted) + 1 and "gap on equal area" in done.output
+
+
+def test_the_class_is_named_on_the_command_line(data, tmp_path):
+    """A U-Net of two channels, trained elsewhere: explained as the network in Python is."""
+    torch.manual_seed(0)
+    model = smp.Unet("tu-tf_efficientnet_lite0", encoder_weights=None, classes=2).eval()
+    torch.save({"state_dict": {f"model.{name}": value for name, value in model.state_dict().items()}}, tmp_path / "two.ckpt")
+    common = ["evaluate", "--data", str(data), "--weights", str(tmp_path / "two.ckpt"), "--methods", "entropy,ones", "--grid", "2",
+              "--samples", "2"]
+    unnamed = CliRunner().invoke(app, [*common, "--out", str(tmp_path / "none")])
+    assert isinstance(unnamed.exception, ValueError) and "target=None needs a one-channel output" in str(unnamed.exception)
+    for target in (0, 1):
+        done = CliRunner().invoke(app, [*common, "--out", str(tmp_path / f"run{target}"), "--target", str(target),
+                                        "--activation", "softmax"])
+        assert done.exit_code == 0, done.output
+        rows = pd.concat(map(pd.read_parquet, (tmp_path / f"run{target}").rglob("*.parquet"))).sort_values(["tile", "method"])
+        settings = Settings(("entropy", "ones"), 2, 2, target=target)
+        want = evaluate(model, data, tmp_path / f"want{target}", settings, show_progress=False)
+        assert rows.status.tolist() == want.status.tolist()
+        assert np.allclose(rows.clean_confidence, want.clean_confidence, equal_nan=True)
+    assert "ok" in want.status.tolist() or "ok" in rows.status.tolist()
