@@ -18,7 +18,7 @@ import numpy as np
 import pandas as pd
 import torch
 from numpy.typing import NDArray
-from scipy import ndimage, stats
+from scipy import ndimage
 from torch import Tensor, nn
 
 from .data import LAYOUTS, Tile, find_tiles, normalize
@@ -182,7 +182,8 @@ def cell_means(heat: Tensor, feature_mask: Tensor) -> NDArray[np.float64]:
 # %% ../nbs/11_tiles.ipynb #86eecc2a
 def rank_correlation(a: NDArray[np.float64], b: NDArray[np.float64]) -> float:
     """Spearman's, of two (d,); NaN where one is constant."""
-    return float("nan") if np.ptp(a) == 0 or np.ptp(b) == 0 else float(stats.spearmanr(a, b).statistic)
+    from scipy.stats import spearmanr  # slow to import
+    return float("nan") if np.ptp(a) == 0 or np.ptp(b) == 0 else float(spearmanr(a, b).statistic)
 
 # %% ../nbs/11_tiles.ipynb #60548c14
 #: Distance bands around an object, each with its name, beyond, and up to how many pixels.
