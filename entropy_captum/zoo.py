@@ -6,176 +6,35 @@
 from __future__ import annotations
 
 import json
-import logging
-import pickle
-import re
-import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from itertools import chain
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
 from PIL import Image
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file, save_file
+from safetensors import SafetensorError
+from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from tqdm import tqdm
 
+from .checkpoints import fill, load_weights, read_checkpoint, tensors_in
 from .data import Tile, find_tiles, normalize, procedural_scene
 from .inference import FullInference, weights_hash
 from .region import (Activation, check_target, iou, predicted_region, resize_outputs,
                                    resolve_activation, warn_if_activated)
 
 # %% auto #0
-__all__ = ['WRAPPERS', 'AVERAGES', 'logger', 'LITE0', 'BUNDLED_WEIGHTS', 'FINISH', 'Pair', 'reading', 'read_checkpoint', 'Found',
-           'tensors_in', 'bare', 'matching_sets', 'choose_set', 'check_fit', 'fill', 'load_weights', 'trained_encoder',
-           'count_classes', 'rooftop_unet', 'paper_unet', 'Padded', 'Recipe', 'jitter_colors', 'random_crop',
-           'shuffle_labels', 'CropSampler', 'segmentation_loss', 'imagenet_lite0', 'initialize_encoder', 'device_of',
-           'predict', 'predict_mask', 'dataset_iou', 'write_whole', 'Training', 'start_training', 'training_steps',
-           'save_weights', 'Split', 'find_splits', 'run_training', 'train']
-
-# %% ../nbs/09_zoo.ipynb #aace9bb4
-@contextmanager
-def reading(path: Path) -> Iterator[None]:
-    """Turn what a broken weights file raises into a ValueError that names it."""
-    try:
-        yield
-    # Torch's unpickler trips over foreign bytes in many ways: what they spell decides which.
-    except (SafetensorError, pickle.UnpicklingError, EOFError, RuntimeError, LookupError, ValueError, TypeError,
-            AttributeError) as problem:
-        foreign = re.search(r"Unsupported global: GLOBAL (\S+)", str(problem))
-        why = f"it holds a {foreign[1]}, but only tensors are read: save a state dict" if foreign else type(problem).__name__
-        raise ValueError(f"{path}: not a readable weights file ({why})") from problem
-
-
-def read_checkpoint(path: str | Path) -> Mapping[str, Any]:
-    """What a `.pth`, `.pt` or `.ckpt` file holds; of a `.safetensors` file its tensors ("state_dict") and its training ("recipe").
-
-    Raises ValueError, naming the file, where it is missing or holds something else.
-    """
-    path = Path(path)
-    if not path.is_file():
-        raise ValueError(f"{path}: no such weights file")
-    with reading(path):
-        if path.suffix.lower() == ".safetensors":
-            with safe_open(path, "pt") as file:
-                facts = json.loads((file.metadata() or {}).get("training", "{}"))
-            return {"state_dict": load_file(path), "recipe": facts.get("recipe", {})}
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    if not isinstance(content, Mapping):
-        raise ValueError(f"{path}: expected a state dict of tensors, or a dict that holds one, got {type(content).__name__}")
-    return content
-
-# %% ../nbs/09_zoo.ipynb #20277092
-class Found(NamedTuple):
-    """A tensor in a checkpoint: the dict that holds it, as dotted names with a dot behind, and its name there."""
-
-    home: str
-    name: str
-    value: Tensor
-
-
-def tensors_in(content: Mapping[Any, Any], home: str = "") -> list[Found]:
-    """All tensors of nested dicts."""
-    here = [Found(home, str(name), value) for name, value in content.items() if isinstance(value, Tensor)]
-    inner = [tensors_in(value, f"{home}{name}.") for name, value in content.items() if isinstance(value, Mapping)]
-    return here + list(chain.from_iterable(inner))
-
-
-#: Parts of a tensor's name that say how a network was run (compiled, in parallel, in shards), and nothing of the network.
-WRAPPERS = {"_orig_mod", "module", "_fsdp_wrapped_module", "_checkpoint_wrapped_module"}
-
-
-def bare(parts: Sequence[str]) -> str:
-    """The parts of a tensor's name without those that wrappers put into it, with dots between."""
-    return ".".join(part for part in parts if part not in WRAPPERS)
-
-
-def matching_sets(found: Sequence[Found], own: Iterable[str]) -> dict[str, dict[str, Found]]:
-    """Tensors by a network's own names, for each prefix with which most of these names are found; none if no name is."""
-    known, sets = {bare(name.split(".")): name for name in own}, dict[str, dict[str, Found]]()
-    for each in found:
-        parts = (each.home + each.name).split(".")
-        for k, part in enumerate(parts):
-            if part not in WRAPPERS and (name := known.get(bare(parts[k:]))) is not None:
-                sets.setdefault("".join(f"{outer}." for outer in parts[:k]), {})[name] = each
-    most = max(map(len, sets.values()), default=0)
-    return {prefix: tensors for prefix, tensors in sets.items() if len(tensors) == most}
-
-# %% ../nbs/09_zoo.ipynb #06289b7d
-#: What a running average of the weights is called, as a part of a name.
-AVERAGES = {"ema", "swa", "avg", "average", "averaged"}
-
-
-def choose_set(sets: Mapping[str, Mapping[str, Found]], found: Sequence[Found], path: str | Path) -> str:
-    """The prefix of the weights that are meant: of several that differ the one running average, with a warning.
-
-    Raises ValueError where that leaves several.
-    """
-    first, *others = ({name: each.value for name, each in tensors.items()} for tensors in sets.values())
-    if all(other.keys() == first.keys() and all(torch.equal(other[name], first[name]) for name in first) for other in others):
-        return next(iter(sets))
-    counted = {each.home for each in found if each.name == "n_averaged"}
-    averaged = [prefix for prefix, tensors in sets.items() if AVERAGES & set(re.split("[._]", prefix.lower()))
-                or counted & {each.home for each in tensors.values()}]
-    names = ", ".join(repr(prefix) for prefix in sets)
-    if len(averaged) != 1:
-        raise ValueError(f"{path}: {len(sets)} sets of weights fit, those under {names}; save the one that is meant by itself")
-    warnings.warn(f"{path}: {len(sets)} sets of weights fit, those under {names}; the running average is loaded, {averaged[0]!r}",
-                  stacklevel=4)
-    return averaged[0]
-
-# %% ../nbs/09_zoo.ipynb #786d4763
-#: Says which wrapping was taken off a checkpoint's names, at level INFO.
-logger = logging.getLogger(__name__)
-
-
-def check_fit(own: Mapping[str, Tensor], taken: Mapping[str, Found], foreign: Sequence[str], path: str | Path) -> None:
-    """Raises ValueError unless all of a network's own tensors were found, in their shapes, and no other of the same parts."""
-    missing = [name for name in own if name not in taken and not name.endswith("num_batches_tracked")]
-    misshapen = [f"{name} {tuple(each.value.shape)} for {tuple(own[name].shape)}" for name, each in taken.items()
-                 if each.value.shape != own[name].shape]
-    for what, names in (("lacks", missing), ("has the unknown", foreign), ("has other shapes in", misshapen)):
-        if names:
-            raise ValueError(f"{path}: {what} {len(names)} tensors, the first: {names[0]}; does the architecture match?")
-
-
-def fill(model: nn.Module, content: Mapping[Any, Any], path: str | Path) -> nn.Module:
-    """Load what `read_checkpoint` returned for `path` into `model`, as `load_weights` says."""
-    own = {name: value for name, value in model.state_dict().items() if isinstance(value, Tensor)}
-    found = tensors_in(content)
-    sets = matching_sets(found, own)
-    prefix = choose_set(sets, found, path) if sets else ""
-    taken, roots = sets.get(prefix, {}), {bare(name.split(".")).partition(".")[0] for name in own}
-    used, homes = {id(each) for each in taken.values()}, {each.home for each in taken.values()}
-    others = [(each.home, each.home + each.name) for each in found if id(each) not in used]
-    foreign = [name for _, name in others if name.startswith(prefix)
-               and bare(name.removeprefix(prefix).split(".")).partition(".")[0] in roots]
-    check_fit(own, taken, foreign, path)
-    beside = [name for home, name in others if home in homes and not name.endswith("n_averaged")]
-    if beside:
-        warnings.warn(f"{path}: tensors beside the network ({len(beside)}) are not loaded: {', '.join(beside[:5])}", stacklevel=3)
-    if prefix:
-        logger.info("%s: the prefix %r was taken off the names", path, prefix)
-    values = {name: each.value.float() if each.value.is_floating_point() else each.value for name, each in taken.items()}
-    model.load_state_dict(values, strict=False)
-    return model.eval()
-
-
-def load_weights(model: nn.Module, path: str | Path) -> nn.Module:
-    """Load a checkpoint into `model` and set it to eval mode.
-
-    The tensors are found by the network's own names, whatever stands before these; of several sets the running average is taken,
-    and what lies beside the network is left, with a warning. Raises ValueError naming the tensors that do not fit.
-    """
-    return fill(model, read_checkpoint(path), path)
+__all__ = ['LITE0', 'BUNDLED_WEIGHTS', 'FINISH', 'Pair', 'trained_encoder', 'count_classes', 'rooftop_unet', 'paper_unet',
+           'Padded', 'Recipe', 'jitter_colors', 'random_crop', 'shuffle_labels', 'CropSampler', 'segmentation_loss',
+           'imagenet_lite0', 'initialize_encoder', 'device_of', 'predict', 'predict_mask', 'dataset_iou', 'write_whole',
+           'Training', 'start_training', 'training_steps', 'save_weights', 'Split', 'find_splits', 'run_training',
+           'train']
 
 # %% ../nbs/09_zoo.ipynb #86c6e9f2
 #: The bundled network's encoder, as segmentation_models_pytorch names it.
@@ -187,7 +46,7 @@ def trained_encoder(content: Mapping[Any, Any]) -> str:
     recipe = content.get("recipe")
     return str(recipe.get("encoder", LITE0)) if isinstance(recipe, Mapping) else LITE0
 
-
+# %% ../nbs/09_zoo.ipynb #217d511c
 def count_classes(content: Mapping[Any, Any]) -> int:
     """The channels that the U-Net in a checkpoint returns, by the bias of its last layer; 1 where there is none."""
     heads = (each.value for each in tensors_in(content) if each.name.endswith("segmentation_head.0.bias"))
@@ -265,7 +124,7 @@ class Recipe:
     seed: int = 0
     shuffled: bool = False
 
-
+# %% ../nbs/09_zoo.ipynb #95a137a0
 #: The last steps of the bundled network, on crops near the scale of the tiles.
 FINISH = Recipe(steps=500, scales=(0.9, 1.12), shares=(0.75, 0.25), learning_rate=4e-4, procedural=0.03, averaging=0.995, seed=1)
 
@@ -390,7 +249,7 @@ def device_of(model: nn.Module) -> torch.device:
     """Where a model's tensors lie; the CPU for a model without any."""
     return next(chain(model.parameters(), model.buffers()), torch.empty(0)).device
 
-
+# %% ../nbs/09_zoo.ipynb #930bd2cc
 def predict(model: nn.Module, inputs: Tensor, target: int | None = None, activation: Activation = "auto",
             size: tuple[int, int] | None = None) -> Tensor:
     """Where a model, in eval mode, predicts a class in inputs (B,C,H,W): bool (B,H,W), or of another `size`.
@@ -436,7 +295,7 @@ def write_whole(path: Path, write: Callable[[Path], object]) -> None:
         temporary.unlink(missing_ok=True)
         raise ValueError(f"{path}: could not be written ({problem}); make room, and run again to go on") from problem
 
-
+# %% ../nbs/09_zoo.ipynb #b49774b7
 @dataclass
 class Training:
     """The state of a training run: what `save` writes and `resume` reads."""
@@ -517,7 +376,7 @@ class Split:
     train: list[Tile]
     val: list[Tile]
 
-
+# %% ../nbs/09_zoo.ipynb #c672c852
 def find_splits(data: Sequence[str | Path]) -> dict[str, Split]:
     """The splits of folders that hold `train` and `val`, by folder name. Raises ValueError where one is missing."""
     return {Path(folder).name: Split(find_tiles(Path(folder) / "train"), find_tiles(Path(folder) / "val"))

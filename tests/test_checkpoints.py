@@ -17,8 +17,9 @@ from torch import nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from entropy_captum import zoo
+from entropy_captum.checkpoints import load_weights
 from entropy_captum.data import write_scenes
-from entropy_captum.zoo import Recipe, load_weights, rooftop_unet, train
+from entropy_captum.zoo import Recipe, rooftop_unet, train
 
 
 def network(seed: int = 0) -> nn.Module:
