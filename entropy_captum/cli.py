@@ -27,10 +27,11 @@ from .figures import Tested, explanation_figure, panel
 from .incremental import InferenceKind
 from .methods import UNITS, Maps, Task, run_methods
 from .perturbation import BaselineName, named_baseline
-from .region import object_at, objects
+from .region import Activation, object_at, objects
 from .report import TESTS, wide_table, write_report
 from .statistics import with_far
 from .study import evaluate as run_study
+from .study import failures
 from .tiles import Settings as StudySettings
 from .tiles import find_sources
 from .zoo import FINISH, Padded, Recipe, predict_mask, rooftop_unet
@@ -39,8 +40,8 @@ from .zoo import train as train_network
 # %% auto #0
 __all__ = ['Image8', 'Mask', 'app', 'Device', 'Out', 'Weights', 'DEMO_METHODS', 'Case', 'crop_window', 'largest_object', 'tested',
            'write_all', 'save_explanation', 'explain_case', 'pick_device', 'print_table', 'demo_tile', 'demo',
-           'Request', 'read_request', 'choose_region', 'names', 'explain', 'train', 'numbers', 'evaluate', 'report',
-           'main']
+           'Request', 'read_request', 'choose_region', 'names', 'explain', 'train', 'numbers', 'print_study',
+           'evaluate', 'report', 'main']
 
 # %% ../nbs/13_cli.ipynb #2bbd8600
 #: An 8-bit RGB image, uint8 (H,W,3).
@@ -327,6 +328,22 @@ def numbers(option: str, text: str) -> tuple[int, ...]:
     except ValueError:
         raise ValueError(f"{option} {text!r}: expected whole numbers with commas between, for example 0,1,2") from None
 
+# %% ../nbs/13_cli.ipynb #eebf3bfb
+def print_study(rows: pd.DataFrame, out: Path, baseline: str) -> None:
+    """Print how many tiles were explained, why the others were not, and means for a baseline. Raises ValueError if all failed."""
+    counts, failed = rows.drop_duplicates(["dataset", "tile"])["status"].value_counts(), failures(rows)
+    typer.echo(f"{len(rows)} rows of {int(counts.sum())} tiles in {out} ({', '.join(f'{n} {s}' for s, n in counts.items())})")
+    for tiles, reason, first in failed.head(10).itertuples(index=False, name=None):
+        typer.echo(f"failed: {tiles} ({first}{', ...' if tiles > 1 else ''}): {reason}")
+    if len(failed) > 10:
+        typer.echo(f"failed: {failed['tiles'][10:].sum()} for {len(failed) - 10} other reasons")
+    if set(counts.index) == {"error"}:
+        raise ValueError(f"every tile failed; the first with {rows['error'].iloc[0]}")
+    good = rows[(rows.status == "ok") & (rows.baseline == baseline)] if "baseline" in rows else rows[:0]
+    if len(good):
+        columns = ("gap", "l_sit_confidence_drop", "l_sit_kept_area", "h_sit_confidence_drop", "h_sit_kept_area")
+        typer.echo(wide_table(with_far(good), {name: TESTS[name] for name in columns}).to_string(index=False))
+
 # %% ../nbs/13_cli.ipynb #6e247d0e
 @app.command()
 def evaluate(data: Annotated[Path, typer.Option(help="A folder with data sets of tiles below it.")],
@@ -338,23 +355,19 @@ def evaluate(data: Annotated[Path, typer.Option(help="A folder with data sets of
              per: Annotated[str, typer.Option(help="Explain the predicted class, or each predicted building.")] = "class",
              crop: Annotated[int | None, typer.Option(help="Only the central square of so many pixels.")] = None,
              noisy: Annotated[int, typer.Option(help="Noisy copies of the input for the column `sensitivity`.")] = 0,
+             target: Annotated[int | None, typer.Option(help="The class to explain, for a network of several.")] = None,
+             activation: Annotated[Activation, typer.Option(help="How its scores become probabilities.")] = "auto",
              cluster: Annotated[str | None, typer.Option(help="local, or the address of a Dask scheduler.")] = None,
              limit: Annotated[int | None, typer.Option(help="At most so many tiles of each data set.")] = None,
              skip: Annotated[str, typer.Option(help="Data sets to leave out, by their path, with commas between.")] = "",
              keep_maps: Annotated[bool, typer.Option(help="Keep the heat maps (zarr).")] = False, weights: Weights = None) -> None:
     """Run methods over data sets and test every map; rows go to OUT, tile by tile, and a stopped run goes on."""
     settings = StudySettings(names(methods), grid, samples, batch, numbers("--seeds", seeds),
-                             names(baselines), per, crop, noisy=noisy)  # type: ignore[arg-type]
+                             names(baselines), per, crop, noisy=noisy,  # type: ignore[arg-type]
+                             target=target, activation=activation)
     sources = find_sources(data, limit, names(skip))
     rows = run_study(Padded(rooftop_unet(weights)), sources, out, settings, cluster=cluster, keep_maps=keep_maps)
-    counts = rows.drop_duplicates(["dataset", "tile"])["status"].value_counts()
-    typer.echo(f"{len(rows)} rows of {int(counts.sum())} tiles in {out} ({', '.join(f'{n} {s}' for s, n in counts.items())})")
-    if set(counts.index) == {"error"}:
-        raise ValueError(f"every tile failed; the first with {rows['error'].iloc[0]}")
-    good = rows[(rows.status == "ok") & (rows.baseline == settings.baselines[0])] if "baseline" in rows else rows[:0]
-    if len(good):
-        columns = ("gap", "l_sit_confidence_drop", "l_sit_kept_area", "h_sit_confidence_drop", "h_sit_kept_area")
-        typer.echo(wide_table(with_far(good), {name: TESTS[name] for name in columns}).to_string(index=False))
+    print_study(rows, out, settings.baselines[0])
 
 # %% ../nbs/13_cli.ipynb #9fd22a99
 @app.command()

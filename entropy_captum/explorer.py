@@ -10,7 +10,6 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from importlib.resources import files
-from itertools import chain
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -29,18 +28,8 @@ from .evaluation import SitTester, ones_attribution, verdict
 from .figures import ERROR_MAP, SCORE_MAP, explanation_figure
 from .inference import eval_mode
 from .methods import PICK_FREEZE, UNITS, Task, run_methods
-from entropy_captum.region import (
-    Activation,
-    check_outputs,
-    check_target,
-    log_odds,
-    objects,
-    predicted_region,
-    resize_outputs,
-    resolve_activation,
-    warn_if_activated,
-)
-from .zoo import Padded
+from .region import Activation, objects
+from .zoo import Padded, device_of, predict
 
 try:
     import anywidget
@@ -50,8 +39,8 @@ except ImportError as problem:
 
 # %% auto #0
 __all__ = ['CHOICES', 'FIRST', 'SHOWN', 'Explored', 'Face', 'as_bytes', 'as_png', 'palette', 'check_picture', 'Cancelled',
-           'cancellable', 'ClassLogit', 'one_class', 'Choice', 'mask_of', 'Explorer', 'boxed', 'answer',
-           'run_pick_freeze', 'run_cam', 'conclude', 'explore']
+           'cancellable', 'Choice', 'mask_of', 'Explorer', 'boxed', 'answer', 'run_pick_freeze', 'run_cam', 'conclude',
+           'explore']
 
 # %% ../nbs/12_explorer.ipynb #6919cbc0
 class Explored(NamedTuple):
@@ -185,39 +174,6 @@ def cancellable(model: nn.Module, stop: threading.Event) -> Iterator[None]:
     finally:
         handle.remove()
 
-# %% ../nbs/12_explorer.ipynb #01949956
-class ClassLogit(nn.Module):
-    """One class of a model as a model of one channel (B,1,h,w), its log-odds; activation: "softmax", "sigmoid" or "none"."""
-
-    def __init__(self, model: nn.Module, target: int, activation: str) -> None:
-        super().__init__()
-        self.model, self.target, self.activation = model, target, activation
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Log-odds (B,1,h,w) of the class for inputs (B,C,H,W)."""
-        scores = self.model(x)
-        if self.activation != "softmax":
-            own = scores[:, self.target:self.target + 1]
-            return own.logit(1e-6) if self.activation == "none" else own
-        odds = log_odds(scores.flatten(2), torch.tensor(self.target, device=scores.device), "softmax")
-        return odds.reshape(len(scores), 1, *scores.shape[2:])
-
-# %% ../nbs/12_explorer.ipynb #f7d4d8e3
-def one_class(model: nn.Module, inputs: Tensor, target: int,
-              activation: Activation = "auto") -> tuple[nn.Module, NDArray[np.bool_]]:
-    """A model of the class alone, whose sigmoid is its probability, and where it is predicted, (H,W).
-
-    Raises ValueError for a class that the model has not, or an unknown activation.
-    """
-    with torch.no_grad(), eval_mode(model):
-        outputs = check_outputs(model(inputs), 1)
-    index, named = check_target(target, 1, outputs.shape[1]), resolve_activation(activation, outputs.shape[1])
-    plain = outputs.shape[1] == 1 and named == "sigmoid"
-    if not plain:  # of a plain one the run itself warns
-        warn_if_activated(outputs, named)
-    predicted = predicted_region(resize_outputs(outputs, (inputs.shape[2], inputs.shape[3])), index, named)[0]
-    return model if plain else ClassLogit(model, target, named), predicted.cpu().numpy()
-
 # %% ../nbs/12_explorer.ipynb #952ed0cc
 class Choice(NamedTuple):
     """What was chosen when a run began; the page may change meanwhile."""
@@ -244,16 +200,17 @@ def mask_of(ids: NDArray[np.integer[Any]], region: int | NDArray[np.bool_]) -> N
 class Explorer(Face):
     """Explore one image (H,W,3) with a model; see `explore`. `result` holds the last explanation, `problem` the last error."""
 
-    def __init__(self, model: nn.Module, image: NDArray[np.uint8], *, label: NDArray[np.bool_] | None = None, target: int = 0,
-                 activation: Activation = "auto", batch: int = 8, min_pixels: int = 20, **first: Any) -> None:
+    def __init__(self, model: nn.Module, image: NDArray[np.uint8], *, label: NDArray[np.bool_] | None = None,
+                 target: int | None = None, activation: Activation = "auto", batch: int = 8, min_pixels: int = 20,
+                 **first: Any) -> None:
         if unknown := set(first) - set(FIRST):
             raise TypeError(f"unknown option {min(unknown)!r}; of the first choices there are {', '.join(FIRST)}")
         check_picture(image, label)
         self.image, self.batch = image, batch
         self.label = None if label is None else torch.from_numpy(np.asarray(label, bool))[None]
-        self.inputs = normalize(image).to(next(chain(model.parameters(), model.buffers()), torch.empty(0)).device)
-        self.model, predicted = one_class(Padded(model), self.inputs, target, activation)
-        self.objects = objects(predicted, min_pixels)
+        self.model, self.target, self.activation = Padded(model), target, activation
+        self.inputs = normalize(image).to(device_of(model))
+        self.objects = objects(predict(self.model, self.inputs, target, activation)[0].cpu().numpy(), min_pixels)
         self.result: Explored | None = None
         self.problem: Exception | None = None
         self._region = np.zeros(image.shape[:2], bool)
@@ -348,9 +305,10 @@ def run_pick_freeze(explorer: Explorer, choice: Choice, region: NDArray[np.bool_
     """Stream designs to the page until they are done or cancelled. Raises Cancelled if not even two were run."""
     mask = torch.from_numpy(region)[None].to(explorer.inputs.device)
     (method, grid, samples), estimate = choice, None
-    call = Call(explorer.inputs, region=mask, grid_size=grid, n_samples=samples, perturbations_per_eval=explorer.batch)
+    call = Call(explorer.inputs, target=explorer.target, region=mask, grid_size=grid, n_samples=samples,
+                perturbations_per_eval=explorer.batch)
     # A hook that raises, as for the CAMs, would keep incremental inference from being used.
-    for share, make in snapshots(PICK_FREEZE[method](explorer.model), call, streamed=True):
+    for share, make in snapshots(PICK_FREEZE[method](explorer.model, explorer.activation), call, streamed=True):
         with explorer.hold_sync():
             explorer.progress = [share * samples, samples]
             if make:
@@ -368,7 +326,8 @@ def run_pick_freeze(explorer: Explorer, choice: Choice, region: NDArray[np.bool_
 def run_cam(explorer: Explorer, choice: Choice, region: NDArray[np.bool_], stop: threading.Event) -> Explored:
     """Seg-Grad-CAM or Score-CAM: one map at the end; it is not streamed."""
     mask = torch.from_numpy(region)[None].float().to(explorer.inputs.device)
-    task = Task(explorer.model, explorer.inputs, mask, torch.zeros_like(explorer.inputs), batch=explorer.batch)
+    task = Task(explorer.model, explorer.inputs, mask, torch.zeros_like(explorer.inputs), batch=explorer.batch,
+                target=explorer.target, activation=explorer.activation)
     with cancellable(explorer.model, stop):
         heat = run_methods(task, [choice.method])[choice.method].maps[0]
     with explorer.hold_sync():
@@ -386,7 +345,8 @@ def conclude(explorer: Explorer, method: str, region: NDArray[np.bool_], heat: T
         explorer.message = f"Testing the map{cancelled}"
         with suppress(Cancelled), cancellable(explorer.model, stop):
             mask = torch.from_numpy(region).to(explorer.inputs.device)
-            tester = SitTester(explorer.model, explorer.inputs, region=mask[None], label=explorer.label)
+            tester = SitTester(explorer.model, explorer.inputs, region=mask[None], label=explorer.label,
+                               target=explorer.target, activation=explorer.activation)
             table = verdict(tester, {method: heat[None].float().cpu(), "ones": ones_attribution(explorer.inputs)[:, 0].cpu()})
     with explorer.hold_sync():
         if len(table):
@@ -399,9 +359,9 @@ def conclude(explorer: Explorer, method: str, region: NDArray[np.bool_], heat: T
 def explore(model: nn.Module, image: NDArray[np.uint8], **options: Any) -> Explorer:
     """A widget to explore an 8-bit RGB image (H,W,3) with a model that takes images as `data.normalize` makes them.
 
-    Click an object or draw a box. Options: label=None (ground truth (H,W), for the IoU), target=0 (the class), activation="auto"
-    (as `EntropyCentric`), batch=8 (rows per forward), min_pixels=20 (smaller objects are not outlined), and the first choices
-    method="entropy", grid=8, samples=16, folder="explanation" (where the page saves).
+    Click an object or draw a box. Options: label=None (ground truth (H,W), for the IoU), target=None (the class, for a model of
+    several), activation="auto" (as `EntropyCentric`), batch=8 (rows per forward), min_pixels=20 (smaller objects are not outlined),
+    and the first choices method="entropy", grid=8, samples=16, folder="explanation" (where the page saves).
     The last explanation is in `.result`. The model is as before after every run, its training mode too.
     Raises ImportError without anywidget, TypeError for a model that is no module or an unknown option, ValueError for another
     kind of image, a label of another size, or a class or activation that the model has not.

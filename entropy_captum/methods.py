@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import hashlib
 import inspect
+import re
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -28,18 +30,21 @@ from .evaluation import ones_attribution, random_attribution
 from .incremental import InferenceKind
 from .inference import eval_mode
 from .perturbation import Perturbation, grid_feature_mask
-from .region import RegionScore
+from .region import Activation, RegionScore
 
 # %% auto #0
-__all__ = ['PICK_FREEZE', 'INTERACTION', 'SCORE_CAMS', 'CONTROLS', 'REGISTRY', 'UNITS', 'Task', 'Maps', 'pick_freeze_map',
-           'pick_freeze_maps', 'Counter', 'bottleneck', 'score_cam_maps', 'captum_maps', 'rise_maps', 'distance_from',
-           'nearness', 'image_seed', 'control_maps', 'grad_cam_maps', 'method_names', 'register', 'single_map', 'timed',
-           'run_methods']
+__all__ = ['PICK_FREEZE', 'INTERACTION', 'SCORE_CAMS', 'CONTROLS', 'REGISTRY', 'OFFERED', 'UNITS', 'Task', 'Maps',
+           'pick_freeze_map', 'pick_freeze_maps', 'Counter', 'bottleneck', 'score_cam_maps', 'captum_maps', 'rise_maps',
+           'distance_from', 'nearness', 'image_seed', 'control_maps', 'grad_cam_maps', 'method_names', 'needs',
+           'as_map', 'Own', 'register', 'single_map', 'timed', 'run_methods']
 
 # %% ../nbs/11_methods.ipynb #dc7b379e
 @dataclass(frozen=True)
 class Task:
-    """A model, one image (1,C,H,W), its regions float (K,H,W), what replaces removed pixels (1,C,H,W), and the settings."""
+    """A model, one image (1,C,H,W), its regions float (K,H,W), what replaces removed pixels (1,C,H,W), and the settings.
+
+    target: the class that is explained, None only for a model of one channel. activation: as for `EntropyCentric`.
+    """
 
     model: nn.Module
     inputs: Tensor
@@ -51,6 +56,8 @@ class Task:
     seed: int = 0
     inference: InferenceKind = "auto"
     show_progress: bool = False
+    target: int | None = None
+    activation: Activation = "auto"
 
     @property
     def feature_mask(self) -> Tensor:
@@ -59,7 +66,7 @@ class Task:
 
     def scores(self) -> list[RegionScore]:
         """The mean probability in each region, as a function (B,) of inputs (B,C,H,W)."""
-        return [RegionScore(self.model, region[None], 0) for region in self.regions]
+        return [RegionScore(self.model, region[None], self.target, self.activation) for region in self.regions]
 
 # %% ../nbs/11_methods.ipynb #1819c558
 class Maps(NamedTuple):
@@ -77,10 +84,8 @@ class Maps(NamedTuple):
 #: The methods that share pick-freeze forwards, by name.
 #:
 #: :meta hide-value:
-PICK_FREEZE: dict[str, Callable[[nn.Module], PickFreezeAttribution]] = {
-    "entropy": lambda model: EntropyCentric(model),
-    "entropy-object": lambda model: EntropyCentric(model, reduction="object"),
-    "sobol": lambda model: SobolTotal(model)}
+PICK_FREEZE: dict[str, Callable[..., PickFreezeAttribution]] = {
+    "entropy": EntropyCentric, "entropy-object": partial(EntropyCentric, reduction="object"), "sobol": SobolTotal}
 
 # %% ../nbs/11_methods.ipynb #939018ed
 #: The name under which total minus first order is reported.
@@ -99,10 +104,10 @@ def pick_freeze_map(estimate: Estimate, name: str) -> Maps:
 # %% ../nbs/11_methods.ipynb #b09eb97d
 def pick_freeze_maps(task: Task, names: Sequence[str]) -> dict[str, Maps]:
     """Entropy, Sobol and interaction maps from one set of forwards. Raises ValueError for a task that does not fit."""
-    methods = [PICK_FREEZE.get(name, SobolTotal)(task.model) for name in names]
+    methods = [PICK_FREEZE.get(name, SobolTotal)(task.model, task.activation) for name in names]
     for method in methods:
         method.first_order, method.inference = INTERACTION in names, task.inference
-    estimates = estimate_jointly(methods, task.inputs, task.baselines, 0, region=task.regions, grid_size=task.grid,
+    estimates = estimate_jointly(methods, task.inputs, task.baselines, task.target, region=task.regions, grid_size=task.grid,
                                  examples=torch.zeros(len(task.regions), dtype=torch.int64), n_samples=task.samples,
                                  perturbations_per_eval=task.batch, seed=task.seed, show_progress=task.show_progress)
     return {name: pick_freeze_map(estimate, name) for name, estimate in zip(names, estimates, strict=True)}
@@ -184,10 +189,11 @@ def rise_maps(task: Task, share: float = 0.5) -> Maps:
     perturbation = Perturbation((task.inputs,), task.baselines, None, task.grid, "bilinear")
     keep = torch.from_numpy((rng.random((rows, task.grid**2)) < share).astype(np.float32)).to(task.inputs.device)
     total = torch.zeros(len(task.regions), *task.inputs.shape[-2:], dtype=torch.float64, device=task.inputs.device)
+    scored = replace(task, model=nn.Identity()).scores()
     with eval_mode(task.model):
         for part in tqdm(keep.split(task.batch), desc="RISE", disable=not task.show_progress):
             outputs = task.model(*perturbation(part))
-            scores = torch.stack([RegionScore(nn.Identity(), r[None].expand(len(part), -1, -1), 0)(outputs) for r in task.regions])
+            scores = torch.stack([score(outputs) for score in scored])
             total += torch.einsum("kn,nhw->khw", scores.double(), perturbation.weights(part, 0)[:, 0, 0].double())
     return Maps((total / (rows * share)).float(), rows)
 
@@ -224,7 +230,8 @@ def grad_cam_maps(task: Task) -> Maps:
     """Seg-Grad-CAM of each region."""
     layer = bottleneck(task)
     with Counter(task.model) as counter:
-        maps = [seg_grad_cam(task.model, task.inputs, region=region[None], target=0, layer=layer)[0, 0] for region in task.regions]
+        maps = [seg_grad_cam(task.model, task.inputs, region=region[None], target=task.target, layer=layer)[0, 0]
+                for region in task.regions]
     return Maps(torch.stack(maps).float(), counter.rows)
 
 # %% ../nbs/11_methods.ipynb #47b45505
@@ -241,16 +248,96 @@ def method_names() -> tuple[str, ...]:
     return (*PICK_FREEZE, INTERACTION, *SCORE_CAMS, *REGISTRY, *CONTROLS)
 
 # %% ../nbs/11_methods.ipynb #34afb8ee
-def register(name: str, make: Callable[[RegionScore], Attribution]) -> None:
-    """Make a Captum attribution known by a name: `make` builds it from a function of one number per image.
+#: What a function of one's own is given where it names it, besides the network, the image and the region.
+OFFERED = ("target", "activation", "baselines", "feature_mask", "seed")
 
-    That function's `model` is the network, for attributions that need a layer of it:
-    `register("grad-cam-first", lambda score: LayerGradCam(score, score.model.encoder))`. Workers of a cluster get to know it too.
-    Raises ValueError for a name that is taken.
+
+def needs(method: Callable[..., Any]) -> list[str]:
+    """The parameters that a callable must be given, but for what is offered by name. Raises TypeError where Python cannot tell."""
+    try:
+        parameters = inspect.signature(method).parameters.values()
+    except ValueError as problem:
+        raise TypeError(f"what {method!r} takes cannot be read; wrap it in a function") from problem
+    return [p.name for p in parameters if p.default is p.empty and p.name not in OFFERED
+            and p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)]
+
+# %% ../nbs/11_methods.ipynb #0fdf87b6
+def as_map(found: Any, size: tuple[int, int], name: str) -> Tensor:
+    """What the method `name` returned as a map, float (H,W): of shape (H,W), (1,H,W) or (1,C,H,W), channels averaged.
+
+    Raises TypeError for no numbers, ValueError for another shape, or NaN; both name the method.
     """
+    try:
+        heat = torch.as_tensor(found).detach().float()
+    except (TypeError, ValueError, RuntimeError) as problem:
+        raise TypeError(f"the method {name!r} returned {type(found).__name__}, expected a map of shape {size}") from problem
+    if heat.shape[-2:] != size or heat.ndim > 4 or (heat.ndim > 2 and len(heat) != 1):
+        raise ValueError(f"the method {name!r} returned a map of shape {tuple(heat.shape)}, expected {size} or {(1, 1, *size)}")
+    if not bool(heat.isfinite().all()):
+        raise ValueError(f"the method {name!r} returned a map with NaN or infinite values")
+    return heat.reshape(-1, *size).mean(0)
+
+# %% ../nbs/11_methods.ipynb #7cef98e2
+@dataclass(frozen=True)
+class Own:
+    """A method that was registered: a Captum attribution, made by `method` of a score, or a function that returns the map."""
+
+    name: str
+    method: Callable[..., Any]
+
+    def __call__(self, task: Task) -> Maps:
+        """The maps of a task. Raises TypeError or ValueError, naming the method, for what is no attribution or no map."""
+        return captum_maps(task, self.made) if len(needs(self.method)) == 1 else self.called(task)
+
+    def made(self, score: RegionScore) -> Attribution:
+        """The attribution of a score. Raises TypeError for anything else."""
+        attribution = self.method(score)
+        if not isinstance(attribution, Attribution):
+            raise TypeError(f"the method {self.name!r} made {type(attribution).__name__}, expected a Captum attribution")
+        return attribution
+
+    def called(self, task: Task) -> Maps:
+        """The maps of a function; what it draws from torch depends on the task's seed alone."""
+        size, maps = (task.inputs.shape[2], task.inputs.shape[3]), []
+        named = {name: getattr(task, name) for name in OFFERED if name in inspect.signature(self.method).parameters}
+        with Counter(task.model) as counter, eval_mode(task.model), torch.random.fork_rng():
+            torch.manual_seed(task.seed)
+            for region in task.regions:
+                found = self.method(task.model, task.inputs.detach().clone(), region[None].clone(), **named)
+                maps.append(as_map(found, size, self.name))
+        return Maps(torch.stack(maps), counter.rows)
+
+    def code(self) -> str:
+        """The source of the method, or its name where Python does not know it."""
+        method: Any = self.method
+        arguments = ""
+        if isinstance(method, partial):
+            method, arguments = method.func, repr((method.args, method.keywords))
+        try:
+            return inspect.getsource(method if inspect.isroutine(method) or isinstance(method, type) else type(method)) + arguments
+        except (OSError, TypeError):
+            return getattr(method, "__qualname__", type(method).__qualname__) + arguments
+
+# %% ../nbs/11_methods.ipynb #604b3c62
+def register(name: str, method: Callable[..., Any]) -> None:
+    """Make a method known by a name, on the workers of a cluster too: a function of one of two kinds.
+
+    Of a score, one number per image, to a Captum attribution of it; the class of most attributions is one. The score's `model` is
+    the network: `register("grad-cam-first", lambda score: LayerGradCam(score, score.model.encoder))`.
+    Of the network, inputs (1,C,H,W) and a region (1,H,W), to a map (H,W) or (1,1,H,W), tensor or array; what it names of `OFFERED`
+    it is given besides. Raises ValueError for a name that is taken or no word, TypeError for what is neither.
+    """
+    if not re.fullmatch(r"[\w.+-]+", name):
+        raise ValueError(f"a method's name is a word of letters, digits and . + - _, got {name!r}")
     if name in method_names():
         raise ValueError(f"the method {name!r} is registered already; choose another name")
-    REGISTRY[name] = lambda task: captum_maps(task, make)
+    if not callable(method):
+        raise TypeError(f"the method {name!r} must be a function or the class of an attribution, got {type(method).__name__}")
+    if isinstance(method, type) and not issubclass(method, Attribution):
+        raise TypeError(f"the method {name!r} is the class {method.__name__}, which is no Captum attribution")
+    if len(needed := needs(method)) not in (1, 3):
+        raise TypeError(f"the method {name!r} takes ({', '.join(needed)}), expected a score, or the model, inputs and region")
+    REGISTRY[name] = Own(name, method)
 
 # %% ../nbs/11_methods.ipynb #45c916ea
 register("occlusion", Occlusion)

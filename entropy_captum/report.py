@@ -30,7 +30,7 @@ from entropy_captum.statistics import (
     whole_sets,
     with_far,
 )
-from .study import read_facts, read_rows, write_atomically
+from .study import failures, read_facts, read_rows, write_atomically
 from .tiles import Source, cut_centre, find_sources
 
 # %% auto #0
@@ -317,7 +317,8 @@ def make_report(folder: str | Path, data: str | Path | None = None) -> str:
                      *tile_sections(run, first, sources, method, settings["crop"])]
     failed = rows[rows["status"] == "error"]
     if len(failed):
-        sections.append(section("Tiles that failed", "They are not in any mean.", as_table(failed[["dataset", "tile", "error"]])))
+        sections.append(section("Tiles that failed", "They are not in any mean.",
+                                as_table(failures(rows)) + as_table(failed[["dataset", "tile", "error"]])))
     page = Environment(autoescape=True).from_string(PAGE)
     return page.render(title=f"Study {run.name}", summary=summary, sections=sections, facts=json.dumps(facts, indent=1))
 

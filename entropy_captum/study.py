@@ -12,6 +12,7 @@ import json
 import os
 import pickle
 import platform
+import re
 import tempfile
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -31,17 +32,20 @@ from torch import nn
 from tqdm import tqdm
 
 from .attribution import PACKAGES
-from .inference import weights_hash
-from .methods import REGISTRY
+from .data import normalize
+from .inference import FullInference, weights_hash
+from .methods import REGISTRY, Own
 from .perturbation import grid_feature_mask, named_baseline
-from .tiles import (Settings, Source, Values, cell_means, failure, find_sources, prepare_tile, rank_correlation,
-                                  rank_given, scene_of, study_tile, tests_of, tile_rows, tile_testers)
+from .region import check_target, resolve_activation
+from .tiles import (Settings, Source, Values, cell_means, cut_centre, failure, find_sources, prepare_tile,
+                                  rank_correlation, rank_given, scene_of, study_tile, tests_of, tile_rows, tile_testers)
+from .zoo import device_of
 
 # %% auto #0
 __all__ = ['Result', 'code_hash', 'facts_of', 'run_id', 'writing_to', 'write_atomically', 'save_maps', 'RunFolder',
            'claim_device', 'worker_model', 'run_here', 'unpack', 'model_plugin', 'on_worker', 'count_workers',
-           'connect', 'run_on', 'read_rows', 'evaluate', 'kept_maps', 'read_facts', 'settings_of', 'compare_runs',
-           'retest']
+           'connect', 'run_on', 'read_rows', 'check_class', 'evaluate', 'failures', 'kept_maps', 'read_facts',
+           'settings_of', 'compare_runs', 'retest']
 
 # %% ../nbs/11_study.ipynb #ea623355
 def code_hash() -> str:
@@ -54,10 +58,12 @@ def code_hash() -> str:
 
 # %% ../nbs/11_study.ipynb #af7c8d36
 def facts_of(settings: Settings, model: nn.Module) -> dict[str, Any]:
-    """What decides a run's numbers: settings, the hash of the weights, versions."""
+    """What decides a run's numbers: settings, versions, the hashes of the weights and of the code, a method's of one's own too."""
     packages = ("entropy_captum", *PACKAGES, "segmentation-models-pytorch", "timm", "pillow")
     versions = {"python": platform.python_version(), **{name: version(name) for name in packages}}
-    return {"settings": asdict(settings), "weights": weights_hash(model), "versions": versions, "code": code_hash()}
+    own = {name: method.code() for name in settings.methods if isinstance(method := REGISTRY.get(name), Own)}
+    return {"settings": asdict(settings), "weights": weights_hash(model), "versions": versions, "code": code_hash(),
+            "methods": {name: hashlib.blake2b(code.encode(), digest_size=6).hexdigest() for name, code in own.items()}}
 
 # %% ../nbs/11_study.ipynb #a7db1a75
 def run_id(facts: dict[str, Any]) -> str:
@@ -282,17 +288,31 @@ def read_rows(paths: Iterable[str | Path]) -> pd.DataFrame:
     keys = [key for key in ("dataset", "tile", "unit", "baseline", "seed", "method") if key in rows]
     return rows.sort_values(keys, kind="stable", ignore_index=True)
 
+# %% ../nbs/11_study.ipynb #ecbce62a
+def check_class(model: nn.Module, sources: Sequence[Source], settings: Settings) -> None:
+    """Raises ValueError where the settings name no class of the network, found on the middle of one of the first tiles."""
+    for source in sources[:8]:
+        with suppress(Exception):  # what is wrong with a tile stands in its row
+            image = normalize(cut_centre(source.tile.read()[0], 256)).to(device_of(model))
+            channels = FullInference(model).clean((image,)).shape[1]
+            break
+    else:
+        return
+    check_target(settings.target, 1, channels)
+    resolve_activation(settings.activation, channels)
+
 # %% ../nbs/11_study.ipynb #f54ea909
 def evaluate(model: nn.Module, data: str | Path | Sequence[Source], out: str | Path, settings: Settings | None = None, *,
              cluster: Any = None, limit: int | None = None, keep_maps: bool = False, show_progress: bool = True) -> pd.DataFrame:
     """Run a study, or go on with it, and return all its rows.
 
     data: a folder with data sets below it, or sources. out: the run folder. cluster: None (this process), "local", the address of a
-    scheduler, or a `distributed.Client`. limit: tiles per data set. keep_maps: keep heat maps (zarr).
-    Raises ValueError for a folder without tiles, or a run folder that another process is writing to.
+    scheduler, or a `distributed.Client`. limit: tiles per data set. keep_maps: keep heat maps (zarr). Raises ValueError for a
+    folder without tiles, a class that the model has not, or a run folder that another process is writing to.
     """
     settings = settings or Settings()
     sources = find_sources(data, limit) if isinstance(data, (str, Path)) else list(data)
+    check_class(model, sources, settings)
     with RunFolder(out, facts_of(settings, model)) as folder:
         todo = [source for source in sources if not folder.done(source)]
         client = None if cluster is None or not todo else connect(cluster)
@@ -307,6 +327,20 @@ def evaluate(model: nn.Module, data: str | Path | Sequence[Source], out: str | P
             if client is not None and client is not cluster:
                 client.shutdown() if cluster == "local" else client.close()
         return read_rows([folder.path(source) for source in sources])
+
+# %% ../nbs/11_study.ipynb #f99b4c11
+def failures(rows: pd.DataFrame) -> pd.DataFrame:
+    """Why tiles failed: a row per `reason`, with how many `tiles` gave it and the `first` of them, the commonest first.
+
+    Reasons that differ in the file's name alone are one.
+    """
+    failed = rows[rows["status"] == "error"].drop_duplicates(["dataset", "tile"])
+    groups: dict[str, list[str]] = {}
+    for dataset, tile, error in failed[["dataset", "tile", "error"]].itertuples(index=False, name=None):
+        reason = re.sub(rf"\S*(?<!\w){re.escape(tile)}\.\w+", "FILE", error)
+        groups.setdefault(reason, []).append(f"{dataset}/{tile}")
+    found = sorted(((len(tiles), reason, tiles[0]) for reason, tiles in groups.items()), key=lambda each: -each[0])
+    return pd.DataFrame(found, columns=["tiles", "reason", "first"])
 
 # %% ../nbs/11_study.ipynb #f799b967
 def kept_maps(run: Path) -> dict[str, Values]:
@@ -368,7 +402,7 @@ def retest(model: nn.Module, run: Path, sources: Sequence[Source], derive: Calla
             raise ValueError(f"{source.tile.image}: has changed since the run kept its maps; run `entropy-captum evaluate` again")
         tile = prepare_tile(model, source, settings)
         for baseline in settings.baselines:
-            testers = tile_testers(model, tile, named_baseline(baseline, tile.inputs))
+            testers = tile_testers(model, tile, named_baseline(baseline, tile.inputs), settings)
             for (unit, tester), seed in product(zip(tile.units, testers, strict=True), settings.seeds):
                 home = f"{source.key}/{unit}/{baseline}/{seed}"
                 found = derive({method: maps[f"{home}/{method}"] for method in settings.methods})

@@ -18,16 +18,16 @@ import numpy as np
 import pandas as pd
 import torch
 from numpy.typing import NDArray
-from scipy import ndimage, stats
+from scipy import ndimage
 from torch import Tensor, nn
 
 from .data import LAYOUTS, Tile, find_tiles, normalize
 from .evaluation import REMOVED, SitTester
 from .methods import Task, distance_from, method_names, nearness, run_methods
 from .perturbation import BaselineName, grid_feature_mask, named_baseline
-from .region import objects
+from .region import Activation, objects
 from .sampling import check_design
-from .zoo import predict_mask
+from .zoo import device_of, predict
 
 # %% auto #0
 __all__ = ['BANDS', 'Values', 'Key', 'Cells', 'Settings', 'scene_of', 'Source', 'find_sources', 'cut_centre', 'find_regions',
@@ -43,8 +43,9 @@ class Settings:
     methods: names of `methods.method_names()`. grid: cells a side; samples: designs N; batch: rows per forward. seeds, baselines:
     every combination is run. per: explain the predicted class of a tile, or each predicted building of at least `min_pixels`. crop:
     only the central square of so many pixels. threshold: of the fixed form of the tests. noisy: on how many noisy copies of the
-    input the maps are computed again (uniform noise of at most 0.02 in model space), for the column `sensitivity`. Raises
-    ValueError for an unknown name or a number out of range.
+    input the maps are computed again (uniform noise of at most 0.02 in model space), for the column `sensitivity`. target: the
+    class that is predicted, explained and tested, None only for a network of one channel. activation: as for `EntropyCentric`.
+    Raises ValueError for an unknown name or a number out of range.
     """
 
     methods: tuple[str, ...] = ("entropy", "entropy-object", "sobol", "grad-cam", "score-cam", "score-cam-increase", "ones",
@@ -59,6 +60,8 @@ class Settings:
     min_pixels: int = 64
     threshold: float = 0.1
     noisy: int = 0
+    target: int | None = None
+    activation: Activation = "auto"
 
     def __post_init__(self) -> None:
         unknown = [name for name in self.methods if name not in method_names()]
@@ -67,13 +70,15 @@ class Settings:
         odd = [name for name in self.baselines if name not in get_args(BaselineName)]
         if odd:
             raise ValueError(f"unknown baseline {odd[0]!r}; known are {', '.join(get_args(BaselineName))}")
+        if self.activation not in get_args(Activation):
+            raise ValueError(f"activation must be one of {', '.join(get_args(Activation))}, got {self.activation!r}")
         if self.per not in ("class", "building"):
             raise ValueError(f"per must be 'class' or 'building', got {self.per!r}")
         for name in ("methods", "seeds", "baselines"):
             given = getattr(self, name)
             if not given or len(set(given)) < len(given):
                 raise ValueError(f"{name} must be at least one, each once, got {given}")
-        for name, least in (("grid", 1), ("batch", 1), ("min_pixels", 1), ("noisy", 0), ("crop", 1)):
+        for name, least in (("grid", 1), ("batch", 1), ("min_pixels", 1), ("noisy", 0), ("crop", 1), ("target", 0)):
             value = getattr(self, name)
             if value is not None and value < least:
                 raise ValueError(f"{name} must be at least {least}, got {value}")
@@ -160,13 +165,13 @@ class Prepared(NamedTuple):
 
 # %% ../nbs/11_tiles.ipynb #c7dbf1e2
 def prepare_tile(model: nn.Module, source: Source, settings: Settings) -> Prepared:
-    """Read, crop and segment a tile. Raises ValueError for files that do not fit."""
+    """Read, crop and segment a tile. Raises ValueError for files that do not fit, or a class that the model has not."""
     image, label = source.tile.read()
-    image = cut_centre(image, settings.crop)
-    device = next(model.parameters()).device
-    units, masks = find_regions(predict_mask(model, image), settings)
-    found = None if label is None else torch.from_numpy(cut_centre(label, settings.crop)).to(device)
-    return Prepared(normalize(image).to(device), found, units, torch.from_numpy(masks).float().to(device))
+    inputs = normalize(cut_centre(image, settings.crop)).to(device_of(model))
+    predicted = predict(model, inputs, settings.target, settings.activation)[0]
+    units, masks = find_regions(predicted.cpu().numpy(), settings)
+    found = None if label is None else torch.from_numpy(cut_centre(label, settings.crop)).to(inputs.device)
+    return Prepared(inputs, found, units, torch.from_numpy(masks).float().to(inputs.device))
 
 # %% ../nbs/11_tiles.ipynb #4bcf9d85
 def cell_means(heat: Tensor, feature_mask: Tensor) -> NDArray[np.float64]:
@@ -177,7 +182,8 @@ def cell_means(heat: Tensor, feature_mask: Tensor) -> NDArray[np.float64]:
 # %% ../nbs/11_tiles.ipynb #86eecc2a
 def rank_correlation(a: NDArray[np.float64], b: NDArray[np.float64]) -> float:
     """Spearman's, of two (d,); NaN where one is constant."""
-    return float("nan") if np.ptp(a) == 0 or np.ptp(b) == 0 else float(stats.spearmanr(a, b).statistic)
+    from scipy.stats import spearmanr  # slow to import
+    return float("nan") if np.ptp(a) == 0 or np.ptp(b) == 0 else float(spearmanr(a, b).statistic)
 
 # %% ../nbs/11_tiles.ipynb #60548c14
 #: Distance bands around an object, each with its name, beyond, and up to how many pixels.
@@ -194,14 +200,16 @@ def shares_by_distance(heat: Tensor, away: NDArray[np.float64]) -> dict[str, flo
 # %% ../nbs/11_tiles.ipynb #3e7a0aee
 def tests_of(tester: SitTester, heat: Tensor, settings: Settings, seed: int) -> dict[str, float]:
     """Both tests of one map (H,W) at the fixed threshold, and the area-matched drops at all shares."""
-    row: dict[str, float] = {}
+    row, tested = dict[str, float](), heat.nan_to_num()
     for name, low in (("l_sit", True), ("h_sit", False)):
-        result = tester.test(low, heat[None], threshold=settings.threshold)
+        result = tester.test(low, tested[None], threshold=settings.threshold)
         row |= {f"{name}_{field}": float(value) for field, value in result._asdict().items()}
-    low_drops, high_drops = tester.curve(heat[None], seed=seed, perturbations_per_eval=settings.batch)
+    low_drops, high_drops = tester.curve(tested[None], seed=seed, perturbations_per_eval=settings.batch)
     for k, removed in enumerate(REMOVED):
         row |= {f"l_drop_r{removed}": float(low_drops[k, 0]), f"h_drop_r{removed}": float(high_drops[k, 0])}
-    return row | {"gap": float((high_drops - low_drops).mean())}
+    row["gap"] = float((high_drops - low_drops).mean())
+    # A map that is undefined, such as a Sobol index of what does not vary, passes no test and fails none.
+    return row if bool(heat.isfinite().all()) else dict.fromkeys(row, float("nan"))
 
 # %% ../nbs/11_tiles.ipynb #adf5c0a0
 #: Numbers in float64, of any shape.
@@ -254,10 +262,11 @@ def map_columns(heat: Tensor, noisy: Sequence[Tensor], away: Values) -> dict[str
     return {"map_mean": float(heat.double().mean()), "sensitivity": sensitivity(heat, noisy)} | shares_by_distance(heat, away)
 
 # %% ../nbs/11_tiles.ipynb #4ef56583
-def tile_testers(model: nn.Module, tile: Prepared, base: Tensor) -> list[SitTester]:
+def tile_testers(model: nn.Module, tile: Prepared, base: Tensor, settings: Settings) -> list[SitTester]:
     """The tests of each unit of a tile, removed pixels replaced by those of `base` (1,3,H,W)."""
     label = None if tile.label is None else tile.label[None]
-    return [SitTester(model, tile.inputs, region=region[None], label=label, baselines=base) for region in tile.regions]
+    return [SitTester(model, tile.inputs, region=region[None], label=label, baselines=base, target=settings.target,
+                      activation=settings.activation) for region in tile.regions]
 
 # %% ../nbs/11_tiles.ipynb #ab1d1e0f
 def explain_tile(model: nn.Module, tile: Prepared, settings: Settings) -> Iterator[dict[str, Any]]:
@@ -267,9 +276,10 @@ def explain_tile(model: nn.Module, tile: Prepared, settings: Settings) -> Iterat
     near = [cell_means(each, ids) for each in nearness(away)]
     for baseline in settings.baselines:
         base = named_baseline(baseline, tile.inputs)
-        testers = tile_testers(model, tile, base)
+        testers = tile_testers(model, tile, base, settings)
         for seed in settings.seeds:
-            task = Task(model, tile.inputs, tile.regions, base, settings.grid, settings.samples, settings.batch, seed)
+            task = Task(model, tile.inputs, tile.regions, base, settings.grid, settings.samples, settings.batch, seed,
+                        target=settings.target, activation=settings.activation)
             found = run_methods(task, settings.methods)
             cells |= {(unit, baseline, seed, method): cell_means(of_method.maps[k], ids)
                       for k, unit in enumerate(tile.units) for method, of_method in found.items()}

