@@ -175,7 +175,7 @@ def tile_figure(run: Path, sources: Sequence[Source], crop: int | None, method: 
     for ax in axes.flat:
         ax.axis("off")
     for column, (source, heat) in enumerate(zip(sources, heats, strict=True)):
-        image, label = (None if a is None else cut_centre(a, crop) for a in source.tile.read())
+        image, label, _ = (None if a is None else cut_centre(a, crop) for a in source.tile.read())
         assert image is not None
         axes[0, column].imshow(image)
         outline(axes[0, column], label)

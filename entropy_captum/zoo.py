@@ -293,14 +293,15 @@ def predict_mask(model: nn.Module, image: NDArray[np.uint8], scale: float = 1.0)
 # %% ../nbs/09_zoo.ipynb #16c69a84
 def dataset_iou(model: nn.Module, tiles: Sequence[Tile], scale: float = 1.0) -> float:
     """Pooled intersection over union over the labelled tiles. Raises ValueError if there is none."""
-    pairs = [tile.read() for tile in tiles if tile.label is not None]
-    if not pairs:
+    read = [tile.read() for tile in tiles if tile.label is not None]
+    if not read:
         raise ValueError("none of the tiles has a label")
     was_training = model.training
     model.eval()
-    predictions = [predict_mask(model, image, scale).ravel() for image, _ in pairs]
+    counted = [np.ones(image.shape[:2], bool) if valid is None else valid for image, _, valid in read]
+    predictions = [predict_mask(model, each.image, scale)[valid] for each, valid in zip(read, counted, strict=True)]
     model.train(was_training)
-    labels = [label.ravel() for _, label in pairs if label is not None]
+    labels = [each.label[valid] for each, valid in zip(read, counted, strict=True) if each.label is not None]
     return iou(np.concatenate(predictions), np.concatenate(labels))
 
 # %% ../nbs/09_zoo.ipynb #69dcc861
@@ -395,7 +396,7 @@ def run_training(run: Training, splits: Mapping[str, Split], out: Path, validate
                  show_progress: bool) -> list[dict[str, float]]:
     """Advance a run to its end, validating and saving on the way; returns the log: step, loss, IoU per data set."""
     log = json.loads((out / "log.json").read_text()) if run.step else []
-    pairs = [[(image, label) for image, label in (tile.read() for tile in split.train) if label is not None]
+    pairs = [[(image, label) for image, label, _ in (tile.read() for tile in split.train) if label is not None]
              for split in splits.values()]
     losses: list[float] = []
     with tqdm(total=run.recipe.steps, initial=run.step, desc="training", disable=not show_progress) as bar:

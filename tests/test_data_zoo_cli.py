@@ -42,8 +42,8 @@ def test_layouts_are_recognised(tmp_path, layout):
         Image.fromarray(pixels).save(tmp_path / folder / "a.png")
     Image.fromarray(scene.image).save(tmp_path / layout[0] / "unlabelled.png")
     labelled, unlabelled = find_tiles(tmp_path)
-    image, label = labelled.read()
-    assert (image == scene.image).all() and (label == scene.label).all() and unlabelled.label is None
+    image, label, valid = labelled.read()
+    assert (image == scene.image).all() and (label == scene.label).all() and valid is unlabelled.label is None
 
 
 def test_bad_files_are_named(tmp_path):
