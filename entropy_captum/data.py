@@ -21,6 +21,7 @@ from torch import Tensor
 
 from .files import check_image, check_mask, read_image
 from .labels import LabelValues, read_label
+from .labels import read_mask as read_mask  # beside `read_image`, where readers look for it
 
 # %% auto #0
 __all__ = ['LAYOUTS', 'SUFFIXES', 'WORDS', 'EXPECTED', 'Array', 'ROOF_COLORS', 'normalize', 'denormalize', 'is_named', 'bare',
@@ -142,7 +143,7 @@ def image_folder(root: Path) -> Path | None:
     """The folder in `root` with its images, or itself where labels lie beside them. Raises ValueError for two such folders."""
     found = [path for path in sorted(root.iterdir()) if path.is_dir() and is_named(path, 0) and pictures_in(path)]
     if len(found) > 1:
-        raise ValueError(f"{root}: images in two folders, {found[0].name} and {found[1].name}; give each data set a folder of its own")
+        raise ValueError(f"{root}: images in two folders, {found[0].name} and {found[1].name}; keep each data set by itself")
     return found[0] if found else root if split_pictures(root)[1] else None
 
 # %% ../nbs/08_data.ipynb #9d68710e

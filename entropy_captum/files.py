@@ -25,7 +25,7 @@ from .tiff import Page, blocks_in, blocks_of, read_page, read_pages, read_part
 __all__ = ['COLOURS', 'NUMBERS', 'Window', 'COMPRESSIONS', 'Facts', 'orientation_of', 'png_chunks', 'png_facts', 'jpeg_facts',
            'tiff_facts', 'look', 'pixel_limit', 'check_window', 'check_single', 'Raster', 'read_tiff', 'read_other',
            'read_raster', 'check_opaque', 'advice_for', 'read_image', 'check_image', 'check_mask', 'Extent', 'checksum',
-           'extent_of']
+           'extent_of', 'extent_of_array']
 
 # %% ../nbs/08_files.ipynb #f9efabde
 @dataclass(frozen=True)
@@ -333,7 +333,7 @@ class Extent:
         """What is written to JSON."""
         return {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(self).items()}
 
-# %% ../nbs/08_files.ipynb #3bc947bb
+# %% ../nbs/08_files.ipynb #08e02348
 def checksum(path: str | Path) -> str:
     """BLAKE2b of a file's bytes, 8 bytes in hex."""
     with open(path, "rb") as file:
@@ -345,3 +345,10 @@ def extent_of(path: str | Path, window: Window | None = None) -> Extent:
     size = look(path).size
     rows, columns = window or (slice(0, size[0]), slice(0, size[1]))
     return Extent(str(path), checksum(path), size, (rows.start, rows.stop), (columns.start, columns.stop))
+
+
+def extent_of_array(image: NDArray[np.uint8], name: str) -> Extent:
+    """All of an image (H,W,3) that has a name instead of a file; the checksum is that of its pixels."""
+    height, width = image.shape[:2]
+    digest = hashlib.blake2b(np.ascontiguousarray(image).tobytes(), digest_size=8).hexdigest()
+    return Extent(name, digest, (height, width), (0, height), (0, width))
