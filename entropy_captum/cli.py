@@ -188,8 +188,8 @@ Weights = Annotated[Path | None, typer.Option(help="What `train` wrote, or anoth
 #: The option `--label-values`.
 #:
 #: :meta hide-value:
-Values = Annotated[list[str] | None, typer.Option(help="What a label's values mean, as building=0,0,255 or ignore=255; more than one: "
-                                                "repeat the option, or put ; between. Needed where they are more than two.")]
+Values = Annotated[list[str] | None, typer.Option(help="What a label's values mean, as building=0,0,255 or ignore=255: needed "
+                                                       "for more than two. Repeat the option, or put ; between.")]
 #: The option `--labels`.
 #:
 #: :meta hide-value:
@@ -290,7 +290,8 @@ def read_request(image: Path, mask: Path | None = None, label: Path | None = Non
     region = None if mask is None else read_mask(mask, window=place)
     if region is not None and not region.any():
         rows, columns = place or (slice(0, height), slice(0, width))
-        raise ValueError(f"{mask}: no pixel is set in rows {rows.start} to {rows.stop} and columns {columns.start} to {columns.stop}")
+        where = f"rows {rows.start} to {rows.stop} and columns {columns.start} to {columns.stop}"
+        raise ValueError(f"{mask}: no pixel is set in {where}")
     return Request(read_image(image, place), extent_of(image, place), region,
                    None if label is None else read_label(label, values, place), point)
 
