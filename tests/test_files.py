@@ -203,7 +203,7 @@ def test_image_and_label_lie_alike_or_are_refused_alike(tmp_path):
     label[3:9, 5:20] = 255
     plain = write_tiff(tmp_path / "plain.tif", dict(values=label, t262=[1], t274=[1]))
     assert np.array_equal(read_mask(plain), label[..., 0] > 0)
-    with pytest.raises(ValueError, match="orientation tag .3"):
+    with pytest.raises(ValueError, match=r"orientation tag .3"):
         read_mask(write_tiff(tmp_path / "label.tif", dict(values=label, t262=[1], t274=[3])))
 
 
@@ -428,7 +428,7 @@ def test_only_what_a_window_touches_is_decoded(tmp_path, monkeypatch):
         path = write_tiff(tmp_path / "a.tif", dict(values=RGB, **options))
         decoded.clear()
         assert np.array_equal(read_image(path, window), RGB[window]) and decoded == [size], options
-    with pytest.raises(ValueError, match="rows 30 to 50 .* not inside an image of 56 x 40"):
+    with pytest.raises(ValueError, match=r"rows 30 to 50 .* not inside an image of 56 x 40"):
         read_image(path, (slice(30, 50), slice(0, 8)))
 
 
@@ -457,7 +457,6 @@ def test_a_window_keeps_its_place(tmp_path, monkeypatch, capsys):
     path = tmp_path / "scene.png"
     Image.fromarray(scene.image).save(path)
     Image.fromarray(scene.label.astype(np.uint8) * 255).save(tmp_path / "label.png")
-    y, x = np.argwhere(scene.instances == 3).mean(0).astype(int)
     monkeypatch.setattr("entropy_captum.cli.predict_mask", lambda model, image: (np.arange(image.shape[1]) < 40) & np.ones(
         (image.shape[0], 1), bool))
     asked = ["explain", str(path), "--point", "150", "170", "--window", "64", "--grid", "2", "--samples", "2", "--label",
@@ -498,11 +497,11 @@ GUIDE = Path(__file__).resolve().parent.parent / "nbs/guides/own_data.ipynb"
 
 
 def guide_functions() -> dict:
-    names: dict = {}
+    names: dict = {"np": np}
     for cell in json.loads(GUIDE.read_text())["cells"]:
         source = "".join(cell["source"])
         if cell["cell_type"] == "code" and "def affine_of" in source:
-            exec(source.split("\n\n\n#")[0], names)
+            exec(source, names)
     return names
 
 
