@@ -22,10 +22,10 @@ from PIL import Image
 from .tiff import Page, blocks_in, blocks_of, read_page, read_pages, read_part
 
 # %% auto #0
-__all__ = ['COLOURS', 'NUMBERS', 'Window', 'COMPRESSIONS', 'Facts', 'orientation_of', 'png_chunks', 'png_facts', 'jpeg_facts',
-           'tiff_facts', 'look', 'pixel_limit', 'check_window', 'check_single', 'Raster', 'read_tiff', 'read_other',
-           'read_raster', 'check_opaque', 'advice_for', 'read_image', 'check_image', 'check_mask', 'Extent', 'checksum',
-           'extent_of', 'extent_of_array']
+__all__ = ['DAMAGED', 'COLOURS', 'NUMBERS', 'Window', 'COMPRESSIONS', 'Facts', 'orientation_of', 'png_chunks', 'png_facts',
+           'jpeg_facts', 'tiff_facts', 'look', 'pixel_limit', 'check_window', 'check_single', 'Raster', 'read_tiff',
+           'read_other', 'read_raster', 'check_opaque', 'advice_for', 'read_image', 'check_image', 'check_mask',
+           'Extent', 'checksum', 'extent_of', 'extent_of_array']
 
 # %% ../nbs/08_files.ipynb #f9efabde
 @dataclass(frozen=True)
@@ -69,8 +69,9 @@ def png_chunks(file: BinaryIO) -> Iterator[tuple[bytes, bytes]]:
     """The names of a PNG's chunks up to the pixels, each with what it holds."""
     file.seek(8)
     while len(head := file.read(8)) == 8 and head[4:] != b"IDAT":
-        yield head[4:], file.read(struct.unpack(">I", head[:4])[0])
-        file.seek(4, io.SEEK_CUR)
+        length, = struct.unpack(">I", head[:4])
+        yield head[4:], file.read(min(length, 2**20))  # what is looked for is short; a length may be any in a damaged file
+        file.seek(max(length - 2**20, 0) + 4, io.SEEK_CUR)
 
 
 def png_facts(path: Path) -> Facts:
@@ -93,7 +94,7 @@ def jpeg_facts(path: Path) -> Facts:
             while (mark := file.read(1)) == b"\xff":
                 pass
             length, = struct.unpack(">H", file.read(2))
-            segment = file.read(length - 2)
+            segment = file.read(max(length - 2, 0))
             if 0xC0 <= mark[0] <= 0xCF and mark[0] not in (0xC4, 0xC8, 0xCC):
                 found = struct.unpack_from(">BHHB", segment)
             if mark == b"\xe1" and segment.startswith(b"Exif\0\0"):
@@ -106,6 +107,8 @@ def jpeg_facts(path: Path) -> Facts:
     return Facts(path, "JPEG", (height, width), (bits,) * bands, {1: "grey", 3: "RGB"}.get(bands, "CMYK"), orientation=orientation)
 
 # %% ../nbs/08_files.ipynb #61ab7189
+#: What reading a damaged header ends in.
+DAMAGED = (struct.error, LookupError, TypeError, ArithmeticError, MemoryError)
 #: What a TIFF calls its bands.
 COLOURS = {0: "grey, white is zero", 1: "grey", 2: "RGB", 3: "palette", 4: "mask", 5: "CMYK", 6: "RGB", 8: "CIELab"}
 #: How a TIFF's numbers are written.
@@ -144,7 +147,7 @@ def look(path: str | Path) -> Facts:
             return jpeg_facts(path)
     except OSError as problem:
         raise ValueError(f"{path}: not a readable image ({problem})") from problem
-    except (struct.error, KeyError, IndexError) as problem:
+    except DAMAGED as problem:
         raise ValueError(f"{path}: a damaged file, it ends or goes wrong before it says what it holds") from problem
     begins = f"it begins with {head!r}" if head else "it is empty"
     raise ValueError(f"{path}: expected a PNG, TIFF or JPEG file, but {begins}; another raster can be made one, "
@@ -234,7 +237,10 @@ COMPRESSIONS = {6: "old-style JPEG", 34712: "JPEG 2000", 34887: "LERC", 34925: "
 def read_raster(facts: Facts, window: Window | None = None) -> Raster:
     """The pixels of a file, or of a window of it. Raises ValueError naming the file where they cannot be read without doubt."""
     check_single(facts)
-    place = check_window(facts, window)
+    try:
+        place = check_window(facts, window)
+    except DAMAGED as problem:
+        raise ValueError(f"{facts.path}: a damaged file, its tags do not say where its pixels are") from problem
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # the limit is looked at above
@@ -242,10 +248,11 @@ def read_raster(facts: Facts, window: Window | None = None) -> Raster:
         if raster.palette is not None and raster.values.max() >= len(raster.palette):
             raise OSError(f"there is no colour {raster.values.max()} in its palette")
         return raster
-    except (OSError, SyntaxError, ValueError, IndexError, struct.error) as problem:
+    except (OSError, SyntaxError, ValueError, *DAMAGED) as problem:
         number = 1 if facts.page is None else facts.page.tag(259, 1)
         how = f", compressed by {COMPRESSIONS[number]}" if number in COMPRESSIONS else ""
-        raise ValueError(f"{facts.path}: {facts}{how}: its pixels cannot be decoded here ({problem}); if other programs read it, "
+        reason = str(problem) or type(problem).__name__
+        raise ValueError(f"{facts.path}: {facts}{how}: its pixels cannot be decoded here ({reason}); if other programs read it, "
                          "write it again, for example by gdal_translate -ot Byte -co COMPRESS=DEFLATE") from problem
 
 # %% ../nbs/08_files.ipynb #f9838090
@@ -301,12 +308,12 @@ def check_image(image: Any) -> NDArray[np.uint8]:
 
 # %% ../nbs/08_files.ipynb #3ba64caf
 def check_mask(mask: Any, size: tuple[int, int], name: str = "the mask") -> NDArray[np.bool_]:
-    """The mask as bool (H,W); 0 and 1 count as False and True. Raises ValueError for another size, or other values."""
+    """The mask as bool (H,W): bool, 0 and 1, or 0 and 255. Raises ValueError for another size, or other values."""
     array = np.asarray(mask)
     if array.shape != size:
         raise ValueError(f"{name} has the shape {array.shape}, but the image {size}; a value is needed for each pixel")
-    if array.dtype != np.bool_ and not np.isin(array, (0, 1)).all():
-        raise ValueError(f"{name} holds other values than 0 and 1, from {array.min()} to {array.max()}")
+    if array.dtype != np.bool_ and not any(np.isin(array, (0, one)).all() for one in (1, 255)):
+        raise ValueError(f"{name} holds other values than 0 and 1, or 0 and 255, from {array.min()} to {array.max()}")
     return array.astype(bool)
 
 # %% ../nbs/08_files.ipynb #96df18a2

@@ -99,7 +99,7 @@ def read_pages(path: str | Path) -> list[Page]:
                 seen.add(at)
                 page, at = read_page(file, head[:2], large, at)
                 pages.append(page)
-        except (struct.error, MemoryError, OverflowError) as problem:
+        except (struct.error, MemoryError, OverflowError, ValueError) as problem:
             raise ValueError(f"{path}: a damaged TIFF, its tags cannot be read ({problem})") from problem
     return pages
 
@@ -198,14 +198,14 @@ def decode(page: Page, size: tuple[int, int], blocks: Blocks, data: list[bytes],
 # %% ../nbs/08_tiff.ipynb #b0f3b959
 def read_blocks(file: BinaryIO, blocks: Blocks, numbers: list[int]) -> Iterator[bytes]:
     """The bytes of some blocks. Raises OSError for one that was never written (a sparse file), or lies beyond the file's end."""
+    end = file.seek(0, io.SEEK_END)
     for k in numbers:
         if k >= len(blocks.counts) or not blocks.counts[k]:
             raise OSError("a strip or tile of it was never written, as in a sparse file; write it again whole, with gdal_translate")
-        file.seek(blocks.offsets[k])
-        data = file.read(blocks.counts[k])
-        if len(data) < blocks.counts[k]:
+        if blocks.offsets[k] + blocks.counts[k] > end:
             raise OSError("it ends before its pixels do")
-        yield data
+        file.seek(blocks.offsets[k])
+        yield file.read(blocks.counts[k])
 
 # %% ../nbs/08_tiff.ipynb #60d6a8b2
 def read_part(path: str | Path, page: Page, rows: slice, columns: slice) -> NDArray[Any]:
