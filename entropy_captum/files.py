@@ -73,7 +73,7 @@ def png_chunks(file: BinaryIO) -> Iterator[tuple[bytes, bytes]]:
         yield head[4:], file.read(min(length, 2**20))  # what is looked for is short; a length may be any in a damaged file
         file.seek(max(length - 2**20, 0) + 4, io.SEEK_CUR)
 
-
+# %% ../nbs/08_files.ipynb #96c11ae3
 def png_facts(path: Path) -> Facts:
     """What a PNG says of itself."""
     with open(path, "rb") as file:
@@ -114,7 +114,7 @@ COLOURS = {0: "grey, white is zero", 1: "grey", 2: "RGB", 3: "palette", 4: "mask
 #: How a TIFF's numbers are written.
 NUMBERS = {1: "unsigned", 2: "signed", 3: "float", 5: "complex", 6: "complex"}
 
-
+# %% ../nbs/08_files.ipynb #9ddeacd2
 def tiff_facts(path: Path) -> Facts:
     """What a TIFF says of itself, by its first picture that is neither an overview nor a mask."""
     pages = read_pages(path)
@@ -212,7 +212,7 @@ def read_tiff(facts: Facts, page: Page, rows: slice, columns: slice) -> Raster:
         palette = (np.array(page.tags[320]).reshape(3, -1).T // 256).astype(np.uint8)
     return Raster(values[..., 0] if values.ndim == 3 and values.shape[2] == 1 else values, palette, alpha)
 
-
+# %% ../nbs/08_files.ipynb #71ed0bdc
 def read_other(facts: Facts, rows: slice, columns: slice) -> Raster:
     """A window of a PNG or JPEG, which is decoded whole. A transparent colour, or entry of a palette, counts as alpha."""
     with Image.open(facts.path) as file:
@@ -233,7 +233,7 @@ def read_other(facts: Facts, rows: slice, columns: slice) -> Raster:
 COMPRESSIONS = {6: "old-style JPEG", 34712: "JPEG 2000", 34887: "LERC", 34925: "LZMA", 50000: "Zstandard", 50001: "WebP",
                 50002: "JPEG XL"}
 
-
+# %% ../nbs/08_files.ipynb #89b214e5
 def read_raster(facts: Facts, window: Window | None = None) -> Raster:
     """The pixels of a file, or of a window of it. Raises ValueError naming the file where they cannot be read without doubt."""
     check_single(facts)
@@ -346,14 +346,14 @@ def checksum(path: str | Path) -> str:
     with open(path, "rb") as file:
         return hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=8)).hexdigest()
 
-
+# %% ../nbs/08_files.ipynb #66686810
 def extent_of(path: str | Path, window: Window | None = None) -> Extent:
     """Where a window of an image file, or all of it, lies. Raises ValueError for a file that is no image."""
     size = look(path).size
     rows, columns = window or (slice(0, size[0]), slice(0, size[1]))
     return Extent(str(path), checksum(path), size, (rows.start, rows.stop), (columns.start, columns.stop))
 
-
+# %% ../nbs/08_files.ipynb #5b45672e
 def extent_of_array(image: NDArray[np.uint8], name: str) -> Extent:
     """All of an image (H,W,3) that has a name instead of a file; the checksum is that of its pixels."""
     height, width = image.shape[:2]

@@ -23,12 +23,12 @@ __all__ = ['Value', 'as_text', 'LabelValues', 'parse_values', 'where', 'shares_o
 #: A value of a label: (255,), or a colour (0, 0, 255).
 Value = tuple[int, ...]
 
-
+# %% ../nbs/08_labels.ipynb #eb269136
 def as_text(value: Sequence[float]) -> str:
     """A value as it is typed: 255, or 0,0,255."""
     return ",".join(f"{number:g}" for number in value)
 
-
+# %% ../nbs/08_labels.ipynb #cc44cbff
 @dataclass(frozen=True)
 class LabelValues:
     """What the values of a label mean. building: those of buildings; without any, what is not 0 or black. ignore: of pixels that
@@ -131,7 +131,7 @@ class Label(NamedTuple):
     building: NDArray[np.bool_]
     valid: NDArray[np.bool_] | None
 
-
+# %% ../nbs/08_labels.ipynb #b82cebfc
 def read_label(path: str | Path, values: LabelValues | None = None, window: Window | None = None) -> Label:
     """A label file, or a window of it (rows, columns): 0 and 1, 0 and 255, black and a colour, or what `values` say.
 

@@ -64,7 +64,7 @@ class Page:
 TYPES = {1: "B", 2: "s", 3: "H", 4: "I", 5: "II", 6: "b", 7: "s", 8: "h", 9: "i", 10: "ii", 11: "f", 12: "d", 13: "I", 16: "Q",
          17: "q", 18: "Q"}
 
-
+# %% ../nbs/08_tiff.ipynb #b86d0b1f
 def read_tag(file: BinaryIO, sign: str, kind: int, count: int, place: bytes) -> tuple[Any, ...]:
     """The values of a tag: they stand in its `place`, or where that points to. Texts are one value, ratios two each."""
     letters = TYPES[kind]
@@ -111,7 +111,7 @@ def read_pages(path: str | Path) -> list[Page]:
 KEPT = {258: 3, 259: 3, 262: 3, 266: 3, 277: 3, 284: 3, 292: 4, 293: 4, 317: 3, 320: 3, 322: 4, 323: 4, 338: 3, 339: 3, 347: 7,
         529: 5, 530: 3, 531: 3, 532: 5}
 
-
+# %% ../nbs/08_tiff.ipynb #75121725
 @dataclass(frozen=True)
 class Blocks:
     """Where the strips or tiles of a page lie in its file: rows and columns of one, offsets and lengths in bytes."""
