@@ -5,6 +5,7 @@
 # %% ../nbs/13_cli.ipynb #ea26e78c
 from __future__ import annotations
 
+import json
 import shutil
 import sys
 import tempfile
@@ -21,10 +22,12 @@ import typer
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from .data import denormalize, find_tiles, normalize, procedural_scene, read_image, read_mask
+from .data import denormalize, find_tiles, labels_found, normalize, procedural_scene
 from .evaluation import SitTester, kept_pixels, verdict
 from .figures import Tested, explanation_figure, panel
+from .files import Extent, Window, extent_of, extent_of_array, look, read_image
 from .incremental import InferenceKind
+from .labels import Label, LabelValues, parse_values, read_label, read_mask
 from .methods import UNITS, Maps, Task, run_methods
 from .perturbation import BaselineName, named_baseline
 from .region import Activation, object_at, objects
@@ -38,10 +41,10 @@ from .zoo import FINISH, Padded, Recipe, predict_mask, rooftop_unet
 from .zoo import train as train_network
 
 # %% auto #0
-__all__ = ['Image8', 'Mask', 'app', 'Device', 'Out', 'Weights', 'DEMO_METHODS', 'Case', 'crop_window', 'largest_object', 'tested',
-           'write_all', 'save_explanation', 'explain_case', 'pick_device', 'print_table', 'demo_tile', 'demo',
-           'Request', 'read_request', 'choose_region', 'names', 'explain', 'train', 'numbers', 'print_study',
-           'evaluate', 'report', 'main']
+__all__ = ['Image8', 'Mask', 'app', 'Device', 'Out', 'Weights', 'Values', 'Labels', 'DEMO_METHODS', 'Case', 'crop_window',
+           'largest_object', 'tested', 'write_all', 'save_explanation', 'explain_case', 'pick_device', 'print_table',
+           'demo_tile', 'demo', 'Request', 'place_of', 'check_sizes', 'read_request', 'choose_region', 'names',
+           'explain', 'train', 'numbers', 'print_study', 'evaluate', 'report', 'main']
 
 # %% ../nbs/13_cli.ipynb #2bbd8600
 #: An 8-bit RGB image, uint8 (H,W,3).
@@ -52,7 +55,10 @@ Mask = NDArray[np.bool_]
 
 @dataclass(frozen=True)
 class Case:
-    """An image (H,W,3), the region in it (H,W), the label where there is one, the model and the baseline's name."""
+    """An image (H,W,3), the region in it (H,W), the label where there is one, the model and the baseline's name.
+
+    valid: the pixels that count (H,W), None for all. extent: where the image lies in its file, which is saved with the results.
+    """
 
     image: Image8
     region: Mask
@@ -60,6 +66,8 @@ class Case:
     model: nn.Module
     device: torch.device
     baseline: BaselineName
+    valid: Mask | None = None
+    extent: Extent | None = None
 
     @cached_property
     def inputs(self) -> Tensor:
@@ -135,15 +143,17 @@ def write_all(out: Path, write: Callable[[Path], None]) -> None:
 
 # %% ../nbs/13_cli.ipynb #95552c85
 def save_explanation(folder: Path, case: Case, found: Mapping[str, Maps], table: pd.DataFrame) -> None:
-    """Write the table, the panel, and for each method its map, and its estimate with a figure where there is one."""
+    """Write the table, the panel, which pixels they cover, and for each method its map, and its estimate with a figure if any."""
     table.to_csv(folder / "table.csv", index=False, float_format="%.6g")
+    pixels = {} if case.extent is None else case.extent.facts()
+    (folder / "pixels.json").write_text(json.dumps(pixels, indent=1) + "\n", encoding="utf-8")
     shown = {name: tested(case, each.maps[0], UNITS.get(name, "")) for name, each in found.items()}
     prediction = predict_mask(case.model, case.image)
     panel(case.image, case.label, prediction, case.region, shown).savefig(folder / "panel.png", dpi=110)
     for name, each in found.items():
         np.save(folder / f"{name}.npy", each.maps[0].numpy())
         if each.estimate is not None:
-            each.estimate.save(folder / f"{name}-estimate")
+            replace(each.estimate, settings=each.estimate.settings | {"pixels": pixels}).save(folder / f"{name}-estimate")
             error = each.estimate.spread(each.estimate.standard_error)[0][0, 0].cpu().numpy()
             figure = explanation_figure(case.image, each.maps[0].numpy(), error, case.region, unit=UNITS[name], title=name)
             figure.savefig(folder / f"{name}.png", dpi=120)
@@ -176,6 +186,15 @@ Out = Annotated[Path, typer.Option(help="Folder of the results.")]
 #:
 #: :meta hide-value:
 Weights = Annotated[Path | None, typer.Option(help="What `train` wrote, or another checkpoint of the rooftop U-Net.")]
+#: The option `--label-values`.
+#:
+#: :meta hide-value:
+Values = Annotated[list[str] | None, typer.Option(help="What a label's values mean, as building=0,0,255 or ignore=255: needed "
+                                                       "for more than two. Repeat the option, or put ; between.")]
+#: The option `--labels`.
+#:
+#: :meta hide-value:
+Labels = Annotated[Path | None, typer.Option(help="The folder of labels, in each data set or a path; default: the usual names.")]
 
 # %% ../nbs/13_cli.ipynb #1278b351
 def pick_device(name: str) -> torch.device:
@@ -195,18 +214,19 @@ def print_table(table: pd.DataFrame, out: Path) -> None:
     typer.echo(f"\n{shown}\n\nDrops in points (hundredths of confidence). gap_r0.5: H-SIT minus L-SIT drop when half of the "
                f"pixels outside the object are removed;\n0 in expectation for `random`. `ones` shows what area alone "
                f"achieves at the fixed threshold.\n\n"
-               f"Results: {out}/panel.png, table.csv, a map (.npy) per method, estimates (.npz, .json)")
+               f"Results: {out}/panel.png, table.csv, a map (.npy) per method, estimates (.npz, .json), "
+               f"pixels.json (where in the image)")
 
 # %% ../nbs/13_cli.ipynb #0a28cfc0
-def demo_tile(data: Path | None, seed: int) -> tuple[Image8, Mask | None]:
+def demo_tile(data: Path | None, seed: int) -> tuple[Image8, Mask | None, Extent]:
     """A drawn scene, or a folder's first tile that has a building in its label, or no label. Raises ValueError for none."""
     if data is None:
         scene = procedural_scene(seed)
-        return scene.image, scene.label
+        return scene.image, scene.label, extent_of_array(scene.image, f"the drawn scene of seed {seed}")
     for tile in find_tiles(data):
-        image, label = tile.read()
+        image, label, _ = tile.read()
         if label is None or label.any():
-            return image, label
+            return image, label, extent_of(tile.image)
     raise ValueError(f"{data}: no tile with a building in its label")
 
 # %% ../nbs/13_cli.ipynb #5ddf9a19
@@ -221,48 +241,60 @@ def demo(data: Annotated[Path | None, typer.Option(help="A folder of tiles; defa
     """Explain one building by four methods and test the maps: the main job on one tile."""
     where = pick_device(device)
     model = Padded(rooftop_unet(weights)).to(where)
-    image, label = demo_tile(data, seed)
+    image, label, extent = demo_tile(data, seed)
     region = largest_object(predict_mask(model, image))
     typer.echo(f"explaining a building of {region.sum()} pixels in a tile of {image.shape[1]} x {image.shape[0]}")
-    case = Case(image, region, label, model, where, "grey")
+    case = Case(image, region, label, model, where, "grey", extent=extent)
     print_table(explain_case(case, case.task(grid, samples, batch, seed), DEMO_METHODS, out), out)
 
 # %% ../nbs/13_cli.ipynb #7845dd5b
 @dataclass(frozen=True)
 class Request:
-    """An image and what its user gave with it: a region, a label, a point (column, row), a window in pixels."""
+    """Pixels of an image, where in it they lie, and what its user gave: region, label and valid pixels, point (column, row)."""
 
     image: Image8
-    region: Mask | None
-    label: Mask | None
-    point: tuple[int, int] | None
+    extent: Extent
+    region: Mask | None = None
+    label: Label | None = None
+    point: tuple[int, int] | None = None
 
-    def cut(self, window: int) -> Request:
-        """The window around the point or the middle of the region. Raises ValueError where there is neither."""
-        if self.point is None and self.region is None:
-            raise ValueError("--window needs --point or --mask to know where to look")
-        y, x = (0, 0) if self.region is None else (round(float(c)) for c in np.argwhere(self.region).mean(0))
-        rows, columns = crop_window((self.image.shape[0], self.image.shape[1]), self.point or (x, y), window)
-        region, label = (None if m is None else m[rows, columns] for m in (self.region, self.label))
-        if region is not None and not region.any():
-            raise ValueError(f"--window {window}: the mask has no pixel in the window around its middle; widen it or give --point")
-        point = None if self.point is None else (self.point[0] - columns.start, self.point[1] - rows.start)
-        return Request(np.ascontiguousarray(self.image[rows, columns]), region, label, point)
+# %% ../nbs/13_cli.ipynb #9840aaee
+def place_of(size: tuple[int, int], point: tuple[int, int] | None, region: Mask | None, window: int | None) -> Window | None:
+    """The window around the point or the middle of the region, in an image of a size (rows, columns); None for all of it.
+
+    Raises ValueError where there is neither.
+    """
+    if window is None:
+        return None
+    if point is None and (region is None or not region.any()):
+        raise ValueError("--window needs --point or --mask to know where to look, and pixels that are set in the mask")
+    y, x = (0, 0) if region is None else (round(float(c)) for c in np.argwhere(region).mean(0))
+    return crop_window(size, point or (x, y), window)
 
 # %% ../nbs/13_cli.ipynb #f095b666
-def read_request(image: Path, mask: Path | None, label: Path | None, point: tuple[int, int] | None) -> Request:
-    """Read the files of a request. Raises ValueError for files that do not fit together or a point outside."""
-    pixels = read_image(image)
-    height, width = pixels.shape[:2]
-    masks = [None if path is None else read_mask(path) for path in (mask, label)]
-    for path, read in zip((mask, label), masks, strict=True):
-        if read is not None and read.shape != (height, width):
-            raise ValueError(f"{path}: a mask of {read.shape[1]} x {read.shape[0]} for an image of {width} x {height} pixels")
-    if masks[0] is not None and not masks[0].any():
-        raise ValueError(f"{mask}: no pixel is set")
+def check_sizes(image: Path, size: tuple[int, int], others: Sequence[Path | None]) -> None:
+    """Raises ValueError for a mask or label file of another size than the image's (rows, columns)."""
+    for path in others:
+        if path is not None and (own := look(path).size) != size:
+            raise ValueError(f"{path}: a mask of {own[1]} x {own[0]} for an image of {size[1]} x {size[0]} pixels")
+
+
+def read_request(image: Path, mask: Path | None = None, label: Path | None = None, point: tuple[int, int] | None = None,
+                 window: int | None = None, values: LabelValues | None = None) -> Request:
+    """Read a window of the files of a request, or all. Raises ValueError for files that do not fit together or a point outside."""
+    height, width = size = look(image).size
+    check_sizes(image, size, (mask, label))
     if point is not None and not (0 <= point[0] < width and 0 <= point[1] < height):
         raise ValueError(f"the point ({point[0]}, {point[1]}) lies outside the image of {width} x {height} pixels")
-    return Request(pixels, masks[0], masks[1], point)
+    middle = None if mask is None or point is not None else read_mask(mask)
+    place = place_of(size, point, middle, window)
+    region = None if mask is None else read_mask(mask, window=place)
+    if region is not None and not region.any():
+        rows, columns = place or (slice(0, height), slice(0, width))
+        where = f"rows {rows.start} to {rows.stop} and columns {columns.start} to {columns.stop}"
+        raise ValueError(f"{mask}: no pixel is set in {where}")
+    return Request(read_image(image, place), extent_of(image, place), region,
+                   None if label is None else read_label(label, values, place), point)
 
 # %% ../nbs/13_cli.ipynb #8a429d1f
 def choose_region(request: Request, model: nn.Module) -> Mask:
@@ -271,7 +303,7 @@ def choose_region(request: Request, model: nn.Module) -> Mask:
         return request.region
     predicted = predict_mask(model, request.image)
     if request.point is not None:
-        return object_at(predicted, *request.point)
+        return object_at(predicted, *request.point, corner=(request.extent.columns[0], request.extent.rows[0]))
     if not predicted.any():
         raise ValueError("the network predicts no building in this image; give --mask")
     return predicted
@@ -283,7 +315,7 @@ def names(text: str) -> tuple[str, ...]:
 
 # %% ../nbs/13_cli.ipynb #5ab37bf8
 @app.command()
-def explain(image: Annotated[Path, typer.Argument(help="An 8-bit RGB image.")],
+def explain(image: Annotated[Path, typer.Argument(help="An 8-bit RGB image: PNG, TIFF or JPEG.")],
             point: Annotated[tuple[int, int] | None, typer.Option(help="Column and row in the building to explain.")] = None,
             mask: Annotated[Path | None, typer.Option(help="A mask file of the region.")] = None,
             label: Annotated[Path | None, typer.Option(help="A mask file of the ground truth, for the IoU.")] = None,
@@ -291,14 +323,15 @@ def explain(image: Annotated[Path, typer.Argument(help="An 8-bit RGB image.")],
             grid: int = 8, samples: int = 32, batch: int = 8, seed: int = 0,
             baseline: Annotated[BaselineName, typer.Option(help="What replaces a removed patch.")] = "grey",
             window: Annotated[int | None, typer.Option(help="Only a window of that many pixels around the object.")] = None,
+            label_values: Values = None,
             inference: Annotated[InferenceKind, typer.Option(help="Exact shortcuts where they pay, or never.")] = "auto",
             out: Out = Path("explanation"), weights: Weights = None, device: Device = "auto") -> None:
     """Explain one building (--point), a region (--mask), or all that the network predicts in an image."""
-    request = read_request(image, mask, label, point)
-    request = request if window is None else request.cut(window)
+    request = read_request(image, mask, label, point, window, parse_values(label_values or ()))
     where = pick_device(device)
     model = Padded(rooftop_unet(weights)).to(where)
-    case = Case(request.image, choose_region(request, model), request.label, model, where, baseline)
+    truth, valid = request.label or (None, None)
+    case = Case(request.image, choose_region(request, model), truth, model, where, baseline, valid, request.extent)
     print_table(explain_case(case, case.task(grid, samples, batch, seed, inference), names(method), out), out)
 
 # %% ../nbs/13_cli.ipynb #7d9f0ab2
@@ -360,12 +393,14 @@ def evaluate(data: Annotated[Path, typer.Option(help="A folder with data sets of
              cluster: Annotated[str | None, typer.Option(help="local, or the address of a Dask scheduler.")] = None,
              limit: Annotated[int | None, typer.Option(help="At most so many tiles of each data set.")] = None,
              skip: Annotated[str, typer.Option(help="Data sets to leave out, by their path, with commas between.")] = "",
+             labels: Labels = None, label_values: Values = None,
              keep_maps: Annotated[bool, typer.Option(help="Keep the heat maps (zarr).")] = False, weights: Weights = None) -> None:
     """Run methods over data sets and test every map; rows go to OUT, tile by tile, and a stopped run goes on."""
     settings = StudySettings(names(methods), grid, samples, batch, numbers("--seeds", seeds),
                              names(baselines), per, crop, noisy=noisy,  # type: ignore[arg-type]
                              target=target, activation=activation)
-    sources = find_sources(data, limit, names(skip))
+    sources = find_sources(data, limit, names(skip), labels=labels, values=parse_values(label_values or ()))
+    typer.echo(labels_found([source.tile for source in sources]))
     rows = run_study(Padded(rooftop_unet(weights)), sources, out, settings, cluster=cluster, keep_maps=keep_maps)
     print_study(rows, out, settings.baselines[0])
 
@@ -373,9 +408,10 @@ def evaluate(data: Annotated[Path, typer.Option(help="A folder with data sets of
 @app.command()
 def report(run: Annotated[Path, typer.Argument(help="A run folder of `evaluate`.")],
            data: Annotated[Path | None, typer.Option(help="The folder that the run read: shows the best and worst tiles.")] = None,
-           out: Annotated[Path | None, typer.Option(help="The HTML file; default: report.html in the run.")] = None) -> None:
+           out: Annotated[Path | None, typer.Option(help="The HTML file; default: report.html in the run.")] = None,
+           labels: Labels = None, label_values: Values = None) -> None:
     """One HTML page about a study: tables with intervals, curves, the best and worst tiles, the settings."""
-    typer.echo(f"report: {write_report(run, out, data)}")
+    typer.echo(f"report: {write_report(run, out, data, labels=labels, values=parse_values(label_values or ()))}")
 
 # %% ../nbs/13_cli.ipynb #0c8a6b19
 def main() -> None:

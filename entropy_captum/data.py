@@ -5,29 +5,36 @@
 # %% ../nbs/08_data.ipynb #61f0acf4
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import re
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 from scipy import ndimage
 from torch import Tensor
 
+from .files import check_image, check_mask, read_image
+from .labels import LabelValues, read_label
+from .labels import read_mask as read_mask  # beside `read_image`, where readers look for it
+
 # %% auto #0
-__all__ = ['LAYOUTS', 'SUFFIXES', 'Array', 'ROOF_COLORS', 'normalize', 'denormalize', 'read_image', 'read_mask', 'Tile',
-           'find_tiles', 'smooth_noise', 'local_coordinates', 'box_distance', 'House', 'roof', 'roof_light', 'Plan',
-           'plan_house', 'plan_scene', 'draw_ground', 'paint', 'edge', 'draw_roads', 'cast_shadow', 'draw_houses',
-           'draw_trees', 'Scene', 'procedural_scene', 'write_scenes']
+__all__ = ['LAYOUTS', 'SUFFIXES', 'WORDS', 'EXPECTED', 'Array', 'ROOF_COLORS', 'normalize', 'denormalize', 'is_named', 'bare',
+           'pictures_in', 'TilePixels', 'Tile', 'by_name', 'pair', 'split_pictures', 'image_folder', 'label_folders',
+           'tiles_in', 'check_labelled', 'find_tiles', 'labels_found', 'smooth_noise', 'local_coordinates',
+           'box_distance', 'House', 'roof', 'roof_light', 'Plan', 'plan_house', 'plan_scene', 'draw_ground', 'paint',
+           'edge', 'draw_roads', 'cast_shadow', 'draw_houses', 'draw_trees', 'Scene', 'procedural_scene',
+           'write_scenes']
 
 # %% ../nbs/08_data.ipynb #f737aef6
 def normalize(image: NDArray[np.uint8]) -> Tensor:
     """An 8-bit RGB image (H,W,3) as the network's input: float32 (1,3,H,W) in [-1, 1]. Raises ValueError for another kind."""
-    if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
-        raise ValueError(f"expected an 8-bit image of shape (H, W, 3), got {image.dtype} of shape {image.shape}")
-    pixels = torch.from_numpy(image.copy()).permute(2, 0, 1)[None]
+    pixels = torch.from_numpy(check_image(image).copy()).permute(2, 0, 1)[None]
     return (pixels.float() - 127.5) / 127.5
 
 # %% ../nbs/08_data.ipynb #f65119c2
@@ -38,75 +45,163 @@ def denormalize(inputs: Tensor) -> NDArray[np.uint8]:
     image = inputs.detach().cpu().reshape(inputs.shape[-3:]) * 127.5 + 127.5
     return image.round().clamp(0, 255).to(torch.uint8).permute(1, 2, 0).numpy()
 
-# %% ../nbs/08_data.ipynb #27d4c1e5
-def read_image(path: str | Path) -> NDArray[np.uint8]:
-    """An image file as 8-bit RGB (H,W,3).
-
-    Raises ValueError naming the file if it is not readable, not 8-bit, or has a fourth band that is not opaque everywhere.
-    """
-    try:
-        with Image.open(path) as file:
-            if file.mode not in {"RGB", "RGBA", "P"}:
-                raise ValueError(f"{path}: expected an 8-bit RGB image, got mode {file.mode!r} of size {file.size}")
-            if file.mode == "RGBA" and file.getchannel("A").getextrema() != (255, 255):
-                raise ValueError(f"{path}: the fourth band (alpha) is not 255 everywhere and would be lost; save the image as RGB")
-            return np.asarray(file.convert("RGB"))
-    except (UnidentifiedImageError, OSError) as error:
-        raise ValueError(f"{path}: not a readable image ({error})") from error
-
-# %% ../nbs/08_data.ipynb #6d8e1c65
-def read_mask(path: str | Path) -> NDArray[np.bool_]:
-    """A mask file as bool (H,W): one band, or colour (any band set counts); 0/1 or 0/255. Raises ValueError for another file."""
-    try:
-        with Image.open(path) as file:
-            values = np.asarray(file.convert("RGB") if file.mode in {"RGBA", "P"} else file)
-    except (UnidentifiedImageError, OSError) as error:
-        raise ValueError(f"{path}: not a readable image ({error})") from error
-    found = np.unique(values)
-    if not (set(found.tolist()) <= {0, 1} or set(found.tolist()) <= {0, 255}):
-        raise ValueError(f"{path}: expected a mask with values 0/1 or 0/255, found {found[:8].tolist()}")
-    return (values.max(axis=2) if values.ndim == 3 else values) > 0
-
-# %% ../nbs/08_data.ipynb #0065f549
-#: Names of image and label folders of a data set, as published.
-LAYOUTS = (("image", "label"), ("A", "OUT"), ("images", "gt"), ("sat", "map"))
+# %% ../nbs/08_data.ipynb #deea2b99
+#: Names of image and label folders of data sets, as published. Any of the first kind goes with any of the second.
+LAYOUTS = (("image", "label"), ("images", "labels"), ("images", "masks"), ("image", "mask"), ("images", "gt"), ("A", "OUT"),
+           ("sat", "map"), ("images_png", "masks_png"), ("img", "label"))
 #: Endings of the files that are read as images.
 SUFFIXES = {".png", ".tif", ".tiff", ".jpg", ".jpeg"}
+#: Words that tell a label's name from its image's, and an image's from its label's, at the beginning or end.
+WORDS = {"label": ("label", "labels", "mask", "masks", "gt"), "image": ("image", "img", "sat", "rgb")}
+
+
+def is_named(folder: Path, kind: int) -> bool:
+    """Whether a folder is named as one of images (kind 0) or of labels (1)."""
+    names = {layout[kind] for layout in LAYOUTS}
+    return folder.name in names or folder.name.lower() in names
+
+# %% ../nbs/08_data.ipynb #0d5ad42e
+def bare(name: str, kind: str) -> str:
+    """A file's name without its ending, and without a word that says "label" or "image", the kind."""
+    words = "|".join(WORDS[kind])
+    return re.sub(rf"^(?:{words})[_-]|[_-](?:{words})$", "", name, flags=re.IGNORECASE)
+
+
+def pictures_in(folder: Path) -> list[Path]:
+    """The image files of a folder, by name; what systems leave behind (`._tile.png`, `.DS_Store`, `Thumbs.db`) is none."""
+    found = (path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES and not path.name.startswith("."))
+    return sorted(path for path in found if path.is_file())
+
+# %% ../nbs/08_data.ipynb #e11194eb
+class TilePixels(NamedTuple):
+    """The image, uint8 (H,W,3), the label, bool (H,W), and which pixels count, bool (H,W).
+
+    label: None without one. valid: None where all count; where not, the label is False.
+    """
+
+    image: NDArray[np.uint8]
+    label: NDArray[np.bool_] | None
+    valid: NDArray[np.bool_] | None
 
 
 @dataclass(frozen=True)
 class Tile:
-    """One image file and, where there is one, its label file."""
+    """One image file, its label file where there is one, and what the label's values mean where they do not say it."""
 
     image: Path
     label: Path | None = None
+    values: LabelValues | None = None
 
     @property
     def name(self) -> str:
         """The file's name without its ending."""
         return self.image.stem
 
-    def read(self) -> tuple[NDArray[np.uint8], NDArray[np.bool_] | None]:
-        """The image, uint8 (H,W,3), and the label, bool (H,W). Raises ValueError if their sizes differ."""
-        image, label = read_image(self.image), None if self.label is None else read_mask(self.label)
-        if label is not None and label.shape != image.shape[:2]:
-            raise ValueError(f"{self.label}: label of size {label.shape}, but the image has {image.shape[:2]}")
-        return image, label
+    def read(self) -> TilePixels:
+        """Image, label and valid pixels. Raises ValueError if a file is none, or if their sizes differ."""
+        image = read_image(self.image)
+        if self.label is None:
+            return TilePixels(image, None, None)
+        label, valid = read_label(self.label, self.values)
+        return TilePixels(image, check_mask(label, image.shape[:2], f"{self.label}: the label"), valid)
 
-# %% ../nbs/08_data.ipynb #efc6e2de
-def find_tiles(folder: str | Path) -> list[Tile]:
-    """All tiles of a folder in one of the `LAYOUTS`, sorted by name. Raises ValueError if there are none."""
+# %% ../nbs/08_data.ipynb #b9137643
+def by_name(paths: Sequence[Path], kind: str) -> Mapping[str, list[Path]]:
+    """Files by name: under their own, without the ending, and under the `bare` one."""
+    found = defaultdict(list)
+    for path in paths:
+        for name in dict.fromkeys((path.stem, bare(path.stem, kind))):
+            found[name].append(path)
+    return found
+
+
+def pair(images: Sequence[Path], labels: Sequence[Path], values: LabelValues | None = None) -> list[Tile]:
+    """The images with their labels. Raises ValueError for two images of one name, two labels for one image, and one for two."""
+    known, taken, seen, tiles = by_name(labels, "label"), dict[Path, Path](), dict[str, Path](), []
+    for image in images:
+        if (other := seen.setdefault(image.stem, image)) != image:
+            raise ValueError(f"two images of one name: {other} and {image}")
+        own, others = known.get(image.stem, []), known.get(bare(image.stem, "image"), [])
+        found = [path for path in own if path.stem == image.stem] or own or others
+        if len(found) > 1:
+            raise ValueError(f"{image}: has two labels, {found[0]} and {found[1]}; name the folder that is meant (--labels)")
+        if found and (other := taken.setdefault(found[0], image)) != image:
+            raise ValueError(f"{found[0]}: the label of two images, {other} and {image}")
+        tiles.append(Tile(image, found[0] if found else None, values))
+    return tiles
+
+# %% ../nbs/08_data.ipynb #a88d23c6
+def split_pictures(folder: Path) -> tuple[list[Path], list[Path]]:
+    """The images of a folder, and labels that lie beside them (`1_mask.png` beside `1.png` or `1_sat.png`)."""
+    pictures = pictures_in(folder)
+    names = {bare(path.stem, "image") for path in pictures} | {path.stem for path in pictures}
+    labels = [path for path in pictures if bare(path.stem, "label") != path.stem and bare(path.stem, "label") in names]
+    return [path for path in pictures if path not in labels], labels
+
+
+def image_folder(root: Path) -> Path | None:
+    """The folder in `root` with its images, or itself where labels lie beside them. Raises ValueError for two such folders."""
+    found = [path for path in sorted(root.iterdir()) if path.is_dir() and is_named(path, 0) and pictures_in(path)]
+    if len(found) > 1:
+        raise ValueError(f"{root}: images in two folders, {found[0].name} and {found[1].name}; keep each data set by itself")
+    return found[0] if found else root if split_pictures(root)[1] else None
+
+# %% ../nbs/08_data.ipynb #9d68710e
+def label_folders(root: Path, labels: str | Path | None = None) -> list[Path]:
+    """The folders with labels of the images in `root`: `labels`, a folder in it or a path, or those that are named so."""
+    if labels is not None:
+        return [path for path in (root / labels, Path(labels)) if path.is_dir()][:1]
+    return [path for path in sorted(root.iterdir()) if path.is_dir() and is_named(path, 1)]
+
+
+def tiles_in(root: Path, labels: str | Path | None = None, values: LabelValues | None = None) -> list[Tile]:
+    """The tiles of a folder, by name, with the labels that are found; none where it holds no images of a known layout."""
+    home = image_folder(root)
+    if home is None:
+        return []
+    images, beside = split_pictures(home)
+    folders = label_folders(root, labels)
+    found = [path for folder in folders for path in pictures_in(folder)] + ([] if labels is not None else beside)
+    return pair(images, found, values)
+
+# %% ../nbs/08_data.ipynb #66ca8f58
+#: What folders of tiles are expected to look like.
+EXPECTED = (f"expected a folder of images beside one of labels, named {', '.join('/'.join(layout) for layout in LAYOUTS)}, or "
+            "mixed, or NAME.png beside NAME_mask.png")
+
+
+def check_labelled(tiles: Sequence[Tile], labels: str | Path) -> None:
+    """Raises ValueError where none of the tiles has a label in the folder that was named."""
+    if not any(tile.label for tile in tiles):
+        raise ValueError(f"--labels {labels}: no label for any of {len(tiles)} tiles there, as {tiles[0].image}; expected a folder "
+                         f"beside the images, or a path, with files named as the images are, or {tiles[0].name}_mask.png")
+
+
+def find_tiles(folder: str | Path, labels: str | Path | None = None, values: LabelValues | None = None) -> list[Tile]:
+    """All tiles of a folder in one of the `LAYOUTS`, or with labels beside the images, by name.
+
+    labels: the folder of labels, in `folder` or a path, where none of the names fits. values: what their values mean.
+    Raises ValueError if there are no tiles, if `labels` is given and has none for them, or if it is unclear which belong together.
+    """
     root = Path(folder)
     if not root.is_dir():
         raise ValueError(f"{root}: no such folder")
-    for image_name, label_name in LAYOUTS:
-        if (root / image_name).is_dir():
-            images = sorted(p for p in (root / image_name).iterdir() if p.suffix.lower() in SUFFIXES)
-            labels = {p.stem: p for p in (root / label_name).glob("*") if p.suffix.lower() in SUFFIXES}
-            if images:
-                return [Tile(image, labels.get(image.stem)) for image in images]
-    expected = ", ".join("/".join(layout) for layout in LAYOUTS)
-    raise ValueError(f"{root}: no tiles found; expected image and label folders named {expected}")
+    tiles = tiles_in(root, labels, values)
+    if not tiles:
+        raise ValueError(f"{root}: no tiles found; {EXPECTED}")
+    if labels is not None:
+        check_labelled(tiles, labels)
+    return tiles
+
+
+def labels_found(tiles: Sequence[Tile]) -> str:
+    """How many tiles have a label, and in which folders; or where labels were looked for."""
+    homes = sorted({tile.label.parent.name for tile in tiles if tile.label})
+    if homes:
+        return f"{sum(tile.label is not None for tile in tiles)} of {len(tiles)} tiles have a label (in {', '.join(homes)})"
+    names = ", ".join(dict.fromkeys(label for _, label in LAYOUTS))
+    return (f"none of {len(tiles)} tiles has a label, so there is no IoU; looked for beside the images in folders named {names}, "
+            "and as NAME_mask.png beside NAME.png; --labels names another folder")
 
 # %% ../nbs/08_data.ipynb #f812c1ee
 def smooth_noise(rng: np.random.Generator, size: int, scale: float) -> NDArray[np.float64]:

@@ -6,9 +6,11 @@
 from __future__ import annotations
 
 import io
+import json
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from importlib.resources import files
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -26,6 +28,7 @@ from .data import normalize
 from .estimate import Estimate
 from .evaluation import SitTester, ones_attribution, verdict
 from .figures import ERROR_MAP, SCORE_MAP, explanation_figure
+from .files import Extent, check_image, check_mask, extent_of_array
 from .inference import eval_mode
 from .methods import PICK_FREEZE, UNITS, Task, run_methods
 from .region import Activation, objects
@@ -38,15 +41,15 @@ except ImportError as problem:
     raise ImportError("the explorer needs anywidget: pip install 'entropy_captum[lab]'") from problem
 
 # %% auto #0
-__all__ = ['CHOICES', 'FIRST', 'SHOWN', 'Explored', 'Face', 'as_bytes', 'as_png', 'palette', 'check_picture', 'Cancelled',
-           'cancellable', 'Choice', 'mask_of', 'Explorer', 'boxed', 'answer', 'run_pick_freeze', 'run_cam', 'conclude',
-           'explore']
+__all__ = ['CHOICES', 'FIRST', 'SHOWN', 'Explored', 'Face', 'as_bytes', 'as_png', 'palette', 'Cancelled', 'cancellable', 'Choice',
+           'mask_of', 'Explorer', 'boxed', 'answer', 'run_pick_freeze', 'run_cam', 'conclude', 'explore']
 
 # %% ../nbs/12_explorer.ipynb #6919cbc0
 class Explored(NamedTuple):
     """One explanation: image (H,W,3), region (H,W), the map (H,W) with its unit, and the verdict, a row per map.
 
-    `estimate` is None for methods without error bars; the verdict is empty where its tests were cancelled.
+    `estimate` is None for methods without error bars; the verdict is empty where its tests were cancelled. `extent` says where the
+    image lies in its file, where it is known.
     """
 
     method: str
@@ -56,6 +59,7 @@ class Explored(NamedTuple):
     heat: NDArray[np.float32]
     estimate: Estimate | None
     verdict: pd.DataFrame
+    extent: Extent | None = None
 
     def error(self) -> NDArray[np.float32]:
         """The standard error of each pixel's score (H,W); NaN where the method has none."""
@@ -76,7 +80,9 @@ class Explored(NamedTuple):
         return stream.getvalue()
 
     def save(self, folder: str | Path) -> Path:
-        """Write map.npy, region.png, map.png, and verdict.csv and the estimate (.npz, .json) if there are any; returns the folder.
+        """Write map.npy, region.png, map.png, pixels.json, and verdict.csv and the estimate (.npz, .json) if there are any.
+
+        Returns the folder.
 
         What an earlier explanation left there is replaced, or removed.
         """
@@ -89,8 +95,10 @@ class Explored(NamedTuple):
         (home / "map.png").write_bytes(self._repr_png_())
         if len(self.verdict):
             self.verdict.to_csv(home / "verdict.csv", index=False)
+        pixels = (self.extent or extent_of_array(self.image, "an array")).facts()
+        (home / "pixels.json").write_text(json.dumps(pixels, indent=1) + "\n", encoding="utf-8")
         if self.estimate is not None:
-            self.estimate.save(home / "estimate")
+            replace(self.estimate, settings=self.estimate.settings | {"pixels": pixels}).save(home / "estimate")
         return home
 
 # %% ../nbs/12_explorer.ipynb #b0f203a4
@@ -148,14 +156,6 @@ def palette(name: str) -> bytes:
     """256 colours of a colour map, three bytes each."""
     return (colormaps[name](np.arange(256))[:, :3] * 255).round().astype(np.uint8).tobytes()
 
-# %% ../nbs/12_explorer.ipynb #be87a130
-def check_picture(image: NDArray[np.uint8], label: NDArray[np.bool_] | None) -> None:
-    """Raises ValueError for anything but an 8-bit RGB image (H,W,3), or a label of another size."""
-    if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
-        raise ValueError(f"an 8-bit RGB image (H,W,3) was expected, got {image.dtype} of shape {image.shape}")
-    if label is not None and np.shape(label) != image.shape[:2]:
-        raise ValueError(f"a label of shape {image.shape[:2]} was expected, got {np.shape(label)}")
-
 # %% ../nbs/12_explorer.ipynb #a5e0871e
 class Cancelled(Exception):
     """Raised in a run that was cancelled."""
@@ -202,12 +202,11 @@ class Explorer(Face):
 
     def __init__(self, model: nn.Module, image: NDArray[np.uint8], *, label: NDArray[np.bool_] | None = None,
                  target: int | None = None, activation: Activation = "auto", batch: int = 8, min_pixels: int = 20,
-                 **first: Any) -> None:
+                 extent: Extent | None = None, **first: Any) -> None:
         if unknown := set(first) - set(FIRST):
             raise TypeError(f"unknown option {min(unknown)!r}; of the first choices there are {', '.join(FIRST)}")
-        check_picture(image, label)
-        self.image, self.batch = image, batch
-        self.label = None if label is None else torch.from_numpy(np.asarray(label, bool))[None]
+        self.image, self.batch, self.extent = check_image(image), batch, extent
+        self.label = None if label is None else torch.from_numpy(check_mask(label, image.shape[:2], "the label"))[None]
         self.model, self.target, self.activation = Padded(model), target, activation
         self.inputs = normalize(image).to(device_of(model))
         self.objects = objects(predict(self.model, self.inputs, target, activation)[0].cpu().numpy(), min_pixels)
@@ -353,7 +352,7 @@ def conclude(explorer: Explorer, method: str, region: NDArray[np.bool_], heat: T
             explorer.verdict = table[list(SHOWN)].rename(columns=SHOWN).dropna(axis=1).to_dict("records")
         gap = f"gap {table['gap_r0.5'][0]:.1f} points with half removed" if len(table) else "tests cancelled"
         explorer.message = f"Done{cancelled}: {gap}"
-    return Explored(method, UNITS[method], explorer.image, region, heat.float().cpu().numpy(), estimate, table)
+    return Explored(method, UNITS[method], explorer.image, region, heat.float().cpu().numpy(), estimate, table, explorer.extent)
 
 # %% ../nbs/12_explorer.ipynb #0a5592f9
 def explore(model: nn.Module, image: NDArray[np.uint8], **options: Any) -> Explorer:
@@ -361,7 +360,8 @@ def explore(model: nn.Module, image: NDArray[np.uint8], **options: Any) -> Explo
 
     Click an object or draw a box. Options: label=None (ground truth (H,W), for the IoU), target=None (the class, for a model of
     several), activation="auto" (as `EntropyCentric`), batch=8 (rows per forward), min_pixels=20 (smaller objects are not outlined),
-    and the first choices method="entropy", grid=8, samples=16, folder="explanation" (where the page saves).
+    extent=None (where the image lies in its file, by `files.extent_of`, to be saved with the results), and the first choices
+    method="entropy", grid=8, samples=16, folder="explanation" (where the page saves).
     The last explanation is in `.result`. The model is as before after every run, its training mode too.
     Raises ImportError without anywidget, TypeError for a model that is no module or an unknown option, ValueError for another
     kind of image, a label of another size, or a class or activation that the model has not.

@@ -267,19 +267,24 @@ def objects(mask: NDArray[np.bool_], min_pixels: int = 1) -> NDArray[np.int64]:
     return ids[labels].astype(np.int64)
 
 # %% ../nbs/02_region.ipynb #9d0b8f8c
-def object_at(mask: NDArray[np.bool_], x: int, y: int) -> NDArray[np.bool_]:
-    """The connected component of a mask (H,W) at column x and row y. Raises ValueError, naming the nearest, if there is none."""
+def object_at(mask: NDArray[np.bool_], x: int, y: int, corner: tuple[int, int] = (0, 0)) -> NDArray[np.bool_]:
+    """The connected component of a mask (H,W) at column x and row y.
+
+    corner: where the mask's first pixel lies, (x, y), if it is a window of a larger image, in which the point is given.
+    Raises ValueError, naming the nearest, if there is none.
+    """
     height, width = mask.shape
-    if not (0 <= x < width and 0 <= y < height):
+    left, top = corner
+    if not (0 <= x - left < width and 0 <= y - top < height):
         raise ValueError(f"the point ({x}, {y}) lies outside the image of {width} x {height} pixels")
     if not mask.any():
         raise ValueError(f"the point ({x}, {y}) lies on no object: there is none")
-    if not mask[y, x]:
-        rows, columns = np.nonzero(mask)
+    if not mask[y - top, x - left]:
+        rows, columns = (found + start for found, start in zip(np.nonzero(mask), (top, left), strict=True))
         k = int(((rows - y) ** 2 + (columns - x) ** 2).argmin())
         raise ValueError(f"the point ({x}, {y}) lies on no object; the nearest has a pixel at ({columns[k]}, {rows[k]})")
     ids = objects(mask)
-    return ids == ids[y, x]
+    return ids == ids[y - top, x - left]
 
 # %% ../nbs/02_region.ipynb #ccec6ff0
 def iou(prediction: NDArray[np.bool_], label: NDArray[np.bool_]) -> float:

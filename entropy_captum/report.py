@@ -175,7 +175,7 @@ def tile_figure(run: Path, sources: Sequence[Source], crop: int | None, method: 
     for ax in axes.flat:
         ax.axis("off")
     for column, (source, heat) in enumerate(zip(sources, heats, strict=True)):
-        image, label = (None if a is None else cut_centre(a, crop) for a in source.tile.read())
+        image, label, _ = (None if a is None else cut_centre(a, crop) for a in source.tile.read())
         assert image is not None
         axes[0, column].imshow(image)
         outline(axes[0, column], label)
@@ -292,10 +292,11 @@ def result_sections(rows: pd.DataFrame, first: pd.DataFrame, method: str, rivals
                     as_table(wide_table(first, character_columns(first))))]
 
 # %% ../nbs/11_report.ipynb #c5296236
-def make_report(folder: str | Path, data: str | Path | None = None) -> str:
+def make_report(folder: str | Path, data: str | Path | None = None, **labels: Any) -> str:
     """The report of a run as one HTML page.
 
-    folder: a run folder, or the run in it. data: the folder that the run read; with it the best and worst tiles are shown.
+    folder: a run folder, or the run in it. data: the folder that the run read; with it the best and worst tiles are shown. labels:
+    `labels` and `values` as of `tiles.find_sources`, as the run had them.
     Raises ValueError for a folder without rows, or with more than one run.
     """
     run = find_run(folder)
@@ -309,7 +310,7 @@ def make_report(folder: str | Path, data: str | Path | None = None) -> str:
                         as_table(counts.rename_axis(columns=None).reset_index()))]
     if len(good):
         method = "entropy" if "entropy" in settings["methods"] else settings["methods"][0]
-        sources = {} if data is None else {(s.dataset, s.tile.name): s for s in find_sources(data)}
+        sources = {} if data is None else {(s.dataset, s.tile.name): s for s in find_sources(data, **labels)}
         first = good[good["baseline"] == settings["baselines"][0]]
         rivals = rival_table(with_far(first), "gap", method)
         summary += [against_chance(first, method), against_rivals(rivals)]
@@ -323,8 +324,8 @@ def make_report(folder: str | Path, data: str | Path | None = None) -> str:
     return page.render(title=f"Study {run.name}", summary=summary, sections=sections, facts=json.dumps(facts, indent=1))
 
 # %% ../nbs/11_report.ipynb #413ca2b3
-def write_report(folder: str | Path, out: str | Path | None = None, data: str | Path | None = None) -> Path:
+def write_report(folder: str | Path, out: str | Path | None = None, data: str | Path | None = None, **labels: Any) -> Path:
     """Write the report of a run to `out` (default: report.html in the run) and return its path; else as `make_report`."""
     path = find_run(folder) / "report.html" if out is None else Path(out)
-    write_atomically(path, make_report(folder, data).encode())
+    write_atomically(path, make_report(folder, data, **labels).encode())
     return path

@@ -21,8 +21,9 @@ from numpy.typing import NDArray
 from scipy import ndimage
 from torch import Tensor, nn
 
-from .data import LAYOUTS, Tile, find_tiles, normalize
+from .data import EXPECTED, Tile, check_labelled, image_folder, is_named, normalize, tiles_in
 from .evaluation import REMOVED, SitTester
+from .labels import LabelValues
 from .methods import Task, distance_from, method_names, nearness, run_methods
 from .perturbation import BaselineName, grid_feature_mask, named_baseline
 from .region import Activation, objects
@@ -30,10 +31,10 @@ from .sampling import check_design
 from .zoo import device_of, predict
 
 # %% auto #0
-__all__ = ['BANDS', 'Values', 'Key', 'Cells', 'Settings', 'scene_of', 'Source', 'find_sources', 'cut_centre', 'find_regions',
-           'Prepared', 'prepare_tile', 'cell_means', 'rank_correlation', 'shares_by_distance', 'tests_of', 'rank_given',
-           'ranks_of', 'noisy_inputs', 'sensitivity', 'map_columns', 'tile_testers', 'explain_tile', 'failure',
-           'tile_rows', 'study_tile']
+__all__ = ['BANDS', 'Values', 'Key', 'Cells', 'Settings', 'scene_of', 'Source', 'find_homes', 'find_sources', 'cut_centre',
+           'find_regions', 'Prepared', 'prepare_tile', 'cell_means', 'rank_correlation', 'shares_by_distance',
+           'tests_of', 'rank_given', 'ranks_of', 'noisy_inputs', 'sensitivity', 'map_columns', 'tile_testers',
+           'explain_tile', 'failure', 'tile_rows', 'study_tile']
 
 # %% ../nbs/11_tiles.ipynb #c3781695
 @dataclass(frozen=True)
@@ -108,32 +109,45 @@ class Source:
         return f"{self.dataset}/{self.tile.image.name}"
 
     def checksum(self) -> str:
-        """The hash of the tile's files."""
+        """The hash of the tile's files, and of what its label's values are said to mean."""
         digest = hashlib.blake2b(digest_size=8)
         for path in (self.tile.image, self.tile.label):
             digest.update(b"none" if path is None else path.read_bytes())
+        digest.update(b"" if self.tile.values is None else str(self.tile.values).encode())
         return digest.hexdigest()
 
 # %% ../nbs/11_tiles.ipynb #48095912
-def find_sources(folder: str | Path, limit: int | None = None, skip: Sequence[str] = ()) -> list[Source]:
+def find_homes(root: Path) -> list[Path]:
+    """The folders, `root` or below it, that hold a data set. Those that a system made (hidden, `__MACOSX`) are left out."""
+    inside = sorted(path for path in root.rglob("*") if path.is_dir())
+    shown = [path for path in inside if not any(part.startswith((".", "__MACOSX")) for part in path.relative_to(root).parts)]
+    # A folder of images is a part of the one above, with labels among its images too.
+    parts = [path for path in shown if not (is_named(path, 0) or is_named(path, 1)) or image_folder(path) not in (None, path)]
+    return [path for path in (root, *parts) if image_folder(path) is not None]
+
+
+def find_sources(folder: str | Path, limit: int | None = None, skip: Sequence[str] = (), *, labels: str | Path | None = None,
+                 values: LabelValues | None = None) -> list[Source]:
     """All tiles below a folder but for the data sets to `skip`, `limit` of each at most.
 
-    Raises ValueError where there are none, and for a data set to skip that is not there.
+    labels: the folder of labels in each data set, or a path, where none of the usual names fits. values: what their values mean.
+    Raises ValueError where there are no tiles, for a data set to skip that is not there, and if `labels` has none for any tile.
     """
     if limit is not None and limit < 1:
         raise ValueError(f"the limit of tiles per data set must be at least 1, got {limit}")
-    root, names = Path(folder), {image for image, _ in LAYOUTS}
+    root = Path(folder)
     if not root.is_dir():
         raise ValueError(f"{root}: no such folder")
-    homes = sorted({path.parent for path in (root, *root.rglob("*")) if path.is_dir() and path.name in names})
-    places = {home: home.relative_to(root).as_posix() for home in homes}
+    places = {home: home.relative_to(root).as_posix() for home in find_homes(root)}
     strange = [name for name in skip if name not in places.values()]
     if strange:
         raise ValueError(f"there is no data set {strange[0]!r} to skip; below {root} there are {', '.join(places.values())}")
-    datasets = [[Source(place if home != root else root.resolve().name, tile) for tile in find_tiles(home)[:limit]]
+    datasets = [[Source(place if home != root else root.resolve().name, tile) for tile in tiles_in(home, labels, values)[:limit]]
                 for home, place in places.items() if place not in skip]
     if not any(datasets):
-        raise ValueError(f"{root}: no tiles found; expected folders named {', '.join('/'.join(pair) for pair in LAYOUTS)}")
+        raise ValueError(f"{root}: no tiles found; {EXPECTED}")
+    if labels is not None:
+        check_labelled([source.tile for dataset in datasets for source in dataset], labels)
     # In turn, so that a run that is stopped early has some tiles of each data set.
     return [source for turn in zip_longest(*datasets) for source in turn if source is not None]
 
@@ -156,22 +170,27 @@ def find_regions(prediction: NDArray[np.bool_], settings: Settings) -> tuple[lis
 
 # %% ../nbs/11_tiles.ipynb #4056d11e
 class Prepared(NamedTuple):
-    """A tile ready to be explained: inputs (1,3,H,W), label (H,W) or None, and its units with masks (K,H,W)."""
+    """A tile ready to be explained: inputs (1,3,H,W), label (H,W) or None, its units with masks (K,H,W), and which pixels count.
+
+    valid: bool (H,W), or None where all do.
+    """
 
     inputs: Tensor
     label: Tensor | None
     units: list[str]
     regions: Tensor
+    valid: Tensor | None = None
 
 # %% ../nbs/11_tiles.ipynb #c7dbf1e2
 def prepare_tile(model: nn.Module, source: Source, settings: Settings) -> Prepared:
     """Read, crop and segment a tile. Raises ValueError for files that do not fit, or a class that the model has not."""
-    image, label = source.tile.read()
-    inputs = normalize(cut_centre(image, settings.crop)).to(device_of(model))
+    pixels = source.tile.read()
+    inputs = normalize(cut_centre(pixels.image, settings.crop)).to(device_of(model))
     predicted = predict(model, inputs, settings.target, settings.activation)[0]
     units, masks = find_regions(predicted.cpu().numpy(), settings)
-    found = None if label is None else torch.from_numpy(cut_centre(label, settings.crop)).to(inputs.device)
-    return Prepared(inputs, found, units, torch.from_numpy(masks).float().to(inputs.device))
+    label, valid = (None if each is None else torch.from_numpy(cut_centre(each, settings.crop)).to(inputs.device)
+                    for each in (pixels.label, pixels.valid))
+    return Prepared(inputs, label, units, torch.from_numpy(masks).float().to(inputs.device), valid)
 
 # %% ../nbs/11_tiles.ipynb #4bcf9d85
 def cell_means(heat: Tensor, feature_mask: Tensor) -> NDArray[np.float64]:

@@ -277,11 +277,13 @@ def predict_mask(model: nn.Module, image: NDArray[np.uint8], scale: float = 1.0,
 def dataset_iou(model: nn.Module, tiles: Sequence[Tile], scale: float = 1.0, *, target: int | None = None,
                 activation: Activation = "auto") -> float:
     """Pooled intersection over union of a class, by `predict`, over the labelled tiles. Raises ValueError if there is none."""
-    pairs = [tile.read() for tile in tiles if tile.label is not None]
-    if not pairs:
+    read = [tile.read() for tile in tiles if tile.label is not None]
+    if not read:
         raise ValueError("none of the tiles has a label")
-    predictions = [predict_mask(model, image, scale, target=target, activation=activation).ravel() for image, _ in pairs]
-    labels = [label.ravel() for _, label in pairs if label is not None]
+    counted = [np.ones(image.shape[:2], bool) if valid is None else valid for image, _, valid in read]
+    predictions = [predict_mask(model, each.image, scale, target=target, activation=activation)[valid]
+                   for each, valid in zip(read, counted, strict=True)]
+    labels = [each.label[valid] for each, valid in zip(read, counted, strict=True) if each.label is not None]
     return iou(np.concatenate(predictions), np.concatenate(labels))
 
 # %% ../nbs/09_zoo.ipynb #69dcc861
@@ -387,7 +389,7 @@ def run_training(run: Training, splits: Mapping[str, Split], out: Path, validate
                  show_progress: bool) -> list[dict[str, float]]:
     """Advance a run to its end, validating and saving on the way; returns the log: step, loss, IoU per data set."""
     log = [entry for entry in json.loads((out / "log.json").read_text()) if entry["step"] <= run.step] if run.step else []
-    pairs = [[(image, label) for image, label in (tile.read() for tile in split.train) if label is not None]
+    pairs = [[(image, label) for image, label, _ in (tile.read() for tile in split.train) if label is not None]
              for split in splits.values()]
     losses: list[float] = []
     with tqdm(total=run.recipe.steps, initial=run.step, desc="training", disable=not show_progress) as bar:

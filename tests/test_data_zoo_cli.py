@@ -42,15 +42,15 @@ def test_layouts_are_recognised(tmp_path, layout):
         Image.fromarray(pixels).save(tmp_path / folder / "a.png")
     Image.fromarray(scene.image).save(tmp_path / layout[0] / "unlabelled.png")
     labelled, unlabelled = find_tiles(tmp_path)
-    image, label = labelled.read()
-    assert (image == scene.image).all() and (label == scene.label).all() and unlabelled.label is None
+    image, label, valid = labelled.read()
+    assert (image == scene.image).all() and (label == scene.label).all() and valid is unlabelled.label is None
 
 
 def test_bad_files_are_named(tmp_path):
     (tmp_path / "broken.png").write_bytes(b"no image")
     Image.fromarray(np.full((4, 4), 7, np.uint8)).save(tmp_path / "seven.png")
     for call, message in ((lambda: read_mask(tmp_path / "broken.png"), "broken.png"),
-                          (lambda: read_mask(tmp_path / "seven.png"), r"0/255, found \[7\]"),
+                          (lambda: read_mask(tmp_path / "seven.png"), r"0/255.* found 7 \(100.0%\)"),
                           (lambda: find_tiles(tmp_path), "no tiles found.*image/label"),
                           (lambda: find_tiles(tmp_path / "nowhere"), "no such folder"),
                           (lambda: rooftop_unet(tmp_path / "none.pth"), "none.pth: no such")):
@@ -155,7 +155,7 @@ def test_explain_writes_what_it_says(scene_file, tmp_path):
     done = subprocess.run([str(c) for c in command], capture_output=True, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"})
     assert done.returncode == 0, done.stderr
     assert sorted(p.name for p in out.iterdir()) == ["entropy-estimate.json", "entropy-estimate.npz", "entropy.npy", "entropy.png",
-                                                     "panel.png", "table.csv"]
+                                                     "panel.png", "pixels.json", "table.csv"]
     heat, estimate = np.load(out / "entropy.npy"), Estimate.load(out / "entropy-estimate")
     assert heat.shape == (128, 128) and np.allclose(heat, estimate.to_attribution()[0, 0]) and str(out) in done.stdout
     assert [p.name for p in tmp_path.iterdir()] == ["out"]
@@ -210,8 +210,8 @@ def test_any_methods_by_name_and_what_each_leaves(scene_file, tmp_path):
     result = CliRunner().invoke(app, command)
     assert result.exit_code == 0, result.output
     written = {path.name for path in (tmp_path / "out").iterdir()}
-    assert written == {"table.csv", "panel.png", "sobol.npy", "sobol.png", "sobol-estimate.npz", "sobol-estimate.json",
-                       "occlusion.npy", "random.npy", "ones.npy"}
+    assert written == {"table.csv", "panel.png", "pixels.json", "sobol.npy", "sobol.png", "sobol-estimate.npz",
+                       "sobol-estimate.json", "occlusion.npy", "random.npy", "ones.npy"}
     assert list(pd.read_csv(tmp_path / "out" / "table.csv")["map"]) == ["sobol", "occlusion", "random", "ones"]
 
 

@@ -101,7 +101,7 @@ def test_bad_input_is_quoted(change, message):
 def test_the_entropy_map_beats_chance_on_real_tiles(aerial):
     model, gaps = rooftop_unet(), {"entropy": [], "random": []}
     for tile in find_tiles(aerial / "whu" / "val") + find_tiles(aerial / "inria" / "val")[:2]:
-        image, _ = tile.read()
+        image = tile.read().image
         top = (image.shape[0] - 256) // 2
         x = normalize(image[top:top + 256, top:top + 256])
         predicted = (model(x)[0, 0] > 0).numpy()

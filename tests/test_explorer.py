@@ -252,7 +252,7 @@ def test_a_label_adds_the_iou_to_the_verdict(explorer):
     assert np.isfinite(labelled.wait().verdict["h_sit_iou_drop"]).all() and "H-SIT IoU drop" in labelled.verdict[0]
     explorer.explain(1)
     assert explorer.wait().verdict["h_sit_iou_drop"].isna().all() and "H-SIT IoU drop" not in explorer.verdict[0]
-    with pytest.raises(ValueError, match=r"label of shape \(64, 64\).*\(8, 8\)"):
+    with pytest.raises(ValueError, match=r"the label has the shape \(8, 8\), but the image \(64, 64\)"):
         explore(Bright(), image, label=label[:8, :8])
 
 
@@ -288,7 +288,8 @@ def test_results_are_saved_and_read_again(explorer, tmp_path):
     found = explorer.wait()
     explorer.folder = str(tmp_path / "kept")
     home = explorer.save()
-    assert {p.name for p in home.iterdir()} == {"map.npy", "map.png", "region.png", "verdict.csv", "estimate.npz", "estimate.json"}
+    assert {p.name for p in home.iterdir()} == {"map.npy", "map.png", "pixels.json", "region.png", "verdict.csv",
+                                                "estimate.npz", "estimate.json"}
     assert torch.equal(Estimate.load(home / "estimate").scores, found.estimate.scores)
     assert np.array_equal(np.load(home / "map.npy"), found.heat) and (home / "map.png").read_bytes().startswith(b"\x89PNG")
 
@@ -298,7 +299,7 @@ def test_what_is_saved_is_one_explanation(explorer, tmp_path):
     entropy = explorer.wait()
     entropy.save(tmp_path)
     cam = entropy._replace(method="grad-cam", estimate=None, verdict=entropy.verdict.iloc[:0])
-    assert {p.name for p in cam.save(tmp_path).iterdir()} == {"map.npy", "map.png", "region.png"}
+    assert {p.name for p in cam.save(tmp_path).iterdir()} == {"map.npy", "map.png", "pixels.json", "region.png"}
 
 
 def test_the_picture_in_the_documentation_shows_the_words_of_today():

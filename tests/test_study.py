@@ -139,9 +139,9 @@ def spoil(folder: Path, what: str) -> None:
         Image.fromarray(np.full((32, 32), 7, np.uint8)).save(label)
 
 
-@pytest.mark.parametrize("what,message", [("corrupt", "not a readable image"), ("grey", "expected an 8-bit RGB"),
+@pytest.mark.parametrize("what,message", [("corrupt", "its pixels cannot be decoded"), ("grey", "expected an 8-bit RGB"),
                                           ("four bands", "fourth band"),
-                                          ("label size", "label of size"), ("label values", "0/1 or 0/255")])
+                                          ("label size", "the label has the shape"), ("label values", "0/1 or 0/255")])
 def test_a_bad_tile_is_an_error_row_and_the_run_goes_on(model, tmp_path, what, message):
     data = write_tiles(tmp_path / "data", 2)
     spoil(data, what)
