@@ -43,7 +43,7 @@ from .zoo import train as train_network
 # %% auto #0
 __all__ = ['Image8', 'Mask', 'app', 'Device', 'Out', 'Weights', 'Values', 'Labels', 'DEMO_METHODS', 'Case', 'crop_window',
            'largest_object', 'tested', 'write_all', 'save_explanation', 'explain_case', 'pick_device', 'print_table',
-           'demo_tile', 'demo', 'Request', 'place_of', 'check_sizes', 'read_request', 'choose_region', 'names',
+           'demo_tile', 'demo', 'Request', 'place_of', 'check_sizes', 'read_request', 'choose_region', 'color', 'names',
            'explain', 'train', 'numbers', 'print_study', 'evaluate', 'report', 'main']
 
 # %% ../nbs/13_cli.ipynb #2bbd8600
@@ -57,17 +57,18 @@ Mask = NDArray[np.bool_]
 class Case:
     """An image (H,W,3), the region in it (H,W), the label where there is one, the model and the baseline's name.
 
-    valid: the pixels that count (H,W), None for all. extent: where the image lies in its file, which is saved with the results.
+    extent: where the image lies in its file, which is saved with the results. valid: the pixels that hold something (H,W), None for
+    all.
     """
 
     image: Image8
     region: Mask
-    label: Mask | None
+    label: Label | None
     model: nn.Module
     device: torch.device
     baseline: BaselineName
-    valid: Mask | None = None
     extent: Extent | None = None
+    valid: Mask | None = None
 
     @cached_property
     def inputs(self) -> Tensor:
@@ -86,12 +87,14 @@ class Case:
 
     def task(self, grid: int, samples: int, batch: int, seed: int, inference: InferenceKind = "auto") -> Task:
         """The case for the methods: cells a side, designs, rows per forward, seed, and how forwards are made."""
-        return Task(self.model, self.inputs, self.regions, self.removed, grid, samples, batch, seed, inference, sys.stderr.isatty())
+        valid = None if self.valid is None else torch.from_numpy(self.valid)
+        return Task(self.model, self.inputs, self.regions, self.removed, grid, samples, batch, seed, inference, sys.stderr.isatty(),
+                    valid=valid)
 
     def tester(self) -> SitTester:
         """The L-SIT and H-SIT of the case's regions."""
-        label = None if self.label is None else torch.from_numpy(self.label)[None]
-        return SitTester(self.model, self.inputs, region=self.regions, label=label, baselines=self.removed)
+        label = None if self.label is None else self.label.truth
+        return SitTester(self.model, self.inputs, region=self.regions, label=label, baselines=self.removed, valid=self.valid)
 
 # %% ../nbs/13_cli.ipynb #070e51b7
 def crop_window(shape: tuple[int, int], center: tuple[int, int], window: int) -> tuple[slice, slice]:
@@ -124,7 +127,8 @@ def tested(case: Case, heat: Tensor, unit: str) -> Tested:
     """The panel's row of one map (H,W): masked images and predictions of both tests at t = 0.1."""
     e = heat.double().cpu().numpy()
     base = denormalize(case.removed)
-    masked = tuple(np.where(kept_pixels(e, case.region, low)[..., None], case.image, base) for low in (True, False))
+    masked = tuple(np.where(kept_pixels(e, case.region, low, valid=case.valid)[..., None], case.image, base)
+                   for low in (True, False))
     return Tested(e, unit, (masked[0], masked[1]),
                   (predict_mask(case.model, masked[0]), predict_mask(case.model, masked[1])))
 
@@ -149,7 +153,8 @@ def save_explanation(folder: Path, case: Case, found: Mapping[str, Maps], table:
     (folder / "pixels.json").write_text(json.dumps(pixels, indent=1) + "\n", encoding="utf-8")
     shown = {name: tested(case, each.maps[0], UNITS.get(name, "")) for name, each in found.items()}
     prediction = predict_mask(case.model, case.image)
-    panel(case.image, case.label, prediction, case.region, shown).savefig(folder / "panel.png", dpi=110)
+    label = None if case.label is None else case.label.building
+    panel(case.image, label, prediction, case.region, shown).savefig(folder / "panel.png", dpi=110)
     for name, each in found.items():
         np.save(folder / f"{name}.npy", each.maps[0].numpy())
         if each.estimate is not None:
@@ -242,21 +247,36 @@ def demo(data: Annotated[Path | None, typer.Option(help="A folder of tiles; defa
     where = pick_device(device)
     model = Padded(rooftop_unet(weights)).to(where)
     image, label, extent = demo_tile(data, seed)
+    truth = None if label is None else Label(label, None)
     region = largest_object(predict_mask(model, image))
     typer.echo(f"explaining a building of {region.sum()} pixels in a tile of {image.shape[1]} x {image.shape[0]}")
-    case = Case(image, region, label, model, where, "grey", extent=extent)
+    case = Case(image, region, truth, model, where, "grey", extent)
     print_table(explain_case(case, case.task(grid, samples, batch, seed), DEMO_METHODS, out), out)
 
 # %% ../nbs/13_cli.ipynb #7845dd5b
 @dataclass(frozen=True)
 class Request:
-    """Pixels of an image, where in it they lie, and what its user gave: region, label and valid pixels, point (column, row)."""
+    """Pixels of an image, where in it they lie, and what its user gave: region, label, point (column, row), valid pixels."""
 
     image: Image8
     extent: Extent
     region: Mask | None = None
     label: Label | None = None
     point: tuple[int, int] | None = None
+    valid: Mask | None = None
+
+    def without(self, nodata: tuple[int, ...], baseline: BaselineName) -> Request:
+        """The request with pixels of a value (one number, or one per band) marked, and filled as a baseline would.
+
+        Raises ValueError where all pixels have it.
+        """
+        valid = (self.image != np.array(nodata, np.uint8)).any(-1)
+        if not valid.any():
+            raise ValueError(f"--nodata {','.join(map(str, nodata))}: all pixels have this value")
+        x = normalize(self.image)
+        mean = x[..., torch.from_numpy(valid)].mean(-1)[..., None, None]
+        filled = torch.where(torch.from_numpy(valid), x, mean if baseline in ("mean", "blur") else named_baseline(baseline, x))
+        return replace(self, image=denormalize(filled), valid=valid)
 
 # %% ../nbs/13_cli.ipynb #9840aaee
 def place_of(size: tuple[int, int], point: tuple[int, int] | None, region: Mask | None, window: int | None) -> Window | None:
@@ -299,14 +319,25 @@ def read_request(image: Path, mask: Path | None = None, label: Path | None = Non
 # %% ../nbs/13_cli.ipynb #8a429d1f
 def choose_region(request: Request, model: nn.Module) -> Mask:
     """The given region, the predicted building at the point, or all that is predicted. Raises ValueError for none."""
+    valid = True if request.valid is None else request.valid
     if request.region is not None:
-        return request.region
-    predicted = predict_mask(model, request.image)
+        if not (request.region & valid).any():
+            raise ValueError("--nodata: all pixels of the mask hold nothing")
+        return request.region & valid
+    predicted = predict_mask(model, request.image) & valid
     if request.point is not None:
         return object_at(predicted, *request.point, corner=(request.extent.columns[0], request.extent.rows[0]))
     if not predicted.any():
         raise ValueError("the network predicts no building in this image; give --mask")
     return predicted
+
+# %% ../nbs/13_cli.ipynb #2899f302
+def color(text: str) -> tuple[int, ...]:
+    """The numbers 0 to 255 of `--nodata`, one, or one per band. Raises ValueError, quoting it, for anything else."""
+    parts = [int(part) if part.strip().isdigit() else -1 for part in text.split(",")]
+    if len(parts) not in (1, 3) or not all(0 <= part <= 255 for part in parts):
+        raise ValueError(f"--nodata {text!r}: expected a number from 0 to 255, or three with commas between, as 255,255,255")
+    return tuple(parts)
 
 # %% ../nbs/13_cli.ipynb #a018d5c1
 def names(text: str) -> tuple[str, ...]:
@@ -324,14 +355,15 @@ def explain(image: Annotated[Path, typer.Argument(help="An 8-bit RGB image: PNG,
             baseline: Annotated[BaselineName, typer.Option(help="What replaces a removed patch.")] = "grey",
             window: Annotated[int | None, typer.Option(help="Only a window of that many pixels around the object.")] = None,
             label_values: Values = None,
+            nodata: Annotated[str | None, typer.Option(help="The value of pixels that hold nothing, as 0 or 255,255,255.")] = None,
             inference: Annotated[InferenceKind, typer.Option(help="Exact shortcuts where they pay, or never.")] = "auto",
             out: Out = Path("explanation"), weights: Weights = None, device: Device = "auto") -> None:
     """Explain one building (--point), a region (--mask), or all that the network predicts in an image."""
     request = read_request(image, mask, label, point, window, parse_values(label_values or ()))
+    request = request if nodata is None else request.without(color(nodata), baseline)
     where = pick_device(device)
     model = Padded(rooftop_unet(weights)).to(where)
-    truth, valid = request.label or (None, None)
-    case = Case(request.image, choose_region(request, model), truth, model, where, baseline, valid, request.extent)
+    case = Case(request.image, choose_region(request, model), request.label, model, where, baseline, request.extent, request.valid)
     print_table(explain_case(case, case.task(grid, samples, batch, seed, inference), names(method), out), out)
 
 # %% ../nbs/13_cli.ipynb #7d9f0ab2

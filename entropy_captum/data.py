@@ -74,14 +74,14 @@ def pictures_in(folder: Path) -> list[Path]:
 
 # %% ../nbs/08_data.ipynb #e11194eb
 class TilePixels(NamedTuple):
-    """The image, uint8 (H,W,3), the label, bool (H,W), and which pixels count, bool (H,W).
+    """The image, uint8 (H,W,3), the label, bool (H,W), and where it is known, bool (H,W).
 
-    label: None without one. valid: None where all count; where not, the label is False.
+    label: None without one. known: None where it is everywhere; where it is not, the label is False.
     """
 
     image: NDArray[np.uint8]
     label: NDArray[np.bool_] | None
-    valid: NDArray[np.bool_] | None
+    known: NDArray[np.bool_] | None
 
 
 @dataclass(frozen=True)
@@ -98,12 +98,12 @@ class Tile:
         return self.image.stem
 
     def read(self) -> TilePixels:
-        """Image, label and valid pixels. Raises ValueError if a file is none, or if their sizes differ."""
+        """Image, label and where it is known. Raises ValueError if a file is none, or if their sizes differ."""
         image = read_image(self.image)
         if self.label is None:
             return TilePixels(image, None, None)
-        label, valid = read_label(self.label, self.values)
-        return TilePixels(image, check_mask(label, image.shape[:2], f"{self.label}: the label"), valid)
+        label, known = read_label(self.label, self.values)
+        return TilePixels(image, check_mask(label, image.shape[:2], f"{self.label}: the label"), known)
 
 # %% ../nbs/08_data.ipynb #b9137643
 def by_name(paths: Sequence[Path], kind: str) -> Mapping[str, list[Path]]:

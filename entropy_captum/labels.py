@@ -126,10 +126,15 @@ def check_label(facts: Facts) -> None:
 
 # %% ../nbs/08_labels.ipynb #a21ffec6
 class Label(NamedTuple):
-    """Which pixels are building, bool (H,W), and which count, bool (H,W); None where all do. What does not count is no building."""
+    """Which pixels are building, bool (H,W), and where that is known, bool (H,W); None for everywhere. Elsewhere there is none."""
 
     building: NDArray[np.bool_]
-    valid: NDArray[np.bool_] | None
+    known: NDArray[np.bool_] | None
+
+    @property
+    def truth(self) -> NDArray[np.float32]:
+        """What the tests take (H,W): 1, 0, and NaN where it is not known."""
+        return np.where(True if self.known is None else self.known, self.building, np.float32(np.nan)).astype(np.float32)
 
 # %% ../nbs/08_labels.ipynb #b82cebfc
 def read_label(path: str | Path, values: LabelValues | None = None, window: Window | None = None) -> Label:
@@ -145,15 +150,15 @@ def read_label(path: str | Path, values: LabelValues | None = None, window: Wind
         for value in (*code.building, *code.ignore):
             if len(set(value)) > 1:
                 raise ValueError(f"{path}: holds {facts}, in which no pixel can have the colour {as_text(value)}")
-    valid = ~np.any([where(raster, value) for value in code.ignore], axis=0) if code.ignore else None
-    counted = np.ones(raster.values.shape[:2], bool) if valid is None else valid
+    known = ~np.any([where(raster, value) for value in code.ignore], axis=0) if code.ignore else None
+    counted = np.ones(raster.values.shape[:2], bool) if known is None else known
     if code.building:
-        return Label(np.any([where(raster, value) for value in code.building], axis=0), valid)
+        return Label(np.any([where(raster, value) for value in code.building], axis=0), known)
     found = shares_of(raster, counted)
     if not is_plain(raster, found):
         raise unclear(facts, found)
     seen = raster.values if raster.palette is None else raster.palette[raster.values]
-    return Label(np.asarray(seen.any(-1) if seen.ndim == 3 else seen != 0) & counted, valid)
+    return Label(np.asarray(seen.any(-1) if seen.ndim == 3 else seen != 0) & counted, known)
 
 # %% ../nbs/08_labels.ipynb #8f348d1f
 def read_mask(path: str | Path, values: LabelValues | None = None, window: Window | None = None) -> NDArray[np.bool_]:

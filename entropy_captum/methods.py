@@ -30,7 +30,7 @@ from .evaluation import ones_attribution, random_attribution
 from .incremental import InferenceKind
 from .inference import eval_mode
 from .perturbation import Perturbation, grid_feature_mask
-from .region import Activation, RegionScore
+from .region import Activation, RegionScore, resize_outputs
 
 # %% auto #0
 __all__ = ['PICK_FREEZE', 'INTERACTION', 'SCORE_CAMS', 'CONTROLS', 'REGISTRY', 'OFFERED', 'UNITS', 'Task', 'Maps',
@@ -43,7 +43,8 @@ __all__ = ['PICK_FREEZE', 'INTERACTION', 'SCORE_CAMS', 'CONTROLS', 'REGISTRY', '
 class Task:
     """A model, one image (1,C,H,W), its regions float (K,H,W), what replaces removed pixels (1,C,H,W), and the settings.
 
-    target: the class that is explained, None only for a model of one channel. activation: as for `EntropyCentric`.
+    target: the class that is explained, None only for a model of one channel. activation: as for `EntropyCentric`. valid: pixels
+    that hold something, bool (H,W), None for all.
     """
 
     model: nn.Module
@@ -58,6 +59,7 @@ class Task:
     show_progress: bool = False
     target: int | None = None
     activation: Activation = "auto"
+    valid: Tensor | None = None
 
     @property
     def feature_mask(self) -> Tensor:
@@ -109,7 +111,8 @@ def pick_freeze_maps(task: Task, names: Sequence[str]) -> dict[str, Maps]:
         method.first_order, method.inference = INTERACTION in names, task.inference
     estimates = estimate_jointly(methods, task.inputs, task.baselines, task.target, region=task.regions, grid_size=task.grid,
                                  examples=torch.zeros(len(task.regions), dtype=torch.int64), n_samples=task.samples,
-                                 perturbations_per_eval=task.batch, seed=task.seed, show_progress=task.show_progress)
+                                 perturbations_per_eval=task.batch, seed=task.seed, show_progress=task.show_progress,
+                                 valid=task.valid)
     return {name: pick_freeze_map(estimate, name) for name, estimate in zip(names, estimates, strict=True)}
 
 # %% ../nbs/11_methods.ipynb #25f41a97
@@ -192,7 +195,7 @@ def rise_maps(task: Task, share: float = 0.5) -> Maps:
     scored = replace(task, model=nn.Identity()).scores()
     with eval_mode(task.model):
         for part in tqdm(keep.split(task.batch), desc="RISE", disable=not task.show_progress):
-            outputs = task.model(*perturbation(part))
+            outputs = resize_outputs(task.model(*perturbation(part)), task.inputs.shape[-2:])
             scores = torch.stack([score(outputs) for score in scored])
             total += torch.einsum("kn,nhw->khw", scores.double(), perturbation.weights(part, 0)[:, 0, 0].double())
     return Maps((total / (rows * share)).float(), rows)
@@ -381,4 +384,7 @@ def run_methods(task: Task, names: Sequence[str]) -> dict[str, Maps]:
     for name in names:
         if name not in found:
             found |= timed(single_map, task, (name,))
-    return {name: found[name]._replace(maps=found[name].maps.detach().cpu()) for name in names}
+    shown = {name: found[name].maps.detach().cpu() for name in names}
+    if task.valid is not None:  # what holds nothing explains nothing
+        shown = {name: torch.where(task.valid.cpu(), maps, 0) for name, maps in shown.items()}
+    return {name: found[name]._replace(maps=maps) for name, maps in shown.items()}

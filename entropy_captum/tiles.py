@@ -23,7 +23,7 @@ from torch import Tensor, nn
 
 from .data import EXPECTED, Tile, check_labelled, image_folder, is_named, normalize, tiles_in
 from .evaluation import REMOVED, SitTester
-from .labels import LabelValues
+from .labels import Label, LabelValues
 from .methods import Task, distance_from, method_names, nearness, run_methods
 from .perturbation import BaselineName, grid_feature_mask, named_baseline
 from .region import Activation, objects
@@ -83,7 +83,7 @@ class Settings:
             value = getattr(self, name)
             if value is not None and value < least:
                 raise ValueError(f"{name} must be at least {least}, got {value}")
-        check_design(self.samples, self.grid**2, "sobol")
+        check_design(self.samples, self.grid**2, "supercube")
 
 # %% ../nbs/11_tiles.ipynb #6354af2c
 def scene_of(tile: str) -> str:
@@ -170,27 +170,25 @@ def find_regions(prediction: NDArray[np.bool_], settings: Settings) -> tuple[lis
 
 # %% ../nbs/11_tiles.ipynb #4056d11e
 class Prepared(NamedTuple):
-    """A tile ready to be explained: inputs (1,3,H,W), label (H,W) or None, its units with masks (K,H,W), and which pixels count.
+    """A tile ready to be explained: inputs (1,3,H,W), label (H,W) or None, and its units with masks (K,H,W).
 
-    valid: bool (H,W), or None where all do.
+    The label is NaN where it is not known.
     """
 
     inputs: Tensor
     label: Tensor | None
     units: list[str]
     regions: Tensor
-    valid: Tensor | None = None
 
 # %% ../nbs/11_tiles.ipynb #c7dbf1e2
 def prepare_tile(model: nn.Module, source: Source, settings: Settings) -> Prepared:
     """Read, crop and segment a tile. Raises ValueError for files that do not fit, or a class that the model has not."""
-    pixels = source.tile.read()
-    inputs = normalize(cut_centre(pixels.image, settings.crop)).to(device_of(model))
+    image, label, known = source.tile.read()
+    inputs = normalize(cut_centre(image, settings.crop)).to(device_of(model))
     predicted = predict(model, inputs, settings.target, settings.activation)[0]
     units, masks = find_regions(predicted.cpu().numpy(), settings)
-    label, valid = (None if each is None else torch.from_numpy(cut_centre(each, settings.crop)).to(inputs.device)
-                    for each in (pixels.label, pixels.valid))
-    return Prepared(inputs, label, units, torch.from_numpy(masks).float().to(inputs.device), valid)
+    truth = None if label is None else torch.from_numpy(cut_centre(Label(label, known).truth, settings.crop)).to(inputs.device)
+    return Prepared(inputs, truth, units, torch.from_numpy(masks).float().to(inputs.device))
 
 # %% ../nbs/11_tiles.ipynb #4bcf9d85
 def cell_means(heat: Tensor, feature_mask: Tensor) -> NDArray[np.float64]:
@@ -335,7 +333,7 @@ def study_tile(model: nn.Module, source: Source, settings: Settings, run: str) -
         facts["checksum"] = source.checksum()
         tile = prepare_tile(model, source, settings)
         rows = list(explain_tile(model, tile, settings)) if tile.units else rows
-        facts["labelled_pixels"] = -1 if tile.label is None else int(tile.label.sum())
+        facts["labelled_pixels"] = -1 if tile.label is None else int((tile.label == 1).sum())
     except Exception as problem:  # a method may raise anything, and one tile must not end a study
         rows = [failure(problem, settings)]
     maps = {"/".join(str(row[k]) for k in ("unit", "baseline", "seed", "method")): row.pop("map") for row in rows if "map" in row}

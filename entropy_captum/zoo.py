@@ -280,10 +280,10 @@ def dataset_iou(model: nn.Module, tiles: Sequence[Tile], scale: float = 1.0, *, 
     read = [tile.read() for tile in tiles if tile.label is not None]
     if not read:
         raise ValueError("none of the tiles has a label")
-    counted = [np.ones(image.shape[:2], bool) if valid is None else valid for image, _, valid in read]
-    predictions = [predict_mask(model, each.image, scale, target=target, activation=activation)[valid]
-                   for each, valid in zip(read, counted, strict=True)]
-    labels = [each.label[valid] for each, valid in zip(read, counted, strict=True) if each.label is not None]
+    counted = [np.ones(image.shape[:2], bool) if known is None else known for image, _, known in read]
+    predictions = [predict_mask(model, each.image, scale, target=target, activation=activation)[known]
+                   for each, known in zip(read, counted, strict=True)]
+    labels = [each.label[known] for each, known in zip(read, counted, strict=True) if each.label is not None]
     return iou(np.concatenate(predictions), np.concatenate(labels))
 
 # %% ../nbs/09_zoo.ipynb #69dcc861

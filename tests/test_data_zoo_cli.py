@@ -163,7 +163,7 @@ def test_explain_writes_what_it_says(scene_file, tmp_path):
 
 @pytest.mark.parametrize("arguments,message", [
     (["explain", "nowhere.png"], "nowhere.png"), (["explain", "SCENE", "--point", "500", "3"], "outside the image"),
-    (["explain", "SCENE", "--mask", "nowhere.png"], "nowhere.png"), (["explain", "SCENE", "--samples", "6"], "power of two"),
+    (["explain", "SCENE", "--mask", "nowhere.png"], "nowhere.png"), (["explain", "SCENE", "--samples", "1"], "at least 2, got 1"),
     (["explain", "SCENE", "--window", "64"], "--window needs"), (["demo", "--data", "nowhere"], "no such folder"),
     (["explain", "SCENE", "--label", "SMALL"], "a mask of 8 x 8 for an image of 128 x 128"),
     (["explain", "SCENE", "--method", "entropy,guess"], "unknown method 'guess'; known are entropy,"),
