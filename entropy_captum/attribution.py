@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
+from difflib import get_close_matches
 from importlib.metadata import version
 from itertools import chain, islice
 from typing import Any, Literal, NamedTuple, NoReturn
@@ -29,9 +30,9 @@ from .sampling import Sampler, check_design, pick_freeze
 
 # %% auto #0
 __all__ = ['REDUCTIONS', 'PACKAGES', 'SHARED', 'pixel_difference', 'object_difference', 'OpenDesign', 'Run', 'checkpoints',
-           'parts', 'warn_if_flat', 'Call', 'find_region', 'to_estimate', 'prepare', 'begin', 'progress', 'Snapshot',
-           'snapshots', 'describe', 'PickFreezeAttribution', 'check_inputs', 'split_regions', 'EntropyCentric',
-           'SobolTotal', 'estimate_jointly']
+           'parts', 'warn_if_flat', 'Call', 'read_call', 'find_region', 'to_estimate', 'prepare', 'begin', 'progress',
+           'Snapshot', 'snapshots', 'describe', 'PickFreezeAttribution', 'check_inputs', 'split_regions',
+           'EntropyCentric', 'SobolTotal', 'estimate_jointly']
 
 # %% ../nbs/05_attribution.ipynb #33603be0
 def pixel_difference(packed: PackedRegions, changed: Tensor, base: Tensor) -> Tensor:
@@ -200,6 +201,20 @@ class Call:
         mask = self.feature_mask
         return mask if mask is None or isinstance(mask, tuple) else (mask,)
 
+
+def read_call(inputs: Tensor | tuple[Tensor, ...], *arguments: Any, **keywords: Any) -> Call:
+    """A call on inputs (B, ...). Raises TypeError, naming the nearest keyword, for one that `attribute` does not have."""
+    known = [f.name for f in fields(Call)]
+    for name in keywords:
+        if name not in known:
+            near = get_close_matches(name, known, 1)
+            raise TypeError(f"attribute takes no argument {name!r}" + (f"; did you mean {near[0]!r}?" if near else ""))
+    try:
+        return Call(inputs, *arguments, **keywords)
+    except TypeError as error:
+        raise TypeError(str(error).replace("Call.__init__()", "attribute")) from None
+
+
 # %% ../nbs/05_attribution.ipynb #b50eb8e3
 def find_region(call: Call, engine: Inference, perturbation: Perturbation, activation: str) -> Tensor:
     """The region, float (R,H,W): the call's, or where the model predicts the target. Raises ValueError for an empty one."""
@@ -354,7 +369,7 @@ class PickFreezeAttribution(PerturbationAttribution):
 
     def estimate(self, inputs: Tensor | tuple[Tensor, ...], *arguments: Any, **keywords: Any) -> Estimate:
         """Scores (B,d) with errors, Sobol indices and counts; arguments and errors as `attribute`. Warns about flat maps."""
-        *_, last = (moment.estimate for moment in snapshots(self, Call(inputs, *arguments, **keywords)) if moment.estimate)
+        *_, last = (moment.estimate for moment in snapshots(self, read_call(inputs, *arguments, **keywords)) if moment.estimate)
         estimate = last()
         warn_if_flat(estimate.scores, estimate.standard_error)
         return estimate
@@ -368,7 +383,7 @@ class PickFreezeAttribution(PerturbationAttribution):
 
     def stream(self, inputs: Tensor | tuple[Tensor, ...], *arguments: Any, **keywords: Any) -> Iterator[Estimate]:
         """An estimate (B,d) after every design, each better than the one before; arguments and errors as `attribute`."""
-        for moment in snapshots(self, Call(inputs, *arguments, **keywords), streamed=True):
+        for moment in snapshots(self, read_call(inputs, *arguments, **keywords), streamed=True):
             if moment.estimate:
                 yield moment.estimate()
 
@@ -377,7 +392,7 @@ class PickFreezeAttribution(PerturbationAttribution):
 
         Raises `incremental.Unsupported`, saying why, where the model can only be run in full.
         """
-        call = Call(inputs, *arguments, **keywords)
+        call = read_call(inputs, *arguments, **keywords)
         perturbation, full, region = prepare(self, call)
         return report_plan(propose(full, perturbation, region, call.n_samples, self.max_memory))
 
@@ -457,7 +472,7 @@ def estimate_jointly(methods: Sequence[PickFreezeAttribution], inputs: Tensor | 
 
     Raises ValueError for methods whose forwards differ (another model, design or inference).
     """
-    call, first = Call(inputs, *arguments, **keywords), methods[0]
+    call, first = read_call(inputs, *arguments, **keywords), methods[0]
     for name in SHARED:
         if any(getattr(m, name) != getattr(first, name) for m in methods):
             raise ValueError(f"methods with different {name!r} cannot share forwards: {[getattr(m, name) for m in methods]}")
