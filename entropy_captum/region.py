@@ -82,17 +82,21 @@ def weights_dtype(modules: Iterable[nn.Module]) -> torch.dtype | None:
     return kinds.pop() if len(kinds) == 1 else None
 
 
-def cause_of(error: Exception | None, x: Tensor, modules: Iterable[nn.Module]) -> str:
-    """What a network's error on an input (B, ...) comes down to, in a line; empty where that is not known."""
+def cause_of(errors: Iterable[Exception], x: Tensor, modules: Iterable[nn.Module]) -> str:
+    """What a network's errors on an input (B, ...) come down to, in a line; empty where that is not known."""
     weights = [w for module in modules for w in module.parameters()]
     if any(w.is_meta for w in weights):
         return "the model's weights are on the device 'meta' and hold no numbers; load a checkpoint into it first"
     devices = sorted({str(w.device) for w in weights})
     if devices and str(x.device) not in devices:
         return f"the input is on {x.device}, the model's weights are on {', '.join(devices)}; move one to the other"
-    bands = re.search(r"to have (\d+) channels, but got (\d+) channels", str(error))
+    said = "\n".join(map(str, errors))
+    bands = re.search(r"to have (\d+) channels, but got (\d+) channels", said)
     if bands and x.ndim > 1 and int(bands[2]) == x.shape[1]:
         return f"the model takes {bands[1]} channels, the input of shape {tuple(x.shape)} has {bands[2]}"
+    dtypes = sorted({str(w.dtype) for w in weights if w.is_floating_point()})
+    if re.search(r"type.* should be the same|same dtype|scalar type", said) and (len(dtypes) > 1 or str(x.dtype) not in dtypes):
+        return f"the input is {x.dtype}, the model's weights are {', '.join(dtypes)}; turn both into one, as with model.float()"
     return ""
 
 
@@ -116,23 +120,22 @@ def call_model(model: Callable[..., Any], inputs: tuple[Tensor, ...], extra: tup
         yield from ((dtype, [slice(None)]) for dtype in dtypes[1:])
         yield from ((dtype, [slice(i, i + 1) for i in range(batch)]) for dtype in dtypes if batch > 1)
 
-    first: Exception | None = None
+    errors: list[Exception] = []
     for dtype, parts in ways():
         try:
             found = [run(dtype, rows) for rows in parts]
         except torch.OutOfMemoryError:
             raise
         except (RuntimeError, AssertionError) as error:
-            first = first or error
+            errors.append(error)
             continue
         outputs = torch.cat(found) if len(found) > 1 and all(isinstance(f, Tensor) for f in found) else found[0]
-        if isinstance(outputs, Tensor) and outputs.is_meta and (cause := cause_of(None, x, modules)):
+        if isinstance(outputs, Tensor) and outputs.is_meta and (cause := cause_of(errors, x, modules)):
             raise ValueError(cause)
         return outputs
-    if (cause := cause_of(first, x, modules)):
-        raise ValueError(cause) from first
-    assert first is not None
-    raise first
+    if cause := cause_of(errors, x, modules):
+        raise ValueError(cause) from errors[0]
+    raise errors[0]
 
 # %% ../nbs/02_region.ipynb #f755e62d
 def check_target(target: int | list[int] | Tensor | None, batch: int, n_classes: int) -> Tensor:
