@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
+from difflib import get_close_matches
 from importlib.metadata import version
 from itertools import chain, islice
 from typing import Any, Literal, NamedTuple, NoReturn
@@ -30,7 +31,7 @@ from .sampling import PickFreeze, Sampler, check_count, check_design, pick_freez
 
 # %% auto #0
 __all__ = ['REDUCTIONS', 'PACKAGES', 'SHARED', 'pixel_difference', 'object_difference', 'OpenDesign', 'Run', 'checkpoints',
-           'parts', 'warn_if_flat', 'warn_if_undefined', 'warn_of_border', 'Call', 'within', 'find_region',
+           'parts', 'warn_if_flat', 'warn_if_undefined', 'warn_of_border', 'Call', 'read_call', 'within', 'find_region',
            'to_estimate', 'prepare', 'begin', 'progress', 'Snapshot', 'snapshots', 'describe', 'PickFreezeAttribution',
            'check_inputs', 'split_regions', 'EntropyCentric', 'SobolTotal', 'estimate_jointly']
 
@@ -246,6 +247,19 @@ class Call:
         mask = self.feature_mask
         return mask if mask is None or isinstance(mask, tuple) else (mask,)
 
+
+def read_call(inputs: Tensor | tuple[Tensor, ...], *arguments: Any, **keywords: Any) -> Call:
+    """A call on inputs (B, ...). Raises TypeError, naming the nearest keyword, for one that `attribute` does not have."""
+    known = [f.name for f in fields(Call)]
+    for name in keywords:
+        if name not in known:
+            near = get_close_matches(name, known, 1)
+            raise TypeError(f"attribute takes no argument {name!r}" + (f"; did you mean {near[0]!r}?" if near else ""))
+    try:
+        return Call(inputs, *arguments, **keywords)
+    except TypeError as error:
+        raise TypeError(str(error).replace("Call.__init__()", "attribute")) from None
+
 # %% ../nbs/05_attribution.ipynb #2fc035d3
 def within(region: Tensor, perturbation: Perturbation, examples: Tensor | None) -> Tensor:
     """The part of a region (R,H,W) that lies on valid pixels; `examples` (R,): of each. Raises ValueError where none is left."""
@@ -426,7 +440,7 @@ class PickFreezeAttribution(PerturbationAttribution):
 
         Warns about flat maps, undefined Sobol indices, and scores on a constant border.
         """
-        call = Call(inputs, *arguments, **keywords)
+        call = read_call(inputs, *arguments, **keywords)
         *_, last = (moment.estimate for moment in snapshots(self, call) if moment.estimate)
         estimate = last()
         warn_if_flat(estimate.scores, estimate.standard_error)
@@ -444,7 +458,7 @@ class PickFreezeAttribution(PerturbationAttribution):
 
     def stream(self, inputs: Tensor | tuple[Tensor, ...], *arguments: Any, **keywords: Any) -> Iterator[Estimate]:
         """An estimate (B,d) after every design, each better than the one before; arguments and errors as `attribute`."""
-        for moment in snapshots(self, Call(inputs, *arguments, **keywords), streamed=True):
+        for moment in snapshots(self, read_call(inputs, *arguments, **keywords), streamed=True):
             if moment.estimate:
                 yield moment.estimate()
 
@@ -453,7 +467,7 @@ class PickFreezeAttribution(PerturbationAttribution):
 
         Raises `incremental.Unsupported`, saying why, where the model can only be run in full.
         """
-        call = Call(inputs, *arguments, **keywords)
+        call = read_call(inputs, *arguments, **keywords)
         perturbation, full, region = prepare(self, call)
         return report_plan(propose(full, perturbation, region, call.n_samples, self.max_memory))
 
@@ -534,7 +548,7 @@ def estimate_jointly(methods: Sequence[PickFreezeAttribution], inputs: Tensor | 
 
     Raises ValueError for methods whose forwards differ (another model, design or inference).
     """
-    call, first = Call(inputs, *arguments, **keywords), methods[0]
+    call, first = read_call(inputs, *arguments, **keywords), methods[0]
     for name in SHARED:
         if any(getattr(m, name) != getattr(first, name) for m in methods):
             raise ValueError(f"methods with different {name!r} cannot share forwards: {[getattr(m, name) for m in methods]}")

@@ -15,9 +15,9 @@ from captum.log import log_usage
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from .inference import eval_mode, expand_arguments
+from .inference import eval_mode, expand_arguments, find_modules
 from .perturbation import Baselines, check_baselines
-from .region import RegionScore
+from .region import RegionScore, call_model
 
 # %% auto #0
 __all__ = ['Weighting', 'WEIGHTINGS', 'default_layer', 'seg_grad_cam', 'scaled_channels', 'ChannelScores', 'LayerScoreCam']
@@ -25,12 +25,13 @@ __all__ = ['Weighting', 'WEIGHTINGS', 'default_layer', 'seg_grad_cam', 'scaled_c
 # %% ../nbs/06_cam.ipynb #01087edb
 @torch.no_grad()
 def default_layer(model: nn.Module, inputs: Tensor) -> nn.Module:
-    """The bottleneck of a segmentation-models-pytorch model: the module of `model.encoder` that last returned a map.
+    """The bottleneck of a segmentation-models-pytorch model: the module of its `encoder` that last returned a map.
 
     `inputs`: (B,C,H,W). Raises ValueError for a model without an encoder, or whose encoder returns no map (B,C,h,w).
     """
-    encoder = getattr(model, "encoder", None)
-    if not isinstance(encoder, nn.Module):
+    # Wrappers such as DataParallel, or one that takes the map out of a dict, hold the network that has the encoder.
+    encoder = next((e for m in model.modules() if isinstance(e := getattr(m, "encoder", None), nn.Module)), None)
+    if encoder is None:
         raise ValueError(f"{type(model).__name__} has no encoder to find a layer in; name the layer yourself")
     maps: list[nn.Module] = []
 
@@ -41,7 +42,7 @@ def default_layer(model: nn.Module, inputs: Tensor) -> nn.Module:
     handles = [m.register_forward_hook(record) for m in encoder.modules()]
     try:
         with eval_mode(model):
-            model(inputs[:1])
+            call_model(model, (inputs[:1],), (), (model,))
     finally:
         for handle in handles:
             handle.remove()
@@ -56,10 +57,12 @@ def seg_grad_cam(model: nn.Module, inputs: Tensor, *, region: Tensor, target: in
 
     `layer`: default `default_layer`. Raises ValueError for what does not fit. Source: Vinogradova et al. 2020 (AAAI 34).
     """
+    if isinstance(model, nn.DataParallel):
+        model = model.module  # its replicas would each keep a part of the layer's gradients
     score = RegionScore(model, None, target, score="logit", reduce="mean")
     with eval_mode(model), torch.enable_grad():
         cam = LayerGradCam(score, layer or default_layer(model, inputs))
-        attribution = cam.attribute(inputs.detach(), additional_forward_args=region, relu_attributions=True)
+        attribution = cam.attribute(inputs.detach().clone(), additional_forward_args=region, relu_attributions=True)
     return F.interpolate(attribution.detach(), inputs.shape[-2:], mode="bilinear", align_corners=False)
 
 # %% ../nbs/06_cam.ipynb #6ec2ae0d
@@ -144,20 +147,30 @@ class LayerScoreCam(LayerAttribution):
         return ChannelScores(activation, torch.cat(scores).T, varies, self._score(base, additional_forward_args, 1, len(x))[0])
 
     def _activation(self, x: Tensor, arguments: Any) -> Tensor:
-        kept: list[Tensor] = []
-        handle = self.layer.register_forward_hook(lambda _m, _i, output: kept.append(output))
+        kept: list[Any] = []
+
+        def keep(_: nn.Module, __: Any, output: Any) -> None:
+            # A copy: a later operation may write into it, such as the in-place ReLU after a BatchNorm.
+            kept.append(output.clone() if isinstance(output, Tensor) else output)
+
+        handle = self.layer.register_forward_hook(keep)
         try:
             self._score(x, arguments, 1, len(x))
         finally:
             handle.remove()
         if not kept or not isinstance(kept[-1], Tensor) or kept[-1].ndim != 4:
             raise ValueError(f"the layer {type(self.layer).__name__} gave no map (B,C,h,w)")
-        return kept[-1]
+        if len(kept[-1]) != len(x):  # the replicas of a DataParallel
+            raise ValueError(f"the layer {type(self.layer).__name__} gave a map of {len(kept[-1])} rows for {len(x)} inputs; of a "
+                             "DataParallel give the network inside, its .module")
+        activation: Tensor = kept[-1]
+        return activation
 
     def _score(self, x: Tensor, arguments: Any, k: int, batch: int) -> Tensor:
         """Scores (k,B) of k-major rows."""
         with eval_mode(self.forward_func):
-            scores = self.forward_func(x, *expand_arguments(arguments, k, torch.arange(batch, device=x.device), batch))
+            extra = expand_arguments(arguments, k, torch.arange(batch, device=x.device), batch)
+            scores = call_model(self.forward_func, (x,), extra, find_modules(self.forward_func))
         if not isinstance(scores, Tensor) or scores.shape not in ((len(x),), (len(x), 1)):
             got = tuple(scores.shape) if isinstance(scores, Tensor) else type(scores).__name__
             raise ValueError(f"forward_func must return one number per example, ({len(x)},), got {got}; wrap a segmentation "

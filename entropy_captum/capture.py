@@ -9,17 +9,18 @@ import warnings
 import weakref
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from itertools import chain
 from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
 
 from .inference import eval_mode
-from .layers import Site
+from .layers import Site, layout
 
 # %% auto #0
-__all__ = ['Unsupported', 'NotCaptured', 'Graph', 'check_supported', 'has_hooks', 'capture', 'read_program', 'structure',
-           'is_captured', 'captured']
+__all__ = ['HARMLESS', 'Unsupported', 'NotCaptured', 'Graph', 'check_supported', 'has_hooks', 'capture', 'read_program',
+           'structure', 'is_captured', 'captured']
 
 # %% ../nbs/04_capture.ipynb #98a94ae9
 class Unsupported(Exception):
@@ -59,6 +60,10 @@ class Graph:
                 if isinstance(n.meta.get("val"), torch.SymInt)}
 
 # %% ../nbs/04_capture.ipynb #b4909ea1
+#: Where hooks come from that a library leaves on a network and that do nothing unless it collects layers' outputs.
+HARMLESS = ("transformers.utils.output_capturing",)
+
+
 def check_supported(node: fx.Node) -> None:
     """Raises Unsupported for an operation that would not give the same answer on the same input."""
     if isinstance(node.target, torch._ops.OpOverload):
@@ -73,19 +78,22 @@ def check_supported(node: fx.Node) -> None:
 
 
 def has_hooks(model: nn.Module) -> bool:
-    """Whether a module carries forward hooks, which a captured graph would not run."""
-    return any(m._forward_hooks or m._forward_pre_hooks for m in model.modules())
+    """Whether a module carries forward hooks, which a captured graph would not run; `HARMLESS` ones do not count."""
+    hooks = (hook for m in model.modules() for hook in chain(m._forward_hooks.values(), m._forward_pre_hooks.values()))
+    return any(getattr(hook, "__module__", "") not in HARMLESS for hook in hooks)
 
 
 def capture(model: nn.Module, inputs: Tensor) -> Graph:
     """Record a network for inputs (B,C,H,W) of this size and any B. Raises Unsupported, saying why, where that fails."""
     if has_hooks(model):
         raise NotCaptured("the model has forward hooks")
-    # Two rows: a batch of one would be taken for a constant.
-    example = inputs[:1].detach().expand(2, *inputs.shape[1:])
     try:
-        with eval_mode(model), torch.no_grad(), torch.autocast(inputs.device.type, enabled=False), warnings.catch_warnings():
+        with (eval_mode(model), torch.inference_mode(False), torch.no_grad(), torch.autocast(inputs.device.type, enabled=False),
+              warnings.catch_warnings()):
             warnings.simplefilter("ignore")
+            # Two rows: a batch of one would be taken for a constant. A copy: a network may take no view, and neither does the
+            # exporter take tensors that were made in inference mode.
+            example = inputs[:1].detach().repeat(2, *[1] * (inputs.ndim - 1)).contiguous(memory_format=layout(inputs))
             dynamic = ({0: torch.export.Dim.DYNAMIC},)
             program = torch.export.export(model, (example,), dynamic_shapes=dynamic, strict=False).run_decompositions({})
     except Exception as error:  # the exporter raises many kinds

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import functools
+import logging
 import math
 import operator
 import time
@@ -37,7 +38,8 @@ __all__ = ['CALL_SECONDS', 'CACHE_FRIENDLY', 'WORTH', 'TOLERANCES', 'InferenceKi
            'free_memory', 'feature_boxes', 'rows_of', 'divisible', 'designs_at_once', 'merge_rows', 'run_designs',
            'IncrementalInference', 'relative_difference', 'largest_difference', 'tolerance_of', 'halves',
            'plan_regions', 'check_inference', 'region_boxes', 'contained', 'Proposal', 'propose', 'describe_case',
-           'choose_inference', 'RegionForward', 'region_forward', 'PlanReport', 'module_of', 'report_plan']
+           'say_once', 'reason_for_full', 'choose_inference', 'RegionForward', 'region_forward', 'PlanReport',
+           'module_of', 'report_plan']
 
 # %% ../nbs/04_incremental.ipynb #db121b5f
 #: Seconds that one operation costs before it computes anything.
@@ -334,6 +336,11 @@ class Proposal:
     incremental: float
     full: float
 
+    @property
+    def worth(self) -> bool:
+        """Whether "auto" takes it."""
+        return self.full >= WORTH * self.incremental
+
 
 @torch.no_grad()
 def propose(full: FullInference, perturbation: Perturbation, region: Tensor, n_samples: int, max_memory: int | None = None,
@@ -377,18 +384,43 @@ def describe_case(perturbation: Perturbation, region: Tensor, n_samples: int) ->
     return tuple(x.shape), x.dtype, n_samples, tuple(region_boxes(region)), tuple(features)
 
 
+_told: weakref.WeakKeyDictionary[Any, set[str]] = weakref.WeakKeyDictionary()
+
+
+def say_once(model: Any, reason: object) -> None:
+    """Log, at debug level and once for each model, why it is run in full."""
+    told = _told.setdefault(model, set())
+    if str(reason) not in told:
+        told.add(str(reason))
+        logging.getLogger("entropy_captum").debug("%s is run in full: %s", type(model).__name__, reason)
+
+
+def reason_for_full(full: FullInference, perturbation: Perturbation, n_samples: int) -> str:
+    """Why "auto" does not even look for a plan; empty where it does."""
+    x, model = perturbation.inputs[0], full.forward_func
+    values = n_samples * (perturbation.n_features + 1) * x[0].numel()
+    if not isinstance(model, nn.Module):
+        return "the model is no torch.nn.Module"
+    if values < SHORT_RUN and not is_captured(model):
+        return f"all rows hold {values} values, and to look for a plan would take longer than to run them"
+    return "the model has forward hooks" if has_hooks(model) else ""
+
+
 def choose_inference(kind: InferenceKind, full: FullInference, perturbation: Perturbation, region: Tensor, n_samples: int,
                      max_memory: int | None = None) -> FullInference | IncrementalInference:
     """The engine for a call: incremental where it is asked for, or pays, and has proved exact; else `full`.
 
     Warns, naming the reason, where "incremental" is not possible, where "auto" meets an operation it cannot run, and on a
-    mismatch. region: (R,H,W).
+    mismatch; else "auto" logs it. region: (R,H,W). Raises what the model does where its outputs are no score maps.
     """
     x, module = perturbation.inputs[0], full.forward_func
-    rows = n_samples * (perturbation.n_features + 1)
-    small = rows * x[0].numel() < SHORT_RUN and not is_captured(module)
-    if kind == "full" or (kind == "auto" and (small or not isinstance(module, nn.Module) or has_hooks(module))):
+    if kind == "full":
         return full
+    if kind == "auto" and (why := reason_for_full(full, perturbation, n_samples)):
+        say_once(module, why)
+        return full
+    if full.arguments is None and len(perturbation.inputs) == 1 and not is_captured(module):
+        full.clean((x[:1],))  # what is wrong with the outputs is said now: to capture a large network takes a minute
     reason = Unsupported("")
     for again in (False, True):
         try:
@@ -397,7 +429,8 @@ def choose_inference(kind: InferenceKind, full: FullInference, perturbation: Per
                 if kind == "auto" and case in _declined.get(cast(nn.Module, module), set()):
                     return full
                 proposal = propose(full, perturbation, region, n_samples, max_memory, again)
-                if kind == "auto" and proposal.full < WORTH * proposal.incremental:
+                if kind == "auto" and not proposal.worth:
+                    say_once(module, f"a plan is predicted to be less than {WORTH} times as fast")
                     _declined.setdefault(cast(nn.Module, module), set()).add(case)
                     return full
                 difference = largest_difference(proposal.engine, perturbation)
@@ -411,6 +444,8 @@ def choose_inference(kind: InferenceKind, full: FullInference, perturbation: Per
                 break
     if kind == "incremental" or "aten" in str(reason) or "differ" in str(reason):
         warnings.warn(f"incremental inference is not possible, going on in full: {reason}", stacklevel=5)
+    else:
+        say_once(module, reason)
     return full
 
 # %% ../nbs/04_incremental.ipynb #3e8f739c
@@ -441,6 +476,8 @@ def region_forward(kind: InferenceKind, full: FullInference, inputs: Tensor, reg
     try:
         if not isinstance(model, nn.Module) or full.arguments is not None:
             raise Unsupported("the model is no torch.nn.Module of one input")
+        if not is_captured(model):
+            full.clean((inputs[:1],))
         with contained():
             forward = RegionForward(Network(captured(model, inputs), model, (int(region.shape[1]), int(region.shape[2]))), region)
             # On the input and on its mirror image, which is another input of the same kind.
@@ -463,14 +500,20 @@ class PlanReport:
     saving: float
     chunk: int
     skipped: int
+    worth: bool
+
+    @property
+    def headline(self) -> str:
+        """The saving, and what "auto" makes of it, in a line."""
+        auto = "takes it" if self.worth else f"runs in full, since that is less than {WORTH} x"
+        return (f"predicted saving: {self.saving:.1f} x ('auto' {auto}), {self.chunk} designs at a time, {self.skipped} features "
+                "out of reach")
 
     def __str__(self) -> str:
-        return (f"predicted saving: {self.saving:.1f} x, {self.chunk} designs at a time, {self.skipped} features out of reach\n"
-                f"{self.table.round(1).to_string(index=False)}")
+        return f"{self.headline}\n{self.table.round(1).to_string(index=False)}"
 
     def _repr_html_(self) -> str:
-        return (f"<p>predicted saving: {self.saving:.1f} x, {self.chunk} designs at a time, {self.skipped} features out of reach"
-                f"</p>{self.table.round(1).to_html(index=False)}")
+        return f"<p>{self.headline}</p>{self.table.round(1).to_html(index=False)}"
 
     def figure(self) -> Figure:
         """Bars per module: milliseconds per design in full and by plan, on a logarithmic axis."""
@@ -506,4 +549,5 @@ def report_plan(proposal: Proposal, depth: int = 3) -> PlanReport:
                 cost[module_of(step.node, depth)][1] += share + CALL_SECONDS / proposal.engine.chunk
     table = pd.DataFrame([(name, 1e3 * full, 1e3 * part, full / part if part else np.inf) for name, (full, part) in cost.items()],
                          columns=["module", "full_ms", "incremental_ms", "saving"])
-    return PlanReport(table, proposal.full / proposal.incremental, proposal.engine.chunk, len(proposal.engine.skipped))
+    return PlanReport(table, proposal.full / proposal.incremental, proposal.engine.chunk, len(proposal.engine.skipped),
+                      proposal.worth)

@@ -195,7 +195,7 @@ def rise_maps(task: Task, share: float = 0.5) -> Maps:
     scored = replace(task, model=nn.Identity()).scores()
     with eval_mode(task.model):
         for part in tqdm(keep.split(task.batch), desc="RISE", disable=not task.show_progress):
-            outputs = resize_outputs(task.model(*perturbation(part)), task.inputs.shape[-2:])
+            outputs = resize_outputs(task.model(*perturbation(part)), (task.inputs.shape[2], task.inputs.shape[3]))
             scores = torch.stack([score(outputs) for score in scored])
             total += torch.einsum("kn,nhw->khw", scores.double(), perturbation.weights(part, 0)[:, 0, 0].double())
     return Maps((total / (rows * share)).float(), rows)

@@ -120,7 +120,7 @@ def named_baseline(name: BaselineName, inputs: Tensor) -> Tensor:
         return inputs.mean((2, 3), keepdim=True).expand_as(inputs)
     if name == "blur":
         sigma = max(inputs.shape[-2:]) / 16
-        blurred = ndimage.gaussian_filter(inputs.cpu().numpy(), (0, 0, sigma, sigma), mode="reflect")
+        blurred = ndimage.gaussian_filter(inputs.detach().double().cpu().numpy(), (0, 0, sigma, sigma), mode="reflect")
         return torch.from_numpy(blurred).to(inputs)
     raise ValueError(f"baseline must be 'grey', 'black', 'mean' or 'blur', got {name!r}")
 
@@ -148,7 +148,7 @@ def constant_border(image: Tensor, least: float = 0.01) -> NDArray[np.bool_]:
 
     None where they are fewer than the share `least` of the image, or nothing else varies (a drawing, no picture).
     """
-    pixels = image.detach().cpu().numpy()
+    pixels = image.detach().double().cpu().numpy()
     edge = np.concatenate([pixels[:, 0], pixels[:, -1], pixels[:, :, 0], pixels[:, :, -1]], 1)
     colors, counts = np.unique(edge, axis=1, return_counts=True)
     parts, _ = ndimage.label((pixels == colors[:, counts.argmax()][:, None, None]).all(0))

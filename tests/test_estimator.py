@@ -162,6 +162,7 @@ def test_rows_that_reach_the_model(per_eval):
     region = torch.ones(2, 8, 8)
     EntropyCentric(model).estimate(x, 0.5, region=region, grid_size=2, n_samples=n, perturbations_per_eval=per_eval)
     assert max(len(s) for s in model.seen) <= 2 * per_eval
+    assert len(model.seen.pop(1)) == 1  # the look whether a row gets the same outputs alone
     rows = torch.cat([s.reshape(-1, 2, 3, 8, 8) for s in model.seen])
     assert len(rows) == n * (d + 1)
     keep = ((rows - 0.5) / (x - 0.5))[:, 0, 0, ::4, ::4].reshape(n, d + 1, d)
@@ -233,7 +234,7 @@ def test_tolerance_stops_each_example_on_its_own():
     e = EntropyCentric(model).estimate(x, **arguments, tolerance=between)
     assert int(e.n_samples[1]) == 8 < int(e.n_samples[0])
     assert e.standard_error[1].max() <= between < early[0]
-    assert sum(len(s) for s in model.seen) == int(e.n_forwards.sum())
+    assert sum(len(s) for s in model.seen) == int(e.n_forwards.sum()) + 1  # one more row, to compare it with itself alone
     alone = run.estimate(x[1:], **(arguments | {"region": torch.ones(1, 16, 16)}), tolerance=between)
     assert torch.allclose(e.scores[1], alone.scores[0], atol=1e-6)
 
@@ -310,7 +311,7 @@ def test_methods_that_share_forwards_give_what_each_gives_alone():
     methods = [EntropyCentric(seen), EntropyCentric(seen, reduction="object"), SobolTotal(seen)]
     arguments = dict(region=torch.ones(24, 24), n_samples=4, grid_size=3, perturbations_per_eval=7)
     joint = estimate_jointly(methods, x, **arguments)
-    assert sum(map(len, seen.seen)) == 4 * 10
+    assert sum(map(len, seen.seen)) == 4 * 10 + 1  # one more row, to compare it with itself alone
     for method, found in zip(methods, joint, strict=True):
         alone = method.estimate(x, **arguments)
         assert torch.equal(found.scores, alone.scores) and torch.equal(found.standard_error, alone.standard_error)
