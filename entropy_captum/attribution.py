@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, fields
 from difflib import get_close_matches
 from importlib.metadata import version
@@ -27,13 +27,14 @@ from .inference import Block, FullInference, Inference, weights_hash
 from .perturbation import Baselines, Perturbation, as_tensor, constant_border
 from .region import (Activation, Measure, PackedRegions, check_region, check_target, predicted_region,
                                    resize_outputs, resolve_activation, warn_if_activated)
-from .sampling import PickFreeze, Sampler, check_count, check_design, pick_freeze
+from .sampling import Sampler, check_count, check_design, pick_freeze
 
 # %% auto #0
-__all__ = ['REDUCTIONS', 'PACKAGES', 'SHARED', 'pixel_difference', 'object_difference', 'OpenDesign', 'Run', 'checkpoints',
-           'parts', 'warn_if_flat', 'warn_if_undefined', 'warn_of_border', 'Call', 'read_call', 'within', 'find_region',
-           'to_estimate', 'prepare', 'begin', 'progress', 'Snapshot', 'snapshots', 'describe', 'PickFreezeAttribution',
-           'check_inputs', 'split_regions', 'EntropyCentric', 'SobolTotal', 'estimate_jointly']
+__all__ = ['REDUCTIONS', 'PACKAGES', 'SHARED', 'pixel_difference', 'object_difference', 'varying_probability', 'OpenDesign',
+           'Run', 'checkpoints', 'parts', 'warn_if_flat', 'warn_if_undefined', 'warn_of_border', 'Call', 'read_call',
+           'within', 'find_region', 'to_estimate', 'prepare', 'begin', 'progress', 'Snapshot', 'snapshots',
+           'kind_of_error', 'describe', 'looked_over', 'PickFreezeAttribution', 'split_regions', 'EntropyCentric',
+           'SobolTotal', 'estimate_jointly']
 
 # %% ../nbs/05_attribution.ipynb #33603be0
 def pixel_difference(packed: PackedRegions, changed: Tensor, base: Tensor) -> Tensor:
@@ -52,6 +53,18 @@ def object_difference(packed: PackedRegions, changed: Tensor, base: Tensor) -> T
 REDUCTIONS = {"pixel": pixel_difference, "object": object_difference}
 
 # %% ../nbs/05_attribution.ipynb #2d7af6b9
+def varying_probability(run: Run, block: Block, measure: Measure) -> Tensor:
+    """f, float64 (k,r): mean probability, or for regions that the run's first row is sure of 1 minus it, which varies alike.
+
+    What is left of 1 - p keeps its digits where p rounds to 1.
+    """
+    p, q = run.packed.mean(measure.probability), run.packed.mean(measure.complement)
+    if run.sure is None:
+        run.history.rounding = torch.finfo(block.outputs.dtype).eps
+        run.sure = p[block.row.index(0)] > 0.5
+    return torch.where(run.sure[run.active.to(p.device)], q, p)
+
+
 @dataclass
 class OpenDesign:
     """A design whose rows are still coming in: A's packed entropies (P,) and f (R,), and what the C_i gave, (R,d)."""
@@ -90,13 +103,6 @@ class Run:
         other.n_skipped, other.history.points = self.n_skipped, self.history.points
         return other
 
-    def follow(self, designs: Iterable[PickFreeze]) -> Iterator[PickFreeze]:
-        """The designs as they are drawn, noting each feature's points where errors are made of them."""
-        for design in designs:
-            if self.history.points is not None:
-                self.history.points.append(np.stack([design.a, design.b], 1))
-            yield design
-
     def look_at(self, outputs: Tensor) -> None:
         """Settle activation and classes on the first score maps (B,K,h,w). Raises ValueError where they do not fit."""
         self.activation = resolve_activation(self.activation, outputs.shape[1])
@@ -111,20 +117,9 @@ class Run:
         classes = self.classes[self.batch.to(self.classes.device)]
         return self.packed.measure(block.outputs, classes, self.activation, block.box)
 
-    def mean_probability(self, block: Block, measure: Measure) -> Tensor:
-        """f, float64 (k,r): mean probability, or for regions that the first row is sure of 1 minus it, which varies alike.
-
-        What is left of 1 - p keeps its digits where p rounds to 1.
-        """
-        p, q = self.packed.mean(measure.probability), self.packed.mean(measure.complement)
-        if self.sure is None:
-            self.history.rounding = torch.finfo(block.outputs.dtype).eps
-            self.sure = p[block.row.index(0)] > 0.5
-        return torch.where(self.sure[self.active.to(p.device)], q, p)
-
     def add(self, block: Block, measure: Measure) -> Iterator[None]:
         """Take in a block and what was measured of it; yields once for every design that it completes."""
-        f = self.mean_probability(block, measure).cpu().numpy()
+        f = varying_probability(self, block, measure).cpu().numpy()
         for k in (k for k, row in enumerate(block.row) if row == 0):
             changed = np.repeat(f[k][:, None], self.n_features, 1)
             self.open[block.design[k]] = OpenDesign(measure.entropy[k].clone(), f[k], np.zeros_like(changed), changed,
@@ -196,7 +191,7 @@ def warn_if_undefined(index: Tensor) -> None:
         warnings.warn(f"Sobol indices of example {lost[0]} are undefined (NaN): over the designs the mean probability of its "
                       "region varies by rounding only; explain its logits, or take a baseline that removes more", stacklevel=4)
 
-# %% ../nbs/05_attribution.ipynb #fba2bdac
+
 def warn_of_border(estimate: Estimate, inputs: Tensor, least: float = 0.05) -> None:
     """Warn where more than the share `least` of an example's scores lies on a constant border of its image (B,C,H,W)."""
     if inputs.ndim != 4 or len(estimate.scores) != len(inputs):
@@ -292,8 +287,7 @@ def find_region(call: Call, engine: Inference, perturbation: Perturbation, activ
 def to_estimate(run: Run, perturbation: Perturbation, importance: Importance, settings: dict[str, Any]) -> Estimate:
     """What a run knows by now."""
     history = run.history
-    arrays = [*importance(history), *total_order(history)]
-    scores, error, total, total_error = (torch.from_numpy(a.copy()) for a in arrays)
+    scores, error, total, total_error = map(torch.from_numpy, (*importance(history), *total_order(history)))
     forwards = history.n * (len(run.rows) - run.n_skipped) + settings["region_predicted"]
     first = [torch.from_numpy(a) for a in first_order(history)] if history.f_b else [None, None]
     return Estimate(scores, error, total, total_error, torch.from_numpy(history.n.copy()), torch.from_numpy(forwards),
@@ -323,8 +317,7 @@ def begin(method: PickFreezeAttribution, call: Call) -> tuple[Perturbation, Infe
     examples = torch.arange(len(region)) if call.examples is None else call.examples
     rows = range(d + 2 if method.first_order else d + 1)
     run = Run(region, examples.to(region.device), d, call.target, method.activation, method.reduction, rows)
-    run.n_skipped = len(engine.skipped)
-    run.history.points = [] if method.sampler == "supercube" else None
+    run.n_skipped, run.history.points = len(engine.skipped), [] if method.sampler == "supercube" else None
     return perturbation, engine, run
 
 # %% ../nbs/05_attribution.ipynb #30de0ad2
@@ -345,7 +338,7 @@ def snapshots(method: PickFreezeAttribution, call: Call, streamed: bool = False)
     """Run a call; a moment for every design that is completed, and for every block of rows. streamed: see `parts`."""
     ends = checkpoints(call.n_samples, call.tolerance)
     perturbation, engine, run = begin(method, call)
-    designs = run.follow(pick_freeze(call.n_samples, perturbation.n_features, method.sampler, method.scramble, call.seed))
+    designs = run.history.follow(pick_freeze(call.n_samples, perturbation.n_features, method.sampler, method.scramble, call.seed))
     settings, done = describe(method, call), 0
     with progress(method, call, run) as bar:
         for start, end in zip([0, *ends], ends, strict=False):
@@ -365,17 +358,33 @@ def snapshots(method: PickFreezeAttribution, call: Call, streamed: bool = False)
 PACKAGES = ("torch", "captum", "numpy", "scipy")
 
 
+def kind_of_error(method: PickFreezeAttribution) -> str:
+    """How the standard errors of the scores are made; see `estimate.mean_change` and `estimate.over_variance`."""
+    if method.importance is not entropy_change:
+        return "jackknife"
+    return "nearest neighbours" if method.sampler == "supercube" else "sample deviation"
+
+
 def describe(method: PickFreezeAttribution, call: Call) -> dict[str, Any]:
     """The settings that an estimate is saved with."""
     return {"method": method.get_name(), "reduction": method.reduction, "activation": method.activation,
             "sampler": method.sampler, "scramble": method.scramble, "interpolation": method.interpolation,
-            "first_order": method.first_order, "error": method.kind_of_error(), "n_samples": call.n_samples, "seed": call.seed,
+            "first_order": method.first_order, "error": kind_of_error(method), "n_samples": call.n_samples, "seed": call.seed,
             "tolerance": call.tolerance,
             "tuple_input": isinstance(call.inputs, tuple), "region_predicted": call.region is None,
             "dtype": str(call.tensors[0].dtype).removeprefix("torch."), "weights": weights_hash(method.forward_func),
             "versions": {name: version(name) for name in PACKAGES}}
 
 # %% ../nbs/05_attribution.ipynb #338c77ac
+def looked_over(estimate: Estimate, call: Call) -> Estimate:
+    """The estimate of a call, with a warning where it is flat, has undefined Sobol indices, or lies on a constant border."""
+    warn_if_flat(estimate.scores, estimate.standard_error)
+    warn_if_undefined(estimate.total_order)
+    if call.valid is None:
+        warn_of_border(estimate, call.tensors[0])
+    return estimate
+
+
 class PickFreezeAttribution(PerturbationAttribution):
     """The base of both methods: streams designs, turns histories into estimates. Options and errors as `EntropyCentric`."""
 
@@ -390,12 +399,6 @@ class PickFreezeAttribution(PerturbationAttribution):
         check_inference(inference, max_memory)
         self.activation, self.sampler, self.scramble = activation, sampler, scramble
         self.interpolation, self.first_order, self.inference, self.max_memory = interpolation, first_order, inference, max_memory
-
-    def kind_of_error(self) -> str:
-        """How the standard errors of the scores are made; see `estimate.mean_change` and `estimate.over_variance`."""
-        if self.importance is not entropy_change:
-            return "jackknife"
-        return "nearest neighbours" if self.sampler == "supercube" else "sample deviation"
 
     @log_usage()
     @torch.no_grad()
@@ -436,18 +439,10 @@ class PickFreezeAttribution(PerturbationAttribution):
         return estimate.spread(estimate.scores)[0].to(inputs)
 
     def estimate(self, inputs: Tensor | tuple[Tensor, ...], *arguments: Any, **keywords: Any) -> Estimate:
-        """Scores (B,d) with errors, Sobol indices and counts; arguments and errors as `attribute`.
-
-        Warns about flat maps, undefined Sobol indices, and scores on a constant border.
-        """
+        """Scores (B,d) with errors, Sobol indices and counts; arguments and errors as `attribute`. Warns as `looked_over`."""
         call = read_call(inputs, *arguments, **keywords)
         *_, last = (moment.estimate for moment in snapshots(self, call) if moment.estimate)
-        estimate = last()
-        warn_if_flat(estimate.scores, estimate.standard_error)
-        warn_if_undefined(estimate.total_order)
-        if call.valid is None:
-            warn_of_border(estimate, call.tensors[0])
-        return estimate
+        return looked_over(last(), call)
 
     def estimate_regions(self, inputs: Tensor, regions: Tensor | NDArray[Any], **arguments: Any) -> Estimate:
         """Like `estimate`, with one row per object (K,d); arguments and errors as `attribute_regions`."""
@@ -475,7 +470,7 @@ class PickFreezeAttribution(PerturbationAttribution):
 def _shapes(inputs: Any) -> str:
     return str([tuple(x.shape) for x in inputs]) if isinstance(inputs, tuple) else f"shape {tuple(inputs.shape)}"
 
-# %% ../nbs/05_attribution.ipynb #67e9d191
+
 def check_inputs(inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
     """Detached inputs, each (B, ...). Raises TypeError for no floating tensors, ValueError for differing batches or NaN."""
     for x in inputs:
@@ -557,7 +552,7 @@ def estimate_jointly(methods: Sequence[PickFreezeAttribution], inputs: Tensor | 
     perturbation, engine, run = begin(first, call)
     others = {m.reduction for m in methods} - {first.reduction}
     runs = {first.reduction: run} | {other: run.like(other) for other in sorted(others)}
-    designs = run.follow(pick_freeze(call.n_samples, perturbation.n_features, first.sampler, first.scramble, call.seed))
+    designs = run.history.follow(pick_freeze(call.n_samples, perturbation.n_features, first.sampler, first.scramble, call.seed))
     with progress(first, call, run) as bar:
         for block in engine.evaluate(perturbation, designs, run.rows, run.batch):
             measure = run.measure(block)

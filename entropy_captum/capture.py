@@ -76,13 +76,13 @@ def check_supported(node: fx.Node) -> None:
     elif isinstance(node.target, torch._ops.HigherOrderOperator):
         raise NotCaptured(f"{node.target} branches on data")
 
-
+# %% ../nbs/04_capture.ipynb #eff77893
 def has_hooks(model: nn.Module) -> bool:
     """Whether a module carries forward hooks, which a captured graph would not run; `HARMLESS` ones do not count."""
     hooks = (hook for m in model.modules() for hook in chain(m._forward_hooks.values(), m._forward_pre_hooks.values()))
     return any(getattr(hook, "__module__", "") not in HARMLESS for hook in hooks)
 
-
+# %% ../nbs/04_capture.ipynb #04beca37
 def capture(model: nn.Module, inputs: Tensor) -> Graph:
     """Record a network for inputs (B,C,H,W) of this size and any B. Raises Unsupported, saying why, where that fails."""
     if has_hooks(model):
@@ -133,12 +133,12 @@ def structure(model: nn.Module) -> int:
     """A hash of the kinds and options of all modules, which tells a rebuilt model from the one that was captured."""
     return hash(tuple((name, type(module), module.extra_repr()) for name, module in model.named_modules()))
 
-
+# %% ../nbs/04_capture.ipynb #0aa14a9c
 def is_captured(model: Any) -> bool:
     """Whether a graph of the model is known, or why there is none."""
     return isinstance(model, nn.Module) and model in _captured
 
-
+# %% ../nbs/04_capture.ipynb #b9bfbfa6
 def captured(model: nn.Module, inputs: Tensor, again: bool = False) -> Graph:
     """The graph of a model for such inputs (B,C,H,W), captured once. Raises Unsupported, each time, where that fails."""
     key = (tuple(inputs.shape[1:]), inputs.dtype, inputs.device, has_hooks(model), structure(model))

@@ -298,7 +298,7 @@ def check_sizes(image: Path, size: tuple[int, int], others: Sequence[Path | None
         if path is not None and (own := look(path).size) != size:
             raise ValueError(f"{path}: a mask of {own[1]} x {own[0]} for an image of {size[1]} x {size[0]} pixels")
 
-
+# %% ../nbs/13_cli.ipynb #56219726
 def read_request(image: Path, mask: Path | None = None, label: Path | None = None, point: tuple[int, int] | None = None,
                  window: int | None = None, values: LabelValues | None = None) -> Request:
     """Read a window of the files of a request, or all. Raises ValueError for files that do not fit together or a point outside."""

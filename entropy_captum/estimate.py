@@ -9,7 +9,7 @@ import hashlib
 import io
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -23,13 +23,18 @@ from scipy.stats import t as student
 from torch import Tensor
 
 from .perturbation import spread_scores
+from .sampling import PickFreeze
 
 # %% auto #0
-__all__ = ['Estimator', 'Importance', 'over_variance', 'jansen', 'saltelli', 'mean_change', 'History', 'entropy_change',
+__all__ = ['DOUBLE', 'Estimator', 'Importance', 'over_variance', 'jansen', 'saltelli', 'mean_change', 'History', 'entropy_change',
            'total_order', 'first_order', 'Estimate']
 
 # %% ../nbs/05_estimate.ipynb #f407bc61
-def over_variance(value: np.ndarray, left: np.ndarray, f: np.ndarray, rounding: float = 2.0**-52) -> tuple[np.ndarray, np.ndarray]:
+#: The relative rounding of float64.
+DOUBLE = 2.0**-52
+
+
+def over_variance(value: np.ndarray, left: np.ndarray, f: np.ndarray, rounding: float = DOUBLE) -> tuple[np.ndarray, np.ndarray]:
     """A value (R,d) over the variance of f (N,R), and its delete-one jackknife error, each (R,d).
 
     `left` (N,R,d) are the values without each design. Where f never varies, both are 0; where it varies by no more than the
@@ -53,14 +58,13 @@ def over_variance(value: np.ndarray, left: np.ndarray, f: np.ndarray, rounding: 
     return index, error
 
 # %% ../nbs/05_estimate.ipynb #46e851ef
-def jansen(f: np.ndarray, f_changed: np.ndarray, rounding: float = 2.0**-52) -> tuple[np.ndarray, np.ndarray]:
+def jansen(f: np.ndarray, f_changed: np.ndarray, rounding: float = DOUBLE) -> tuple[np.ndarray, np.ndarray]:
     """Total-order indices and their errors, each (R,d), from f(A) (N,R) and f(C_i) (N,R,d). Source: Jansen 1999."""
     squares = (f[..., None] - f_changed) ** 2
     return over_variance(squares.mean(0) / 2, (squares.sum(0) - squares) / (2 * (len(f) - 1)), f, rounding)
 
 # %% ../nbs/05_estimate.ipynb #841e69fc
-def saltelli(f: np.ndarray, f_changed: np.ndarray, f_b: np.ndarray,
-             rounding: float = 2.0**-52) -> tuple[np.ndarray, np.ndarray]:
+def saltelli(f: np.ndarray, f_changed: np.ndarray, f_b: np.ndarray, rounding: float = DOUBLE) -> tuple[np.ndarray, np.ndarray]:
     """First-order indices and their errors, each (R,d), from f(A) and f(B) (N,R) and f(C_i) (N,R,d).
 
     Source: Saltelli et al. 2010 (Comput. Phys. Commun. 181), table 2 (b), centred.
@@ -103,12 +107,19 @@ class History:
 
     n: np.ndarray
     n_features: int
-    rounding: float = 2.0**-52
+    rounding: float = DOUBLE
     points: list[np.ndarray] | None = None
     delta: list[np.ndarray] = field(default_factory=list)
     f: list[np.ndarray] = field(default_factory=list)
     f_changed: list[np.ndarray] = field(default_factory=list)
     f_b: list[np.ndarray] = field(default_factory=list)
+
+    def follow(self, designs: Iterable[PickFreeze]) -> Iterator[PickFreeze]:
+        """The designs as they are drawn, noting each feature's points where errors are made of them."""
+        for design in designs:
+            if self.points is not None:
+                self.points.append(np.stack([design.a, design.b], 1))
+            yield design
 
     def add(self, regions: np.ndarray, delta: np.ndarray, f: np.ndarray, f_changed: np.ndarray, f_b: np.ndarray | None) -> None:
         """Add one design for the given regions (r,): delta and f(C_i) (r,d), f(A) and f(B) (r,)."""
@@ -174,9 +185,8 @@ class Estimate:
 
     def margin(self, level: float = 0.95) -> Tensor:
         """Half the width of each score's confidence interval, (B,d): the standard error times a quantile of Student's t."""
-        n = self.n_samples.double()
-        degrees = n / 2 if self.settings.get("error") == "nearest neighbours" else n - 1
-        quantile = student.ppf((1 + level) / 2, degrees.cpu().numpy())
+        n = self.n_samples.cpu().numpy()
+        quantile = student.ppf((1 + level) / 2, n / 2 if self.settings.get("error") == "nearest neighbours" else n - 1)
         return self.standard_error * torch.from_numpy(quantile).to(self.standard_error)[:, None]
 
     def spread(self, values: Tensor) -> tuple[Tensor, ...]:
@@ -247,12 +257,12 @@ def draw_estimate(estimate: Estimate, shown: int = 4) -> bytes:
     figure.savefig(stream, format="png", dpi=80)
     return stream.getvalue()
 
-
+# %% ../nbs/05_estimate.ipynb #cefcae61
 def _files(path: str | Path) -> tuple[Path, Path]:
     """PATH.npz and PATH.json. An ending is added, never put in the place of one: "roof_x0.25" and "roof_x0.50" are two names."""
     stem = Path(path) if Path(path).suffix not in (".npz", ".json") else Path(path).with_suffix("")
     return stem.with_name(f"{stem.name}.npz"), stem.with_name(f"{stem.name}.json")
 
-
+# %% ../nbs/05_estimate.ipynb #5287ab59
 def _digest(text: str) -> str:
     return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()

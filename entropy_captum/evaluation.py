@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from itertools import islice
 from typing import Any, Literal, NamedTuple
 
@@ -24,8 +25,8 @@ from .region import (Activation, PackedRegions, check_region, check_target, iou,
 
 # %% auto #0
 __all__ = ['Scale', 'Mask', 'Map', 'Inputs', 'REMOVED', 'scale_attribution', 'kept_pixels', 'SitResult', 'touching', 'region_iou',
-           'check_pictures', 'spread_over', 'check_maps', 'check_label', 'State', 'SitTester', 'l_sit', 'h_sit',
-           'ones_attribution', 'random_attribution', 'verdict']
+           'check_pictures', 'spread_over', 'check_maps', 'check_label', 'Ground', 'find_ground', 'State', 'SitTester',
+           'l_sit', 'h_sit', 'ones_attribution', 'random_attribution', 'verdict']
 
 # %% ../nbs/07_evaluation.ipynb #79fb848f
 #: What brings a map to 0 to 1 before a threshold, its smallest and largest value, its largest, or ranks.
@@ -119,7 +120,7 @@ def check_pictures(inputs: Inputs) -> tuple[Tensor, ...]:
         raise ValueError(f"the tests replace pixels: expected inputs (B,...,H,W) of one batch and size, got {shapes}")
     return given
 
-
+# %% ../nbs/07_evaluation.ipynb #5f2e59bf
 def spread_over(kept: Tensor, inputs: Tensor, base: Tensor) -> Tensor:
     """Inputs (B,...,H,W) where pixels are kept, bool (...,B,H,W), else the base: (...,B,...,H,W)."""
     shape = (*kept.shape[:-2], *[1] * (inputs.ndim - 3), *kept.shape[-2:])
@@ -158,6 +159,50 @@ def check_label(label: Tensor | NDArray[Any], shape: Sequence[int]) -> tuple[NDA
                          f"{values[known].max()}")
     return (values == 1).cpu().numpy(), known.cpu().numpy()
 
+# %% ../nbs/07_evaluation.ipynb #bcd01b72
+@dataclass(frozen=True)
+class Ground:
+    """What maps are tested on: inputs without nodata and what replaces their pixels, each (B,...,H,W), and masks (B,H,W).
+
+    weights: of the region; inside, outside: its pixels and the valid ones around it; label, if there is one, and where it counts.
+    """
+
+    inputs: tuple[Tensor, ...]
+    bases: tuple[Tensor, ...]
+    weights: Tensor
+    inside: NDArray[np.bool_]
+    outside: NDArray[np.bool_]
+    label: NDArray[np.bool_] | None
+    counted: NDArray[np.bool_]
+
+    def kept(self, maps: NDArray[np.float64], low: bool, **options: Any) -> NDArray[np.bool_]:
+        """`kept_pixels` of each of the maps, (B,H,W)."""
+        triples = zip(maps, self.inside, self.inside | self.outside, strict=True)
+        return np.stack([kept_pixels(heat, region, low, valid=valid, **options) for heat, region, valid in triples])
+
+    def masked(self, keep: NDArray[np.bool_]) -> tuple[Tensor, ...]:
+        """The inputs with all but the kept pixels (k,B,H,W) replaced, each (k*B,...,H,W)."""
+        kept = torch.from_numpy(keep).to(self.weights.device)
+        return tuple(spread_over(kept, x, base).flatten(0, 1) for x, base in zip(self.inputs, self.bases, strict=True))
+
+    def iou(self, prediction: NDArray[np.bool_], example: int) -> float:
+        """`region_iou` of a prediction (H,W) of one example; NaN without a label."""
+        if self.label is None:
+            return float("nan")
+        return region_iou(prediction, self.label[example], self.inside[example], self.counted[example])
+
+# %% ../nbs/07_evaluation.ipynb #4c82a87f
+def find_ground(inputs: tuple[Tensor, ...], region: Mask, label: Mask | None, baselines: Baselines, valid: Mask | None) -> Ground:
+    """The ground of a tester's arguments. Raises ValueError for what does not fit."""
+    x, size = inputs[0], (int(inputs[0].shape[-2]), int(inputs[0].shape[-1]))
+    bases = tuple(b.expand_as(one) for b, one in zip(check_baselines(baselines, inputs), inputs, strict=True))
+    held = check_valid(np.ones(size, bool) if valid is None else valid, x).flatten(1, -3)[:, 0].expand(len(x), -1, -1)
+    weights = check_region(check_region(region, len(x), size).to(x.device) * held, len(x))
+    inside, counted = (weights >= 0.5).cpu().numpy(), held.cpu().numpy()
+    truth, known = (None, True) if label is None else check_label(label, inside.shape)
+    filled = tuple(spread_over(held, one, base) for one, base in zip(inputs, bases, strict=True))
+    return Ground(filled, bases, weights, inside, counted & ~inside, truth, known & counted)
+
 # %% ../nbs/07_evaluation.ipynb #11645e1f
 class State(NamedTuple):
     """Confidence, entropy (bits) and IoU of k versions of each example, (k,B)."""
@@ -180,66 +225,46 @@ class SitTester:
     computes only what the region needs. Raises ValueError for what does not fit.
     """
 
-    label: NDArray[np.bool_] | None
-
     @torch.no_grad()
     def __init__(self, model: Callable[..., Any], inputs: Inputs, *, region: Mask, label: Mask | None = None,
                  target: int | list[int] | Tensor | None = 0, baselines: Baselines = 0, activation: Activation = "auto",
                  inference: InferenceKind = "auto", valid: Mask | None = None) -> None:
         check_inference(inference, None)
-        given = check_pictures(inputs)
-        x, size = given[0], (int(given[0].shape[-2]), int(given[0].shape[-1]))
-        self.bases = tuple(b.expand_as(one) for b, one in zip(check_baselines(baselines, given), given, strict=True))
-        self.valid = check_valid(torch.ones(size, dtype=torch.bool) if valid is None else valid, x).flatten(1, -3)[:, 0].expand(
-            len(x), -1, -1)
-        self.inputs = tuple(spread_over(self.valid, one, b) for one, b in zip(given, self.bases, strict=True))
-        weights = check_region(check_region(region, len(x), size).to(x.device) * self.valid, len(x))
-        self.inside, self.outside = (weights >= 0.5).cpu().numpy(), ((weights < 0.5) & self.valid).cpu().numpy()
-        self.label, self.counted = None, self.valid.cpu().numpy()
-        if label is not None:
-            self.label, known = check_label(label, self.inside.shape)
-            self.counted = known & self.counted
+        self.ground = ground = find_ground(check_pictures(inputs), region, label, baselines, valid)
         self.target, self.activation = target, activation
-        self.engine, self.packed = FullInference(model), PackedRegions(weights, torch.arange(len(x)))
-        alone = label is None and len(given) == 1 and x.ndim == 4
-        self.shortcut = region_forward(inference, self.engine, self.inputs[0], weights) if alone else None
-        self.before = self.observe(self.inputs)
+        self.engine, self.packed = FullInference(model), PackedRegions(ground.weights, torch.arange(len(ground.weights)))
+        alone = label is None and len(ground.inputs) == 1 and ground.inputs[0].ndim == 4
+        self.shortcut = region_forward(inference, self.engine, ground.inputs[0], ground.weights) if alone else None
+        self.before = self.observe(ground.inputs)
 
     def observe(self, versions: tuple[Tensor, ...]) -> State:
         """What the model says of the regions on k versions of the inputs, (k*B,...,H,W), k-major. Raises ValueError for NaN."""
-        short, batch, rows = self.shortcut, len(self.inputs[0]), len(versions[0])
+        short, batch, rows = self.shortcut, len(self.ground.weights), len(versions[0])
         outputs = self.engine.clean(versions) if short is None else short(versions[0])
         activation = resolve_activation(self.activation, outputs.shape[1])
         classes = check_target(self.target, batch, outputs.shape[1])
         stacked = outputs.reshape(rows // batch, batch, *outputs.shape[1:])
         measure = self.packed.measure(stacked, classes, activation, None if short is None else short.box)
         overlap = [float("nan")] * rows
-        if self.label is not None:
+        if self.ground.label is not None:
             predicted = predicted_region(resize_outputs(outputs, self.packed.size), classes.repeat(len(stacked)), activation)
-            overlap = [region_iou(p, *(known[i % batch] for known in (self.label, self.inside, self.counted)))
-                       for i, p in enumerate(predicted.cpu().numpy())]
+            overlap = [self.ground.iou(p, i % batch) for i, p in enumerate(predicted.cpu().numpy())]
         confidence, entropy = (self.packed.mean(v).cpu() for v in (measure.probability, measure.entropy))
         return State(confidence, entropy, torch.tensor(overlap, dtype=torch.float64).reshape(confidence.shape))
-
-    def masked(self, keep: NDArray[np.bool_]) -> tuple[Tensor, ...]:
-        """The inputs with all but the kept pixels (k,B,H,W) replaced, each (k*B,...,H,W)."""
-        kept = torch.from_numpy(keep).to(self.inputs[0].device)
-        return tuple(spread_over(kept, x, base).flatten(0, 1) for x, base in zip(self.inputs, self.bases, strict=True))
 
     @torch.no_grad()
     def test(self, low: bool, attribution: Map, *, threshold: float = 0.1, removed: float | None = None,
              scale: Scale = "minmax", relative: bool = False, seed: int = 0) -> SitResult:
         """L-SIT (low) or H-SIT of maps (B,H,W) or (B,C,H,W); options as `l_sit`. Raises ValueError for what does not fit."""
-        maps = check_maps(attribution, self.inputs[0])
-        keep = np.stack([kept_pixels(e, t, low, threshold=threshold, removed=removed, scale=scale, seed=seed, valid=v)
-                         for e, t, v in zip(maps, self.inside, self.inside | self.outside, strict=True)])
-        after = self.observe(self.masked(keep[None]))
+        maps = check_maps(attribution, self.ground.inputs[0])
+        keep = self.ground.kept(maps, low, threshold=threshold, removed=removed, scale=scale, seed=seed)
+        after = self.observe(self.ground.masked(keep[None]))
         drops = [(b - a)[0] for b, a in zip(self.before, after, strict=True)]
         scales = [100 / b[0] if relative else torch.full_like(b[0], 100.0) for b in self.before]
         confidence, entropy, overlap = (torch.where(torch.isfinite(s), d * s, torch.nan)
                                         for d, s in zip(drops, scales, strict=True))
         with np.errstate(invalid="ignore"):
-            area = torch.from_numpy((keep & self.outside).sum((1, 2)) / self.outside.sum((1, 2)))
+            area = torch.from_numpy((keep & self.ground.outside).sum((1, 2)) / self.ground.outside.sum((1, 2)))
         # Where the region covers the image nothing can be removed: undefined, not 0.
         confidence, overlap, rise = (torch.where(torch.isnan(area), torch.nan, v) for v in (confidence, overlap, -entropy))
         return SitResult(confidence, overlap, rise, area)
@@ -253,14 +278,13 @@ class SitTester:
     def curve(self, attribution: Map, removed: Sequence[float] = REMOVED, seed: int = 0,
               perturbations_per_eval: int = 1) -> tuple[Tensor, Tensor]:
         """Confidence drops of L-SIT and H-SIT of maps as in `test` at n shares, points, two (n,B), NaN if T covers all."""
-        maps, valid = check_maps(attribution, self.inputs[0]), self.inside | self.outside
+        maps = check_maps(attribution, self.ground.inputs[0])
         versions = ((low, r) for low in (True, False) for r in removed)
         drops: list[Tensor] = []
         while some := list(islice(versions, perturbations_per_eval)):
-            keep = np.array([[kept_pixels(e, t, low, removed=r, seed=seed, valid=v)
-                              for e, t, v in zip(maps, self.inside, valid, strict=True)] for low, r in some])
-            drops.append(100 * (self.before.confidence - self.observe(self.masked(keep)).confidence))
-        all_drops = torch.where(torch.from_numpy(~self.outside.any((1, 2))), torch.nan, torch.cat(drops))
+            keep = np.stack([self.ground.kept(maps, low, removed=r, seed=seed) for low, r in some])
+            drops.append(100 * (self.before.confidence - self.observe(self.ground.masked(keep)).confidence))
+        all_drops = torch.where(torch.from_numpy(~self.ground.outside.any((1, 2))), torch.nan, torch.cat(drops))
         return all_drops[:len(removed)], all_drops[len(removed):]
 
 # %% ../nbs/07_evaluation.ipynb #b6fd1ac1

@@ -160,7 +160,7 @@ def palette(name: str) -> bytes:
 class Cancelled(Exception):
     """Raised in a run that was cancelled."""
 
-
+# %% ../nbs/12_explorer.ipynb #cc431448
 @contextmanager
 def cancellable(model: nn.Module, stop: threading.Event) -> Iterator[None]:
     """Raise `Cancelled` at the next forward of the model once `stop` is set."""

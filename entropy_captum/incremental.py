@@ -309,7 +309,7 @@ def check_inference(kind: str, max_memory: int | None) -> None:
     if max_memory is not None and max_memory <= 0:
         raise ValueError(f"max_memory must be a positive number of bytes, got {max_memory!r}")
 
-
+# %% ../nbs/04_incremental.ipynb #8c580cd5
 def region_boxes(region: Tensor) -> list[Box]:
     """The bounding box of each region (R,H,W), duplicates left out."""
     return list(dict.fromkeys(bounding_box(mask) for mask in (region > 0).cpu().numpy()))
@@ -421,7 +421,6 @@ def choose_inference(kind: InferenceKind, full: FullInference, perturbation: Per
         return full
     if full.arguments is None and len(perturbation.inputs) == 1 and not is_captured(module):
         full.clean((x[:1],))  # what is wrong with the outputs is said now: to capture a large network takes a minute
-    reason = Unsupported("")
     for again in (False, True):
         try:
             with contained():

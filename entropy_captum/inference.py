@@ -70,7 +70,7 @@ def _named(code: types.CodeType) -> Iterator[str]:
         if isinstance(constant, types.CodeType):
             yield from _named(constant)
 
-
+# %% ../nbs/03_inference.ipynb #0dd768d2
 def _held(value: Any) -> Iterator[Any]:
     """What a callable, a container or an object holds: where a network may hide."""
     if isinstance(value, types.FunctionType):
@@ -96,7 +96,7 @@ def _held(value: Any) -> Iterator[Any]:
     elif hasattr(value, "__dict__") and not isinstance(value, type | types.ModuleType | Tensor):
         yield from [*vars(value).values(), vars(type(value)).get("__call__")]
 
-
+# %% ../nbs/03_inference.ipynb #874c204f
 def find_modules(function: Callable[..., Any]) -> tuple[nn.Module, ...]:
     """Every nn.Module behind a forward function: itself, a method's owner, or what a partial, a closure, a default, an attribute
     or a global that its code names leads to, in at most four steps."""
@@ -121,7 +121,7 @@ def _set_training(module: nn.Module, flag: bool) -> bool:
         return False
     return True
 
-
+# %% ../nbs/03_inference.ipynb #d43e9582
 @contextmanager
 def eval_mode(function: Callable[..., Any]) -> Iterator[None]:
     """Eval mode for the modules behind `function`, each submodule's own flag restored afterwards."""
@@ -178,12 +178,12 @@ def first_time(function: Callable[..., Any]) -> bool:
         return True
     return not known
 
-
+# %% ../nbs/03_inference.ipynb #b57c4f40
 def random_state(device: torch.device) -> Tensor:
     """The state of a device's random numbers, uint8, which changes as they are drawn."""
     return torch.cuda.get_rng_state(device) if device.type == "cuda" else torch.get_rng_state()
 
-
+# %% ../nbs/03_inference.ipynb #4d1d1cf7
 def warn_if_unsteady(forward: Callable[[tuple[Tensor, ...], int], Tensor], inputs: tuple[Tensor, ...], outputs: Tensor,
                      dtype: torch.dtype) -> None:
     """Warn, with the spread, if the first of inputs (B, ...), whose outputs are the first of (B,K,h,w), is given others alone.
@@ -204,7 +204,6 @@ def warn_if_unsteady(forward: Callable[[tuple[Tensor, ...], int], Tensor], input
                           "random, looks across the batch or is in train mode; scores depend on chance or on "
                           "perturbations_per_eval", stacklevel=2)
             return
-
 
 # %% ../nbs/03_inference.ipynb #382f7a21
 def expand_arguments(arguments: Any, k: int, examples: Tensor, batch: int) -> tuple[Any, ...]:

@@ -86,7 +86,7 @@ def count_elements(node: fx.Node) -> tuple[bool, int]:
         return True, int(value.shape[1])
     return False, int(np.prod([int(n) if isinstance(n, int) else 1 for n in value.shape]))
 
-
+# %% ../nbs/04_passes.ipynb #d6e907b3
 def full_box(node: fx.Node) -> Box:
     """All of a node's map."""
     rows, columns = extent(node)
@@ -133,7 +133,7 @@ class Step(NamedTuple):
     reads: tuple[Read, ...]
     dead: tuple[fx.Node, ...]
 
-
+# %% ../nbs/04_passes.ipynb #5f8d5512
 @dataclass(frozen=True)
 class Pass:
     """The steps that turn the box `input` of the (perturbed) input into the box `output` of the score map.

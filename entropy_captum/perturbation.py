@@ -30,7 +30,7 @@ def grid_shape(grid_size: int | tuple[int, int]) -> tuple[int, int]:
     except ValueError:
         raise ValueError(f"grid_size must be a positive integer or (rows, columns), got {grid_size!r}") from None
 
-
+# %% ../nbs/01_perturbation.ipynb #89f2a131
 def grid_feature_mask(size: tuple[int, int], grid_size: int | tuple[int, int] = 8) -> Tensor:
     """Grid ids, int64 (1,1,H,W), of a `size` (H, W); `grid_size`: cells a side or (rows, columns). Raises ValueError for no fit."""
     grid = grid_shape(grid_size)
@@ -48,7 +48,7 @@ def as_tensor(values: Tensor | NDArray[Any]) -> Tensor:
         raise TypeError(f"expected a tensor or a numpy array, got {type(values).__name__}")
     return values
 
-
+# %% ../nbs/01_perturbation.ipynb #2b0fb1e7
 def check_feature_mask(mask: Tensor | NDArray[Any], inputs: Tensor) -> Tensor:
     """A feature mask as int64 that broadcasts to `inputs` (B, ...); ids (H,W) serve all of it, a batch that divides B is repeated.
 

@@ -65,7 +65,7 @@ def advise(outputs: Any) -> str:
     best = next((name for name in ("logits", "out") if name in maps), maps[0])
     return f"{kind}; return model(x){places[best]} from the forward of a torch.nn.Module around the model"
 
-
+# %% ../nbs/02_region.ipynb #c5b5f632
 def check_outputs(outputs: Any, batch: int) -> Tensor:
     """The model's score map, (B,K,h,w), at least float32. Raises TypeError/ValueError saying what came instead."""
     if not isinstance(outputs, Tensor):
@@ -83,7 +83,7 @@ def weights_dtype(modules: Iterable[nn.Module]) -> torch.dtype | None:
     kinds = {p.dtype for module in modules for p in module.parameters() if p.is_floating_point()}
     return kinds.pop() if len(kinds) == 1 else None
 
-
+# %% ../nbs/02_region.ipynb #2400c15a
 def cause_of(errors: Iterable[Exception], x: Tensor, modules: Iterable[nn.Module]) -> str:
     """What a network's errors on an input (B, ...) come down to, in a line; empty where that is not known."""
     weights = [w for module in modules for w in module.parameters()]
@@ -101,7 +101,7 @@ def cause_of(errors: Iterable[Exception], x: Tensor, modules: Iterable[nn.Module
         return f"the input is {x.dtype}, the model's weights are {', '.join(dtypes)}; turn both into one, as with model.float()"
     return ""
 
-
+# %% ../nbs/02_region.ipynb #13b49dc4
 def call_model(model: Callable[..., Any], inputs: tuple[Tensor, ...], extra: tuple[Any, ...] = (),
                modules: Sequence[nn.Module] = ()) -> Any:
     """What a model returns for its own copy of inputs (B, ...); `modules`: the networks behind it.

@@ -53,7 +53,7 @@ def check_count(name: str, value: Any, least: int = 1) -> int:
         raise ValueError(f"{name} must be an integer of at least {least}, got {value!r}")
     return int(value)
 
-
+# %% ../nbs/00_sampling.ipynb #801a0d41
 def check_design(n_samples: int, n_features: int, sampler: str, scramble: bool = True) -> None:
     """Raise ValueError, quoting the value, if a design of that size does not exist."""
     if sampler not in SAMPLERS:

@@ -90,7 +90,7 @@ def scene_of(tile: str) -> str:
     """The scene that a tile is a part of, by the tile's name."""
     return tile.rpartition("_")[0] or tile
 
-
+# %% ../nbs/11_tiles.ipynb #06e350a7
 @dataclass(frozen=True)
 class Source:
     """One tile of one data set."""
