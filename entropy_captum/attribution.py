@@ -292,8 +292,7 @@ def to_estimate(run: Run, perturbation: Perturbation, importance: Importance, se
     first = [torch.from_numpy(a) for a in first_order(history)] if history.f_b else [None, None]
     return Estimate(scores, error, total, total_error, torch.from_numpy(history.n.copy()), torch.from_numpy(forwards),
                     torch.full((len(history.n),), run.n_skipped), perturbation.index,
-                    tuple(tuple(x.shape[1:]) for x in perturbation.inputs), settings | {"activation": run.activation},
-                    *first)
+                    tuple(tuple(x.shape[1:]) for x in perturbation.inputs), settings | {"activation": run.activation}, *first)
 
 # %% ../nbs/05_attribution.ipynb #1590064d
 def prepare(method: PickFreezeAttribution, call: Call) -> tuple[Perturbation, FullInference, Tensor]:

@@ -332,8 +332,7 @@ def evaluate(model: nn.Module, data: str | Path | Sequence[Source], out: str | P
 def failures(rows: pd.DataFrame) -> pd.DataFrame:
     """Why tiles failed: a row per `reason`, with how many `tiles` gave it and the `first` of them, the commonest first.
 
-    Reasons that differ in the file's name alone are one.
-    """
+    Reasons that differ in the file's name alone are one."""
     failed = rows[rows["status"] == "error"].drop_duplicates(["dataset", "tile"])
     groups: dict[str, list[str]] = {}
     for dataset, tile, error in failed[["dataset", "tile", "error"]].itertuples(index=False, name=None):
