@@ -311,10 +311,9 @@ def prepare(method: PickFreezeAttribution, call: Call) -> tuple[Perturbation, Fu
 def begin(method: PickFreezeAttribution, call: Call) -> tuple[Perturbation, Inference, Run]:
     """The perturbation of a call, the engine that serves it, and an empty run."""
     perturbation, full, region = prepare(method, call)
-    d = perturbation.n_features
     engine = choose_inference(method.inference, full, perturbation, region, call.n_samples, method.max_memory)
     examples = torch.arange(len(region)) if call.examples is None else call.examples
-    rows = range(d + 2 if method.first_order else d + 1)
+    rows, d = range(perturbation.n_features + 1 + method.first_order), perturbation.n_features
     run = Run(region, examples.to(region.device), d, call.target, method.activation, method.reduction, rows)
     run.n_skipped, run.history.points = len(engine.skipped), [] if method.sampler == "supercube" else None
     return perturbation, engine, run
