@@ -312,9 +312,9 @@ def begin(method: PickFreezeAttribution, call: Call) -> tuple[Perturbation, Infe
     """The perturbation of a call, the engine that serves it, and an empty run."""
     perturbation, full, region = prepare(method, call)
     engine = choose_inference(method.inference, full, perturbation, region, call.n_samples, method.max_memory)
-    examples = torch.arange(len(region)) if call.examples is None else call.examples
+    examples = (torch.arange(len(region)) if call.examples is None else call.examples).to(region.device)
     rows, d = range(perturbation.n_features + 1 + method.first_order), perturbation.n_features
-    run = Run(region, examples.to(region.device), d, call.target, method.activation, method.reduction, rows)
+    run = Run(region, examples, d, call.target, method.activation, method.reduction, rows)
     run.n_skipped, run.history.points = len(engine.skipped), [] if method.sampler == "supercube" else None
     return perturbation, engine, run
 

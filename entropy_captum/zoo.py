@@ -277,8 +277,7 @@ def predict_mask(model: nn.Module, image: NDArray[np.uint8], scale: float = 1.0,
 def dataset_iou(model: nn.Module, tiles: Sequence[Tile], scale: float = 1.0, *, target: int | None = None,
                 activation: Activation = "auto") -> float:
     """Pooled intersection over union of a class, by `predict`, over the labelled tiles. Raises ValueError if there is none."""
-    read = [tile.read() for tile in tiles if tile.label is not None]
-    if not read:
+    if not (read := [tile.read() for tile in tiles if tile.label is not None]):
         raise ValueError("none of the tiles has a label")
     counted = [np.ones(image.shape[:2], bool) if known is None else known for image, _, known in read]
     predictions = [predict_mask(model, each.image, scale, target=target, activation=activation)[known]
