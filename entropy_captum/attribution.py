@@ -22,11 +22,12 @@ from torch import Tensor
 from tqdm import tqdm
 
 from .estimate import Estimate, History, Importance, entropy_change, first_order, total_order
-from .incremental import InferenceKind, PlanReport, check_inference, choose_inference, propose, report_plan
+from .incremental import PlanReport, check_inference, choose_inference, propose, report_plan
 from .inference import Block, FullInference, Inference, weights_hash
+from .names import Activation, InferenceKind
 from .perturbation import Baselines, Perturbation, as_tensor, constant_border
-from .region import (Activation, Measure, PackedRegions, check_region, check_target, predicted_region,
-                                   resize_outputs, resolve_activation, warn_if_activated)
+from .region import (Measure, PackedRegions, check_region, check_target, predicted_region, resize_outputs,
+                                   resolve_activation, warn_if_activated)
 from .sampling import Sampler, check_count, check_design, pick_freeze
 
 # %% auto #0

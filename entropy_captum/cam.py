@@ -135,6 +135,8 @@ class LayerScoreCam(LayerAttribution):
     def channel_scores(self, inputs: Tensor, additional_forward_args: Any = None, perturbations_per_eval: int = 16,
                        show_progress: bool = False, *, baselines: Baselines = None) -> ChannelScores:
         """What both weightings are made of, for inputs (B,C,H,W): one set of forwards serves them. Raises as `attribute`."""
+        if inputs.ndim != 4:
+            raise ValueError(f"LayerScoreCam masks pixels of inputs (B,C,H,W), got shape {tuple(inputs.shape)}")
         x = inputs.detach()
         base = check_baselines(baselines, (x,))[0].expand_as(x)
         activation = self._activation(x, additional_forward_args)

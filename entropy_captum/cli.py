@@ -5,180 +5,30 @@
 # %% ../nbs/13_cli.ipynb #ea26e78c
 from __future__ import annotations
 
-import json
-import shutil
 import sys
-import tempfile
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from functools import cached_property
+from dataclasses import replace
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
-import numpy as np
-import pandas as pd
-import torch
 import typer
-from numpy.typing import NDArray
-from torch import Tensor, nn
 
-from .data import denormalize, find_tiles, labels_found, normalize, procedural_scene
-from .evaluation import SitTester, kept_pixels, verdict
-from .figures import Tested, explanation_figure, panel
-from .files import Extent, Window, extent_of, extent_of_array, look, read_image
-from .incremental import InferenceKind
-from .labels import Label, LabelValues, parse_values, read_label, read_mask
-from .methods import UNITS, Maps, Task, run_methods
-from .perturbation import BaselineName, named_baseline
-from .region import Activation, object_at, objects
-from .report import TESTS, wide_table, write_report
-from .statistics import with_far
-from .study import evaluate as run_study
-from .study import failures
-from .tiles import Settings as StudySettings
-from .tiles import find_sources
-from .zoo import FINISH, Padded, Recipe, predict_mask, rooftop_unet
-from .zoo import train as train_network
+from .labels import parse_values
+from .names import LITE0, STUDY_METHODS, Activation, BaselineName, InferenceKind
+from .request import color, read_request
+
+if TYPE_CHECKING:  # what takes a second or more is imported by the command that needs it, when its arguments are known to be right
+    import pandas as pd
 
 # %% auto #0
-__all__ = ['Image8', 'Mask', 'app', 'Device', 'Out', 'Weights', 'Values', 'Labels', 'DEMO_METHODS', 'Case', 'crop_window',
-           'largest_object', 'tested', 'write_all', 'save_explanation', 'explain_case', 'pick_device', 'print_table',
-           'demo_tile', 'demo', 'Request', 'place_of', 'check_sizes', 'read_request', 'choose_region', 'color', 'names',
-           'explain', 'train', 'numbers', 'print_study', 'evaluate', 'report', 'main']
-
-# %% ../nbs/13_cli.ipynb #2bbd8600
-#: An 8-bit RGB image, uint8 (H,W,3).
-Image8 = NDArray[np.uint8]
-#: A mask, bool (H,W).
-Mask = NDArray[np.bool_]
-
-
-@dataclass(frozen=True)
-class Case:
-    """An image (H,W,3), the region in it (H,W), the label where there is one, the model and the baseline's name.
-
-    extent: where the image lies in its file, which is saved with the results. valid: the pixels that hold something (H,W), None for
-    all.
-    """
-
-    image: Image8
-    region: Mask
-    label: Label | None
-    model: nn.Module
-    device: torch.device
-    baseline: BaselineName
-    extent: Extent | None = None
-    valid: Mask | None = None
-
-    @cached_property
-    def inputs(self) -> Tensor:
-        """The image as the network's input, (1,3,H,W)."""
-        return normalize(self.image).to(self.device)
-
-    @cached_property
-    def regions(self) -> Tensor:
-        """The region as float (1,H,W)."""
-        return torch.from_numpy(self.region)[None].float().to(self.device)
-
-    @cached_property
-    def removed(self) -> Tensor:
-        """What replaces removed pixels, (1,3,H,W)."""
-        return named_baseline(self.baseline, self.inputs)
-
-    def task(self, grid: int, samples: int, batch: int, seed: int, inference: InferenceKind = "auto") -> Task:
-        """The case for the methods: cells a side, designs, rows per forward, seed, and how forwards are made."""
-        valid = None if self.valid is None else torch.from_numpy(self.valid)
-        return Task(self.model, self.inputs, self.regions, self.removed, grid, samples, batch, seed, inference, sys.stderr.isatty(),
-                    valid=valid)
-
-    def tester(self) -> SitTester:
-        """The L-SIT and H-SIT of the case's regions."""
-        label = None if self.label is None else self.label.truth
-        return SitTester(self.model, self.inputs, region=self.regions, label=label, baselines=self.removed, valid=self.valid)
-
-# %% ../nbs/13_cli.ipynb #070e51b7
-def crop_window(shape: tuple[int, int], center: tuple[int, int], window: int) -> tuple[slice, slice]:
-    """Rows and columns of a window of so many pixels a side around `center` (x, y), moved inside. Raises ValueError below 32."""
-    if window < 32:
-        raise ValueError(f"--window must be at least 32 pixels, got {window}")
-    starts = [min(max(c - window // 2, 0), max(n - window, 0)) for c, n in zip(center[::-1], shape, strict=True)]
-    rows, columns = (slice(s, min(s + window, n)) for s, n in zip(starts, shape, strict=True))
-    return rows, columns
-
-# %% ../nbs/13_cli.ipynb #facf118e
-def largest_object(mask: Mask) -> Mask:
-    """The object (H,W) with the most pixels among those that do not touch the border, or of all if each does.
-
-    Raises ValueError where there is none.
-    """
-    ids = objects(mask)
-    if not ids.max():
-        raise ValueError("the network predicts no building in this image; give --mask or another image")
-    edge = np.unique(np.concatenate([ids[0], ids[-1], ids[:, 0], ids[:, -1]]))
-    sizes = np.bincount(ids.ravel())
-    sizes[0] = 0
-    inner = sizes.copy()
-    inner[edge] = 0
-    chosen = inner if inner.any() else sizes
-    return ids == int(chosen.argmax())
-
-# %% ../nbs/13_cli.ipynb #d3ef0884
-def tested(case: Case, heat: Tensor, unit: str) -> Tested:
-    """The panel's row of one map (H,W): masked images and predictions of both tests at t = 0.1."""
-    e = heat.double().cpu().numpy()
-    base = denormalize(case.removed)
-    masked = tuple(np.where(kept_pixels(e, case.region, low, valid=case.valid)[..., None], case.image, base)
-                   for low in (True, False))
-    return Tested(e, unit, (masked[0], masked[1]),
-                  (predict_mask(case.model, masked[0]), predict_mask(case.model, masked[1])))
-
-# %% ../nbs/13_cli.ipynb #204960cc
-def write_all(out: Path, write: Callable[[Path], None]) -> None:
-    """Call `write` with an empty folder, then move what it wrote into `out`; on an error `out` stays as it was."""
-    out.parent.mkdir(parents=True, exist_ok=True)
-    staging = Path(tempfile.mkdtemp(prefix=f".{out.name}-", dir=out.parent))
-    try:
-        write(staging)
-        out.mkdir(exist_ok=True)
-        for file in sorted(staging.iterdir()):
-            file.replace(out / file.name)
-    finally:
-        shutil.rmtree(staging, ignore_errors=True)
-
-# %% ../nbs/13_cli.ipynb #95552c85
-def save_explanation(folder: Path, case: Case, found: Mapping[str, Maps], table: pd.DataFrame) -> None:
-    """Write the table, the panel, which pixels they cover, and for each method its map, and its estimate with a figure if any."""
-    table.to_csv(folder / "table.csv", index=False, float_format="%.6g")
-    pixels = {} if case.extent is None else case.extent.facts()
-    (folder / "pixels.json").write_text(json.dumps(pixels, indent=1) + "\n", encoding="utf-8")
-    shown = {name: tested(case, each.maps[0], UNITS.get(name, "")) for name, each in found.items()}
-    prediction = predict_mask(case.model, case.image)
-    label = None if case.label is None else case.label.building
-    panel(case.image, label, prediction, case.region, shown).savefig(folder / "panel.png", dpi=110)
-    for name, each in found.items():
-        np.save(folder / f"{name}.npy", each.maps[0].numpy())
-        if each.estimate is not None:
-            replace(each.estimate, settings=each.estimate.settings | {"pixels": pixels}).save(folder / f"{name}-estimate")
-            error = each.estimate.spread(each.estimate.standard_error)[0][0, 0].cpu().numpy()
-            figure = explanation_figure(case.image, each.maps[0].numpy(), error, case.region, unit=UNITS[name], title=name)
-            figure.savefig(folder / f"{name}.png", dpi=120)
-
-# %% ../nbs/13_cli.ipynb #a381876b
-def explain_case(case: Case, task: Task, methods: Sequence[str], out: Path) -> pd.DataFrame:
-    """Run the methods on a case, test every map beside the controls, write all; the table. Raises ValueError for unknown ones."""
-    found = run_methods(task, methods)
-    missing = [control for control in ("ones", "random") if control not in found]
-    shown = found | (run_methods(task, missing) if missing else {})
-    table = verdict(case.tester(), {name: each.maps for name, each in shown.items()})
-    write_all(out, lambda folder: save_explanation(folder, case, found, table))
-    return table
+__all__ = ['app', 'Device', 'Out', 'Weights', 'Values', 'Labels', 'DEMO_METHODS', 'pick_device', 'check_folder', 'print_table',
+           'demo', 'names', 'explain', 'train', 'numbers', 'print_study', 'evaluate', 'report', 'main']
 
 # %% ../nbs/13_cli.ipynb #3d36ff09
 #: The program `entropy-captum`.
 #:
 #: :meta hide-value:
 app = typer.Typer(help="Explain segmentation of aerial imagery.", no_args_is_help=True, add_completion=False,
-                  pretty_exceptions_show_locals=False)
+                  rich_markup_mode=None, pretty_exceptions_enable=False)  # plain text: drawn boxes double the time of --help
 #: The option `--device`.
 #:
 #: :meta hide-value:
@@ -202,15 +52,23 @@ Values = Annotated[list[str] | None, typer.Option(help="What a label's values me
 Labels = Annotated[Path | None, typer.Option(help="The folder of labels, in each data set or a path; default: the usual names.")]
 
 # %% ../nbs/13_cli.ipynb #1278b351
-def pick_device(name: str) -> torch.device:
+def pick_device(name: str) -> str:
     """ "auto" is CUDA, then Apple's MPS, then the CPU. Raises ValueError for a device that is not there."""
+    import torch
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
     try:
         torch.zeros(1, device=name)
     except (RuntimeError, AssertionError) as error:
         raise ValueError(f"--device {name}: not available here") from error
-    return torch.device(name)
+    return name
+
+# %% ../nbs/13_cli.ipynb #7e250c1e
+def check_folder(*folders: Path | None) -> None:
+    """Raises ValueError, naming it, for a folder that is not there; None stands for none."""
+    for folder in folders:
+        if folder is not None and not folder.is_dir():
+            raise ValueError(f"{folder}: no such folder")
 
 # %% ../nbs/13_cli.ipynb #1c62c41c
 def print_table(table: pd.DataFrame, out: Path) -> None:
@@ -222,18 +80,6 @@ def print_table(table: pd.DataFrame, out: Path) -> None:
                f"Results: {out}/panel.png, table.csv, a map (.npy) per method, estimates (.npz, .json), "
                f"pixels.json (where in the image)")
 
-# %% ../nbs/13_cli.ipynb #0a28cfc0
-def demo_tile(data: Path | None, seed: int) -> tuple[Image8, Mask | None, Extent]:
-    """A drawn scene, or a folder's first tile that has a building in its label, or no label. Raises ValueError for none."""
-    if data is None:
-        scene = procedural_scene(seed)
-        return scene.image, scene.label, extent_of_array(scene.image, f"the drawn scene of seed {seed}")
-    for tile in find_tiles(data):
-        image, label, _ = tile.read()
-        if label is None or label.any():
-            return image, label, extent_of(tile.image)
-    raise ValueError(f"{data}: no tile with a building in its label")
-
 # %% ../nbs/13_cli.ipynb #5ddf9a19
 #: What `demo` compares.
 DEMO_METHODS = ("entropy", "sobol", "grad-cam", "score-cam")
@@ -244,6 +90,11 @@ def demo(data: Annotated[Path | None, typer.Option(help="A folder of tiles; defa
          out: Out = Path("demo"), seed: Annotated[int, typer.Option(help="Of the scene and the design.")] = 2,
          grid: int = 8, samples: int = 8, batch: int = 8, weights: Weights = None, device: Device = "auto") -> None:
     """Explain one building by four methods and test the maps: the main job on one tile."""
+    check_folder(data)
+    from entropy_captum.explanation import Case, demo_tile, explain_case, largest_object
+    from entropy_captum.labels import Label
+    from entropy_captum.zoo import Padded, predict_mask, rooftop_unet
+
     where = pick_device(device)
     model = Padded(rooftop_unet(weights)).to(where)
     image, label, extent = demo_tile(data, seed)
@@ -252,92 +103,6 @@ def demo(data: Annotated[Path | None, typer.Option(help="A folder of tiles; defa
     typer.echo(f"explaining a building of {region.sum()} pixels in a tile of {image.shape[1]} x {image.shape[0]}")
     case = Case(image, region, truth, model, where, "grey", extent)
     print_table(explain_case(case, case.task(grid, samples, batch, seed), DEMO_METHODS, out), out)
-
-# %% ../nbs/13_cli.ipynb #7845dd5b
-@dataclass(frozen=True)
-class Request:
-    """Pixels of an image, where in it they lie, and what its user gave: region, label, point (column, row), valid pixels."""
-
-    image: Image8
-    extent: Extent
-    region: Mask | None = None
-    label: Label | None = None
-    point: tuple[int, int] | None = None
-    valid: Mask | None = None
-
-    def without(self, nodata: tuple[int, ...], baseline: BaselineName) -> Request:
-        """The request with pixels of a value (one number, or one per band) marked, and filled as a baseline would.
-
-        Raises ValueError where all pixels have it.
-        """
-        valid = (self.image != np.array(nodata, np.uint8)).any(-1)
-        if not valid.any():
-            raise ValueError(f"--nodata {','.join(map(str, nodata))}: all pixels have this value")
-        x = normalize(self.image)
-        mean = x[..., torch.from_numpy(valid)].mean(-1)[..., None, None]
-        filled = torch.where(torch.from_numpy(valid), x, mean if baseline in ("mean", "blur") else named_baseline(baseline, x))
-        return replace(self, image=denormalize(filled), valid=valid)
-
-# %% ../nbs/13_cli.ipynb #9840aaee
-def place_of(size: tuple[int, int], point: tuple[int, int] | None, region: Mask | None, window: int | None) -> Window | None:
-    """The window around the point or the middle of the region, in an image of a size (rows, columns); None for all of it.
-
-    Raises ValueError where there is neither.
-    """
-    if window is None:
-        return None
-    if point is None and (region is None or not region.any()):
-        raise ValueError("--window needs --point or --mask to know where to look, and pixels that are set in the mask")
-    y, x = (0, 0) if region is None else (round(float(c)) for c in np.argwhere(region).mean(0))
-    return crop_window(size, point or (x, y), window)
-
-# %% ../nbs/13_cli.ipynb #f095b666
-def check_sizes(image: Path, size: tuple[int, int], others: Sequence[Path | None]) -> None:
-    """Raises ValueError for a mask or label file of another size than the image's (rows, columns)."""
-    for path in others:
-        if path is not None and (own := look(path).size) != size:
-            raise ValueError(f"{path}: a mask of {own[1]} x {own[0]} for an image of {size[1]} x {size[0]} pixels")
-
-# %% ../nbs/13_cli.ipynb #56219726
-def read_request(image: Path, mask: Path | None = None, label: Path | None = None, point: tuple[int, int] | None = None,
-                 window: int | None = None, values: LabelValues | None = None) -> Request:
-    """Read a window of the files of a request, or all. Raises ValueError for files that do not fit together or a point outside."""
-    height, width = size = look(image).size
-    check_sizes(image, size, (mask, label))
-    if point is not None and not (0 <= point[0] < width and 0 <= point[1] < height):
-        raise ValueError(f"the point ({point[0]}, {point[1]}) lies outside the image of {width} x {height} pixels")
-    middle = None if mask is None or point is not None else read_mask(mask)
-    place = place_of(size, point, middle, window)
-    region = None if mask is None else read_mask(mask, window=place)
-    if region is not None and not region.any():
-        rows, columns = place or (slice(0, height), slice(0, width))
-        where = f"rows {rows.start} to {rows.stop} and columns {columns.start} to {columns.stop}"
-        raise ValueError(f"{mask}: no pixel is set in {where}")
-    return Request(read_image(image, place), extent_of(image, place), region,
-                   None if label is None else read_label(label, values, place), point)
-
-# %% ../nbs/13_cli.ipynb #8a429d1f
-def choose_region(request: Request, model: nn.Module) -> Mask:
-    """The given region, the predicted building at the point, or all that is predicted. Raises ValueError for none."""
-    valid = True if request.valid is None else request.valid
-    if request.region is not None:
-        if not (request.region & valid).any():
-            raise ValueError("--nodata: all pixels of the mask hold nothing")
-        return request.region & valid
-    predicted = predict_mask(model, request.image) & valid
-    if request.point is not None:
-        return object_at(predicted, *request.point, corner=(request.extent.columns[0], request.extent.rows[0]))
-    if not predicted.any():
-        raise ValueError("the network predicts no building in this image; give --mask")
-    return predicted
-
-# %% ../nbs/13_cli.ipynb #2899f302
-def color(text: str) -> tuple[int, ...]:
-    """The numbers 0 to 255 of `--nodata`, one, or one per band. Raises ValueError, quoting it, for anything else."""
-    parts = [int(part) if part.strip().isdigit() else -1 for part in text.split(",")]
-    if len(parts) not in (1, 3) or not all(0 <= part <= 255 for part in parts):
-        raise ValueError(f"--nodata {text!r}: expected a number from 0 to 255, or three with commas between, as 255,255,255")
-    return tuple(parts)
 
 # %% ../nbs/13_cli.ipynb #a018d5c1
 def names(text: str) -> tuple[str, ...]:
@@ -361,6 +126,9 @@ def explain(image: Annotated[Path, typer.Argument(help="An 8-bit RGB image: PNG,
     """Explain one building (--point), a region (--mask), or all that the network predicts in an image."""
     request = read_request(image, mask, label, point, window, parse_values(label_values or ()))
     request = request if nodata is None else request.without(color(nodata), baseline)
+    from entropy_captum.explanation import Case, choose_region, explain_case
+    from entropy_captum.zoo import Padded, rooftop_unet
+
     where = pick_device(device)
     model = Padded(rooftop_unet(weights)).to(where)
     case = Case(request.image, choose_region(request, model), request.label, model, where, baseline, request.extent, request.valid)
@@ -369,20 +137,24 @@ def explain(image: Annotated[Path, typer.Argument(help="An 8-bit RGB image: PNG,
 # %% ../nbs/13_cli.ipynb #7d9f0ab2
 @app.command()
 def train(data: Annotated[list[Path], typer.Argument(help="Folders with train and val tiles, e.g. whu inria.")],
-          out: Out = Path("runs/rooftop"), encoder: str = Recipe.encoder, steps: Annotated[int | None, typer.Option(
+          out: Out = Path("runs/rooftop"), encoder: str = LITE0, steps: Annotated[int | None, typer.Option(
               help="Default: what the recipe says.")] = None, seed: int | None = None,
           finish: Annotated[Path | None, typer.Option(help="Weights to finish: short, near the tiles' own scale.")] = None,
           shuffled: Annotated[bool, typer.Option(help="Give every tile another one's label: for sanity checks.")] = False,
           device: Device = "auto") -> None:
     """Train a rooftop U-Net, or finish one (--finish); a run found in --out goes on."""
-    recipe = replace(Recipe() if finish is None else FINISH, encoder=encoder, shuffled=shuffled)
     if steps is not None and steps < 1:
         raise ValueError(f"--steps must be at least 1, got {steps}")
+    check_folder(*data)
+    from entropy_captum.zoo import FINISH, Recipe
+    from entropy_captum.zoo import train as train_network
+
+    recipe = replace(Recipe() if finish is None else FINISH, encoder=encoder, shuffled=shuffled)
     if steps is not None:
         # The running mean of the weights reaches back over the same share of a run, however long it is.
         recipe = replace(recipe, steps=steps, averaging=recipe.averaging ** (recipe.steps / steps))
     recipe = recipe if seed is None else replace(recipe, seed=seed)
-    weights = train_network(data, out, recipe, initial=finish, device=str(pick_device(device)))
+    weights = train_network(data, out, recipe, initial=finish, device=pick_device(device))
     typer.echo(f"weights: {weights}")
 
 # %% ../nbs/13_cli.ipynb #6228fe19
@@ -396,6 +168,10 @@ def numbers(option: str, text: str) -> tuple[int, ...]:
 # %% ../nbs/13_cli.ipynb #eebf3bfb
 def print_study(rows: pd.DataFrame, out: Path, baseline: str) -> None:
     """Print how many tiles were explained, why the others were not, and means for a baseline. Raises ValueError if all failed."""
+    from entropy_captum.report import TESTS, wide_table
+    from entropy_captum.statistics import with_far
+    from entropy_captum.study import failures
+
     counts, failed = rows.drop_duplicates(["dataset", "tile"])["status"].value_counts(), failures(rows)
     typer.echo(f"{len(rows)} rows of {int(counts.sum())} tiles in {out} ({', '.join(f'{n} {s}' for s, n in counts.items())})")
     for tiles, reason, first in failed.head(10).itertuples(index=False, name=None):
@@ -413,8 +189,8 @@ def print_study(rows: pd.DataFrame, out: Path, baseline: str) -> None:
 @app.command()
 def evaluate(data: Annotated[Path, typer.Option(help="A folder with data sets of tiles below it.")],
              out: Annotated[Path, typer.Option(help="The run folder; a run found there goes on.")],
-             methods: Annotated[str, typer.Option(help="Names with commas between.")] = ",".join(StudySettings.methods),
-             grid: int = StudySettings.grid, samples: int = StudySettings.samples, batch: int = StudySettings.batch,
+             methods: Annotated[str, typer.Option(help="Names with commas between.")] = ",".join(STUDY_METHODS),
+             grid: int = 8, samples: int = 32, batch: int = 1,
              seeds: Annotated[str, typer.Option(help="Of the designs, with commas between.")] = "0",
              baselines: Annotated[str, typer.Option(help="Of grey, black, mean and blur, with commas between.")] = "grey",
              per: Annotated[str, typer.Option(help="Explain the predicted class, or each predicted building.")] = "class",
@@ -428,10 +204,17 @@ def evaluate(data: Annotated[Path, typer.Option(help="A folder with data sets of
              labels: Labels = None, label_values: Values = None,
              keep_maps: Annotated[bool, typer.Option(help="Keep the heat maps (zarr).")] = False, weights: Weights = None) -> None:
     """Run methods over data sets and test every map; rows go to OUT, tile by tile, and a stopped run goes on."""
-    settings = StudySettings(names(methods), grid, samples, batch, numbers("--seeds", seeds),
+    given, values = numbers("--seeds", seeds), parse_values(label_values or ())
+    check_folder(data)
+    from entropy_captum.data import labels_found
+    from entropy_captum.study import evaluate as run_study
+    from entropy_captum.tiles import Settings, find_sources
+    from entropy_captum.zoo import Padded, rooftop_unet
+
+    settings = Settings(names(methods), grid, samples, batch, given,
                              names(baselines), per, crop, noisy=noisy,  # type: ignore[arg-type]
                              target=target, activation=activation)
-    sources = find_sources(data, limit, names(skip), labels=labels, values=parse_values(label_values or ()))
+    sources = find_sources(data, limit, names(skip), labels=labels, values=values)
     typer.echo(labels_found([source.tile for source in sources]))
     rows = run_study(Padded(rooftop_unet(weights)), sources, out, settings, cluster=cluster, keep_maps=keep_maps)
     print_study(rows, out, settings.baselines[0])
@@ -443,7 +226,11 @@ def report(run: Annotated[Path, typer.Argument(help="A run folder of `evaluate`.
            out: Annotated[Path | None, typer.Option(help="The HTML file; default: report.html in the run.")] = None,
            labels: Labels = None, label_values: Values = None) -> None:
     """One HTML page about a study: tables with intervals, curves, the best and worst tiles, the settings."""
-    typer.echo(f"report: {write_report(run, out, data, labels=labels, values=parse_values(label_values or ()))}")
+    values = parse_values(label_values or ())
+    check_folder(run, data)
+    from entropy_captum.report import write_report
+
+    typer.echo(f"report: {write_report(run, out, data, labels=labels, values=values)}")
 
 # %% ../nbs/13_cli.ipynb #0c8a6b19
 def main() -> None:

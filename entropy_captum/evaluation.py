@@ -17,11 +17,12 @@ from numpy.typing import NDArray
 from scipy.stats import rankdata
 from torch import Tensor
 
-from .incremental import InferenceKind, check_inference, region_forward
+from .incremental import check_inference, region_forward
 from .inference import FullInference
+from .names import Activation, InferenceKind
 from .perturbation import Baselines, as_tensor, check_baselines, check_valid, spread_scores
-from .region import (Activation, PackedRegions, check_region, check_target, iou, objects,
-                                   predicted_region, resize_outputs, resolve_activation)
+from .region import (PackedRegions, check_region, check_target, iou, objects, predicted_region,
+                                   resize_outputs, resolve_activation)
 
 # %% auto #0
 __all__ = ['Scale', 'Mask', 'Map', 'Inputs', 'REMOVED', 'scale_attribution', 'kept_pixels', 'SitResult', 'touching', 'region_iou',

@@ -31,7 +31,8 @@ from .figures import ERROR_MAP, SCORE_MAP, explanation_figure
 from .files import Extent, check_image, check_mask, extent_of_array
 from .inference import eval_mode
 from .methods import PICK_FREEZE, UNITS, Task, run_methods
-from .region import Activation, objects
+from .names import Activation
+from .region import objects
 from .zoo import Padded, device_of, predict
 
 try:

@@ -16,7 +16,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice
-from typing import Any, Literal, cast
+from typing import Any, cast
 
 import numpy as np
 import pandas as pd
@@ -28,14 +28,15 @@ from .boxes import EMPTY, Box, bounding_box, linear_taps
 from .capture import NotCaptured, Unsupported, captured, has_hooks, is_captured
 from .inference import Block, FullInference
 from .layers import aten, layout
+from .names import InferenceKind
 from .passes import Network, Pass, Plan, Value, cut, full_box, make_pass, make_plan, needed_boxes, run_pass
 from .perturbation import Perturbation
 from .region import resize_outputs
 from .sampling import PickFreeze
 
 # %% auto #0
-__all__ = ['CALL_SECONDS', 'CACHE_FRIENDLY', 'WORTH', 'TOLERANCES', 'InferenceKind', 'SHORT_RUN', 'profile', 'predicted_seconds',
-           'free_memory', 'feature_boxes', 'rows_of', 'divisible', 'designs_at_once', 'merge_rows', 'run_designs',
+__all__ = ['CALL_SECONDS', 'CACHE_FRIENDLY', 'WORTH', 'TOLERANCES', 'SHORT_RUN', 'profile', 'predicted_seconds', 'free_memory',
+           'feature_boxes', 'rows_of', 'divisible', 'designs_at_once', 'merge_rows', 'run_designs',
            'IncrementalInference', 'relative_difference', 'largest_difference', 'tolerance_of', 'halves',
            'plan_regions', 'check_inference', 'region_boxes', 'contained', 'Proposal', 'propose', 'describe_case',
            'say_once', 'reason_for_full', 'choose_inference', 'RegionForward', 'region_forward', 'PlanReport',
@@ -296,8 +297,6 @@ def plan_regions(network: Network, regions: Sequence[Box], features: Sequence[Bo
     return refined(joint(regions), regions)
 
 # %% ../nbs/04_incremental.ipynb #34287ee7
-#: How forwards are made; see `EntropyCentric`.
-InferenceKind = Literal["auto", "full", "incremental"]
 #: Rows times input values below which "auto" does not look for a plan, since the search would take longer than the run.
 SHORT_RUN = 2**24
 

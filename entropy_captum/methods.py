@@ -27,10 +27,10 @@ from .attribution import EntropyCentric, PickFreezeAttribution, SobolTotal, esti
 from .cam import WEIGHTINGS, LayerScoreCam, default_layer, seg_grad_cam
 from .estimate import Estimate
 from .evaluation import ones_attribution, random_attribution
-from .incremental import InferenceKind
-from .inference import eval_mode
+from .inference import FullInference, eval_mode
+from .names import Activation, InferenceKind
 from .perturbation import Perturbation, grid_feature_mask
-from .region import Activation, RegionScore, resize_outputs
+from .region import RegionScore, resize_outputs
 
 # %% auto #0
 __all__ = ['PICK_FREEZE', 'INTERACTION', 'SCORE_CAMS', 'CONTROLS', 'REGISTRY', 'OFFERED', 'UNITS', 'Task', 'Maps',
@@ -193,11 +193,10 @@ def rise_maps(task: Task, share: float = 0.5) -> Maps:
     keep = torch.from_numpy((rng.random((rows, task.grid**2)) < share).astype(np.float32)).to(task.inputs.device)
     total = torch.zeros(len(task.regions), *task.inputs.shape[-2:], dtype=torch.float64, device=task.inputs.device)
     scored = replace(task, model=nn.Identity()).scores()
-    with eval_mode(task.model):
-        for part in tqdm(keep.split(task.batch), desc="RISE", disable=not task.show_progress):
-            outputs = resize_outputs(task.model(*perturbation(part)), (task.inputs.shape[2], task.inputs.shape[3]))
-            scores = torch.stack([score(outputs) for score in scored])
-            total += torch.einsum("kn,nhw->khw", scores.double(), perturbation.weights(part, 0)[:, 0, 0].double())
+    for part in tqdm(keep.split(task.batch), desc="RISE", disable=not task.show_progress):
+        outputs = resize_outputs(FullInference(task.model).clean(perturbation(part)), (task.inputs.shape[2], task.inputs.shape[3]))
+        scores = torch.stack([score(outputs) for score in scored])
+        total += torch.einsum("kn,nhw->khw", scores.double(), perturbation.weights(part, 0)[:, 0, 0].double())
     return Maps((total / (rows * share)).float(), rows)
 
 # %% ../nbs/11_methods.ipynb #fe73bc15

@@ -15,11 +15,12 @@ from numpy.typing import NDArray
 from scipy import ndimage
 from torch import Tensor
 
+from .names import BaselineName
 from .sampling import check_count
 
 # %% auto #0
-__all__ = ['Baselines', 'BaselineName', 'grid_shape', 'grid_feature_mask', 'as_tensor', 'check_feature_mask', 'index_features',
-           'check_baselines', 'named_baseline', 'check_valid', 'constant_border', 'Perturbation', 'spread_scores']
+__all__ = ['Baselines', 'grid_shape', 'grid_feature_mask', 'as_tensor', 'check_feature_mask', 'index_features', 'check_baselines',
+           'named_baseline', 'check_valid', 'constant_border', 'Perturbation', 'spread_scores']
 
 # %% ../nbs/01_perturbation.ipynb #d13ba8ad
 def grid_shape(grid_size: int | tuple[int, int]) -> tuple[int, int]:
@@ -103,10 +104,6 @@ def check_baselines(baselines: Baselines, inputs: tuple[Tensor, ...]) -> tuple[T
     return tuple(formatted)
 
 # %% ../nbs/01_perturbation.ipynb #d646b6b1
-#: Baselines that are computed from the image.
-BaselineName = Literal["grey", "black", "mean", "blur"]
-
-
 def named_baseline(name: BaselineName, inputs: Tensor) -> Tensor:
     """A baseline for inputs in [-1, 1], both (B,C,H,W); "blur" is Gaussian, sigma a sixteenth of the longer side.
 

@@ -19,19 +19,16 @@ from numpy.typing import NDArray
 from scipy import ndimage
 from torch import Tensor, nn
 
+from .names import Activation
 from .perturbation import as_tensor
 
 # %% auto #0
-__all__ = ['Activation', 'resolve_activation', 'advise', 'check_outputs', 'weights_dtype', 'cause_of', 'call_model',
-           'check_target', 'log_odds', 'binary_entropy', 'binary_entropy_from_log_odds', 'check_size', 'check_region',
-           'resize_outputs', 'predicted_region', 'Measure', 'PackedRegions', 'warn_if_activated', 'RegionScore',
-           'objects', 'object_at', 'iou']
+__all__ = ['resolve_activation', 'advise', 'check_outputs', 'weights_dtype', 'cause_of', 'call_model', 'check_target', 'log_odds',
+           'binary_entropy', 'binary_entropy_from_log_odds', 'check_size', 'check_region', 'resize_outputs',
+           'predicted_region', 'Measure', 'PackedRegions', 'warn_if_activated', 'RegionScore', 'objects', 'object_at',
+           'iou']
 
 # %% ../nbs/02_region.ipynb #fa6ae78f
-#: How score maps become probabilities. "auto" is softmax for several channels and sigmoid for one, "none" leaves them.
-Activation = Literal["auto", "softmax", "sigmoid", "none"]
-
-
 def resolve_activation(activation: str, n_classes: int) -> str:
     """ "auto" is softmax for several classes and sigmoid for one. Raises ValueError for an unknown name or softmax of one."""
     if activation not in ("auto", "softmax", "sigmoid", "none"):

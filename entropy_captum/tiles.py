@@ -25,8 +25,9 @@ from .data import EXPECTED, Tile, check_labelled, image_folder, is_named, normal
 from .evaluation import REMOVED, SitTester
 from .labels import Label, LabelValues
 from .methods import Task, distance_from, method_names, nearness, run_methods
-from .perturbation import BaselineName, grid_feature_mask, named_baseline
-from .region import Activation, objects
+from .names import Activation, BaselineName, STUDY_METHODS
+from .perturbation import grid_feature_mask, named_baseline
+from .region import objects
 from .sampling import check_design
 from .zoo import device_of, predict
 
@@ -49,8 +50,7 @@ class Settings:
     Raises ValueError for an unknown name or a number out of range.
     """
 
-    methods: tuple[str, ...] = ("entropy", "entropy-object", "sobol", "grad-cam", "score-cam", "score-cam-increase", "ones",
-                                "random", "distance")
+    methods: tuple[str, ...] = STUDY_METHODS
     grid: int = 8
     samples: int = 32
     batch: int = 1

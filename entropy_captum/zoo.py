@@ -26,21 +26,17 @@ from tqdm import tqdm
 from .checkpoints import fill, load_weights, read_checkpoint, tensors_in
 from .data import Tile, find_tiles, normalize, procedural_scene
 from .inference import FullInference, weights_hash
-from .region import (Activation, check_target, iou, predicted_region, resize_outputs,
-                                   resolve_activation, warn_if_activated)
+from .names import Activation, LITE0
+from .region import check_target, iou, predicted_region, resize_outputs, resolve_activation, warn_if_activated
 
 # %% auto #0
-__all__ = ['LITE0', 'BUNDLED_WEIGHTS', 'FINISH', 'Pair', 'trained_encoder', 'count_classes', 'rooftop_unet', 'paper_unet',
-           'Padded', 'Recipe', 'jitter_colors', 'random_crop', 'shuffle_labels', 'CropSampler', 'segmentation_loss',
+__all__ = ['BUNDLED_WEIGHTS', 'FINISH', 'Pair', 'trained_encoder', 'count_classes', 'rooftop_unet', 'paper_unet', 'Padded',
+           'Recipe', 'jitter_colors', 'random_crop', 'shuffle_labels', 'CropSampler', 'segmentation_loss',
            'imagenet_lite0', 'initialize_encoder', 'device_of', 'predict', 'predict_mask', 'dataset_iou', 'write_whole',
            'Training', 'start_training', 'training_steps', 'save_weights', 'Split', 'find_splits', 'run_training',
            'train']
 
 # %% ../nbs/09_zoo.ipynb #86c6e9f2
-#: The bundled network's encoder, as segmentation_models_pytorch names it.
-LITE0 = "tu-tf_efficientnet_lite0"
-
-
 def trained_encoder(content: Mapping[Any, Any]) -> str:
     """The encoder that a checkpoint says it was trained with, else EfficientNet-Lite0."""
     recipe = content.get("recipe")

@@ -17,8 +17,9 @@ from typer.testing import CliRunner
 
 import entropy_captum
 from entropy_captum import Estimate, rooftop_unet
-from entropy_captum.cli import app, largest_object, main
+from entropy_captum.cli import app, main
 from entropy_captum.data import LAYOUTS, find_tiles, procedural_scene, read_mask, write_scenes
+from entropy_captum.explanation import largest_object
 from entropy_captum.region import iou, object_at
 from entropy_captum.zoo import (
     BUNDLED_WEIGHTS,
@@ -111,7 +112,7 @@ def test_interrupted_training_equals_an_undisturbed_one(tmp_path, monkeypatch):
 
 def test_a_short_run_averages_over_the_same_share_of_its_steps(tmp_path, monkeypatch):
     asked = []
-    monkeypatch.setattr("entropy_captum.cli.train_network", lambda data, out, recipe, **_: asked.append(recipe) or out)
+    monkeypatch.setattr("entropy_captum.zoo.train", lambda data, out, recipe, **_: asked.append(recipe) or out)
     for arguments in ([], ["--steps", "500", "--encoder", "resnet18"], ["--shuffled", "--seed", "4"]):
         assert CliRunner().invoke(app, ["train", "whu", "--out", str(tmp_path), "--device", "cpu", *arguments]).exit_code == 0
     whole, short, shuffled = asked

@@ -8,7 +8,7 @@ from conftest import Recorder, small_net
 from torch import nn
 
 from entropy_captum import EntropyCentric, Estimate, RegionScore, SobolTotal, h_sit, l_sit
-from entropy_captum.cam import seg_grad_cam
+from entropy_captum.cam import LayerScoreCam, seg_grad_cam
 from entropy_captum.evaluation import SitTester, random_attribution
 from entropy_captum.perturbation import grid_feature_mask
 from entropy_captum.region import object_at
@@ -191,6 +191,15 @@ def test_the_tests_take_several_inputs_and_a_time_axis():
 def test_inputs_without_pixels_are_refused_by_the_tests():
     with pytest.raises(ValueError, match=r"the tests replace pixels.*\(1, 3, 16, 24\), \(1, 5\)"):
         l_sit(OfTwo(), (X, torch.zeros(1, 5)), torch.ones(1, 16, 24), region=REGION)
+
+
+def test_score_cam_refuses_a_time_axis_and_several_inputs():
+    net = OfTime()
+    cam = LayerScoreCam(RegionScore(net, REGION), net.net[0])
+    with pytest.raises(ValueError, match=r"\(B,C,H,W\), got shape \(1, 3, 2, 16, 24\)"):
+        cam.attribute(torch.stack([X, X], 2))
+    with pytest.raises(ValueError, match="one input, got 2"):
+        cam.attribute((X, X))
 
 
 # ---- pixels that hold nothing

@@ -98,21 +98,30 @@ def test_the_public_names_are_these():
     assert all(hasattr(entropy_captum, name) and getattr(entropy_captum, name).__doc__ for name in entropy_captum.__all__)
 
 
-def test_importing_the_package_imports_no_extra_and_nothing_large():
-    """What takes the time of an import is torch, captum and segmentation_models_pytorch (`tools/bench.py imports` measures the
-    share of the rest), pandas and two parts of scipy. This looks at what comes beyond these, parts of packages included."""
-    extras = {"distributed", "zarr", "anywidget", "seaborn", "sklearn", "typer", "nbdev", "jinja2.sandbox"}
-    code = ("import json, sys, torch, captum, segmentation_models_pytorch, pandas, scipy.ndimage, scipy.stats\n"
-            "before = set(sys.modules)\n"
-            "import entropy_captum\n"
-            "print(json.dumps([[*sys.modules], sorted(set(sys.modules) - before)]))")
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    loaded, new = json.loads(done.stdout.splitlines()[-1])
-    assert not extras & set(loaded)
-    foreign = [name for name in new if name.partition(".")[0] != "entropy_captum"]
-    packages = {name.partition(".")[0] for name in foreign} - sys.stdlib_module_names
-    # Another version of these may load a few modules of its own later; none does now.
-    assert packages <= {"torch", "captum", "numpy", "scipy", "pandas", "matplotlib", "PIL"} and len(foreign) < 20, foreign
+def loaded_by(code: str) -> set[str]:
+    """The packages that a new process has loaded after some code."""
+    code += "\nimport json, sys\nprint(json.dumps(sorted({name.partition('.')[0] for name in sys.modules})))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    return set(json.loads(done.stdout.splitlines()[-1]))
+
+
+def test_importing_the_package_imports_no_extra():
+    """`tools/bench.py imports` measures how long it takes."""
+    extras = {"distributed", "zarr", "anywidget", "seaborn", "sklearn", "typer", "nbdev", "jinja2", "segmentation_models_pytorch"}
+    loaded = loaded_by("from entropy_captum import *")
+    assert {"torch", "captum"} <= loaded and not extras & loaded
+    assert not {"torch", "numpy"} & loaded_by("import entropy_captum\ndir(entropy_captum)")
+
+
+@pytest.mark.parametrize("arguments", [
+    ["--help"], ["explain", "--help"], ["evaluate", "--help"], ["explain", "nowhere.png"], ["train", "nowhere"], ["report", "nowhere"],
+    ["demo", "--data", "nowhere"], ["evaluate", "--data", "nowhere", "--out", "out"],
+    ["evaluate", "--data", ".", "--out", "out", "--seeds", "one"]])
+def test_a_mistake_is_answered_before_anything_heavy_is_imported(arguments):
+    heavy = {"torch", "captum", "scipy", "pandas", "matplotlib", "timm", "segmentation_models_pytorch"}
+    code = ("import sys\nfrom entropy_captum.cli import main\n"
+            f"sys.argv = ['entropy-captum', *{arguments!r}]\ntry:\n    main()\nexcept SystemExit:\n    pass")
+    assert not heavy & loaded_by(code)
 
 
 def test_the_version_stands_in_one_place():

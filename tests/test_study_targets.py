@@ -240,7 +240,7 @@ def test_reasons_of_failed_tiles_are_grouped_and_counted(mostly_bad, tmp_path):
 
 
 def test_the_terminal_says_why_most_tiles_failed(mostly_bad, tmp_path, monkeypatch):
-    monkeypatch.setattr("entropy_captum.cli.rooftop_unet", lambda weights: Moody())
+    monkeypatch.setattr("entropy_captum.zoo.rooftop_unet", lambda weights: Moody())
     arguments = ["evaluate", "--data", str(mostly_bad), "--out", str(tmp_path / "run"), "--methods", "ones,random", "--grid", "2",
                  "--samples", "2"]
     done = CliRunner().invoke(app, arguments)

@@ -261,12 +261,16 @@ def precision(repeats: int) -> None:
 
 
 def imports(repeats: int) -> None:
-    """The time of `import entropy_captum` in a new process over that of its three large dependencies."""
-    print("import entropy_captum over import torch, captum, segmentation_models_pytorch (wanted: at most 1.5)")
-    def start(*names: str) -> float:
-        return seconds(lambda: subprocess.run([sys.executable, "-c", f"import {', '.join(names)}"], check=True))
-    ratios = [start("entropy_captum") / start("torch", "captum", "segmentation_models_pytorch") for _ in range(repeats + 1)]
-    print(f"  median {statistics.median(ratios[1:]):.2f}", flush=True)
+    """The time of a first import, and of a command's answer to a mistake, in a new process over that of what they need."""
+    def start(*command: str) -> float:
+        return seconds(lambda: subprocess.run([sys.executable, *command], capture_output=True))
+    command = "from entropy_captum.cli import main; main()"
+    sides = {"from entropy_captum import * over import torch, captum": (["-c", "from entropy_captum import *"], "torch, captum"),
+             "--help over import numpy, typer": (["-c", command, "--help"], "numpy, typer"),
+             "a wrong path over import numpy, typer": (["-c", command, "explain", "nowhere.png"], "numpy, typer")}
+    for name, (ours, theirs) in sides.items():
+        ratios = [start(*ours) / start("-c", f"import {theirs}") for _ in range(repeats + 1)]
+        print(f"{name} (wanted: at most 1.5): median {statistics.median(ratios[1:]):.2f}", flush=True)
 
 
 def whole_tile(repeats: int) -> None:
