@@ -122,6 +122,8 @@ def tiff_facts(path: Path) -> Facts:
     if not pictures:
         raise ValueError(f"{path}: a TIFF without a picture of full size ({len(pages)} pages)")
     page, extra = pictures[0], pictures[0].tags.get(338, ())
+    if not page.bits or 0 in page.size or not isinstance(page.tag(274, 1), int):
+        raise ValueError(f"{path}: a damaged TIFF, by its tags {page.size[1]} x {page.size[0]} pixels of {page.bands} bands")
     colour = COLOURS.get(page.tag(262), "unknown colours")
     if page.tag(262) == 6 and (page.tag(259) not in (6, 7) or page.tag(284, 1) == 2):  # else the JPEG decoder makes RGB of it
         colour = "YCbCr"
