@@ -1,10 +1,10 @@
 """Entropy-centric explanations of aerial image segmentation, native to Captum."""
 __version__ = "0.1.0"
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+import importlib as _importlib
+import typing as _typing
 
-if TYPE_CHECKING:
+if _typing.TYPE_CHECKING:
     from entropy_captum.attribution import EntropyCentric, SobolTotal
     from entropy_captum.cam import LayerScoreCam
     from entropy_captum.estimate import Estimate
@@ -20,10 +20,10 @@ _HOMES = {"EntropyCentric": "attribution", "Estimate": "estimate", "LayerScoreCa
           "rooftop_unet": "zoo"}
 
 
-def __getattr__(name: str) -> Any:
+def __getattr__(name: str) -> _typing.Any:
     if name not in _HOMES:
         raise AttributeError(f"module 'entropy_captum' has no attribute {name!r}; it offers {', '.join(__all__)}")
-    globals()[name] = value = getattr(import_module(f"entropy_captum.{_HOMES[name]}"), name)
+    globals()[name] = value = getattr(_importlib.import_module(f"entropy_captum.{_HOMES[name]}"), name)
     return value
 
 

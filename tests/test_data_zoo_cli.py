@@ -114,7 +114,7 @@ def test_a_short_run_averages_over_the_same_share_of_its_steps(tmp_path, monkeyp
     asked = []
     monkeypatch.setattr("entropy_captum.zoo.train", lambda data, out, recipe, **_: asked.append(recipe) or out)
     for arguments in ([], ["--steps", "500", "--encoder", "resnet18"], ["--shuffled", "--seed", "4"]):
-        assert CliRunner().invoke(app, ["train", "whu", "--out", str(tmp_path), "--device", "cpu", *arguments]).exit_code == 0
+        assert CliRunner().invoke(app, ["train", str(tmp_path), "--out", str(tmp_path), "--device", "cpu", *arguments]).exit_code == 0
     whole, short, shuffled = asked
     assert whole == Recipe() and shuffled == Recipe(shuffled=True, seed=4) and short.encoder == "resnet18"
     assert short.averaging**500 == pytest.approx(whole.averaging**whole.steps)
@@ -219,6 +219,7 @@ def test_any_methods_by_name_and_what_each_leaves(scene_file, tmp_path):
 def test_public_names_are_few_and_frozen():
     assert entropy_captum.__all__ == ["EntropyCentric", "Estimate", "LayerScoreCam", "RegionScore", "SitResult", "SobolTotal",
                                       "h_sit", "l_sit", "rooftop_unet"]
+    assert all(getattr(entropy_captum, name).__doc__ for name in entropy_captum.__all__)  # imported when asked for
     public = {n for n, v in vars(entropy_captum).items() if not n.startswith("_") and not isinstance(v, types.ModuleType)}
     assert public == set(entropy_captum.__all__)
 

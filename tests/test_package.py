@@ -114,8 +114,8 @@ def test_importing_the_package_imports_no_extra():
 
 
 @pytest.mark.parametrize("arguments", [
-    ["--help"], ["explain", "--help"], ["evaluate", "--help"], ["explain", "nowhere.png"], ["train", "nowhere"], ["report", "nowhere"],
-    ["demo", "--data", "nowhere"], ["evaluate", "--data", "nowhere", "--out", "out"],
+    ["--help"], ["explain", "--help"], ["evaluate", "--help"], ["explain", "nowhere.png"], ["train", "nowhere"],
+    ["report", "nowhere"], ["demo", "--data", "nowhere"], ["evaluate", "--data", "nowhere", "--out", "out"],
     ["evaluate", "--data", ".", "--out", "out", "--seeds", "one"]])
 def test_a_mistake_is_answered_before_anything_heavy_is_imported(arguments):
     heavy = {"torch", "captum", "scipy", "pandas", "matplotlib", "timm", "segmentation_models_pytorch"}
