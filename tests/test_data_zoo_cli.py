@@ -114,7 +114,8 @@ def test_a_short_run_averages_over_the_same_share_of_its_steps(tmp_path, monkeyp
     asked = []
     monkeypatch.setattr("entropy_captum.zoo.train", lambda data, out, recipe, **_: asked.append(recipe) or out)
     for arguments in ([], ["--steps", "500", "--encoder", "resnet18"], ["--shuffled", "--seed", "4"]):
-        assert CliRunner().invoke(app, ["train", str(tmp_path), "--out", str(tmp_path), "--device", "cpu", *arguments]).exit_code == 0
+        asking = ["train", str(tmp_path), "--out", str(tmp_path), "--device", "cpu", *arguments]
+        assert CliRunner().invoke(app, asking).exit_code == 0
     whole, short, shuffled = asked
     assert whole == Recipe() and shuffled == Recipe(shuffled=True, seed=4) and short.encoder == "resnet18"
     assert short.averaging**500 == pytest.approx(whole.averaging**whole.steps)
