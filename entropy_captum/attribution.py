@@ -195,10 +195,10 @@ def warn_if_undefined(index: Tensor) -> None:
 
 def warn_of_border(estimate: Estimate, inputs: Tensor, least: float = 0.05) -> None:
     """Warn where more than the share `least` of an example's scores lies on a constant border of its image (B,C,H,W)."""
-    if inputs.ndim != 4 or len(estimate.scores) != len(inputs):
+    if inputs.ndim != 4:
         return
     maps = estimate.spread(estimate.scores.abs())[0].mean(1).cpu().numpy()
-    for number, (image, heat) in enumerate(zip(inputs, maps, strict=True)):
+    for number, (image, heat) in enumerate(zip(inputs, maps, strict=False)):  # of several regions of one image, the first
         border = constant_border(image)
         share = heat[border].sum() / heat.sum() if heat.sum() > 0 else 0.0
         if share > least:
@@ -560,4 +560,7 @@ def estimate_jointly(methods: Sequence[PickFreezeAttribution], inputs: Tensor | 
             bar.update(len(block.row))
     for each in runs.values():
         each.activation = run.activation
-    return [to_estimate(runs[m.reduction], perturbation, m.importance, describe(m, call)) for m in methods]
+    estimates = [to_estimate(runs[m.reduction], perturbation, m.importance, describe(m, call)) for m in methods]
+    if call.valid is None:
+        warn_of_border(estimates[0], call.tensors[0])
+    return estimates
