@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import sys
+import warnings
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -235,6 +236,7 @@ def report(run: Annotated[Path, typer.Argument(help="A run folder of `evaluate`.
 # %% ../nbs/13_cli.ipynb #0c8a6b19
 def main() -> None:
     """The entry point: one line and exit code 2 for what the user can mend."""
+    warnings.formatwarning = lambda message, *_: f"warning: {message}\n"
     try:
         app()
     except (ValueError, TypeError) as error:
