@@ -171,7 +171,7 @@ def test_bad_requests_are_refused(model, tmp_path):
     for wrong, message in ((dict(methods=("guess",)), "'guess'"), (dict(per="street"), "'street'"),
                            (dict(baselines=("pink",)), "'pink'"), (dict(seeds=()), "at least one"),
                            (dict(seeds=(0, 0)), r"each once, got \(0, 0\)"), (dict(noisy=-1), "got -1"), (dict(grid=0), "got 0"),
-                           (dict(crop=0), "crop must be at least 1"), (dict(samples=3), "power of two.*got 3"),
+                           (dict(crop=0), "crop must be at least 1"), (dict(samples=1), "n_samples must be .* at least 2, got 1"),
                            (dict(batch=0), "batch must be")):
         with pytest.raises(ValueError, match=message):
             Settings(**wrong)
