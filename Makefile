@@ -4,7 +4,7 @@ BIN := .venv/bin
 export OMP_NUM_THREADS ?= 2
 STAMP := .venv/.installed
 
-.PHONY: help demo test check bench check-exact train train-others lab readme docs docs-check dist release-check pictures clean
+.PHONY: help demo test check bench check-exact fuzz train train-others lab readme docs docs-check dist release-check pictures clean
 help:            ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/:/'
 
@@ -28,6 +28,9 @@ bench: $(STAMP)  ## benchmarks, both sides in one process; the table goes to nbs
 
 check-exact: $(STAMP)  ## incremental inference of every architecture and encoder against full forwards
 	$(BIN)/python tools/check_exact.py
+
+fuzz: $(STAMP)   ## 200 random small networks, incremental inference against full; prints the seed of each failure
+	$(BIN)/python tools/fuzz.py
 
 train: $(STAMP)  ## train the bundled network on $$ENTROPY_CAPTUM_DATA/whu and inria
 	$(BIN)/uv pip install -q --python $(BIN)/python -e '.[train]'

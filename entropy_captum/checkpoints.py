@@ -9,6 +9,7 @@ import json
 import logging
 import pickle
 import re
+import struct
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -33,7 +34,7 @@ def reading(path: Path) -> Iterator[None]:
         yield
     # Torch's unpickler trips over foreign bytes in many ways: what they spell decides which.
     except (SafetensorError, pickle.UnpicklingError, EOFError, RuntimeError, LookupError, ValueError, TypeError,
-            AttributeError) as problem:
+            AttributeError, ArithmeticError, struct.error) as problem:
         foreign = re.search(r"Unsupported global: GLOBAL (\S+)", str(problem))
         why = f"it holds a {foreign[1]}, but only tensors are read: save a state dict" if foreign else type(problem).__name__
         raise ValueError(f"{path}: not a readable weights file ({why})") from problem
@@ -122,11 +123,14 @@ logger = logging.getLogger(__name__)
 
 
 def check_fit(own: Mapping[str, Tensor], taken: Mapping[str, Found], foreign: Sequence[str], path: str | Path) -> None:
-    """Raises ValueError unless all of a network's own tensors were found, in their shapes, and no other of the same parts."""
+    """Raises ValueError unless all of a network's own tensors were found, as plain numbers in their shapes, and no others."""
     missing = [name for name in own if name not in taken and not name.endswith("num_batches_tracked")]
     misshapen = [f"{name} {tuple(each.value.shape)} for {tuple(own[name].shape)}" for name, each in taken.items()
                  if each.value.shape != own[name].shape]
-    for what, names in (("lacks", missing), ("has the unknown", foreign), ("has other shapes in", misshapen)):
+    odd = [f"{name} ({value.dtype}, {value.layout}, {value.device})" for name, (_, _, value) in taken.items()
+           if value.is_meta or value.is_quantized or value.is_complex() or value.layout != torch.strided]
+    for what, names in (("lacks", missing), ("has the unknown", foreign), ("has other shapes in", misshapen),
+                        ("has no plain real numbers in", odd)):
         if names:
             raise ValueError(f"{path}: {what} {len(names)} tensors, the first: {names[0]}; does the architecture match?")
 

@@ -239,6 +239,6 @@ def main() -> None:
     warnings.formatwarning = lambda message, *_: f"warning: {message}\n"
     try:
         app()
-    except (ValueError, TypeError) as error:
-        typer.echo(f"error: {error}", err=True)
+    except (ValueError, TypeError, OSError) as error:
+        typer.echo(f"error: {' '.join(str(error).splitlines())}", err=True)
         sys.exit(2)

@@ -26,7 +26,7 @@ from torch import Tensor, fx, nn
 
 from .boxes import EMPTY, Box, bounding_box, linear_taps
 from .capture import NotCaptured, Unsupported, captured, has_hooks, is_captured
-from .inference import Block, FullInference
+from .inference import TURN, Block, FullInference
 from .layers import aten, layout
 from .names import InferenceKind
 from .passes import Network, Pass, Plan, Value, cut, full_box, make_pass, make_plan, needed_boxes, run_pass
@@ -316,9 +316,10 @@ def region_boxes(region: Tensor) -> list[Box]:
 # %% ../nbs/04_incremental.ipynb #acde4a79
 @contextmanager
 def contained() -> Iterator[None]:
-    """Any failure inside, but for lack of memory, becomes Unsupported: full inference does not depend on a plan."""
+    """Any failure inside, but for lack of memory, becomes Unsupported: full inference needs no plan. One thread at a time."""
     try:
-        yield
+        with TURN:  # while another thread captures the network, its weights are not in their places
+            yield
     except (Unsupported, torch.OutOfMemoryError):
         raise
     except (RuntimeError, TypeError, AttributeError, KeyError, IndexError, NotImplementedError) as error:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import pickle
+import threading
 import types
 import warnings
 import weakref
@@ -25,7 +26,7 @@ from .region import call_model, check_outputs, weights_dtype
 from .sampling import PickFreeze
 
 # %% auto #0
-__all__ = ['LIBRARIES', 'MOST_HELD', 'Block', 'Inference', 'find_modules', 'eval_mode', 'weights_hash', 'first_time',
+__all__ = ['LIBRARIES', 'MOST_HELD', 'TURN', 'Block', 'Inference', 'find_modules', 'eval_mode', 'weights_hash', 'first_time',
            'random_state', 'warn_if_unsteady', 'expand_arguments', 'FullInference']
 
 # %% ../nbs/03_inference.ipynb #ffe17401
@@ -122,16 +123,23 @@ def _set_training(module: nn.Module, flag: bool) -> bool:
     return True
 
 # %% ../nbs/03_inference.ipynb #d43e9582
+#: Held while a network is in eval mode, or is captured: threads take turns, since its flags and weights belong to all of them.
+#:
+#: :meta hide-value:
+TURN = threading.RLock()
+
+
 @contextmanager
 def eval_mode(function: Callable[..., Any]) -> Iterator[None]:
-    """Eval mode for the modules behind `function`, each submodule's own flag restored afterwards."""
-    training = [m for module in find_modules(function) for m in module.modules() if getattr(m, "training", False)]
-    changed = [m for m in training if _set_training(m, False)]
-    try:
-        yield
-    finally:
-        for m in changed:
-            _set_training(m, True)
+    """Eval mode for the modules behind `function`, each submodule's own flag restored afterwards; one thread at a time."""
+    with TURN:
+        training = [m for module in find_modules(function) for m in module.modules() if getattr(m, "training", False)]
+        changed = [m for m in training if _set_training(m, False)]
+        try:
+            yield
+        finally:
+            for m in changed:
+                _set_training(m, True)
 
 # %% ../nbs/03_inference.ipynb #e4ab4d14
 def _content(value: Any) -> bytes:

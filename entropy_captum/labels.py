@@ -17,7 +17,7 @@ from .files import Facts, Raster, Window, check_opaque, look, read_raster
 
 # %% auto #0
 __all__ = ['Value', 'as_text', 'LabelValues', 'parse_values', 'where', 'shares_of', 'is_plain', 'unclear', 'check_label', 'Label',
-           'read_label', 'read_mask']
+           'value_range', 'read_label', 'read_mask']
 
 # %% ../nbs/08_labels.ipynb #1bb17c3a
 #: A value of a label: (255,), or a colour (0, 0, 255).
@@ -136,6 +136,14 @@ class Label(NamedTuple):
         """What the tests take (H,W): 1, 0, and NaN where it is not known."""
         return np.where(True if self.known is None else self.known, self.building, np.float32(np.nan)).astype(np.float32)
 
+# %% ../nbs/08_labels.ipynb #2493d696
+def value_range(raster: Raster) -> tuple[float, float]:
+    """The smallest and the largest value that a file's numbers can have."""
+    kind = raster.values.dtype
+    if np.issubdtype(kind, np.integer):
+        return float(np.iinfo(kind).min), float(np.iinfo(kind).max)
+    return (0, 1) if kind.kind == "b" else (-np.inf, np.inf)
+
 # %% ../nbs/08_labels.ipynb #b82cebfc
 def read_label(path: str | Path, values: LabelValues | None = None, window: Window | None = None) -> Label:
     """A label file, or a window of it (rows, columns): 0 and 1, 0 and 255, black and a colour, or what `values` say.
@@ -150,6 +158,10 @@ def read_label(path: str | Path, values: LabelValues | None = None, window: Wind
         for value in (*code.building, *code.ignore):
             if len(set(value)) > 1:
                 raise ValueError(f"{path}: holds {facts}, in which no pixel can have the colour {as_text(value)}")
+    low, high = value_range(raster)
+    for value in code.building:
+        if not low <= min(value) <= max(value) <= high:
+            raise ValueError(f"{path}: holds {facts}, in which no pixel can have the value {as_text(value)}")
     known = ~np.any([where(raster, value) for value in code.ignore], axis=0) if code.ignore else None
     counted = np.ones(raster.values.shape[:2], bool) if known is None else known
     if code.building:

@@ -81,6 +81,8 @@ def check_sizes(image: Path, size: tuple[int, int], others: Sequence[Path | None
 def read_request(image: Path, mask: Path | None = None, label: Path | None = None, point: tuple[int, int] | None = None,
                  window: int | None = None, values: LabelValues | None = None) -> Request:
     """Read a window of the files of a request, or all. Raises ValueError for files that do not fit together or a point outside."""
+    if values is not None and label is None:
+        raise ValueError(f"--label-values '{values}' says what a label's values mean; give --label too")
     height, width = size = look(image).size
     check_sizes(image, size, (mask, label))
     if point is not None and not (0 <= point[0] < width and 0 <= point[1] < height):
@@ -98,7 +100,7 @@ def read_request(image: Path, mask: Path | None = None, label: Path | None = Non
 # %% ../nbs/08_request.ipynb #2899f302
 def color(text: str) -> tuple[int, ...]:
     """The numbers 0 to 255 of `--nodata`, one, or one per band. Raises ValueError, quoting it, for anything else."""
-    parts = [int(part) if part.strip().isdigit() else -1 for part in text.split(",")]
+    parts = [int(part) if part.strip().isdecimal() else -1 for part in text.split(",")]
     if len(parts) not in (1, 3) or not all(0 <= part <= 255 for part in parts):
         raise ValueError(f"--nodata {text!r}: expected a number from 0 to 255, or three with commas between, as 255,255,255")
     return tuple(parts)

@@ -44,8 +44,8 @@ from .zoo import device_of
 # %% auto #0
 __all__ = ['Result', 'code_hash', 'facts_of', 'run_id', 'writing_to', 'write_atomically', 'save_maps', 'RunFolder',
            'claim_device', 'worker_model', 'run_here', 'unpack', 'model_plugin', 'on_worker', 'count_workers',
-           'connect', 'run_on', 'read_rows', 'check_class', 'evaluate', 'failures', 'kept_maps', 'read_facts',
-           'settings_of', 'compare_runs', 'retest']
+           'connect', 'run_on', 'read_tile_rows', 'read_rows', 'check_class', 'evaluate', 'failures', 'kept_maps',
+           'read_facts', 'settings_of', 'compare_runs', 'retest']
 
 # %% ../nbs/11_study.ipynb #ea623355
 def code_hash() -> str:
@@ -142,7 +142,10 @@ class RunFolder:
         """Whether the rows of a tile are there, without an error, and belong to its present files."""
         if not self.path(source).is_file():
             return False
-        rows = pd.read_parquet(self.path(source))
+        try:
+            rows = pd.read_parquet(self.path(source), columns=["status", "checksum"])
+        except (OSError, ValueError):  # cut off by a crash of the machine, or foreign: written anew
+            return False
         return bool((rows["status"] != "error").all() and (rows["checksum"] == source.checksum()).all())
 
     def write(self, source: Source, rows: pd.DataFrame, maps: dict[str, NDArray[Any]] | None = None) -> None:
@@ -278,10 +281,21 @@ def run_on(client: Any, model: nn.Module, sources: Iterable[Source], settings: S
         yield source, result
         top_up()
 
+# %% ../nbs/11_study.ipynb #1002c9e5
+def read_tile_rows(path: str | Path) -> pd.DataFrame:
+    """The rows in a Parquet file of a run. Raises ValueError, naming it, where it holds something else."""
+    try:
+        rows = pd.read_parquet(path)
+    except (OSError, ValueError) as problem:
+        raise ValueError(f"{path}: not a readable file of rows; `entropy-captum evaluate` writes it anew") from problem
+    if not {"dataset", "tile", "status", "error"} <= set(rows):
+        raise ValueError(f"{path}: not the rows of a tile, it holds {', '.join(map(str, rows))}")
+    return rows
+
 # %% ../nbs/11_study.ipynb #a27c1e97
 def read_rows(paths: Iterable[str | Path]) -> pd.DataFrame:
     """The rows of some Parquet files in one table, in a fixed order. Raises ValueError where there are none."""
-    tables = [pd.read_parquet(path) for path in paths]
+    tables = [read_tile_rows(path) for path in paths]
     if not tables:
         raise ValueError("no rows yet: run `entropy-captum evaluate` first")
     rows = pd.concat(tables, ignore_index=True)
@@ -352,8 +366,12 @@ def kept_maps(run: Path) -> dict[str, Values]:
 
 # %% ../nbs/11_study.ipynb #989786d0
 def read_facts(run: Path) -> dict[str, Any]:
-    """What a run was made with: settings, weights, versions."""
-    facts: dict[str, Any] = json.loads((run / "run.json").read_text())
+    """What a run was made with: settings, weights, versions. Raises ValueError, naming the file, where it says something else."""
+    try:
+        facts: dict[str, Any] = json.loads((run / "run.json").read_text())
+        facts["settings"]["methods"], facts["settings"]["baselines"]
+    except (ValueError, LookupError, TypeError) as problem:
+        raise ValueError(f"{run / 'run.json'}: not the settings of a run; `entropy-captum evaluate` writes it anew") from problem
     return facts
 
 

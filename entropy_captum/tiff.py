@@ -30,8 +30,11 @@ class Page:
     order: bytes
 
     def tag(self, number: int, default: Any = None) -> Any:
-        """The first value of a tag."""
-        return self.tags.get(number, (default,))[0]
+        """The first value of a tag, a number. Raises struct.error, as a damaged file does, for a text or NaN."""
+        value = self.tags.get(number, (default,))[0]
+        if isinstance(value, bytes) or value != value:
+            raise struct.error(f"tag {number} holds {value!r}, which is no number")
+        return value
 
     @property
     def size(self) -> tuple[int, int]:

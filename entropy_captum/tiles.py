@@ -79,6 +79,8 @@ class Settings:
             given = getattr(self, name)
             if not given or len(set(given)) < len(given):
                 raise ValueError(f"{name} must be at least one, each once, got {given}")
+        if min(self.seeds) < 0:
+            raise ValueError(f"seeds must be at least 0, got {self.seeds}")
         for name, least in (("grid", 1), ("batch", 1), ("min_pixels", 1), ("noisy", 0), ("crop", 1), ("target", 0)):
             value = getattr(self, name)
             if value is not None and value < least:

@@ -23,15 +23,15 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from tqdm import tqdm
 
-from .checkpoints import fill, load_weights, read_checkpoint, tensors_in
+from .checkpoints import fill, load_weights, read_checkpoint, reading, tensors_in
 from .data import Tile, find_tiles, normalize, procedural_scene
 from .inference import FullInference, weights_hash
 from .names import Activation, LITE0
 from .region import check_target, iou, predicted_region, resize_outputs, resolve_activation, warn_if_activated
 
 # %% auto #0
-__all__ = ['BUNDLED_WEIGHTS', 'FINISH', 'Pair', 'trained_encoder', 'count_classes', 'rooftop_unet', 'paper_unet', 'Padded',
-           'Recipe', 'jitter_colors', 'random_crop', 'shuffle_labels', 'CropSampler', 'segmentation_loss',
+__all__ = ['BUNDLED_WEIGHTS', 'FINISH', 'Pair', 'trained_encoder', 'count_classes', 'new_unet', 'rooftop_unet', 'paper_unet',
+           'Padded', 'Recipe', 'jitter_colors', 'random_crop', 'shuffle_labels', 'CropSampler', 'segmentation_loss',
            'imagenet_lite0', 'initialize_encoder', 'device_of', 'predict', 'predict_mask', 'dataset_iou', 'write_whole',
            'Training', 'start_training', 'training_steps', 'save_weights', 'Split', 'find_splits', 'run_training',
            'train']
@@ -48,6 +48,16 @@ def count_classes(content: Mapping[Any, Any]) -> int:
     heads = (each.value for each in tensors_in(content) if each.name.endswith("segmentation_head.0.bias"))
     return next((len(bias) for bias in heads), 1)
 
+# %% ../nbs/09_zoo.ipynb #b65a99dc
+def new_unet(encoder: str, classes: int = 1) -> nn.Module:
+    """A U-Net of random weights, (B,3,H,W) to logits (B,K,H,W). Raises ValueError for an encoder of an unknown name."""
+    import segmentation_models_pytorch as smp  # as slow to import as torch, and only needed where a network is built
+    try:
+        model: nn.Module = smp.Unet(encoder, encoder_weights=None, classes=classes)
+    except (LookupError, RuntimeError, ValueError) as problem:
+        raise ValueError(f"segmentation_models_pytorch has no encoder {encoder!r}; expected a name as {LITE0!r}") from problem
+    return model
+
 # %% ../nbs/09_zoo.ipynb #fe830367
 #: The weights that come with the package.
 #:
@@ -63,10 +73,9 @@ def rooftop_unet(weights: str | Path | None = None) -> nn.Module:
     `load_weights` reads them, perhaps of several channels; default: the bundled weights, whose model card lies beside them. Raises
     ValueError if the file does not fit.
     """
-    import segmentation_models_pytorch as smp  # as slow to import as torch, and only needed where a network is built
     path = BUNDLED_WEIGHTS if weights is None else weights
     content = read_checkpoint(path)
-    return fill(smp.Unet(trained_encoder(content), encoder_weights=None, classes=count_classes(content)), content, path)
+    return fill(new_unet(trained_encoder(content), count_classes(content)), content, path)
 
 # %% ../nbs/09_zoo.ipynb #df8ab550
 def paper_unet(weights: str | Path | None = None) -> nn.Module:
@@ -312,15 +321,18 @@ class Training:
         write_whole(path, lambda file: torch.save(state, file))
 
     def resume(self, path: Path) -> None:
-        """Go on from a saved state. Raises ValueError if it was made by another recipe."""
+        """Go on from a saved state. Raises ValueError if it was made by another recipe, or is none."""
         state = read_checkpoint(path)
-        if Recipe(**state["recipe"]) != self.recipe:
+        with reading(path):
+            recipe = Recipe(**state["recipe"])
+        if recipe != self.recipe:
             raise ValueError(f"{path} belongs to another recipe, {state['recipe']}; expected {asdict(self.recipe)}")
-        self.model.load_state_dict(state["model"])
-        self.average.load_state_dict(state["average"])
-        self.optimizer.load_state_dict(state["optimizer"])
-        self.schedule.load_state_dict(state["schedule"])
-        self.step = state["step"]
+        with reading(path):
+            self.model.load_state_dict(state["model"])
+            self.average.load_state_dict(state["average"])
+            self.optimizer.load_state_dict(state["optimizer"])
+            self.schedule.load_state_dict(state["schedule"])
+            self.step = int(state["step"])
 
 # %% ../nbs/09_zoo.ipynb #bb28f50c
 def start_training(recipe: Recipe, device: torch.device, initial: str | Path | None = None) -> tuple[Training, str]:
@@ -328,9 +340,8 @@ def start_training(recipe: Recipe, device: torch.device, initial: str | Path | N
 
     Raises ValueError for a checkpoint that does not fit.
     """
-    import segmentation_models_pytorch as smp
     torch.manual_seed(recipe.seed)
-    model: nn.Module = smp.Unet(recipe.encoder, encoder_weights=None, classes=1)
+    model = new_unet(recipe.encoder)
     if initial is not None:
         load_weights(model, initial)
         source = f"the weights {weights_hash(model)} of an earlier run"
@@ -409,11 +420,17 @@ def train(data: Sequence[str | Path], out: str | Path, recipe: Recipe | None = N
 
     `data`: folders like `whu` that hold `train` and `val`, each in one of the layouts of `data.find_tiles`.
     Writes `state.pt` (to resume), `log.json` (loss, IoU per data set) and `weights.safetensors`; returns the last.
-    Raises ValueError for folders without labelled tiles, and for shares or a run in `out` of another recipe.
+    Raises ValueError for folders without labelled tiles, an unknown encoder or seed, and for shares or a run in `out` of another
+    recipe.
     """
     recipe, out, target, splits = recipe or Recipe(), Path(out), torch.device(device), find_splits(data)
+    if not 0 <= recipe.seed < 2**63:
+        raise ValueError(f"the seed of a training must be from 0 to 2**63 - 1, got {recipe.seed}")
     if recipe.shares is not None and len(recipe.shares) != len(splits):
         raise ValueError(f"the recipe has {len(recipe.shares)} shares, {recipe.shares}, for {len(splits)} data sets")
+    for name, split in splits.items():
+        if all(tile.label is None for tile in split.val):
+            raise ValueError(f"{name}/val: none of its {len(split.val)} tiles has a label, so that no IoU can be measured")
     run, source = start_training(recipe, target, initial)
     out.mkdir(parents=True, exist_ok=True)
     if (out / "state.pt").exists():
