@@ -255,3 +255,12 @@ def test_a_network_that_takes_one_image(rows):
     found, expected = (EntropyCentric(net).attribute(IMAGE, region=REGION, grid_size=2, n_samples=4, perturbations_per_eval=rows)
                        for net in (one, one.inner))
     assert torch.allclose(found, expected, rtol=1e-5, atol=1e-7)
+
+
+def test_seg_grad_cam_under_autocast_has_the_dtype_of_the_input():
+    """pytorch-grad-cam #329: half-precision maps of gradients fail in what comes after."""
+    net = small_net().eval()
+    expected = seg_grad_cam(net, IMAGE, region=REGION, layer=net[2])
+    with torch.autocast("cpu", torch.bfloat16):
+        found = seg_grad_cam(net, IMAGE, region=REGION, layer=net[2])
+    assert found.dtype == torch.float32 and (found - expected).abs().max() < 0.03 * expected.abs().max()
