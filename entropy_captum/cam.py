@@ -63,7 +63,7 @@ def seg_grad_cam(model: nn.Module, inputs: Tensor, *, region: Tensor, target: in
     with eval_mode(model), torch.enable_grad():
         cam = LayerGradCam(score, layer or default_layer(model, inputs))
         attribution = cam.attribute(inputs.detach().clone(), additional_forward_args=region, relu_attributions=True)
-    return F.interpolate(attribution.detach(), inputs.shape[-2:], mode="bilinear", align_corners=False)
+    return F.interpolate(attribution.detach().to(inputs), inputs.shape[-2:], mode="bilinear", align_corners=False)
 
 # %% ../nbs/06_cam.ipynb #6ec2ae0d
 def scaled_channels(activation: Tensor, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
