@@ -13,7 +13,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from .files import Facts, Raster, Window, check_opaque, look, read_raster
+from .files import Facts, Raster, Window, look, read_raster
 
 # %% auto #0
 __all__ = ['Value', 'as_text', 'LabelValues', 'parse_values', 'where', 'shares_of', 'is_plain', 'unclear', 'check_label', 'Label',
@@ -153,7 +153,9 @@ def read_label(path: str | Path, values: LabelValues | None = None, window: Wind
     facts, code = look(path), values or LabelValues()
     check_label(facts)
     raster = read_raster(facts, window)
-    check_opaque(facts, raster.alpha)
+    if raster.alpha is not None and raster.alpha.min() < 255:
+        raise ValueError(f"{path}: its transparency hides {(raster.alpha < 255).mean():.1%} of the pixels, and nothing says what "
+                         "they are; save the label without transparency, with a value for them (--label-values ignore=VALUE)")
     if raster.palette is None and raster.values.ndim == 2:
         for value in (*code.building, *code.ignore):
             if len(set(value)) > 1:
