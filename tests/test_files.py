@@ -251,7 +251,7 @@ def test_a_label_in_many_colours_is_refused_with_their_shares(tmp_path):
     assert np.array_equal(read_mask(tmp_path / "grey_alpha.png"), CLASSES > 2)
     grey[0, 0, 1] = 0
     Image.fromarray(grey).save(tmp_path / "hidden.png")
-    with pytest.raises(ValueError, match="transparency hides 0.2%"):
+    with pytest.raises(ValueError, match=r"transparency hides 0\.2%"):
         read_mask(tmp_path / "hidden.png")
 
 
