@@ -112,7 +112,7 @@ def rows_of(model: nn.Module, building: Building, grid: int, plan: Plan) -> Iter
 
 def summary(rows: pd.DataFrame) -> pd.DataFrame:
     """Relative root mean square error, worst patch, coverage of 95 % intervals, rank correlation; buildings weigh alike."""
-    grouped = rows.groupby(["grid", "n", "sampler"])
+    grouped = rows.astype({"grid": int, "n": int}).groupby(["grid", "n", "sampler"])
     table = grouped[["squared_error", "worst", "coverage", "rank"]].mean()
     table.insert(0, "relative_error", table.pop("squared_error").clip(lower=0)**0.5)
     table.insert(0, "buildings", grouped["building"].nunique())
