@@ -88,7 +88,7 @@ def sequence(n_samples: int, n_features: int, sampler: Sampler, scramble: bool =
 def uneven_features(designs: Sequence[PickFreeze], deviations: float = 3.0) -> dict[int, float]:
     """Features whose mean change is off by more than so many standard deviations of independent draws.
 
-    Each with its mean |b - a| over the 1/3 that it should be.
+    Each with its mean change over the 1/3 that it should be.
     """
     shares = 3 * np.mean([np.abs(design.b - design.a) for design in designs], 0)
     far = np.abs(shares - 1) > deviations * 3 * np.sqrt(1 / 18 / len(designs))

@@ -288,7 +288,7 @@ def read_tile_rows(path: str | Path) -> pd.DataFrame:
         rows = pd.read_parquet(path)
     except (OSError, ValueError) as problem:
         raise ValueError(f"{path}: not a readable file of rows; `entropy-captum evaluate` writes it anew") from problem
-    if not {"dataset", "tile", "status", "error"} <= set(rows):
+    if not {"dataset", "tile", "status"} <= set(rows):
         raise ValueError(f"{path}: not the rows of a tile, it holds {', '.join(map(str, rows))}")
     return rows
 
