@@ -108,6 +108,8 @@ def jpeg_facts(path: Path) -> Facts:
 
 # %% ../nbs/08_files.ipynb #61ab7189
 #: What reading a damaged header ends in.
+#:
+#: :meta hide-value:
 DAMAGED = (struct.error, LookupError, TypeError, ArithmeticError, MemoryError)
 #: What a TIFF calls its bands.
 COLOURS = {0: "grey, white is zero", 1: "grey", 2: "RGB", 3: "palette", 4: "mask", 5: "CMYK", 6: "RGB", 8: "CIELab"}

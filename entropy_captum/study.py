@@ -369,7 +369,7 @@ def read_facts(run: Path) -> dict[str, Any]:
     """What a run was made with: settings, weights, versions. Raises ValueError, naming the file, where it says something else."""
     try:
         facts: dict[str, Any] = json.loads((run / "run.json").read_text())
-        facts["settings"]["methods"], facts["settings"]["baselines"]
+        facts["settings"]["methods"]
     except (ValueError, LookupError, TypeError) as problem:
         raise ValueError(f"{run / 'run.json'}: not the settings of a run; `entropy-captum evaluate` writes it anew") from problem
     return facts
