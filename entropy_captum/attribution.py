@@ -28,7 +28,7 @@ from .names import Activation, InferenceKind
 from .perturbation import Baselines, Perturbation, as_tensor, constant_border
 from .region import (Measure, PackedRegions, check_region, check_target, predicted_region, resize_outputs,
                                    resolve_activation, warn_if_activated)
-from .sampling import Sampler, check_count, check_design, pick_freeze
+from .sampling import A, B, Row, Sampler, check_count, check_design, design_rows, pick_freeze
 
 # %% auto #0
 __all__ = ['REDUCTIONS', 'PACKAGES', 'SHARED', 'pixel_difference', 'object_difference', 'varying_probability', 'OpenDesign',
@@ -62,33 +62,31 @@ def varying_probability(run: Run, block: Block, measure: Measure) -> Tensor:
     p, q = run.packed.mean(measure.probability), run.packed.mean(measure.complement)
     if run.sure is None:
         run.history.rounding = torch.finfo(block.outputs.dtype).eps
-        run.sure = p[block.row.index(0)] > 0.5
+        run.sure = p[block.row.index(A)] > 0.5
     return torch.where(run.sure[run.active.to(p.device)], q, p)
 
 
 @dataclass
 class OpenDesign:
-    """A design whose rows are still coming in: A's packed entropies (P,) and f (R,), and what the C_i gave, (R,d)."""
+    """A design whose rows are still coming in: its bases' packed entropies (P,), and what each row gave, (R,rows)."""
 
-    entropy: Tensor
+    entropy: dict[str, Tensor]
     f: np.ndarray
     delta: np.ndarray
-    f_changed: np.ndarray
     missing: int
-    f_b: np.ndarray | None = None
 
 # %% ../nbs/05_attribution.ipynb #62b2e4df
 class Run:
     """Feeds blocks into a history. `regions` float (R,H,W), `examples` int64 (R,) the example of each."""
 
-    def __init__(self, regions: Tensor, examples: Tensor, n_features: int, target: int | list[int] | Tensor | None,
-                 activation: str, reduction: str, rows: range) -> None:
-        self.regions, self.examples, self.n_features, self.rows = regions, examples, n_features, rows
+    def __init__(self, regions: Tensor, examples: Tensor, target: int | list[int] | Tensor | None, activation: str,
+                 reduction: str, rows: tuple[Row, ...]) -> None:
+        self.regions, self.examples = regions, examples
         self.target, self.activation, self.difference = target, activation, REDUCTIONS[reduction]
-        self.history = History(np.zeros(len(regions), np.int64), n_features)
+        self.history = History(np.zeros(len(regions), np.int64), rows)
         self.classes: Tensor | None = None
         self.sure: Tensor | None = None
-        self.n_skipped = 0
+        self.skipped: frozenset[tuple[int, ...]] = frozenset()
         self.activate(torch.arange(len(regions)))
 
     def activate(self, regions: Tensor) -> None:
@@ -98,10 +96,15 @@ class Run:
         self.batch, where = torch.unique(self.examples[here], return_inverse=True)
         self.packed = PackedRegions(self.regions[here], where)
 
+    @property
+    def forwards(self) -> int:
+        """How many rows of a design go through the model."""
+        return sum(row.changed not in self.skipped for row in self.history.rows)
+
     def like(self, reduction: str) -> Run:
         """An empty run over the same regions and rows with another reduction."""
-        other = Run(self.regions, self.examples, self.n_features, self.target, self.activation, reduction, self.rows)
-        other.n_skipped, other.history.points = self.n_skipped, self.history.points
+        other = Run(self.regions, self.examples, self.target, self.activation, reduction, self.history.rows)
+        other.skipped, other.history.points = self.skipped, self.history.points
         return other
 
     def look_at(self, outputs: Tensor) -> None:
@@ -121,25 +124,32 @@ class Run:
     def add(self, block: Block, measure: Measure) -> Iterator[None]:
         """Take in a block and what was measured of it; yields once for every design that it completes."""
         f = varying_probability(self, block, measure).cpu().numpy()
-        for k in (k for k, row in enumerate(block.row) if row == 0):
-            changed = np.repeat(f[k][:, None], self.n_features, 1)
-            self.open[block.design[k]] = OpenDesign(measure.entropy[k].clone(), f[k], np.zeros_like(changed), changed,
-                                                    len(self.rows) - self.n_skipped)
-        base = torch.stack([self.open[number].entropy for number in block.design])
+        for number, row, entropy, f_row in zip(block.design, block.row, measure.entropy, f, strict=True):
+            if not row.changed:
+                self._start(self.open.setdefault(number, self._design()), row, entropy.clone(), f_row)
+        base = torch.stack([self.open[number].entropy[row.base] for number, row in zip(block.design, block.row, strict=True)])
         delta = self.difference(self.packed, measure.entropy, base).cpu().numpy()
         for number, row, f_row, delta_row in zip(block.design, block.row, f, delta, strict=True):
-            yield from self._take(number, row, f_row, delta_row)
+            yield from self._take(number, self.history.column[row], f_row, delta_row)
 
-    def _take(self, number: int, row: int, f: np.ndarray, delta: np.ndarray) -> Iterator[None]:
+    def _design(self) -> OpenDesign:
+        shape, skipped = (len(self.active), len(self.history.rows)), sum(row.changed in self.skipped for row in self.history.rows)
+        return OpenDesign({}, np.full(shape, np.nan), np.full(shape, np.nan), shape[1] - skipped)
+
+    def _start(self, design: OpenDesign, base: Row, entropy: Tensor, f: np.ndarray) -> None:
+        """A base of a design: its entropies (P,) and f (R,), which are also those of its changes that cannot reach the region."""
+        design.entropy[base.base] = entropy
+        for k, row in enumerate(self.history.rows):
+            if row.base == base.base and row.changed in self.skipped:
+                design.f[:, k], design.delta[:, k] = f, 0.0
+
+    def _take(self, number: int, column: int, f: np.ndarray, delta: np.ndarray) -> Iterator[None]:
         """One row of a design: f and delta (R,); yields if it was the last."""
         design = self.open[number]
-        if row > self.n_features:
-            design.f_b = f
-        elif row > 0:
-            design.delta[:, row - 1], design.f_changed[:, row - 1] = delta, f
+        design.f[:, column], design.delta[:, column] = f, delta
         design.missing -= 1
         if not design.missing:
-            self.history.add(self.active.numpy(), design.delta, design.f, design.f_changed, design.f_b)
+            self.history.add(self.active.numpy(), design.f, design.delta)
             del self.open[number]
             yield
 
@@ -289,10 +299,10 @@ def to_estimate(run: Run, perturbation: Perturbation, importance: Importance, se
     """What a run knows by now."""
     history = run.history
     scores, error, total, total_error = map(torch.from_numpy, (*importance(history), *total_order(history)))
-    forwards = history.n * (len(run.rows) - run.n_skipped) + settings["region_predicted"]
-    first = [torch.from_numpy(a) for a in first_order(history)] if history.f_b else [None, None]
+    forwards = history.n * run.forwards + settings["region_predicted"]
+    first = [torch.from_numpy(a) for a in first_order(history)] if B in history.rows else [None, None]
     return Estimate(scores, error, total, total_error, torch.from_numpy(history.n.copy()), torch.from_numpy(forwards),
-                    torch.full((len(history.n),), run.n_skipped), perturbation.index,
+                    torch.full((len(history.n),), len(run.skipped)), perturbation.index,
                     tuple(tuple(x.shape[1:]) for x in perturbation.inputs), settings | {"activation": run.activation}, *first)
 
 # %% ../nbs/05_attribution.ipynb #1590064d
@@ -314,15 +324,15 @@ def begin(method: PickFreezeAttribution, call: Call) -> tuple[Perturbation, Infe
     perturbation, full, region = prepare(method, call)
     engine = choose_inference(method.inference, full, perturbation, region, call.n_samples, method.max_memory)
     examples = (torch.arange(len(region)) if call.examples is None else call.examples).to(region.device)
-    rows, d = range(perturbation.n_features + 1 + method.first_order), perturbation.n_features
-    run = Run(region, examples, d, call.target, method.activation, method.reduction, rows)
-    run.n_skipped, run.history.points = len(engine.skipped), [] if method.sampler == "supercube" else None
+    rows = design_rows(perturbation.n_features, method.first_order)
+    run = Run(region, examples, call.target, method.activation, method.reduction, rows)
+    run.skipped, run.history.points = engine.skipped, [] if method.sampler == "supercube" else None
     return perturbation, engine, run
 
 # %% ../nbs/05_attribution.ipynb #30de0ad2
 def progress(method: PickFreezeAttribution, call: Call, run: Run) -> tqdm[NoReturn]:
     """A bar over the rows of a call."""
-    total = call.n_samples * (len(run.rows) - run.n_skipped)
+    total = call.n_samples * run.forwards
     return tqdm(total=total, desc=method.get_name(), unit="row", disable=not call.show_progress)
 
 # %% ../nbs/05_attribution.ipynb #3e7490c4
@@ -341,7 +351,7 @@ def snapshots(method: PickFreezeAttribution, call: Call, streamed: bool = False)
     settings, done = describe(method, call), 0
     with progress(method, call, run) as bar:
         for start, end in zip([0, *ends], ends, strict=False):
-            for block in chain.from_iterable(engine.evaluate(perturbation, islice(designs, size), run.rows, run.batch)
+            for block in chain.from_iterable(engine.evaluate(perturbation, islice(designs, size), run.history.rows, run.batch)
                                              for size in parts(start, end, streamed)):
                 done += len(block.row)
                 share = done / (bar.total or 1)
@@ -553,7 +563,7 @@ def estimate_jointly(methods: Sequence[PickFreezeAttribution], inputs: Tensor | 
     runs = {first.reduction: run} | {other: run.like(other) for other in sorted(others)}
     designs = run.history.follow(pick_freeze(call.n_samples, perturbation.n_features, first.sampler, first.scramble, call.seed))
     with progress(first, call, run) as bar:
-        for block in engine.evaluate(perturbation, designs, run.rows, run.batch):
+        for block in engine.evaluate(perturbation, designs, run.history.rows, run.batch):
             measure = run.measure(block)
             for each in runs.values():
                 list(each.add(block, measure))

@@ -11,7 +11,7 @@ import json
 import os
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -23,7 +23,7 @@ from scipy.stats import t as student
 from torch import Tensor
 
 from .perturbation import spread_scores
-from .sampling import PickFreeze
+from .sampling import A, B, PickFreeze, Row
 
 # %% auto #0
 __all__ = ['DOUBLE', 'Estimator', 'Importance', 'over_variance', 'jansen', 'saltelli', 'mean_change', 'History', 'entropy_change',
@@ -99,20 +99,28 @@ def mean_change(delta: np.ndarray, points: list[np.ndarray] | None = None) -> tu
 # %% ../nbs/05_estimate.ipynb #2a0e2352
 @dataclass
 class History:
-    """What is known of R regions and d features after some designs; float64 throughout.
+    """What is known of R regions after some designs of the given rows; float64 throughout.
 
-    n (R,): designs of each region; rounding: of a logit, relative; per design the changes and f(C_i) (R,d), f(A) and f(B) (R,), NaN
-    where a region took no part; `points`: (a, b) of each design (d,2), where each feature's are stratified.
+    n (R,): designs of each region; rounding: of a logit, relative; per design f, and how far the entropy moved from the row's base,
+    each (R,rows), NaN where a region took no part; `points`: (a, b) of each design (d,2), where each feature's are stratified.
     """
 
     n: np.ndarray
-    n_features: int
+    rows: tuple[Row, ...]
     rounding: float = DOUBLE
     points: list[np.ndarray] | None = None
-    delta: list[np.ndarray] = field(default_factory=list)
     f: list[np.ndarray] = field(default_factory=list)
-    f_changed: list[np.ndarray] = field(default_factory=list)
-    f_b: list[np.ndarray] = field(default_factory=list)
+    delta: list[np.ndarray] = field(default_factory=list)
+
+    @cached_property
+    def column(self) -> dict[Row, int]:
+        """Where in f and delta each row stands."""
+        return {row: k for k, row in enumerate(self.rows)}
+
+    @cached_property
+    def features(self) -> list[int]:
+        """The columns of the rows that change one feature of A, by the feature."""
+        return [self.column[row] for row in sorted(row for row in self.rows if row.base == "a" and len(row.changed) == 1)]
 
     def follow(self, designs: Iterable[PickFreeze]) -> Iterator[PickFreeze]:
         """The designs as they are drawn, noting each feature's points where errors are made of them."""
@@ -121,21 +129,24 @@ class History:
                 self.points.append(np.stack([design.a, design.b], 1))
             yield design
 
-    def add(self, regions: np.ndarray, delta: np.ndarray, f: np.ndarray, f_changed: np.ndarray, f_b: np.ndarray | None) -> None:
-        """Add one design for the given regions (r,): delta and f(C_i) (r,d), f(A) and f(B) (r,)."""
+    def add(self, regions: np.ndarray, f: np.ndarray, delta: np.ndarray) -> None:
+        """Add one design for the given regions (r,): f and delta (r,rows)."""
         self.n[regions] += 1
-        for history, value in ((self.delta, delta), (self.f, f), (self.f_changed, f_changed), (self.f_b, f_b)):
-            if value is not None:
-                full = np.full((len(self.n), *value.shape[1:]), np.nan)
-                full[regions] = value
-                history.append(full)
+        for history, value in ((self.f, f), (self.delta, delta)):
+            full = np.full((len(self.n), len(self.rows)), np.nan)
+            full[regions] = value
+            history.append(full)
 
-    def over_designs(self, estimator: Estimator, *histories: list[np.ndarray], least: int = 2) -> tuple[np.ndarray, np.ndarray]:
-        """A value and its error for each region from the designs that it took part in, each (R,d); NaN for fewer than `least`."""
-        value, error = np.full((2, len(self.n), self.n_features), np.nan)
+    def over_designs(self, estimator: Estimator, *parts: tuple[list[np.ndarray], int | list[int]],
+                     least: int = 2) -> tuple[np.ndarray, np.ndarray]:
+        """A value and its error for each region from the designs that it took part in, each (R,d); NaN for fewer than `least`.
+
+        parts: what the estimator is given, f or delta, and which columns of it.
+        """
+        value, error = np.full((2, len(self.n), len(self.features)), np.nan)
         for n in np.unique(self.n[self.n >= least]):
             same = self.n == n
-            value[same], error[same] = estimator(*(np.stack(history[:n])[:, same] for history in histories))
+            value[same], error[same] = estimator(*(np.stack(history[:n])[:, same][..., columns] for history, columns in parts))
         return value, error
 
 # %% ../nbs/05_estimate.ipynb #88c92ffd
@@ -145,17 +156,19 @@ Importance = Callable[[History], tuple[np.ndarray, np.ndarray]]
 
 def entropy_change(history: History) -> tuple[np.ndarray, np.ndarray]:
     """Entropy-centric scores in bits and their standard errors, each (R,d) (the paper, eq. 8)."""
-    return history.over_designs(partial(mean_change, points=history.points), history.delta, least=1)
+    return history.over_designs(partial(mean_change, points=history.points), (history.delta, history.features), least=1)
 
 # %% ../nbs/05_estimate.ipynb #77ad7c91
 def total_order(history: History) -> tuple[np.ndarray, np.ndarray]:
     """Total-order Sobol indices and their jackknife errors, each (R,d) (the paper, eq. 3)."""
-    return history.over_designs(partial(jansen, rounding=history.rounding), history.f, history.f_changed)
+    return history.over_designs(partial(jansen, rounding=history.rounding), (history.f, history.column[A]),
+                                (history.f, history.features))
 
 
 def first_order(history: History) -> tuple[np.ndarray, np.ndarray]:
-    """First-order Sobol indices and their jackknife errors, each (R,d); needs designs with f(B)."""
-    return history.over_designs(partial(saltelli, rounding=history.rounding), history.f, history.f_changed, history.f_b)
+    """First-order Sobol indices and their jackknife errors, each (R,d); needs designs with the row B."""
+    return history.over_designs(partial(saltelli, rounding=history.rounding), (history.f, history.column[A]),
+                                (history.f, history.features), (history.f, history.column[B]))
 
 # %% ../nbs/05_estimate.ipynb #6bb555bd
 @dataclass(frozen=True)

@@ -32,11 +32,11 @@ from .names import InferenceKind
 from .passes import Network, Pass, Plan, Value, cut, full_box, make_pass, make_plan, needed_boxes, run_pass
 from .perturbation import Perturbation
 from .region import resize_outputs
-from .sampling import PickFreeze
+from .sampling import A, PickFreeze, Row, design_rows
 
 # %% auto #0
-__all__ = ['CALL_SECONDS', 'CACHE_FRIENDLY', 'WORTH', 'TOLERANCES', 'SHORT_RUN', 'profile', 'predicted_seconds', 'free_memory',
-           'feature_boxes', 'rows_of', 'divisible', 'designs_at_once', 'merge_rows', 'run_designs',
+__all__ = ['CALL_SECONDS', 'CACHE_FRIENDLY', 'WORTH', 'TOLERANCES', 'SHORT_RUN', 'profile', 'predicted_seconds', 'changed_inputs',
+           'free_memory', 'feature_boxes', 'rows_of', 'divisible', 'designs_at_once', 'merge_rows', 'run_designs',
            'IncrementalInference', 'relative_difference', 'largest_difference', 'tolerance_of', 'halves',
            'plan_regions', 'check_inference', 'region_boxes', 'contained', 'Proposal', 'propose', 'describe_case',
            'say_once', 'reason_for_full', 'choose_inference', 'RegionForward', 'region_forward', 'PlanReport',
@@ -72,14 +72,19 @@ def profile(network: Network, inputs: Tensor) -> dict[fx.Node, float]:
 
 # %% ../nbs/04_incremental.ipynb #71971273
 def predicted_seconds(plan: Plan, seconds: Mapping[fx.Node, float], chunk: int) -> tuple[float, float]:
-    """Seconds per design (row 0 and all features) by the plan and in full, for chunks of so many designs."""
+    """Seconds per design (a base and all changes) by the plan and in full, for chunks of so many designs."""
     def cost(steps: Pass) -> float:
         return sum(seconds[s.node] * s.out.area / full_box(s.node).area + CALL_SECONDS / chunk for s in steps.steps)
 
-    full = sum(seconds.values()) * (len(plan.features) + 1)
-    return cost(plan.base) + sum(cost(p) for p in plan.features if p is not None), full
+    full = sum(seconds.values()) * (len(plan.changes) + 1)
+    return cost(plan.base) + sum(cost(p) for p in plan.changes.values() if p is not None), full
 
 # %% ../nbs/04_incremental.ipynb #2f7132e8
+def changed_inputs(features: Sequence[Box], rows: Iterable[Row]) -> dict[tuple[int, ...], Box]:
+    """The box of the input that each row changes, by its features, whose boxes are given; rows that change nothing are left out."""
+    return {row.changed: functools.reduce(operator.or_, (features[i] for i in row.changed)) for row in rows if row.changed}
+
+
 def free_memory(device: torch.device) -> int:
     """Bytes that are free on a device; for the CPU those the system calls available."""
     if device.type == "cuda":
@@ -137,7 +142,7 @@ def merge_rows(merged: dict[fx.Node, Value], stored: Mapping[fx.Node, Value], ro
         merged[node].data[rows] = data
 
 
-def run_designs(plan: Plan, steps: Pass, perturbation: Perturbation, designs: Sequence[PickFreeze], row: int, examples: Tensor,
+def run_designs(plan: Plan, steps: Pass, perturbation: Perturbation, designs: Sequence[PickFreeze], row: Row, examples: Tensor,
                 kept: Mapping[fx.Node, Value], keep: Mapping[fx.Node, Box] | None) -> tuple[Tensor, dict[fx.Node, Value]]:
     """One row of k designs through a pass at once, `examples` int64 (b,): outputs (k,b,K,h,w), and the values to keep."""
     plan.network.set_batch(len(designs) * len(examples))
@@ -148,7 +153,7 @@ def run_designs(plan: Plan, steps: Pass, perturbation: Perturbation, designs: Se
 
 # %% ../nbs/04_incremental.ipynb #89f9636e
 class IncrementalInference:
-    """Runs designs chunk by chunk: a base pass for all A_j, then each feature's pass for all C_ij.
+    """Runs designs chunk by chunk: a base pass for all A_j, then each change's pass for all C_ij.
 
     Several plans serve regions that lie far apart; the outputs cover the box that holds them all, and are filled in where some
     plan computes them. `chunk`: designs at a time, `most`: of them in one pass; halved, with a warning, for lack of memory.
@@ -157,47 +162,54 @@ class IncrementalInference:
     def __init__(self, plans: Sequence[Plan], full: FullInference, chunk: int) -> None:
         self.plans, self.full, self.chunk, self.most = plans, full, chunk, chunk
         self.box = functools.reduce(operator.or_, (plan.base.output for plan in plans))
-        self.skipped = tuple(sorted(set.intersection(*(set(plan.skipped) for plan in plans))))
+        self.skipped = frozenset.intersection(*(plan.skipped for plan in plans))
 
     def clean(self, inputs: tuple[Tensor, ...]) -> Tensor:
         """The score maps (B,K,h,w) of the unperturbed inputs (B,C,H,W), by a full forward."""
         return self.full.clean(inputs)
 
     @torch.no_grad()
-    def evaluate(self, perturbation: Perturbation, designs: Iterable[PickFreeze], rows: range, examples: Tensor) -> Iterator[Block]:
-        """As in `Inference`, but blocks (k,b,K,h,w) of `box`: the rows that a pass starts from, then what each feature changes."""
+    def evaluate(self, perturbation: Perturbation, designs: Iterable[PickFreeze], rows: Sequence[Row],
+                 examples: Tensor) -> Iterator[Block]:
+        """As in `Inference`, but blocks (k,b,K,h,w) of `box`: the rows that passes start from, then what each change does."""
         designs, first = iter(designs), 0
         waiting: list[PickFreeze] = []
         while waiting or (waiting := list(islice(designs, self.chunk))):
             part, waiting = waiting[:self.chunk], waiting[self.chunk:]
             try:
-                base, kept = self._base(perturbation, part, 0, examples)
+                bases = self._bases(perturbation, part, rows, examples)
             except torch.OutOfMemoryError:
                 if len(part) == 1:
                     raise
                 self.chunk, waiting = len(part) // 2, part + waiting
                 warnings.warn(f"out of memory: going on with {self.chunk} designs at a time", stacklevel=2)
                 continue
-            yield from self._rows(perturbation, part, range(first, first + len(part)), rows, examples, base, kept)
+            numbers = tuple(range(first, first + len(part)))
+            yield from (Block(numbers, (row,) * len(part), outputs, self.box) for row, outputs in
+                        self._rows(perturbation, part, rows, examples, bases))
             first += len(part)
 
-    def _rows(self, perturbation: Perturbation, part: list[PickFreeze], numbers: range, rows: range, examples: Tensor,
-              base: Tensor, kept: list[dict[fx.Node, Value]]) -> Iterator[Block]:
-        yield Block(tuple(numbers), (0,) * len(part), base, self.box)
-        for row in rows[1:perturbation.n_features + 1]:
-            if row - 1 not in self.skipped:
+    def _rows(self, perturbation: Perturbation, part: list[PickFreeze], rows: Sequence[Row], examples: Tensor,
+              bases: Mapping[Row, tuple[Tensor, list[dict[fx.Node, Value]]]]) -> Iterator[tuple[Row, Tensor]]:
+        yield from ((row, outputs) for row, (outputs, _) in bases.items())
+        for row in rows:
+            if row.changed and row.changed not in self.skipped:
+                base, kept = bases[Row(row.base)]
                 outputs = base.clone()
                 for plan, values in zip(self.plans, kept, strict=True):
-                    if (steps := plan.features[row - 1]) is not None:
+                    if (steps := plan.changes[row.changed]) is not None:
                         found, _ = self._run(plan, steps, perturbation, part, row, examples, values)
                         outputs[(..., *steps.output.within(self.box))] = found
-                yield Block(tuple(numbers), (row,) * len(part), outputs, self.box)
-        for row in rows[perturbation.n_features + 1:]:
-            outputs, _ = self._base(perturbation, part, row, examples, keep=False)
-            yield Block(tuple(numbers), (row,) * len(part), outputs, self.box)
+                yield row, outputs
 
-    def _base(self, perturbation: Perturbation, part: list[PickFreeze], row: int, examples: Tensor,
-              keep: bool = True) -> tuple[Tensor, list[dict[fx.Node, Value]]]:
+    def _bases(self, perturbation: Perturbation, part: list[PickFreeze], rows: Sequence[Row],
+               examples: Tensor) -> dict[Row, tuple[Tensor, list[dict[fx.Node, Value]]]]:
+        """Outputs of the rows that change nothing, and what their passes keep for those that change them."""
+        read = {row.base for row in rows if row.changed}
+        return {row: self._base(perturbation, part, row, examples, row.base in read) for row in rows if not row.changed}
+
+    def _base(self, perturbation: Perturbation, part: list[PickFreeze], row: Row, examples: Tensor,
+              keep: bool) -> tuple[Tensor, list[dict[fx.Node, Value]]]:
         """Outputs of a row by the base passes, and what they keep."""
         results = [self._run(plan, plan.base, perturbation, part, row, examples, {}, plan.kept if keep else None)
                    for plan in self.plans]
@@ -206,7 +218,7 @@ class IncrementalInference:
             outputs[(..., *plan.base.output.within(self.box))] = found
         return outputs, [kept for _, kept in results]
 
-    def _run(self, plan: Plan, steps: Pass, perturbation: Perturbation, part: list[PickFreeze], row: int, examples: Tensor,
+    def _run(self, plan: Plan, steps: Pass, perturbation: Perturbation, part: list[PickFreeze], row: Row, examples: Tensor,
              kept: Mapping[fx.Node, Value], keep: Mapping[fx.Node, Box] | None = None) -> tuple[Tensor, dict[fx.Node, Value]]:
         """One row of each design of a part by a pass: outputs (k,B,K,h,w), and the values to keep."""
         batch, found, merged, start = len(examples), [], dict[fx.Node, Value](), 0
@@ -248,12 +260,10 @@ def largest_difference(engine: IncrementalInference, perturbation: Perturbation)
     examples = torch.arange(1, device=perturbation.inputs[0].device)
     worst = 0.0
     for plan in engine.plans:
-        areas = [0 if steps is None else steps.output.area for steps in plan.features]
-        feature = int(np.argmax(areas))
-        alone = tuple(p if i == feature else None for i, p in enumerate(plan.features))
-        few = IncrementalInference([Plan(plan.network, plan.base, alone, plan.kept)], engine.full, min(2, engine.chunk))
-        *_, block = few.evaluate(perturbation, pair, range(feature + 2), examples)
-        full = resize_outputs(engine.full.clean(perturbation(pair[1].keep(feature + 1)[None], examples)), plan.network.size)
+        widest = Row("a", max(plan.changes, key=lambda c: 0 if (steps := plan.changes[c]) is None else steps.output.area))
+        few = IncrementalInference([plan], engine.full, min(2, engine.chunk))
+        *_, block = few.evaluate(perturbation, pair, (A, widest), examples)
+        full = resize_outputs(engine.full.clean(perturbation(pair[1].keep(widest)[None], examples)), plan.network.size)
         want = full[(..., *plan.base.output.within(EMPTY))]
         worst = max(worst, relative_difference(block.outputs[-1], want))
     return worst
@@ -278,11 +288,11 @@ def halves(boxes: Sequence[Box]) -> tuple[list[Box], list[Box]] | None:
     return best
 
 # %% ../nbs/04_incremental.ipynb #9012f9a4
-def plan_regions(network: Network, regions: Sequence[Box], features: Sequence[Box], seconds: Mapping[fx.Node, float],
-                 chunk: int) -> list[Plan]:
-    """One plan for all regions, or several where their predicted time is less."""
+def plan_regions(network: Network, regions: Sequence[Box], inputs: Mapping[tuple[int, ...], Box],
+                 seconds: Mapping[fx.Node, float], chunk: int) -> list[Plan]:
+    """One plan for all regions, or several where their predicted time is less; `inputs`: what each change covers."""
     def joint(boxes: Sequence[Box]) -> Plan:
-        return make_plan(network, functools.reduce(operator.or_, boxes), features)
+        return make_plan(network, functools.reduce(operator.or_, boxes), inputs)
 
     def refined(plan: Plan, boxes: Sequence[Box]) -> list[Plan]:
         parts = halves(boxes)
@@ -361,7 +371,8 @@ def propose(full: FullInference, perturbation: Perturbation, region: Tensor, n_s
     if not graph.seconds:
         graph.seconds.update(profile(network, x[:1]))
     seconds = {node: graph.seconds.get(node, 0.0) for node in network.layers}
-    plans = plan_regions(network, region_boxes(region), feature_boxes(perturbation), seconds, n_samples)
+    inputs = changed_inputs(feature_boxes(perturbation), design_rows(perturbation.n_features))
+    plans = plan_regions(network, region_boxes(region), inputs, seconds, n_samples)
     budget = free_memory(x.device) // 4 if max_memory is None else max_memory
     base, each = (len(x) * sum(sizes) for sizes in zip(*(plan.memory() for plan in plans), strict=True))
     fixed, each = (0, base + each) if x.is_cuda else (base, each)
@@ -537,12 +548,12 @@ def module_of(node: fx.Node, depth: int) -> str:
 def report_plan(proposal: Proposal, depth: int = 3) -> PlanReport:
     """The report of a proposed engine; `depth`: how many names of a module's path make a group."""
     plans, seconds = proposal.engine.plans, proposal.seconds
-    rows = len(plans[0].features) + 1
+    rows = len(plans[0].changes) + 1
     cost: dict[str, list[float]] = {}
     for node, time_of in seconds.items():
         cost.setdefault(module_of(node, depth), [0.0, 0.0])[0] += time_of * rows
     for plan in plans:
-        for steps in (plan.base, *(p for p in plan.features if p is not None)):
+        for steps in (plan.base, *(p for p in plan.changes.values() if p is not None)):
             for step in steps.steps:
                 share = seconds[step.node] * step.out.area / full_box(step.node).area
                 cost[module_of(step.node, depth)][1] += share + CALL_SECONDS / proposal.engine.chunk

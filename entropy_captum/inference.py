@@ -23,7 +23,7 @@ from torch import Tensor, nn
 
 from .perturbation import Perturbation
 from .region import call_model, check_outputs, weights_dtype
-from .sampling import PickFreeze
+from .sampling import PickFreeze, Row
 
 # %% auto #0
 __all__ = ['LIBRARIES', 'MOST_HELD', 'TURN', 'Block', 'Inference', 'find_modules', 'eval_mode', 'weights_hash', 'first_time',
@@ -32,29 +32,29 @@ __all__ = ['LIBRARIES', 'MOST_HELD', 'TURN', 'Block', 'Inference', 'find_modules
 # %% ../nbs/03_inference.ipynb #ffe17401
 @dataclass(frozen=True)
 class Block:
-    """Evaluated rows: `design` and `row` number each of k rows; `outputs` are their score maps (k,B,K,h,w).
+    """Evaluated rows: the number of the `design` and the `row` of each of k; `outputs` are their score maps (k,B,K,h,w).
 
     `box`: (top, bottom, left, right) where the outputs are but a box of the region's map; None for whole score maps.
     """
 
     design: tuple[int, ...]
-    row: tuple[int, ...]
+    row: tuple[Row, ...]
     outputs: Tensor
     box: tuple[int, int, int, int] | None = None
 
 # %% ../nbs/03_inference.ipynb #4f39e816
 class Inference(Protocol):
-    """What the estimators need of an engine. `skipped`: the features that cannot reach the region; their rows never come."""
+    """What the estimators need of an engine. `skipped`: changes that cannot reach the region; their rows never come."""
 
-    skipped: tuple[int, ...]
+    skipped: frozenset[tuple[int, ...]]
 
     def clean(self, inputs: tuple[Tensor, ...]) -> Tensor:
         """The score maps (B,K,h,w) of the unperturbed inputs (B, ...)."""
         ...
 
-    def evaluate(self, perturbation: Perturbation, designs: Iterable[PickFreeze], rows: range,
+    def evaluate(self, perturbation: Perturbation, designs: Iterable[PickFreeze], rows: Sequence[Row],
                  examples: Tensor) -> Iterator[Block]:
-        """The score maps (k,b,K,h,w) of the given rows of each design for the given examples, int64 (b,)."""
+        """The score maps (k,b,K,h,w) of the given rows of each design for the given examples, int64 (b,); bases come first."""
         ...
 
 # %% ../nbs/03_inference.ipynb #a167bc43
@@ -232,7 +232,7 @@ class FullInference:
     than one row, and, as it runs, ValueError or TypeError for outputs that are no score maps (B,K,h,w).
     """
 
-    skipped: tuple[int, ...] = ()
+    skipped: frozenset[tuple[int, ...]] = frozenset()
 
     def __init__(self, forward_func: Callable[..., Any], arguments: Any = None, perturbations_per_eval: int = 1) -> None:
         if not isinstance(perturbations_per_eval, int) or perturbations_per_eval < 1:
@@ -275,10 +275,10 @@ class FullInference:
         warnings.warn(f"out of memory: going on with perturbations_per_eval={self.rows_per_forward}", stacklevel=2)
         return torch.cat([self._run(perturbation, part, examples) for part in keep.split(self.rows_per_forward)])
 
-    def evaluate(self, perturbation: Perturbation, designs: Iterable[PickFreeze], rows: range,
+    def evaluate(self, perturbation: Perturbation, designs: Iterable[PickFreeze], rows: Sequence[Row],
                  examples: Tensor) -> Iterator[Block]:
         """As in `Inference`, rows of several designs in one forward: blocks of score maps (k,b,K,h,w)."""
-        pending: list[tuple[int, int, Tensor]] = []
+        pending: list[tuple[int, Row, Tensor]] = []
         for number, design in enumerate(designs):
             for row in rows:
                 pending.append((number, row, design.keep(row)))
@@ -288,6 +288,6 @@ class FullInference:
         if pending:
             yield self._block(perturbation, pending, examples)
 
-    def _block(self, perturbation: Perturbation, pending: Sequence[tuple[int, int, Tensor]], examples: Tensor) -> Block:
+    def _block(self, perturbation: Perturbation, pending: Sequence[tuple[int, Row, Tensor]], examples: Tensor) -> Block:
         numbers, rows, keep = zip(*pending, strict=True)
         return Block(numbers, rows, self._run(perturbation, torch.stack(keep), examples))

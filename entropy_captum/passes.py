@@ -5,7 +5,7 @@
 # %% ../nbs/04_passes.ipynb #ca4b6eb9
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -180,44 +180,47 @@ WORKSPACE = 1.9
 
 @dataclass(frozen=True)
 class Plan:
-    """The base pass, a pass per feature (None where it cannot reach the region), and the boxes that are kept."""
+    """The base pass, a pass for each change (None where it cannot reach the region), and the boxes that are kept.
+
+    A change is named by the features that it redraws.
+    """
 
     network: Network
     base: Pass
-    features: tuple[Pass | None, ...]
+    changes: dict[tuple[int, ...], Pass | None]
     kept: dict[fx.Node, Box]
 
     @property
-    def skipped(self) -> tuple[int, ...]:
-        """The features that cannot reach the region."""
-        return tuple(i for i, steps in enumerate(self.features) if steps is None)
+    def skipped(self) -> frozenset[tuple[int, ...]]:
+        """The changes that cannot reach the region."""
+        return frozenset(changed for changed, steps in self.changes.items() if steps is None)
 
     def memory(self) -> tuple[int, int]:
-        """Bytes that a base pass of one row holds at most, and that each row of a chunk holds during a feature's pass."""
+        """Bytes that a base pass of one row holds at most, and that each row of a chunk holds during a change's pass."""
         item = self.network.graph.input.meta["val"].element_size() * WORKSPACE
         stored = sum(self.network.elements(n, box) for n, box in self.kept.items())
-        peak = max((pass_memory(self.network, p) for p in self.features if p is not None), default=0)
+        peak = max((pass_memory(self.network, p) for p in self.changes.values() if p is not None), default=0)
         return int(pass_memory(self.network, self.base) * item), int((stored + peak) * item)
 
 # %% ../nbs/04_passes.ipynb #f22f95f4
-def make_plan(network: Network, region: Box, features: Sequence[Box]) -> Plan:
-    """Plan one call: the region's box (in the region's pixels) and each feature's box of the input."""
+def make_plan(network: Network, region: Box, inputs: Mapping[tuple[int, ...], Box]) -> Plan:
+    """Plan one call: the region's box (in the region's pixels), and the box of the input that each change covers."""
     base = make_pass(network, needed_boxes(network, region))
-    passes: list[Pass | None] = []
+    passes: dict[tuple[int, ...], Pass | None] = {}
     kept: dict[fx.Node, Box] = {}
-    for feature in features:
-        changed = changed_boxes(network, feature)
+    for name, box in inputs.items():
+        changed = changed_boxes(network, box)
         if not (changed.get(network.output, EMPTY) & region).area:
-            passes.append(None)
+            passes[name] = None
             continue
         boxes = needed_boxes(network, region, changed)
-        passes.append(make_pass(network, boxes))
-        for step in passes[-1].steps:  # type: ignore[union-attr]
+        passes[name] = steps = make_pass(network, boxes)
+        for step in steps.steps:
             for source, read in zip(network.layers[step.node].inputs, step.reads, strict=True):
                 own = boxes.get(source, EMPTY) & changed.get(source, EMPTY)
                 if not own.holds(read.box):
                     kept[source] = kept.get(source, EMPTY) | read.box
-    return Plan(network, base, tuple(passes), kept)
+    return Plan(network, base, passes, kept)
 
 # %% ../nbs/04_passes.ipynb #32528354
 class Value(NamedTuple):

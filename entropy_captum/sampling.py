@@ -8,7 +8,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from typing import Any, Literal, NamedTuple, get_args
 
 import numpy as np
 import torch
@@ -17,27 +17,43 @@ from scipy.stats import qmc
 from torch import Tensor
 
 # %% auto #0
-__all__ = ['Sampler', 'SAMPLERS', 'NET', 'PickFreeze', 'check_count', 'check_design', 'sequence', 'uneven_features', 'supercube',
-           'warn_of_uneven', 'pick_freeze']
+__all__ = ['A', 'B', 'Sampler', 'SAMPLERS', 'NET', 'Row', 'design_rows', 'PickFreeze', 'check_count', 'check_design', 'sequence',
+           'uneven_features', 'supercube', 'warn_of_uneven', 'pick_freeze']
+
+# %% ../nbs/00_sampling.ipynb #e5064307
+class Row(NamedTuple):
+    """What one row of a design is: the point that it starts from, "a" or "b", and the features that it takes from the other.
+
+    `Row("a")` is A, `Row("a", (i,))` is C_i, `Row("b")` is B.
+    """
+
+    base: Literal["a", "b"]
+    changed: tuple[int, ...] = ()
+
+
+#: The two points of a design themselves.
+A, B = Row("a"), Row("b")
+
+
+def design_rows(n_features: int, first_order: bool = False) -> tuple[Row, ...]:
+    """The rows of a design that scores and total-order indices need, A and every C_i; for first-order indices B, too."""
+    return (A, *(Row("a", (i,)) for i in range(n_features)), *((B,) if first_order else ()))
 
 # %% ../nbs/00_sampling.ipynb #00708253
 @dataclass(frozen=True)
 class PickFreeze:
-    """One pair of points, `a` and `b`, each (d,) float64 in [0, 1], and the rows that are evaluated from it.
-
-    Row 0 is A, row i (1 to d) is C_i, row d + 1 is B.
-    """
+    """One pair of points, `a` and `b`, each (d,) float64 in [0, 1], from which rows are made."""
 
     a: NDArray[np.float64]
     b: NDArray[np.float64]
 
-    def keep(self, row: int) -> Tensor:
-        """The keep weights (d,) of one row, float64. Raises ValueError for a row that the design does not have."""
-        if not 0 <= row <= len(self.a) + 1:
-            raise ValueError(f"row must be 0 to {len(self.a) + 1}, got {row}")
-        weights = self.b.copy() if row == len(self.a) + 1 else self.a.copy()
-        if row:
-            weights[min(row, len(self.a)) - 1] = self.b[min(row, len(self.a)) - 1]
+    def keep(self, row: Row) -> Tensor:
+        """The keep weights (d,) of one row, float64. Raises ValueError for a feature that the design does not have."""
+        if not all(0 <= i < len(self.a) for i in row.changed):
+            raise ValueError(f"{row} changes a feature that a design of {len(self.a)} features does not have")
+        start, other = (self.a, self.b) if row.base == "a" else (self.b, self.a)
+        weights, changed = start.copy(), list(row.changed)
+        weights[changed] = other[changed]
         return torch.from_numpy(weights)
 
 # %% ../nbs/00_sampling.ipynb #2925959a

@@ -8,12 +8,12 @@ from torch import nn
 
 from entropy_captum.boxes import bounding_box
 from entropy_captum.capture import captured
-from entropy_captum.incremental import IncrementalInference, feature_boxes, predicted_seconds, profile
+from entropy_captum.incremental import IncrementalInference, changed_inputs, feature_boxes, predicted_seconds, profile
 from entropy_captum.inference import FullInference
 from entropy_captum.passes import Network, make_plan
 from entropy_captum.perturbation import Perturbation
 from entropy_captum.region import resize_outputs
-from entropy_captum.sampling import pick_freeze
+from entropy_captum.sampling import A, design_rows, pick_freeze
 
 ARCHITECTURES = ("Unet", "UnetPlusPlus", "FPN", "Linknet", "PAN", "PSPNet", "DeepLabV3", "DeepLabV3Plus", "MAnet", "Segformer",
                  "UPerNet", "DPT")
@@ -52,17 +52,18 @@ def compare(model: nn.Module, x: torch.Tensor, region: np.ndarray, grid: int = 4
     seconds_to_capture = time.perf_counter() - start
     network = Network(graph, model, region.shape)
     perturbation = Perturbation((x,), 0.0, None, grid)
-    plan = make_plan(network, bounding_box(region), feature_boxes(perturbation))
+    rows = design_rows(grid * grid)
+    plan = make_plan(network, bounding_box(region), changed_inputs(feature_boxes(perturbation), rows))
     full, designs = FullInference(model), list(pick_freeze(2, grid * grid))
     engine, design = IncrementalInference([plan], full, 2), designs[1]
     found = {block.row[0]: block.outputs[1] for block in
-             engine.evaluate(perturbation, designs, range(grid * grid + 1), torch.arange(1))}
+             engine.evaluate(perturbation, designs, rows, torch.arange(1))}
     worst, largest = 0.0, 0.0
-    for row in range(0, grid * grid + 1, every):
+    for row in rows[::every]:
         outputs = resize_outputs(full.clean(perturbation(design.keep(row)[None])), region.shape)
         largest = max(largest, float(outputs.abs().max()))
         want = outputs[(..., *plan.base.output.within(plan.base.output._replace(top=0, left=0)))]
-        worst = max(worst, float((found.get(row, found[0]) - want).abs().max()))
+        worst = max(worst, float((found.get(row, found[A]) - want).abs().max()))
     incremental, whole = predicted_seconds(plan, profile(network, x), 16)
     return {"difference": worst / largest, "saving": whole / incremental, "layers": len(network.layers),
             "whole": len(network.whole), "capture_seconds": seconds_to_capture}
