@@ -5,7 +5,6 @@
 # %% ../nbs/05_attribution.ipynb #d2696ca9
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, fields
 from difflib import get_close_matches
@@ -22,9 +21,12 @@ from torch import Tensor
 from tqdm import tqdm
 
 from .estimate import Estimate, History, Importance, entropy_change, first_order, total_order
-from .incremental import PlanReport, check_inference, choose_inference, propose, report_plan
-from .inference import Block, FullInference, Inference, weights_hash
+from .plan_report import PlanReport, report_plan
+from .planning import check_inference, choose_inference, propose
+from .forward import weights_hash
+from .inference import Block, FullInference, Inference
 from .names import Activation, InferenceKind
+from .notices import notify
 from .perturbation import Baselines, Perturbation, as_tensor, constant_border
 from .region import (Measure, PackedRegions, check_region, check_target, predicted_region, resize_outputs,
                                    resolve_activation, warn_if_activated)
@@ -191,16 +193,16 @@ def warn_if_flat(scores: Tensor, error: Tensor) -> None:
     joint = (error.gather(1, i[:, None]).square() + error.gather(1, j[:, None]).square()).sqrt()[:, 0]
     flat = (high - low <= 2 * joint).nonzero().flatten().tolist()
     if flat:
-        warnings.warn(f"flat map: all scores of example {flat[0]} are equal within their error ({low[flat[0]]:.3g} to "
-                      f"{high[flat[0]]:.3g}); more samples, or a larger region or grid cell, may tell them apart", stacklevel=4)
+        notify(f"flat map: all scores of example {flat[0]} are equal within their error ({low[flat[0]]:.3g} to "
+               f"{high[flat[0]]:.3g}); more samples, or a larger region or grid cell, may tell them apart")
 
 # %% ../nbs/05_attribution.ipynb #c2e275b6
 def warn_if_undefined(index: Tensor) -> None:
     """Warn, naming the first example, where Sobol indices (B,d) are NaN."""
     lost = torch.isnan(index).any(1).nonzero().flatten().tolist()
     if lost:
-        warnings.warn(f"Sobol indices of example {lost[0]} are undefined (NaN): over the designs the mean probability of its "
-                      "region varies by rounding only; explain its logits, or take a baseline that removes more", stacklevel=4)
+        notify(f"Sobol indices of example {lost[0]} are undefined (NaN): over the designs the mean probability of its "
+               "region varies by rounding only; explain its logits, or take a baseline that removes more")
 
 
 def warn_of_border(estimate: Estimate, inputs: Tensor, least: float = 0.05) -> None:
@@ -212,8 +214,8 @@ def warn_of_border(estimate: Estimate, inputs: Tensor, least: float = 0.05) -> N
         border = constant_border(image)
         share = heat[border].sum() / heat.sum() if heat.sum() > 0 else 0.0
         if share > least:
-            warnings.warn(f"{share:.0%} of the score of example {number} lies on a border of constant pixels ({border.mean():.0%} "
-                          "of the image); if they hold nothing (nodata), say so: valid=mask", stacklevel=4)
+            notify(f"{share:.0%} of the score of example {number} lies on a border of constant pixels ({border.mean():.0%} "
+                   "of the image); if they hold nothing (nodata), say so: valid=mask")
 
 # %% ../nbs/05_attribution.ipynb #8daf814c
 @dataclass(frozen=True)

@@ -15,9 +15,11 @@ from captum.log import log_usage
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from .inference import eval_mode, expand_arguments, find_modules
+from .forward import eval_mode, find_modules
+from .inference import expand_arguments
 from .perturbation import Baselines, check_baselines
-from .region import RegionScore, call_model
+from .forward import call_model
+from .region import RegionScore
 
 # %% auto #0
 __all__ = ['Weighting', 'WEIGHTINGS', 'default_layer', 'seg_grad_cam', 'scaled_channels', 'ChannelScores', 'LayerScoreCam']

@@ -15,20 +15,45 @@ from typing import Any
 import torch
 from torch import Tensor, fx, nn
 
-from .inference import eval_mode
+from .forward import eval_mode
 from .layers import Site, layout
 
 # %% auto #0
-__all__ = ['HARMLESS', 'Unsupported', 'NotCaptured', 'Graph', 'check_supported', 'has_hooks', 'capture', 'read_program',
-           'structure', 'is_captured', 'captured']
+__all__ = ['HARMLESS', 'Unsupported', 'NotCaptured', 'UnknownOperation', 'OverBudget', 'Inexact', 'Graph', 'check_supported',
+           'has_hooks', 'capture', 'read_program', 'structure', 'is_captured', 'captured']
 
 # %% ../nbs/04_capture.ipynb #98a94ae9
 class Unsupported(Exception):
-    """Why a network cannot be run incrementally, in words."""
+    """Why a network cannot be run incrementally, in words.
+
+    final: to capture it anew would not help. loud: a user of "auto" should hear of it.
+    """
+
+    final, loud = False, False
 
 
 class NotCaptured(Unsupported):
     """Why a network could not be captured."""
+
+    final = True
+
+
+class UnknownOperation(NotCaptured):
+    """The operation of a network that cannot be run incrementally."""
+
+    loud = True
+
+
+class OverBudget(Unsupported):
+    """How much memory a plan needs, and how much it may have."""
+
+    final = True
+
+
+class Inexact(Unsupported):
+    """How far a plan's outputs are from those of a full forward."""
+
+    loud = True
 
 
 @dataclass(frozen=True)
@@ -70,11 +95,11 @@ def check_supported(node: fx.Node) -> None:
         # Attention and dropout are random only if something is dropped.
         dropped = Site(node, {}).arguments.get("dropout_p", 1.0)
         if torch.Tag.nondeterministic_seeded in node.target.tags and node.users and dropped != 0.0:
-            raise NotCaptured(f"{node.target} is random")
+            raise UnknownOperation(f"{node.target} is random")
         if node.target._schema.is_mutable:
-            raise NotCaptured(f"{node.target} changes its input")
+            raise UnknownOperation(f"{node.target} changes its input")
     elif isinstance(node.target, torch._ops.HigherOrderOperator):
-        raise NotCaptured(f"{node.target} branches on data")
+        raise UnknownOperation(f"{node.target} branches on data")
 
 # %% ../nbs/04_capture.ipynb #eff77893
 def has_hooks(model: nn.Module) -> bool:

@@ -10,7 +10,6 @@ import logging
 import pickle
 import re
 import struct
-import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import chain
@@ -21,6 +20,8 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 from torch import Tensor, nn
+
+from .notices import notify
 
 # %% auto #0
 __all__ = ['WRAPPERS', 'AVERAGES', 'logger', 'reading', 'read_checkpoint', 'Found', 'tensors_in', 'bare', 'matching_sets',
@@ -113,8 +114,7 @@ def choose_set(sets: Mapping[str, Mapping[str, Found]], found: Sequence[Found], 
     names = ", ".join(repr(prefix) for prefix in sets)
     if len(averaged) != 1:
         raise ValueError(f"{path}: {len(sets)} sets of weights fit, those under {names}; save the one that is meant by itself")
-    warnings.warn(f"{path}: {len(sets)} sets of weights fit, those under {names}; the running average is loaded, {averaged[0]!r}",
-                  stacklevel=4)
+    notify(f"{path}: {len(sets)} sets of weights fit, those under {names}; the running average is loaded, {averaged[0]!r}")
     return averaged[0]
 
 # %% ../nbs/09_checkpoints.ipynb #786d4763
@@ -149,7 +149,7 @@ def fill(model: nn.Module, content: Mapping[Any, Any], path: str | Path) -> nn.M
     check_fit(own, taken, foreign, path)
     beside = [name for home, name in others if home in homes and not name.endswith("n_averaged")]
     if beside:
-        warnings.warn(f"{path}: tensors beside the network ({len(beside)}) are not loaded: {', '.join(beside[:5])}", stacklevel=3)
+        notify(f"{path}: tensors beside the network ({len(beside)}) are not loaded: {', '.join(beside[:5])}")
     if prefix:
         logger.info("%s: the prefix %r was taken off the names", path, prefix)
     values = {name: each.value.float() if each.value.is_floating_point() else each.value for name, each in taken.items()}

@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 from scipy.stats import rankdata
 from torch import Tensor
 
-from .incremental import check_inference, region_forward
+from .planning import check_inference
+from .shortcut import region_forward
 from .inference import FullInference
 from .names import Activation, InferenceKind
 from .perturbation import Baselines, as_tensor, check_baselines, check_valid, spread_scores

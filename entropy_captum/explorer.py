@@ -29,7 +29,7 @@ from .estimate import Estimate
 from .evaluation import SitTester, ones_attribution, verdict
 from .figures import ERROR_MAP, SCORE_MAP, explanation_figure
 from .files import Extent, check_image, check_mask, extent_of_array
-from .inference import eval_mode
+from .forward import eval_mode
 from .methods import PICK_FREEZE, UNITS, Task, run_methods
 from .names import Activation
 from .region import objects

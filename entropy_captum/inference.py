@@ -5,29 +5,20 @@
 # %% ../nbs/03_inference.ipynb #e094cf70
 from __future__ import annotations
 
-import functools
-import hashlib
-import pickle
-import threading
-import types
-import warnings
-import weakref
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from itertools import chain
 from typing import Any, Protocol
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
+from .forward import as_forward, first_time, random_state, warn_if_unsteady
+from .notices import notify
 from .perturbation import Perturbation
-from .region import call_model, check_outputs, weights_dtype
 from .sampling import PickFreeze, Row
 
 # %% auto #0
-__all__ = ['LIBRARIES', 'MOST_HELD', 'TURN', 'Block', 'Inference', 'find_modules', 'eval_mode', 'weights_hash', 'first_time',
-           'random_state', 'warn_if_unsteady', 'expand_arguments', 'FullInference']
+__all__ = ['Block', 'Inference', 'expand_arguments', 'FullInference']
 
 # %% ../nbs/03_inference.ipynb #ffe17401
 @dataclass(frozen=True)
@@ -57,162 +48,6 @@ class Inference(Protocol):
         """The score maps (k,b,K,h,w) of the given rows of each design for the given examples, int64 (b,); bases come first."""
         ...
 
-# %% ../nbs/03_inference.ipynb #a167bc43
-#: Packages whose functions are not searched for a network in what they name.
-LIBRARIES = ("torch", "torchvision", "captum", "numpy", "functools", "builtins", "contextlib")
-#: How many things of a container are looked into.
-MOST_HELD = 100
-
-
-def _named(code: types.CodeType) -> Iterator[str]:
-    """The names that a function's code, and the functions inside it, look up."""
-    yield from code.co_names
-    for constant in code.co_consts:
-        if isinstance(constant, types.CodeType):
-            yield from _named(constant)
-
-# %% ../nbs/03_inference.ipynb #0dd768d2
-def _held(value: Any) -> Iterator[Any]:
-    """What a callable, a container or an object holds: where a network may hide."""
-    if isinstance(value, types.FunctionType):
-        for cell in value.__closure__ or ():
-            with suppress(ValueError):  # a cell that is not filled yet
-                yield cell.cell_contents
-        yield from (*(value.__defaults__ or ()), *(value.__kwdefaults__ or {}).values())
-        # A library's functions name their own things, of which none is the user's network.
-        if str(value.__globals__.get("__name__")).partition(".")[0] not in LIBRARIES:
-            names = set(_named(value.__code__))
-            named = [value.__globals__[name] for name in sorted(names) if name in value.__globals__]
-            yield from named
-            yield from (v for m in named if isinstance(m, types.ModuleType) for n, v in vars(m).items()
-                        if n in names and isinstance(v, nn.Module))
-    elif isinstance(value, dict | list | tuple | set):
-        yield from list(value.values() if isinstance(value, dict) else value)[:MOST_HELD]
-    elif isinstance(value, types.MethodType | types.BuiltinFunctionType):
-        yield from (value.__self__, getattr(value, "__func__", None))
-    elif isinstance(value, functools.partial):
-        yield from (value.func, value.args, value.keywords)
-    elif isinstance(value, torch.ScriptMethod):
-        yield value.owner
-    elif hasattr(value, "__dict__") and not isinstance(value, type | types.ModuleType | Tensor):
-        yield from [*vars(value).values(), vars(type(value)).get("__call__")]
-
-# %% ../nbs/03_inference.ipynb #874c204f
-def find_modules(function: Callable[..., Any]) -> tuple[nn.Module, ...]:
-    """Every nn.Module behind a forward function: itself, a method's owner, or what a partial, a closure, a default, an attribute
-    or a global that its code names leads to, in at most four steps."""
-    found: list[nn.Module] = []
-    seen, waiting = set[int](), [function]
-    for _ in range(5):
-        level, waiting = [v for v in waiting if id(v) not in seen][:1000], []
-        for value in level:
-            seen.add(id(value))
-            if isinstance(value, nn.Module):
-                found.append(value)
-            else:
-                waiting += _held(value)
-    return tuple({id(m): m for m in found}.values())
-
-# %% ../nbs/03_inference.ipynb #969626bb
-def _set_training(module: nn.Module, flag: bool) -> bool:
-    """Set one module's flag; False for one that has none or keeps it for ever, such as frozen TorchScript."""
-    try:
-        module.training = flag
-    except (RuntimeError, AttributeError):
-        return False
-    return True
-
-# %% ../nbs/03_inference.ipynb #d43e9582
-#: Held while a network is in eval mode, or is captured: threads take turns, since its flags and weights belong to all of them.
-#:
-#: :meta hide-value:
-TURN = threading.RLock()
-
-
-@contextmanager
-def eval_mode(function: Callable[..., Any]) -> Iterator[None]:
-    """Eval mode for the modules behind `function`, each submodule's own flag restored afterwards; one thread at a time."""
-    with TURN:
-        training = [m for module in find_modules(function) for m in module.modules() if getattr(m, "training", False)]
-        changed = [m for m in training if _set_training(m, False)]
-        try:
-            yield
-        finally:
-            for m in changed:
-                _set_training(m, True)
-
-# %% ../nbs/03_inference.ipynb #e4ab4d14
-def _content(value: Any) -> bytes:
-    """The bytes of a state's entry: a tensor's numbers, what a container holds, else the pickled object, or its kind."""
-    if isinstance(value, dict | list | tuple):
-        return b"".join(map(_content, value.items() if isinstance(value, dict) else value))
-    try:
-        if not isinstance(value, Tensor):
-            return pickle.dumps(value)
-        if value.is_quantized:
-            return _content((value.int_repr(), value.dequantize()))
-        return value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes()
-    except Exception:  # weights on "meta", sparse ones, and whatever else there is: a hash ends no call
-        return type(value).__name__.encode()
-
-
-def weights_hash(function: Callable[..., Any]) -> str | None:
-    """The BLAKE2 hash (16 hex digits) of all parameters, buffers and extra state, or None for a function without a module."""
-    modules = find_modules(function)
-    if not modules:
-        return None
-    digest = hashlib.blake2b(digest_size=8)
-    for module in modules:
-        try:
-            state = module.state_dict()
-        except Exception:  # a module may refuse
-            state = dict(chain(module.named_parameters(), module.named_buffers()))
-        for name, value in state.items():
-            kind = f"{tuple(value.shape)}{value.dtype}" if isinstance(value, Tensor) else type(value).__name__
-            digest.update(f"{name}{kind}".encode())
-            digest.update(_content(value))
-    return digest.hexdigest()
-
-# %% ../nbs/03_inference.ipynb #241057c4
-_looked_at: weakref.WeakSet[Any] = weakref.WeakSet()
-
-
-def first_time(function: Callable[..., Any]) -> bool:
-    """Whether a function is seen here for the first time; always for one that cannot be remembered."""
-    try:
-        known = function in _looked_at
-        _looked_at.add(function)
-    except TypeError:
-        return True
-    return not known
-
-# %% ../nbs/03_inference.ipynb #b57c4f40
-def random_state(device: torch.device) -> Tensor:
-    """The state of a device's random numbers, uint8, which changes as they are drawn."""
-    return torch.cuda.get_rng_state(device) if device.type == "cuda" else torch.get_rng_state()
-
-# %% ../nbs/03_inference.ipynb #4d1d1cf7
-def warn_if_unsteady(forward: Callable[[tuple[Tensor, ...], int], Tensor], inputs: tuple[Tensor, ...], outputs: Tensor,
-                     dtype: torch.dtype) -> None:
-    """Warn, with the spread, if the first of inputs (B, ...), whose outputs are the first of (B,K,h,w), is given others alone.
-
-    A single input is run again, and beside another. `forward(inputs, k)`: the score maps (k,K,h,w) of k rows, computed in `dtype`.
-    """
-    row = tuple(x[:1] for x in inputs)
-    pair = tuple(torch.cat([x, 0.5 * x.flip(-1)]) for x in row)
-    single = len(inputs[0]) == 1
-    with torch.random.fork_rng(devices=[row[0].device] if row[0].is_cuda else []):
-        found = {"again" if single else "alone": forward(row, 1)} | ({"beside another": forward(pair, 2)[:1]} if single else {})
-    # Half of the digits are left to rounding, which differs with the batch; a GPU rounds float32 to fewer of them.
-    rounding = max(torch.finfo(dtype).eps ** 0.5, 1e-2 if row[0].is_cuda else 0.0)
-    for how, other in found.items():
-        spread = float((other - outputs[:1]).abs().max()) / max(float(outputs[:1].abs().max()), 1e-30)
-        if spread > rounding:
-            warnings.warn(f"one input run {how} has outputs that differ by {100 * spread:.2g} % of the largest: the model is "
-                          "random, looks across the batch or is in train mode; scores depend on chance or on "
-                          "perturbations_per_eval", stacklevel=2)
-            return
-
 # %% ../nbs/03_inference.ipynb #382f7a21
 def expand_arguments(arguments: Any, k: int, examples: Tensor, batch: int) -> tuple[Any, ...]:
     """Forward arguments for k perturbations of `examples`, int64 (b,): tensors (B, ...) become (k*b, ...), the rest stays."""
@@ -237,21 +72,20 @@ class FullInference:
     def __init__(self, forward_func: Callable[..., Any], arguments: Any = None, perturbations_per_eval: int = 1) -> None:
         if not isinstance(perturbations_per_eval, int) or perturbations_per_eval < 1:
             raise ValueError(f"perturbations_per_eval must be a positive integer, got {perturbations_per_eval!r}")
-        self.forward_func, self.arguments, self.rows_per_forward = forward_func, arguments, perturbations_per_eval
+        self.forward, self.arguments, self.rows_per_forward = as_forward(forward_func), arguments, perturbations_per_eval
         self.looked = False
 
     def _forward(self, inputs: tuple[Tensor, ...], k: int, examples: Tensor, batch: int) -> Tensor:
         extra = expand_arguments(self.arguments, k, examples, batch)
-        modules, random = find_modules(self.forward_func), random_state(inputs[0].device)
-        with eval_mode(self.forward_func), torch.no_grad():
-            outputs = check_outputs(call_model(self.forward_func, inputs, extra, modules), len(inputs[0]))
+        random = random_state(inputs[0].device)
+        outputs = self.forward(*inputs, extra=extra)
         drawn = not torch.equal(random, random_state(inputs[0].device))
-        if not self.looked and (not modules or drawn or len(inputs[0]) > 1):
+        if not self.looked and (not self.forward.settled or drawn or len(inputs[0]) > 1):
             self.looked = True
-            if first_time(self.forward_func):
+            if first_time(self.forward.origin):
                 device = inputs[0].device.type
                 autocast = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else None
-                dtype = autocast or weights_dtype(modules) or inputs[0].dtype
+                dtype = autocast or self.forward.dtype or inputs[0].dtype
                 warn_if_unsteady(lambda rows, n: self._forward(rows, n, examples[:1], batch), inputs, outputs, dtype)
         return outputs
 
@@ -272,7 +106,7 @@ class FullInference:
             self.rows_per_forward = (len(keep) + 1) // 2
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
-        warnings.warn(f"out of memory: going on with perturbations_per_eval={self.rows_per_forward}", stacklevel=2)
+        notify(f"out of memory: going on with perturbations_per_eval={self.rows_per_forward}")
         return torch.cat([self._run(perturbation, part, examples) for part in keep.split(self.rows_per_forward)])
 
     def evaluate(self, perturbation: Perturbation, designs: Iterable[PickFreeze], rows: Sequence[Row],

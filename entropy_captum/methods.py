@@ -27,7 +27,8 @@ from .attribution import EntropyCentric, PickFreezeAttribution, SobolTotal, esti
 from .cam import WEIGHTINGS, LayerScoreCam, default_layer, seg_grad_cam
 from .estimate import Estimate
 from .evaluation import ones_attribution, random_attribution
-from .inference import FullInference, eval_mode
+from .forward import eval_mode
+from .inference import FullInference
 from .names import Activation, InferenceKind
 from .perturbation import Perturbation, grid_feature_mask
 from .region import RegionScore, resize_outputs

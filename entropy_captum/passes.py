@@ -16,7 +16,7 @@ from torch import Tensor, fx, nn
 from .boxes import EMPTY, Box
 from .capture import Graph
 from .layers import RULES, Layer, NotLocal, Read, Site, bilinear_layer, extent, layout, pointwise, whole_layer
-from .region import check_outputs
+from .forward import check_outputs
 
 # %% auto #0
 __all__ = ['WORKSPACE', 'Network', 'count_elements', 'full_box', 'changed_boxes', 'needed_boxes', 'Step', 'Pass', 'make_pass',

@@ -6,9 +6,7 @@
 from __future__ import annotations
 
 import math
-import re
-import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -19,14 +17,15 @@ from numpy.typing import NDArray
 from scipy import ndimage
 from torch import Tensor, nn
 
+from .forward import call_model, check_outputs
 from .names import Activation
+from .notices import notify
 from .perturbation import as_tensor
 
 # %% auto #0
-__all__ = ['resolve_activation', 'advise', 'check_outputs', 'weights_dtype', 'cause_of', 'call_model', 'check_target', 'log_odds',
-           'binary_entropy', 'binary_entropy_from_log_odds', 'check_size', 'check_region', 'resize_outputs',
-           'predicted_region', 'Measure', 'PackedRegions', 'warn_if_activated', 'RegionScore', 'objects', 'object_at',
-           'iou']
+__all__ = ['resolve_activation', 'check_target', 'log_odds', 'binary_entropy', 'binary_entropy_from_log_odds', 'check_size',
+           'check_region', 'resize_outputs', 'predicted_region', 'Measure', 'PackedRegions', 'warn_if_activated',
+           'RegionScore', 'objects', 'object_at', 'iou']
 
 # %% ../nbs/02_region.ipynb #fa6ae78f
 def resolve_activation(activation: str, n_classes: int) -> str:
@@ -38,103 +37,6 @@ def resolve_activation(activation: str, n_classes: int) -> str:
     if activation == "auto":
         return "softmax" if n_classes > 1 else "sigmoid"
     return activation
-
-# %% ../nbs/02_region.ipynb #40edb348
-def advise(outputs: Any) -> str:
-    """What to do with outputs that are no tensor, by what they are."""
-    if isinstance(outputs, list | tuple) and outputs and all(isinstance(o, Mapping) for o in outputs):
-        return (f"a dict per image, with {sorted(map(str, outputs[0]))}, as detection networks do, which have no score map; "
-                "explain a network that segments, or return a map (B,K,h,w) made of them")
-    named = isinstance(outputs, tuple) and hasattr(outputs, "_fields")
-    if isinstance(outputs, Mapping) or named:
-        entries = dict(outputs) if isinstance(outputs, Mapping) else outputs._asdict()
-        dotted = named or all(hasattr(outputs, str(name)) for name in entries)
-        kind, places = f"{type(outputs).__name__} with {list(map(str, entries))}", {
-            name: f".{name}" if dotted else f"[{name!r}]" for name in entries}
-    elif isinstance(outputs, list | tuple):
-        entries, places = dict(enumerate(outputs)), {i: f"[{i}]" for i in range(len(outputs))}
-        kind = f"{type(outputs).__name__} of {len(outputs)}"
-    else:
-        return f"{type(outputs).__name__}; return the score map from a torch.nn.Module around the model"
-    maps = [name for name, value in entries.items() if isinstance(value, Tensor) and value.ndim == 4 and "quer" not in str(name)]
-    if not maps:
-        return f"{kind}, none of them a score map; make one in a torch.nn.Module around the model"
-    best = next((name for name in ("logits", "out") if name in maps), maps[0])
-    return f"{kind}; return model(x){places[best]} from the forward of a torch.nn.Module around the model"
-
-# %% ../nbs/02_region.ipynb #c5b5f632
-def check_outputs(outputs: Any, batch: int) -> Tensor:
-    """The model's score map, (B,K,h,w), at least float32. Raises TypeError/ValueError saying what came instead."""
-    if not isinstance(outputs, Tensor):
-        raise TypeError(f"expected the model to return a tensor (B,K,h,w), got {advise(outputs)}")
-    if outputs.ndim != 4 or len(outputs) != batch:
-        hint = "; a map without a channel axis is outputs[:, None]" if outputs.ndim == 3 and len(outputs) == batch else ""
-        raise ValueError(f"expected a score map (B,K,h,w) with B={batch}, got shape {tuple(outputs.shape)}{hint}")
-    if not outputs.is_floating_point():
-        raise ValueError(f"expected scores, got {outputs.dtype}: classes that are already decided have no probability")
-    return outputs if outputs.dtype == torch.float64 else outputs.float()
-
-# %% ../nbs/02_region.ipynb #bac59685
-def weights_dtype(modules: Iterable[nn.Module]) -> torch.dtype | None:
-    """The floating dtype of all parameters; None where there are several or none."""
-    kinds = {p.dtype for module in modules for p in module.parameters() if p.is_floating_point()}
-    return kinds.pop() if len(kinds) == 1 else None
-
-# %% ../nbs/02_region.ipynb #2400c15a
-def cause_of(errors: Iterable[Exception], x: Tensor, modules: Iterable[nn.Module]) -> str:
-    """What a network's errors on an input (B, ...) come down to, in a line; empty where that is not known."""
-    weights = [w for module in modules for w in module.parameters()]
-    if any(w.is_meta for w in weights):
-        return "the model's weights are on the device 'meta' and hold no numbers; load a checkpoint into it first"
-    devices = sorted({str(w.device) for w in weights})
-    if devices and str(x.device) not in devices:
-        return f"the input is on {x.device}, the model's weights are on {', '.join(devices)}; move one to the other"
-    said = "\n".join(map(str, errors))
-    bands = re.search(r"to have (\d+) channels, but got (\d+) channels", said)
-    if bands and x.ndim > 1 and int(bands[2]) == x.shape[1]:
-        return f"the model takes {bands[1]} channels, the input of shape {tuple(x.shape)} has {bands[2]}"
-    dtypes = sorted({str(w.dtype) for w in weights if w.is_floating_point()})
-    if re.search(r"type.* should be the same|same dtype|scalar type", said) and (len(dtypes) > 1 or str(x.dtype) not in dtypes):
-        return f"the input is {x.dtype}, the model's weights are {', '.join(dtypes)}; turn both into one, as with model.float()"
-    return ""
-
-# %% ../nbs/02_region.ipynb #13b49dc4
-def call_model(model: Callable[..., Any], inputs: tuple[Tensor, ...], extra: tuple[Any, ...] = (),
-               modules: Sequence[nn.Module] = ()) -> Any:
-    """What a model returns for its own copy of inputs (B, ...); `modules`: the networks behind it.
-
-    Where it fails, it is called with its weights' dtype, and row by row. Raises ValueError where the cause is known, else
-    what the model raised.
-    """
-    x, batch = inputs[0], len(inputs[0])
-
-    def run(dtype: torch.dtype | None, rows: slice) -> Any:
-        own = (i[rows].to(dtype or i.dtype, copy=True) for i in inputs)
-        return model(*own, *(a[rows] if isinstance(a, Tensor) and a.ndim and len(a) == batch else a for a in extra))
-
-    def ways() -> Iterator[tuple[torch.dtype | None, list[slice]]]:
-        yield None, [slice(None)]
-        own = None if torch.is_autocast_enabled(x.device.type) else weights_dtype(modules)
-        dtypes = [None] if own in (None, x.dtype) else [None, own]
-        yield from ((dtype, [slice(None)]) for dtype in dtypes[1:])
-        yield from ((dtype, [slice(i, i + 1) for i in range(batch)]) for dtype in dtypes if batch > 1)
-
-    errors: list[Exception] = []
-    for dtype, parts in ways():
-        try:
-            found = [run(dtype, rows) for rows in parts]
-        except torch.OutOfMemoryError:
-            raise
-        except (RuntimeError, AssertionError) as error:
-            errors.append(error)
-            continue
-        outputs = torch.cat(found) if len(found) > 1 and all(isinstance(f, Tensor) for f in found) else found[0]
-        if isinstance(outputs, Tensor) and outputs.is_meta and (cause := cause_of(errors, x, modules)):
-            raise ValueError(cause)
-        return outputs
-    if cause := cause_of(errors, x, modules):
-        raise ValueError(cause) from errors[0]
-    raise errors[0]
 
 # %% ../nbs/02_region.ipynb #f755e62d
 def check_target(target: int | list[int] | Tensor | None, batch: int, n_classes: int) -> Tensor:
@@ -284,8 +186,8 @@ class PackedRegions:
 def warn_if_activated(outputs: Tensor, activation: str) -> None:
     """Warn if score maps (B,K,h,w) that are read with softmax or sigmoid hold nothing outside [0, 1]."""
     if activation != "none" and bool(((outputs >= 0) & (outputs <= 1)).all()) and bool((outputs > 0).any()):
-        warnings.warn(f"all outputs lie in [0, 1]: the network seems to end in an activation already, and {activation} is "
-                      "applied on top; use activation='none' if they are probabilities", stacklevel=3)
+        notify(f"all outputs lie in [0, 1]: the network seems to end in an activation already, and {activation} is "
+               "applied on top; use activation='none' if they are probabilities")
 
 # %% ../nbs/02_region.ipynb #63e048ae
 class RegionScore(nn.Module):

@@ -5,7 +5,6 @@
 # %% ../nbs/00_sampling.ipynb #101b845c
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple, get_args
@@ -15,6 +14,8 @@ import torch
 from numpy.typing import NDArray
 from scipy.stats import qmc
 from torch import Tensor
+
+from .notices import notify
 
 # %% auto #0
 __all__ = ['A', 'B', 'Sampler', 'SAMPLERS', 'NET', 'Row', 'design_rows', 'PickFreeze', 'check_count', 'check_design', 'sequence',
@@ -134,9 +135,9 @@ def warn_of_uneven(designs: Sequence[PickFreeze]) -> None:
     uneven = sorted(uneven_features(designs).items(), key=lambda item: -abs(item[1] - 1))
     if uneven:
         named = ", ".join(f"{i} (x {share:.2f})" for i, share in uneven[:5]) + (", ..." if len(uneven) > 5 else "")
-        warnings.warn(f"this Sobol design redraws {len(uneven)} of {len(designs[0].a)} features by more or less than the mean "
-                      f"change they should get: {named}; their scores are off by about that factor, and their error bars do not "
-                      "show it; use sampler='supercube'", stacklevel=3)
+        notify(f"this Sobol design redraws {len(uneven)} of {len(designs[0].a)} features by more or less than the mean "
+               f"change they should get: {named}; their scores are off by about that factor, and their error bars do not "
+               "show it; use sampler='supercube'")
 
 # %% ../nbs/00_sampling.ipynb #4ae448cf
 def pick_freeze(n_samples: int, n_features: int, sampler: Sampler = "supercube", scramble: bool = True,

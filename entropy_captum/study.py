@@ -33,7 +33,8 @@ from tqdm import tqdm
 
 from .attribution import PACKAGES
 from .data import normalize
-from .inference import FullInference, weights_hash
+from .forward import weights_hash
+from .inference import FullInference
 from .methods import REGISTRY, Own
 from .perturbation import grid_feature_mask, named_baseline
 from .region import check_target, resolve_activation

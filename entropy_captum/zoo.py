@@ -25,7 +25,8 @@ from tqdm import tqdm
 
 from .checkpoints import fill, load_weights, read_checkpoint, reading, tensors_in
 from .data import Tile, find_tiles, normalize, procedural_scene
-from .inference import FullInference, weights_hash
+from .forward import weights_hash
+from .inference import FullInference
 from .names import Activation, LITE0
 from .region import check_target, iou, predicted_region, resize_outputs, resolve_activation, warn_if_activated
 

@@ -8,7 +8,8 @@ from torch import nn
 
 from entropy_captum.boxes import bounding_box
 from entropy_captum.capture import captured
-from entropy_captum.incremental import IncrementalInference, changed_inputs, feature_boxes, predicted_seconds, profile
+from entropy_captum.cost import predicted_seconds, profile
+from entropy_captum.incremental import IncrementalInference, changed_inputs, feature_boxes
 from entropy_captum.inference import FullInference
 from entropy_captum.passes import Network, make_plan
 from entropy_captum.perturbation import Perturbation

@@ -17,8 +17,8 @@ from entropy_captum import EntropyCentric, SobolTotal
 from entropy_captum.boxes import EMPTY, Box
 from entropy_captum.capture import Unsupported, captured, is_captured
 from entropy_captum.evaluation import SitTester
-from entropy_captum.incremental import halves
 from entropy_captum.layers import Site
+from entropy_captum.planning import halves
 from entropy_captum.region import objects
 from entropy_captum.zoo import Padded
 
@@ -210,23 +210,23 @@ def test_far_regions_get_plans_of_their_own(unet):
     assert halves([Box(0, 4, 0, 4), Box(3, 9, 2, 6)]) is None
     near = [Box(0, 4, 0, 4), Box(3, 9, 2, 6)]
     assert halves([Box(50, 60, 0, 9), *near]) == (near, [Box(50, 60, 0, 9)])
-    perturbation = incremental.Perturbation((torch.randn(1, 3, 64, 64),), grid_size=4)
+    perturbation = Perturbation((torch.randn(1, 3, 64, 64),), grid_size=4)
     model = Local()
     regions = torch.zeros(2, 64, 64)
     regions[0, :8, :8] = regions[1, -8:, -8:] = 1
-    proposal = incremental.propose(incremental.FullInference(model), perturbation, regions, 16)
+    proposal = planning.propose(FullInference(model), perturbation, regions, 16)
     assert len(proposal.engine.plans) == 2 and len(proposal.engine.skipped) == 14
 
 
 def test_memory_decides_the_chunk(unet):
     x, region = torch.randn(1, 3, 96, 96), far_apart()[:1]
-    perturbation, full = incremental.Perturbation((x,), grid_size=4), incremental.FullInference(unet)
-    large = incremental.propose(full, perturbation, region, 16)
+    perturbation, full = Perturbation((x,), grid_size=4), FullInference(unet)
+    large = planning.propose(full, perturbation, region, 16)
     fixed, each = large.engine.plans[0].memory()
     three = fixed + 3 * each
-    assert large.engine.chunk == 16 and incremental.propose(full, perturbation, region, 16, three).engine.chunk == 3
+    assert large.engine.chunk == 16 and planning.propose(full, perturbation, region, 16, three).engine.chunk == 3
     with pytest.raises(Unsupported, match="the budget is"):
-        incremental.propose(full, perturbation, region, 16, fixed)
+        planning.propose(full, perturbation, region, 16, fixed)
     arguments = dict(target=0, region=region, n_samples=8, grid_size=4)
     a, b = (EntropyCentric(unet, inference="incremental", max_memory=m).estimate(x, **arguments) for m in (three, None))
     assert torch.allclose(a.scores, b.scores, atol=1e-6)
@@ -313,15 +313,15 @@ def test_half_precision_autocast_and_channels_last(unet, dtype, tolerance):
 
 def test_auto_is_full_for_short_runs_and_small_savings(monkeypatch):
     model, x = small_net(), torch.randn(1, 3, 16, 16)
-    full, perturbation = incremental.FullInference(model), incremental.Perturbation((x,), grid_size=2)
+    full, perturbation = FullInference(model), Perturbation((x,), grid_size=2)
     arguments = ("auto", full, perturbation, torch.ones(1, 16, 16), 4)
-    assert incremental.choose_inference(*arguments) is full and not is_captured(model)
+    assert planning.choose_inference(*arguments) is full and not is_captured(model)
     captured(model, x)
     monkeypatch.setattr(incremental, "WORTH", float("inf"))
-    assert incremental.choose_inference(*arguments) is full
-    incremental._declined.clear()
+    assert planning.choose_inference(*arguments) is full
+    planning._declined.clear()
     monkeypatch.setattr(incremental, "WORTH", 0.0)
-    assert isinstance(incremental.choose_inference(*arguments), incremental.IncrementalInference)
+    assert isinstance(planning.choose_inference(*arguments), incremental.IncrementalInference)
 
 
 def test_the_plan_is_reported(unet):
@@ -425,7 +425,7 @@ def test_a_stale_graph_is_noticed_beside_infinite_scores():
     model.factor = 5.0
     got = EntropyCentric(model, inference="incremental").attribute(x, **arguments)
     assert torch.allclose(got, EntropyCentric(model, inference="full").attribute(x, **arguments), atol=1e-6)
-    assert incremental.relative_difference(torch.tensor([torch.nan]), torch.ones(1)) == float("inf")
+    assert planning.relative_difference(torch.tensor([torch.nan]), torch.ones(1)) == float("inf")
     model.factor = 1.0
     with pytest.warns(UserWarning, match="differ"):
         assert SitTester(model, x, region=region, inference="incremental").shortcut is None
@@ -435,8 +435,8 @@ def test_what_was_not_worth_it_is_not_planned_again(monkeypatch):
     model, x = small_net().eval(), torch.randn(1, 3, 16, 16)
     captured(model, x)
     planned = []
-    plan_regions = incremental.plan_regions
-    monkeypatch.setattr(incremental, "plan_regions", lambda *a: planned.append(1) or plan_regions(*a))
+    plan_regions = planning.plan_regions
+    monkeypatch.setattr(planning, "plan_regions", lambda *a: planned.append(1) or plan_regions(*a))
     monkeypatch.setattr(incremental, "WORTH", float("inf"))
     arguments = dict(region=torch.ones(16, 16), grid_size=2, n_samples=4)
     first, again = (EntropyCentric(model).attribute(x, **arguments) for _ in range(2))

@@ -16,8 +16,8 @@ from torchvision.models.detection import fasterrcnn_mobilenet_v3_large_320_fpn
 from entropy_captum import EntropyCentric, LayerScoreCam, RegionScore, SobolTotal, l_sit
 from entropy_captum.cam import seg_grad_cam
 from entropy_captum.capture import captured, has_hooks
-from entropy_captum.inference import FullInference, eval_mode, find_modules, weights_hash
-from entropy_captum.region import check_outputs
+from entropy_captum.forward import check_outputs, eval_mode, find_modules, weights_hash
+from entropy_captum.inference import FullInference
 
 REGION = torch.zeros(8, 8)
 REGION[2:6, 2:6] = 1
