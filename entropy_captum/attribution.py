@@ -5,12 +5,13 @@
 # %% ../nbs/05_attribution.ipynb #d2696ca9
 from __future__ import annotations
 
+import inspect
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field, fields
-from difflib import get_close_matches
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 from itertools import chain, islice
-from typing import Any, Literal, NamedTuple, NoReturn
+from typing import Any, Literal, NamedTuple, NoReturn, ParamSpec, TypeVar, cast
 
 import numpy as np
 import torch
@@ -21,23 +22,29 @@ from torch import Tensor
 from tqdm import tqdm
 
 from .estimate import Estimate, History, Importance, entropy_change, first_order, total_order
-from .plan_report import PlanReport, report_plan
-from .planning import check_inference, choose_inference, propose
-from .forward import weights_hash
-from .inference import Block, FullInference, Inference
+from .inference import Block, FullInference
 from .names import Activation, InferenceKind
 from .notices import notify
-from .perturbation import Baselines, Perturbation, as_tensor, constant_border
-from .region import (Measure, PackedRegions, check_region, check_target, predicted_region, resize_outputs,
-                                   resolve_activation, warn_if_activated)
-from .sampling import A, B, Row, Sampler, check_count, check_design, design_rows, pick_freeze
+from .perturbation import Baselines, as_tensor, constant_border
+from .plan_report import PlanReport, report_plan
+from .planning import choose_inference, propose
+from .question import Budget, Question, check_inference, shapes
+from entropy_captum.region import (
+    Measure,
+    PackedRegions,
+    check_target,
+    predicted_region,
+    resize_outputs,
+    resolve_activation,
+    warn_if_activated,
+)
+from .sampling import A, B, Row, Sampler, check_design
 
 # %% auto #0
-__all__ = ['REDUCTIONS', 'PACKAGES', 'SHARED', 'pixel_difference', 'object_difference', 'varying_probability', 'OpenDesign',
-           'Run', 'checkpoints', 'parts', 'warn_if_flat', 'warn_if_undefined', 'warn_of_border', 'Call', 'read_call',
-           'within', 'find_region', 'to_estimate', 'prepare', 'begin', 'progress', 'Snapshot', 'snapshots',
-           'kind_of_error', 'describe', 'looked_over', 'PickFreezeAttribution', 'split_regions', 'EntropyCentric',
-           'SobolTotal', 'estimate_jointly']
+__all__ = ['REDUCTIONS', 'PACKAGES', 'Arguments', 'Returned', 'pixel_difference', 'object_difference', 'varying_probability',
+           'OpenDesign', 'Tally', 'checkpoints', 'parts', 'warn_if_flat', 'warn_if_undefined', 'warn_of_border',
+           'Quantity', 'with_region', 'kind_of_error', 'describe', 'prepare', 'Moment', 'Run', 'answer', 'look_over',
+           'takes', 'PickFreezeAttribution', 'split_regions', 'EntropyCentric', 'SobolTotal']
 
 # %% ../nbs/05_attribution.ipynb #33603be0
 def pixel_difference(packed: PackedRegions, changed: Tensor, base: Tensor) -> Tensor:
@@ -56,63 +63,62 @@ def object_difference(packed: PackedRegions, changed: Tensor, base: Tensor) -> T
 REDUCTIONS = {"pixel": pixel_difference, "object": object_difference}
 
 # %% ../nbs/05_attribution.ipynb #2d7af6b9
-def varying_probability(run: Run, block: Block, measure: Measure) -> Tensor:
-    """f, float64 (k,r): mean probability, or for regions that the run's first row is sure of 1 minus it, which varies alike.
+def varying_probability(tally: Tally, block: Block, measure: Measure) -> Tensor:
+    """f, float64 (k,r): mean probability, or for regions that the tally's first row is sure of 1 minus it, which varies alike.
 
     What is left of 1 - p keeps its digits where p rounds to 1.
     """
-    p, q = run.packed.mean(measure.probability), run.packed.mean(measure.complement)
-    if run.sure is None:
-        run.history.rounding = torch.finfo(block.outputs.dtype).eps
-        run.sure = p[block.row.index(A)] > 0.5
-    return torch.where(run.sure[run.active.to(p.device)], q, p)
+    p, q = tally.packed.mean(measure.probability), tally.packed.mean(measure.complement)
+    if tally.sure is None:
+        for history in tally.histories.values():
+            history.rounding = torch.finfo(block.outputs.dtype).eps
+        tally.sure = p[block.row.index(A)] > 0.5
+    return torch.where(tally.sure[tally.active.to(p.device)], q, p)
 
 
 @dataclass
 class OpenDesign:
-    """A design whose rows are still coming in: its bases' packed entropies (P,), and what each row gave, (R,rows)."""
+    """A design whose rows are still coming in: its bases' packed entropies (P,), and what every row gave so far.
 
-    entropy: dict[str, Tensor]
-    f: np.ndarray
-    delta: np.ndarray
+    f (R,rows), and for each reduction delta (R,rows).
+    """
+
     missing: int
+    f: np.ndarray
+    delta: dict[str, np.ndarray]
+    entropy: dict[str, Tensor]
 
 # %% ../nbs/05_attribution.ipynb #62b2e4df
-class Run:
-    """Feeds blocks into a history. `regions` float (R,H,W), `examples` int64 (R,) the example of each."""
+class Tally:
+    """Feeds blocks of one question into a history for each reduction.
 
-    def __init__(self, regions: Tensor, examples: Tensor, target: int | list[int] | Tensor | None, activation: str,
-                 reduction: str, rows: tuple[Row, ...]) -> None:
-        self.regions, self.examples = regions, examples
-        self.target, self.activation, self.difference = target, activation, REDUCTIONS[reduction]
-        self.history = History(np.zeros(len(regions), np.int64), rows)
+    question: with its region. rows: of every design; skipped: changes that cannot reach the region, whose rows never come.
+    stratified: whether errors are made of neighbouring points.
+    """
+
+    def __init__(self, question: Question, reductions: Sequence[str], rows: tuple[Row, ...],
+                 skipped: frozenset[tuple[int, ...]] = frozenset(), stratified: bool = True) -> None:
+        self.question, self.rows, self.skipped = question, rows, skipped
+        self.activation: str = question.activation
+        points: list[np.ndarray] | None = [] if stratified else None
+        self.histories = {name: History(np.zeros(len(question.regions), np.int64), rows, points=points) for name in reductions}
+        self.column = {row: k for k, row in enumerate(rows)}
+        self.forwards = sum(row.changed not in skipped for row in rows)
         self.classes: Tensor | None = None
         self.sure: Tensor | None = None
-        self.skipped: frozenset[tuple[int, ...]] = frozenset()
-        self.activate(torch.arange(len(regions)))
+        self.activate(torch.arange(len(question.regions)))
 
     def activate(self, regions: Tensor) -> None:
         """Go on with these regions, int64 (r,), only."""
         self.active, self.open = regions, dict[int, OpenDesign]()
-        here = regions.to(self.regions.device)
-        self.batch, where = torch.unique(self.examples[here], return_inverse=True)
-        self.packed = PackedRegions(self.regions[here], where)
-
-    @property
-    def forwards(self) -> int:
-        """How many rows of a design go through the model."""
-        return sum(row.changed not in self.skipped for row in self.history.rows)
-
-    def like(self, reduction: str) -> Run:
-        """An empty run over the same regions and rows with another reduction."""
-        other = Run(self.regions, self.examples, self.target, self.activation, reduction, self.history.rows)
-        other.skipped, other.history.points = self.skipped, self.history.points
-        return other
+        here = regions.to(self.question.regions.device)
+        self.batch, where = torch.unique(self.question.owners[here], return_inverse=True)
+        self.packed = PackedRegions(self.question.regions[here], where)
 
     def look_at(self, outputs: Tensor) -> None:
         """Settle activation and classes on the first score maps (B,K,h,w). Raises ValueError where they do not fit."""
-        self.activation = resolve_activation(self.activation, outputs.shape[1])
-        self.classes = check_target(self.target, len(outputs), outputs.shape[1]).to(outputs.device)
+        self.activation = resolve_activation(self.question.activation, outputs.shape[1])
+        self.classes = check_target(self.question.target, len(outputs), outputs.shape[1]).to(outputs.device)
         warn_if_activated(outputs, self.activation)
 
     def measure(self, block: Block) -> Measure:
@@ -123,53 +129,56 @@ class Run:
         classes = self.classes[self.batch.to(self.classes.device)]
         return self.packed.measure(block.outputs, classes, self.activation, block.box)
 
-    def add(self, block: Block, measure: Measure) -> Iterator[None]:
-        """Take in a block and what was measured of it; yields once for every design that it completes."""
+    def add(self, block: Block) -> Iterator[None]:
+        """Take in a block; yields once for every design that it completes."""
+        measure = self.measure(block)
         f = varying_probability(self, block, measure).cpu().numpy()
         for number, row, entropy, f_row in zip(block.design, block.row, measure.entropy, f, strict=True):
             if not row.changed:
-                self._start(self.open.setdefault(number, self._design()), row, entropy.clone(), f_row)
+                self._start(number, row, entropy.clone(), f_row)
         base = torch.stack([self.open[number].entropy[row.base] for number, row in zip(block.design, block.row, strict=True)])
-        delta = self.difference(self.packed, measure.entropy, base).cpu().numpy()
-        for number, row, f_row, delta_row in zip(block.design, block.row, f, delta, strict=True):
-            yield from self._take(number, self.history.column[row], f_row, delta_row)
+        delta = {name: REDUCTIONS[name](self.packed, measure.entropy, base).cpu().numpy() for name in self.histories}
+        for k, (number, row) in enumerate(zip(block.design, block.row, strict=True)):
+            yield from self._take(number, self.column[row], f[k], {name: values[k] for name, values in delta.items()})
 
-    def _design(self) -> OpenDesign:
-        shape, skipped = (len(self.active), len(self.history.rows)), sum(row.changed in self.skipped for row in self.history.rows)
-        return OpenDesign({}, np.full(shape, np.nan), np.full(shape, np.nan), shape[1] - skipped)
-
-    def _start(self, design: OpenDesign, base: Row, entropy: Tensor, f: np.ndarray) -> None:
+    def _start(self, number: int, base: Row, entropy: Tensor, f: np.ndarray) -> None:
         """A base of a design: its entropies (P,) and f (R,), which are also those of its changes that cannot reach the region."""
-        design.entropy[base.base] = entropy
-        for k, row in enumerate(self.history.rows):
-            if row.base == base.base and row.changed in self.skipped:
-                design.f[:, k], design.delta[:, k] = f, 0.0
-
-    def _take(self, number: int, column: int, f: np.ndarray, delta: np.ndarray) -> Iterator[None]:
-        """One row of a design: f and delta (R,); yields if it was the last."""
+        if number not in self.open:
+            empty = np.full((len(self.active), len(self.rows)), np.nan)
+            self.open[number] = OpenDesign(self.forwards, empty, {name: empty.copy() for name in self.histories}, {})
         design = self.open[number]
-        design.f[:, column], design.delta[:, column] = f, delta
+        design.entropy[base.base] = entropy
+        for k, row in enumerate(self.rows):
+            if row.base == base.base and row.changed in self.skipped:
+                design.f[:, k] = f
+                for values in design.delta.values():
+                    values[:, k] = 0.0
+
+    def _take(self, number: int, column: int, f: np.ndarray, delta: dict[str, np.ndarray]) -> Iterator[None]:
+        """One row of a design: f (R,), and delta (R,) for each reduction; yields if it was the last."""
+        design = self.open[number]
+        design.f[:, column] = f
+        for name, values in delta.items():
+            design.delta[name][:, column] = values
         design.missing -= 1
         if not design.missing:
-            self.history.add(self.active.numpy(), design.f, design.delta)
+            for name, history in self.histories.items():
+                history.add(self.active.numpy(), design.f, design.delta[name])
             del self.open[number]
             yield
 
-    def drop_exact(self, importance: Importance, tolerance: float) -> bool:
-        """Go on without the regions whose standard errors are all at most `tolerance`; whether any is left."""
-        error = importance(self.history)[1][self.active.numpy()]
-        keep = torch.from_numpy(~(error.max(1) <= tolerance))
+    def drop_exact(self, error: np.ndarray, tolerance: float) -> bool:
+        """Go on without the regions whose standard errors (R,d) are all at most `tolerance`; whether any is left."""
+        keep = torch.from_numpy(~(error[self.active.numpy()].max(1) <= tolerance))
         if keep.any() and not keep.all():
             self.activate(self.active[keep])
         return bool(keep.any())
 
 # %% ../nbs/05_attribution.ipynb #8134f9ca
 def checkpoints(n_samples: int, tolerance: float | None) -> list[int]:
-    """The numbers of designs after which a run may stop; only the last without a tolerance. Raises ValueError below 0."""
+    """The numbers of designs after which a run may stop; only the last without a tolerance."""
     if tolerance is None:
         return [n_samples]
-    if not tolerance >= 0:
-        raise ValueError(f"tolerance must be a standard error of at least 0, got {tolerance!r}")
     doubled = [8 << k for k in range(n_samples.bit_length()) if 8 << k < n_samples]
     return [*doubled, n_samples]
 
@@ -217,187 +226,159 @@ def warn_of_border(estimate: Estimate, inputs: Tensor, least: float = 0.05) -> N
             notify(f"{share:.0%} of the score of example {number} lies on a border of constant pixels ({border.mean():.0%} "
                    "of the image); if they hold nothing (nodata), say so: valid=mask")
 
-# %% ../nbs/05_attribution.ipynb #8daf814c
+# %% ../nbs/05_attribution.ipynb #be71f525
 @dataclass(frozen=True)
-class Call:
-    """What a method is called with, in Captum's order; `PickFreezeAttribution.attribute` says what each means.
+class Quantity:
+    """What a method makes of a run: a name, how changes of entropy are reduced over a region, and what it calls importance."""
 
-    `examples` (R,): the example that each region belongs to, where several belong to one.
+    name: str
+    reduction: str = "pixel"
+    importance: Importance = entropy_change
+
+# %% ../nbs/05_attribution.ipynb #f4f0dac3
+def with_region(question: Question, engine: FullInference) -> Question:
+    """The question with its region: its own, or where the network predicts the target on the clean input, on valid pixels.
+
+    Raises ValueError for an empty one.
     """
-
-    inputs: Tensor | tuple[Tensor, ...]
-    baselines: Baselines = None
-    target: int | list[int] | Tensor | None = None
-    additional_forward_args: Any = None
-    feature_mask: Tensor | tuple[Tensor, ...] | None = None
-    n_samples: int = 32
-    perturbations_per_eval: int = 1
-    show_progress: bool = False
-    region: Tensor | NDArray[Any] | None = field(default=None, kw_only=True)
-    valid: Tensor | NDArray[Any] | None = field(default=None, kw_only=True)
-    grid_size: int | tuple[int, int] | None = field(default=None, kw_only=True)
-    seed: int = field(default=0, kw_only=True)
-    tolerance: float | None = field(default=None, kw_only=True)
-    examples: Tensor | None = field(default=None, kw_only=True)
-
-    def __post_init__(self) -> None:
-        for name, least in (("n_samples", 2), ("perturbations_per_eval", 1), ("seed", 0)):
-            object.__setattr__(self, name, check_count(name, getattr(self, name), least))
-
-    @property
-    def tensors(self) -> tuple[Tensor, ...]:
-        """The inputs, (B, ...), as a tuple."""
-        return self.inputs if isinstance(self.inputs, tuple) else (self.inputs,)
-
-    @property
-    def masks(self) -> tuple[Tensor, ...] | None:
-        """The feature masks, int64 (B or 1, ...), as a tuple, if there are any."""
-        mask = self.feature_mask
-        return mask if mask is None or isinstance(mask, tuple) else (mask,)
-
-
-def read_call(inputs: Tensor | tuple[Tensor, ...], *arguments: Any, **keywords: Any) -> Call:
-    """A call on inputs (B, ...). Raises TypeError, naming the nearest keyword, for one that `attribute` does not have."""
-    known = [f.name for f in fields(Call)]
-    for name in keywords:
-        if name not in known:
-            near = get_close_matches(name, known, 1)
-            raise TypeError(f"attribute takes no argument {name!r}" + (f"; did you mean {near[0]!r}?" if near else ""))
-    try:
-        return Call(inputs, *arguments, **keywords)
-    except TypeError as error:
-        raise TypeError(str(error).replace("Call.__init__()", "attribute")) from None
-
-# %% ../nbs/05_attribution.ipynb #2fc035d3
-def within(region: Tensor, perturbation: Perturbation, examples: Tensor | None) -> Tensor:
-    """The part of a region (R,H,W) that lies on valid pixels; `examples` (R,): of each. Raises ValueError where none is left."""
-    if perturbation.valid is None:
-        return region
-    valid = perturbation.valid[0].flatten(1, -3)[:, 0].expand(len(perturbation.inputs[0]), -1, -1)
-    return check_region(region * (valid if examples is None else valid[examples.to(valid.device)]), len(region))
-
-# %% ../nbs/05_attribution.ipynb #b50eb8e3
-def find_region(call: Call, engine: Inference, perturbation: Perturbation, activation: str) -> Tensor:
-    """The region, float (R,H,W): the call's, or where the model predicts the target; valid pixels only.
-
-    Raises ValueError for an empty one, or one of another size than the input.
-    """
-    x = perturbation.inputs[0]
-    size = (int(x.shape[-2]), int(x.shape[-1])) if x.ndim > 3 else None
-    if call.region is not None:
-        batch = len(x) if call.examples is None else len(call.region)
-        return within(check_region(call.region, batch, size).to(x.device), perturbation, call.examples)
-    outputs = engine.clean(perturbation.inputs)
-    activation = resolve_activation(activation, outputs.shape[1])
-    size = size or (int(outputs.shape[2]), int(outputs.shape[3]))
-    classes = check_target(call.target, len(x), outputs.shape[1])
+    if question.region is not None:
+        return question
+    x = question.perturbation.inputs
+    outputs = engine.clean(x)
+    activation = resolve_activation(question.activation, outputs.shape[1])
+    size = question.size or (int(outputs.shape[2]), int(outputs.shape[3]))
+    classes = check_target(question.target, len(x[0]), outputs.shape[1])
     region = predicted_region(resize_outputs(outputs, size), classes, activation)
     for b in (~region.any(2).any(1)).nonzero().flatten().tolist():
         raise ValueError(f"empty region: the model predicts no pixel of class {int(classes[b])} in example {b}; pass region=")
-    return within(check_region(region, len(x)), perturbation, None)
+    return replace(question, region=region)
 
-# %% ../nbs/05_attribution.ipynb #beb5b0f8
-def to_estimate(run: Run, perturbation: Perturbation, importance: Importance, settings: dict[str, Any]) -> Estimate:
-    """What a run knows by now."""
-    history = run.history
-    scores, error, total, total_error = map(torch.from_numpy, (*importance(history), *total_order(history)))
-    forwards = history.n * run.forwards + settings["region_predicted"]
-    first = [torch.from_numpy(a) for a in first_order(history)] if B in history.rows else [None, None]
-    return Estimate(scores, error, total, total_error, torch.from_numpy(history.n.copy()), torch.from_numpy(forwards),
-                    torch.full((len(history.n),), len(run.skipped)), perturbation.index,
-                    tuple(tuple(x.shape[1:]) for x in perturbation.inputs), settings | {"activation": run.activation}, *first)
-
-# %% ../nbs/05_attribution.ipynb #1590064d
-def prepare(method: PickFreezeAttribution, call: Call) -> tuple[Perturbation, FullInference, Tensor]:
-    """The perturbation of a call, the plain engine for it, and its region (R,H,W).
-
-    Raises ValueError or TypeError for what does not fit.
-    """
-    perturbation = Perturbation(check_inputs(call.tensors), call.baselines, call.masks, call.grid_size, method.interpolation,
-                                call.valid)
-    # What is wrong with the call's numbers is said before any forward.
-    check_design(call.n_samples, perturbation.n_features, method.sampler, method.scramble)
-    full = FullInference(method.forward_func, call.additional_forward_args, call.perturbations_per_eval)
-    return perturbation, full, find_region(call, full, perturbation, method.activation)
-
-# %% ../nbs/05_attribution.ipynb #7d6e540f
-def begin(method: PickFreezeAttribution, call: Call) -> tuple[Perturbation, Inference, Run]:
-    """The perturbation of a call, the engine that serves it, and an empty run."""
-    perturbation, full, region = prepare(method, call)
-    engine = choose_inference(method.inference, full, perturbation, region, call.n_samples, method.max_memory)
-    examples = (torch.arange(len(region)) if call.examples is None else call.examples).to(region.device)
-    rows = design_rows(perturbation.n_features, method.first_order)
-    run = Run(region, examples, call.target, method.activation, method.reduction, rows)
-    run.skipped, run.history.points = engine.skipped, [] if method.sampler == "supercube" else None
-    return perturbation, engine, run
-
-# %% ../nbs/05_attribution.ipynb #30de0ad2
-def progress(method: PickFreezeAttribution, call: Call, run: Run) -> tqdm[NoReturn]:
-    """A bar over the rows of a call."""
-    total = call.n_samples * run.forwards
-    return tqdm(total=total, desc=method.get_name(), unit="row", disable=not call.show_progress)
-
-# %% ../nbs/05_attribution.ipynb #3e7490c4
-class Snapshot(NamedTuple):
-    """A moment of a run: the share of its rows that are done, and what makes the estimate where a design was completed."""
-
-    share: float
-    estimate: Callable[[], Estimate] | None
-
-
-def snapshots(method: PickFreezeAttribution, call: Call, streamed: bool = False) -> Iterator[Snapshot]:
-    """Run a call; a moment for every design that is completed, and for every block of rows. streamed: see `parts`."""
-    ends = checkpoints(call.n_samples, call.tolerance)
-    perturbation, engine, run = begin(method, call)
-    designs = run.history.follow(pick_freeze(call.n_samples, perturbation.n_features, method.sampler, method.scramble, call.seed))
-    settings, done = describe(method, call), 0
-    with progress(method, call, run) as bar:
-        for start, end in zip([0, *ends], ends, strict=False):
-            for block in chain.from_iterable(engine.evaluate(perturbation, islice(designs, size), run.history.rows, run.batch)
-                                             for size in parts(start, end, streamed)):
-                done += len(block.row)
-                share = done / (bar.total or 1)
-                for _ in run.add(block, run.measure(block)):
-                    yield Snapshot(share, lambda: to_estimate(run, perturbation, method.importance, settings))
-                yield Snapshot(share, None)
-                bar.update(len(block.row))
-            if call.tolerance is not None and not run.drop_exact(method.importance, call.tolerance):
-                return
-
-# %% ../nbs/05_attribution.ipynb #63fa89d9
+# %% ../nbs/05_attribution.ipynb #9745ddd1
 #: The packages whose versions are stored beside an estimate.
 PACKAGES = ("torch", "captum", "numpy", "scipy")
 
 
-def kind_of_error(method: PickFreezeAttribution) -> str:
-    """How the standard errors of the scores are made; see `estimate.mean_change` and `estimate.over_variance`."""
-    if method.importance is not entropy_change:
+def kind_of_error(quantity: Quantity, budget: Budget) -> str:
+    """How the standard errors of a quantity are made; see `estimate.mean_change` and `estimate.over_variance`."""
+    if quantity.importance is not entropy_change:
         return "jackknife"
-    return "nearest neighbours" if method.sampler == "supercube" else "sample deviation"
+    return "nearest neighbours" if budget.sampler == "supercube" else "sample deviation"
 
 
-def describe(method: PickFreezeAttribution, call: Call) -> dict[str, Any]:
+def describe(quantity: Quantity, question: Question, budget: Budget) -> dict[str, Any]:
     """The settings that an estimate is saved with."""
-    return {"method": method.get_name(), "reduction": method.reduction, "activation": method.activation,
-            "sampler": method.sampler, "scramble": method.scramble, "interpolation": method.interpolation,
-            "first_order": method.first_order, "error": kind_of_error(method), "n_samples": call.n_samples, "seed": call.seed,
-            "tolerance": call.tolerance,
-            "tuple_input": isinstance(call.inputs, tuple), "region_predicted": call.region is None,
-            "dtype": str(call.tensors[0].dtype).removeprefix("torch."), "weights": weights_hash(method.forward_func),
-            "versions": {name: version(name) for name in PACKAGES}}
+    return {"method": quantity.name, "reduction": quantity.reduction, "activation": question.activation,
+            "sampler": budget.sampler, "scramble": budget.scramble, "interpolation": question.interpolation,
+            "first_order": budget.first_order, "error": kind_of_error(quantity, budget), "n_samples": budget.n_samples,
+            "seed": budget.seed, "tolerance": budget.tolerance, "tuple_input": isinstance(question.inputs, tuple),
+            "region_predicted": question.region is None, "dtype": str(question.tensors[0].dtype).removeprefix("torch."),
+            "weights": question.network.key, "versions": {name: version(name) for name in PACKAGES}}
 
-# %% ../nbs/05_attribution.ipynb #338c77ac
-def looked_over(estimate: Estimate, call: Call) -> Estimate:
-    """The estimate of a call, with a warning where it is flat, has undefined Sobol indices, or lies on a constant border."""
+# %% ../nbs/05_attribution.ipynb #3f9b8860
+def prepare(question: Question, budget: Budget) -> tuple[Question, FullInference]:
+    """A question with its region, and the plain engine for it. Raises ValueError or TypeError for what does not fit."""
+    # What is wrong with the numbers is said before any forward.
+    check_design(budget.n_samples, question.perturbation.n_features, budget.sampler, budget.scramble)
+    full = FullInference(question.network, question.additional_forward_args, budget.perturbations_per_eval)
+    return with_region(question, full), full
+
+# %% ../nbs/05_attribution.ipynb #d7cf3f97
+class Moment(NamedTuple):
+    """A moment of a run: the share of its rows that are done, and whether a design was completed."""
+
+    share: float
+    completed: bool
+
+
+class Run:
+    """Answers a question within a budget: each design adds to what is known of all quantities, which share the forwards.
+
+    Raises ValueError for a tolerance with several quantities: each would stop at its own time.
+    """
+
+    def __init__(self, question: Question, budget: Budget, quantities: Sequence[Quantity]) -> None:
+        if budget.tolerance is not None and len(quantities) > 1:
+            raise ValueError(f"methods that share forwards take no tolerance, got {budget.tolerance!r}")
+        self.budget, self.quantities, self.perturbation = budget, quantities, question.perturbation
+        self.question, full = prepare(question, budget)
+        self.settings = [describe(quantity, question, budget) for quantity in quantities]
+        self.engine = choose_inference(full, self.perturbation, self.question.regions, budget)
+        self.tally = Tally(self.question, list(dict.fromkeys(q.reduction for q in quantities)),
+                           budget.rows(self.perturbation.n_features), self.engine.skipped, budget.sampler == "supercube")
+
+    def progress(self) -> tqdm[NoReturn]:
+        """A bar over the rows."""
+        return tqdm(total=self.budget.n_samples * self.tally.forwards, desc=self.quantities[0].name, unit="row",
+                    disable=not self.budget.show_progress)
+
+    def history(self, quantity: Quantity) -> History:
+        """What is known by now that a quantity is made of."""
+        return self.tally.histories[quantity.reduction]
+
+    def advance(self, streamed: bool = False) -> Iterator[Moment]:
+        """Run the designs; a moment for every one that is completed, and for every block of rows. streamed: see `parts`."""
+        ends, first = checkpoints(self.budget.n_samples, self.budget.tolerance), self.quantities[0]
+        designs, done = self.history(first).follow(self.budget.designs(self.perturbation.n_features)), 0
+        with self.progress() as bar:
+            for start, end in zip([0, *ends], ends, strict=False):
+                for block in chain.from_iterable(self.engine.evaluate(self.perturbation, islice(designs, size), self.tally.rows,
+                                                                      self.tally.batch) for size in parts(start, end, streamed)):
+                    done += len(block.row)
+                    share = done / (bar.total or 1)
+                    yield from (Moment(share, True) for _ in self.tally.add(block))
+                    yield Moment(share, False)
+                    bar.update(len(block.row))
+                if self.budget.tolerance is not None and not self.tally.drop_exact(first.importance(self.history(first))[1],
+                                                                                   self.budget.tolerance):
+                    return
+
+    def estimates(self) -> list[Estimate]:
+        """What is known by now, (R,d) for each quantity."""
+        return [self.estimate(quantity, settings) for quantity, settings in zip(self.quantities, self.settings, strict=True)]
+
+    def estimate(self, quantity: Quantity, settings: dict[str, Any]) -> Estimate:
+        """What is known by now of one quantity, (R,d)."""
+        history, tally = self.history(quantity), self.tally
+        scores, error, total, total_error = map(torch.from_numpy, (*quantity.importance(history), *total_order(history)))
+        first = [torch.from_numpy(a) for a in first_order(history)] if B in tally.rows else [None, None]
+        forwards = history.n * tally.forwards + settings["region_predicted"]
+        return Estimate(scores, error, total, total_error, torch.from_numpy(history.n.copy()), torch.from_numpy(forwards),
+                        torch.full((len(history.n),), len(tally.skipped)), self.perturbation.index,
+                        tuple(tuple(x.shape[1:]) for x in self.perturbation.inputs), settings | {"activation": tally.activation},
+                        *first)
+
+# %% ../nbs/05_attribution.ipynb #3b8964fe
+def answer(question: Question, budget: Budget, quantities: Sequence[Quantity]) -> list[Estimate]:
+    """An estimate (R,d) of each quantity, from one set of forwards. Raises ValueError or TypeError for what does not fit."""
+    run = Run(question, budget, quantities)
+    deque(run.advance(), maxlen=0)
+    return run.estimates()
+
+
+def look_over(estimate: Estimate, question: Question) -> None:
+    """Warn where an estimate is flat, has undefined Sobol indices, or lies on a constant border of the image."""
     warn_if_flat(estimate.scores, estimate.standard_error)
     warn_if_undefined(estimate.total_order)
-    if call.valid is None:
-        warn_of_border(estimate, call.tensors[0])
-    return estimate
+    if question.valid is None:
+        warn_of_border(estimate, question.tensors[0])
+
+# %% ../nbs/05_attribution.ipynb #033fde98
+Arguments = ParamSpec("Arguments")
+Returned = TypeVar("Returned")
 
 
+def takes(model: Callable[Arguments, Any]) -> Callable[[Callable[..., Returned]], Callable[Arguments, Returned]]:
+    """Give a function that hands its arguments on the signature of the one that takes them."""
+    def decorate(function: Callable[..., Returned]) -> Callable[Arguments, Returned]:
+        own = inspect.signature(function).return_annotation
+        function.__signature__ = inspect.signature(model).replace(return_annotation=own)  # type: ignore[attr-defined]
+        return cast(Callable[Arguments, Returned], function)
+
+    return decorate
+
+# %% ../nbs/05_attribution.ipynb #6a473574
 class PickFreezeAttribution(PerturbationAttribution):
-    """The base of both methods: streams designs, turns histories into estimates. Options and errors as `EntropyCentric`."""
+    """The base of both methods: makes a question and a budget of a call. Options and errors as `EntropyCentric`."""
 
     reduction: str = "pixel"
     importance: Importance
@@ -411,6 +392,24 @@ class PickFreezeAttribution(PerturbationAttribution):
         self.activation, self.sampler, self.scramble = activation, sampler, scramble
         self.interpolation, self.first_order, self.inference, self.max_memory = interpolation, first_order, inference, max_memory
 
+    @property
+    def quantity(self) -> Quantity:
+        """What this method makes of a run."""
+        return Quantity(self.get_name(), self.reduction, self.importance)
+
+    def ask(self, inputs: Tensor | tuple[Tensor, ...], baselines: Baselines = None,
+            target: int | list[int] | Tensor | None = None, additional_forward_args: Any = None,
+            feature_mask: Tensor | tuple[Tensor, ...] | None = None, n_samples: int = 32, perturbations_per_eval: int = 1,
+            show_progress: bool = False, *, region: Tensor | NDArray[Any] | None = None, valid: Tensor | NDArray[Any] | None = None,
+            grid_size: int | tuple[int, int] | None = None, seed: int = 0,
+            tolerance: float | None = None) -> tuple[Question, Budget]:
+        """The question and the budget of a call; inputs (B,C,H,W), arguments and errors as `attribute`."""
+        budget = Budget(n_samples, perturbations_per_eval, seed, tolerance, self.sampler, self.scramble, self.first_order,
+                        self.inference, self.max_memory, show_progress)
+        question = Question(self.forward_func, inputs, region, target, baselines, self.activation, None, valid, feature_mask,
+                            grid_size, self.interpolation, additional_forward_args)
+        return question, budget
+
     @log_usage()
     @torch.no_grad()
     def attribute(self, inputs: Tensor | tuple[Tensor, ...], baselines: Baselines = None,
@@ -421,16 +420,31 @@ class PickFreezeAttribution(PerturbationAttribution):
                   tolerance: float | None = None) -> Tensor | tuple[Tensor, ...]:
         """The scores spread over the input: the inputs' shape, (B,C,H,W), and dtype, a tuple for a tuple.
 
-        inputs: (B,C,H,W), or a tuple of tensors with batch B. baselines: what replaces a removed feature (default 0).
-        target: the class, one or one per example; None for one-channel models. feature_mask: integer ids that
-        broadcast to the inputs (default: a grid of `grid_size`, 8 or (rows, columns)). n_samples: N, at least 2.
-        perturbations_per_eval: each forward has at most B times that many rows. region: the explained pixels (B,H,W) in [0, 1];
-        default the model's own prediction of the class on the clean input. valid: pixels that hold something, bool (H,W) or
-        (B,H,W); the others (nodata) are no feature, hold the baseline and belong to no region. seed: of the design. tolerance:
-        an example stops when all its standard errors are at most this, looked at after 8, 16, 32, ... designs.
-
         Costs N(d+1) rows per example, one more where the region is predicted, N more with `first_order`.
-        Raises ValueError or TypeError, quoting what was given, for input that does not fit.
+
+        Args:
+            inputs: (B,C,H,W), or a tuple of tensors with batch B.
+            baselines: What replaces a removed feature (default 0): a number, or a tensor that broadcasts to the input.
+            target: The class, one or one per example; None for one-channel models.
+            additional_forward_args: What the model is given besides; a tensor with B rows follows the examples.
+            feature_mask: Integer ids that broadcast to the inputs; default: a grid of `grid_size`.
+            n_samples: Designs N, at least 2.
+            perturbations_per_eval: Each forward has at most B times that many rows.
+            show_progress: A bar over the rows.
+            region: The explained pixels (B,H,W) in [0, 1]; default: the model's own prediction of the class on the clean input.
+            valid: Pixels that hold something, bool (H,W) or (B,H,W); the others (nodata) are no feature, hold the baseline and
+                belong to no region.
+            grid_size: Cells a side, or (rows, columns); default 8.
+            seed: Of the design.
+            tolerance: An example stops when all its standard errors are at most this, looked at after 8, 16, 32, ... designs.
+
+        Raises:
+            ValueError, TypeError: Quoting what was given, for input that does not fit.
+
+        Example:
+            >>> ec = EntropyCentric(rooftop_unet())
+            >>> x = normalize(procedural_scene(2).image)
+            >>> heat = ec.attribute(x, n_samples=8, perturbations_per_eval=8)
         """
         estimate = self.estimate(inputs, baselines, target, additional_forward_args, feature_mask, n_samples,
                                  perturbations_per_eval, show_progress, region=region, valid=valid, grid_size=grid_size, seed=seed,
@@ -439,59 +453,86 @@ class PickFreezeAttribution(PerturbationAttribution):
         maps = tuple(m.to(x) for m, x in zip(estimate.spread(estimate.scores), given, strict=True))
         return maps if isinstance(inputs, tuple) else maps[0]
 
-    @torch.no_grad()
-    def attribute_regions(self, inputs: Tensor, regions: Tensor | NDArray[Any], **arguments: Any) -> Tensor:
-        """Attributions (K,C,H,W) of K objects of one image from one set of forwards.
+    @takes(ask)
+    def estimate(self, *arguments: Any, **keywords: Any) -> Estimate:
+        """Scores (B,d) with errors, Sobol indices and counts; arguments and errors as `attribute`. Warns as `look_over`.
 
-        `regions`: bool or float (K,H,W) masks, or an integer (H,W) map of ids with 0 as background, ascending. The other
-        arguments are those of `attribute`. Raises ValueError for a batch of more than 1, or regions of another kind.
+        Example:
+            >>> estimate = EntropyCentric(model).estimate(x, region=roof, n_samples=32)
+            >>> estimate.scores, estimate.margin()
+            >>> estimate.map()
         """
-        estimate = self.estimate_regions(inputs, regions, **arguments)
-        return estimate.spread(estimate.scores)[0].to(inputs)
+        question, budget = self.ask(*arguments, **keywords)
+        (estimate,) = answer(question, budget, [self.quantity])
+        look_over(estimate, question)
+        return estimate
 
-    def estimate(self, inputs: Tensor | tuple[Tensor, ...], *arguments: Any, **keywords: Any) -> Estimate:
-        """Scores (B,d) with errors, Sobol indices and counts; arguments and errors as `attribute`. Warns as `looked_over`."""
-        call = read_call(inputs, *arguments, **keywords)
-        *_, last = (moment.estimate for moment in snapshots(self, call) if moment.estimate)
-        return looked_over(last(), call)
+    @takes(ask)
+    def stream(self, *arguments: Any, **keywords: Any) -> Iterator[Estimate]:
+        """An estimate (B,d) after every design, each better than the one before; arguments and errors as `attribute`.
 
-    def estimate_regions(self, inputs: Tensor, regions: Tensor | NDArray[Any], **arguments: Any) -> Estimate:
-        """Like `estimate`, with one row per object (K,d); arguments and errors as `attribute_regions`."""
-        if not isinstance(inputs, Tensor) or len(inputs) != 1:
-            raise ValueError(f"attribute_regions explains one image (batch 1), got {_shapes(inputs)}")
-        masks = split_regions(regions)
-        return self.estimate(inputs, **arguments, region=masks, examples=torch.zeros(len(masks), dtype=torch.int64))
+        Example:
+            >>> for estimate in EntropyCentric(model).stream(x, region=roof, n_samples=32):
+            ...     print(estimate)
+        """
+        run = Run(*self.ask(*arguments, **keywords), [self.quantity])
+        for moment in run.advance(streamed=True):
+            if moment.completed:
+                yield run.estimates()[0]
 
-    def stream(self, inputs: Tensor | tuple[Tensor, ...], *arguments: Any, **keywords: Any) -> Iterator[Estimate]:
-        """An estimate (B,d) after every design, each better than the one before; arguments and errors as `attribute`."""
-        for moment in snapshots(self, read_call(inputs, *arguments, **keywords), streamed=True):
-            if moment.estimate:
-                yield moment.estimate()
-
-    def explain_plan(self, inputs: Tensor, *arguments: Any, **keywords: Any) -> PlanReport:
+    @takes(ask)
+    def explain_plan(self, *arguments: Any, **keywords: Any) -> PlanReport:
         """What incremental inference of a call on (B,C,H,W) is predicted to save, layer by layer; arguments as `attribute`.
 
-        Raises `incremental.Unsupported`, saying why, where the model can only be run in full.
+        Raises `capture.Unsupported`, saying why, where the model can only be run in full.
+
+        Example:
+            >>> report = EntropyCentric(model).explain_plan(x, region=roof)
+            >>> report.saving, report.worth
+            >>> report.figure()
         """
-        call = read_call(inputs, *arguments, **keywords)
-        perturbation, full, region = prepare(self, call)
-        return report_plan(propose(full, perturbation, region, call.n_samples, self.max_memory))
+        question, budget = self.ask(*arguments, **keywords)
+        question, full = prepare(question, budget)
+        return report_plan(propose(full, question.perturbation, question.regions, budget))
 
-# %% ../nbs/05_attribution.ipynb #2167038a
-def _shapes(inputs: Any) -> str:
-    return str([tuple(x.shape) for x in inputs]) if isinstance(inputs, tuple) else f"shape {tuple(inputs.shape)}"
+    def estimate_regions(self, inputs: Tensor, regions: Tensor | NDArray[Any], baselines: Baselines = None,
+                         target: int | None = None, additional_forward_args: Any = None, feature_mask: Tensor | None = None,
+                         n_samples: int = 32, perturbations_per_eval: int = 1, show_progress: bool = False, *,
+                         valid: Tensor | NDArray[Any] | None = None, grid_size: int | tuple[int, int] | None = None, seed: int = 0,
+                         tolerance: float | None = None) -> Estimate:
+        """Scores (K,d) of K objects of one image from one set of forwards; an object stops on its own with a `tolerance`.
 
+        regions: bool or float (K,H,W) masks, or an integer (H,W) map of ids with 0 as background, ascending; the other arguments
+        are those of `attribute`. Raises ValueError for a batch of more than 1, or regions of another kind.
 
-def check_inputs(inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-    """Detached inputs, each (B, ...). Raises TypeError for no floating tensors, ValueError for differing batches or NaN."""
-    for x in inputs:
-        if not isinstance(x, Tensor) or not x.is_floating_point():
-            raise TypeError(f"inputs must be floating-point tensors, got {getattr(x, 'dtype', type(x).__name__)}")
-        if not x.ndim or not len(x) or len(x) != len(inputs[0]):
-            raise ValueError(f"inputs must share one batch size of at least 1, got {_shapes(inputs)}")
-        if not bool(torch.isfinite(x).all()):
-            raise ValueError(f"the input of shape {tuple(x.shape)} contains NaN or infinite values")
-    return tuple(x.detach() for x in inputs)
+        Example:
+            >>> roofs = objects(predict_mask(model, image))
+            >>> estimate = EntropyCentric(model).estimate_regions(x, roofs)
+            >>> estimate.map(0)
+        """
+        if not isinstance(inputs, Tensor) or len(inputs) != 1:
+            raise ValueError(f"attribute_regions explains one image (batch 1), got {shapes(inputs)}")
+        question, budget = self.ask(inputs, baselines, target, additional_forward_args, feature_mask, n_samples,
+                                    perturbations_per_eval, show_progress, valid=valid, grid_size=grid_size, seed=seed,
+                                    tolerance=tolerance)
+        masks = split_regions(regions)
+        question = replace(question, region=masks, examples=torch.zeros(len(masks), dtype=torch.int64))
+        (estimate,) = answer(question, budget, [self.quantity])
+        look_over(estimate, question)
+        return estimate
+
+    @takes(estimate_regions)
+    @torch.no_grad()
+    def attribute_regions(self, inputs: Tensor, *arguments: Any, **keywords: Any) -> Tensor:
+        """Attributions (K,C,H,W) of K objects of one image from one set of forwards; arguments and errors as `estimate_regions`.
+
+        Example:
+            >>> roofs = objects(predict_mask(model, image))
+            >>> maps = EntropyCentric(model).attribute_regions(x, roofs)
+            >>> maps[0, 0]
+        """
+        estimate = self.estimate_regions(inputs, *arguments, **keywords)
+        return estimate.spread(estimate.scores)[0].to(inputs)
 
 # %% ../nbs/05_attribution.ipynb #8cf05dde
 def split_regions(regions: Tensor | NDArray[Any]) -> Tensor:
@@ -515,20 +556,38 @@ def split_regions(regions: Tensor | NDArray[Any]) -> Tensor:
 class EntropyCentric(PickFreezeAttribution):
     """Entropy-centric attribution: the mean change of binary entropy in the region when one feature is redrawn, in bits.
 
-    forward_func: returns raw score maps (B,K,h,w). activation: "auto" (softmax for several channels, sigmoid for one),
-    "softmax", "sigmoid" or "none" (the model returns probabilities). reduction: "pixel" or "object". sampler, scramble:
-    the pick-freeze design. interpolation: of keep weights between grid cells. first_order: also estimate first-order
-    Sobol indices, at N more rows. inference: "full", "incremental" (only what a feature changes and the region reads,
-    exact to rounding), or "auto", whichever is predicted to be faster. max_memory: bytes for incremental inference, default a
-    quarter of what is free. Options have the defaults of `PickFreezeAttribution`. Raises ValueError for an unknown value.
     Source: Saleh et al., Entropy-centric explainable AI for remote sensing image segmentation, eq. 4 to 8.
+
+    Args:
+        forward_func: Returns raw score maps (B,K,h,w).
+        activation: "auto" (softmax for several channels, sigmoid for one), "softmax", "sigmoid", or "none" (the model returns
+            probabilities).
+        reduction: "pixel" or "object".
+        sampler: Of the pick-freeze design, see `sampling`.
+        scramble: Whether the design is randomised.
+        interpolation: Of keep weights between grid cells, "nearest" or "bilinear".
+        first_order: Also estimate first-order Sobol indices, at N more rows.
+        inference: "full", "incremental" (only what a feature changes and the region reads, exact to rounding), or "auto", whichever
+            is predicted to be faster.
+        max_memory: Bytes for incremental inference, default a quarter of what is free.
+
+    Raises:
+        ValueError: For an unknown value.
+
+    Example:
+        >>> model, x = rooftop_unet(), normalize(procedural_scene(2).image)
+        >>> estimate = EntropyCentric(model).estimate(x, n_samples=8, perturbations_per_eval=8)
+        >>> estimate.show()
     """
 
     importance = staticmethod(entropy_change)
 
     def __init__(self, forward_func: Callable[..., Any], activation: Activation = "auto",
-                 reduction: Literal["pixel", "object"] = "pixel", **options: Any) -> None:
-        super().__init__(forward_func, activation, **options)
+                 reduction: Literal["pixel", "object"] = "pixel", *, sampler: Sampler = "supercube", scramble: bool = True,
+                 interpolation: Literal["nearest", "bilinear"] = "nearest", first_order: bool = False,
+                 inference: InferenceKind = "auto", max_memory: int | None = None) -> None:
+        super().__init__(forward_func, activation, sampler=sampler, scramble=scramble, interpolation=interpolation,
+                         first_order=first_order, inference=inference, max_memory=max_memory)
         if reduction not in REDUCTIONS:
             raise ValueError(f"reduction must be one of {tuple(REDUCTIONS)}, got {reduction!r}")
         self.reduction = reduction
@@ -541,38 +600,3 @@ class SobolTotal(PickFreezeAttribution):
     """
 
     importance = staticmethod(total_order)
-
-# %% ../nbs/05_attribution.ipynb #b848f1c3
-#: What methods must have in common for one run of forwards to serve them all.
-SHARED = ("forward_func", "activation", "sampler", "scramble", "interpolation", "first_order", "inference", "max_memory")
-
-
-@torch.no_grad()
-def estimate_jointly(methods: Sequence[PickFreezeAttribution], inputs: Tensor | tuple[Tensor, ...], *arguments: Any,
-                     **keywords: Any) -> list[Estimate]:
-    """An estimate (B,d) per method from one set of forwards; arguments as `attribute`, without a tolerance.
-
-    Raises ValueError for methods whose forwards differ (another model, design or inference).
-    """
-    call, first = read_call(inputs, *arguments, **keywords), methods[0]
-    for name in SHARED:
-        if any(getattr(m, name) != getattr(first, name) for m in methods):
-            raise ValueError(f"methods with different {name!r} cannot share forwards: {[getattr(m, name) for m in methods]}")
-    if call.tolerance is not None:
-        raise ValueError(f"methods that share forwards take no tolerance, got {call.tolerance!r}: each would stop at its own time")
-    perturbation, engine, run = begin(first, call)
-    others = {m.reduction for m in methods} - {first.reduction}
-    runs = {first.reduction: run} | {other: run.like(other) for other in sorted(others)}
-    designs = run.history.follow(pick_freeze(call.n_samples, perturbation.n_features, first.sampler, first.scramble, call.seed))
-    with progress(first, call, run) as bar:
-        for block in engine.evaluate(perturbation, designs, run.history.rows, run.batch):
-            measure = run.measure(block)
-            for each in runs.values():
-                list(each.add(block, measure))
-            bar.update(len(block.row))
-    for each in runs.values():
-        each.activation = run.activation
-    estimates = [to_estimate(runs[m.reduction], perturbation, m.importance, describe(m, call)) for m in methods]
-    if call.valid is None:
-        warn_of_border(estimates[0], call.tensors[0])
-    return estimates

@@ -15,10 +15,9 @@ from captum.log import log_usage
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from .forward import eval_mode, find_modules
+from .forward import Model, call_model, eval_mode, find_modules
 from .inference import expand_arguments
 from .perturbation import Baselines, check_baselines
-from .forward import call_model
 from .region import RegionScore
 
 # %% auto #0
@@ -26,13 +25,14 @@ __all__ = ['Weighting', 'WEIGHTINGS', 'default_layer', 'seg_grad_cam', 'scaled_c
 
 # %% ../nbs/06_cam.ipynb #01087edb
 @torch.no_grad()
-def default_layer(model: nn.Module, inputs: Tensor) -> nn.Module:
+def default_layer(model: Model, inputs: Tensor) -> nn.Module:
     """The bottleneck of a segmentation-models-pytorch model: the module of its `encoder` that last returned a map.
 
     `inputs`: (B,C,H,W). Raises ValueError for a model without an encoder, or whose encoder returns no map (B,C,h,w).
     """
     # Wrappers such as DataParallel, or one that takes the map out of a dict, hold the network that has the encoder.
-    encoder = next((e for m in model.modules() if isinstance(e := getattr(m, "encoder", None), nn.Module)), None)
+    modules = (m for module in find_modules(model) for m in module.modules())
+    encoder = next((e for m in modules if isinstance(e := getattr(m, "encoder", None), nn.Module)), None)
     if encoder is None:
         raise ValueError(f"{type(model).__name__} has no encoder to find a layer in; name the layer yourself")
     maps: list[nn.Module] = []
@@ -44,7 +44,7 @@ def default_layer(model: nn.Module, inputs: Tensor) -> nn.Module:
     handles = [m.register_forward_hook(record) for m in encoder.modules()]
     try:
         with eval_mode(model):
-            call_model(model, (inputs[:1],), (), (model,))
+            call_model(model, (inputs[:1],), (), find_modules(model))
     finally:
         for handle in handles:
             handle.remove()
@@ -53,7 +53,7 @@ def default_layer(model: nn.Module, inputs: Tensor) -> nn.Module:
     return maps[-1]
 
 # %% ../nbs/06_cam.ipynb #192f7b00
-def seg_grad_cam(model: nn.Module, inputs: Tensor, *, region: Tensor, target: int | None = None,
+def seg_grad_cam(model: Model, inputs: Tensor, *, region: Tensor, target: int | list[int] | Tensor | None = None,
                  layer: nn.Module | None = None) -> Tensor:
     """Seg-Grad-CAM of a region (H,W) or (B,H,W) of inputs (B,C,H,W): an attribution (B,1,H,W), resized bilinearly.
 

@@ -21,8 +21,9 @@ if TYPE_CHECKING:  # what takes a second or more is imported by the command that
     import pandas as pd
 
 # %% auto #0
-__all__ = ['app', 'Device', 'Out', 'Weights', 'Values', 'Labels', 'DEMO_METHODS', 'pick_device', 'check_folder', 'print_table',
-           'demo', 'names', 'explain', 'train', 'numbers', 'print_study', 'evaluate', 'report', 'main']
+__all__ = ['app', 'Device', 'Out', 'Weights', 'Values', 'GridSize', 'NSamples', 'Rows', 'Labels', 'DEMO_METHODS', 'pick_device',
+           'check_folder', 'print_table', 'demo', 'names', 'explain', 'train', 'numbers', 'print_study', 'evaluate',
+           'report', 'main']
 
 # %% ../nbs/13_cli.ipynb #3d36ff09
 #: The program `entropy-captum`.
@@ -47,6 +48,18 @@ Weights = Annotated[Path | None, typer.Option(help="What `train` wrote, or anoth
 #: :meta hide-value:
 Values = Annotated[list[str] | None, typer.Option(help="What a label's values mean, as building=0,0,255 or ignore=255: needed "
                                                        "for more than two. Repeat the option, or put ; between.")]
+#: The option `--grid-size`.
+#:
+#: :meta hide-value:
+GridSize = Annotated[int, typer.Option(help="Patches a side.")]
+#: The option `--n-samples`.
+#:
+#: :meta hide-value:
+NSamples = Annotated[int, typer.Option(help="Designs N: more give smaller errors.")]
+#: The option `--perturbations-per-eval`.
+#:
+#: :meta hide-value:
+Rows = Annotated[int, typer.Option(help="Rows in one forward.")]
 #: The option `--labels`.
 #:
 #: :meta hide-value:
@@ -89,21 +102,20 @@ DEMO_METHODS = ("entropy", "sobol", "grad-cam", "score-cam")
 @app.command()
 def demo(data: Annotated[Path | None, typer.Option(help="A folder of tiles; default: a drawn scene.")] = None,
          out: Out = Path("demo"), seed: Annotated[int, typer.Option(help="Of the scene and the design.")] = 2,
-         grid: int = 8, samples: int = 8, batch: int = 8, weights: Weights = None, device: Device = "auto") -> None:
+         grid_size: GridSize = 8, n_samples: NSamples = 8, perturbations_per_eval: Rows = 8, weights: Weights = None,
+         device: Device = "auto") -> None:
     """Explain one building by four methods and test the maps: the main job on one tile."""
     check_folder(data)
-    from entropy_captum.explanation import Case, demo_tile, explain_case, largest_object
-    from entropy_captum.labels import Label
+    from entropy_captum.explanation import ask, demo_request, explain_request, largest_object
+    from entropy_captum.question import Budget
     from entropy_captum.zoo import Padded, predict_mask, rooftop_unet
 
-    where = pick_device(device)
-    model = Padded(rooftop_unet(weights)).to(where)
-    image, label, extent = demo_tile(data, seed)
-    truth = None if label is None else Label(label, None)
-    region = largest_object(predict_mask(model, image))
-    typer.echo(f"explaining a building of {region.sum()} pixels in a tile of {image.shape[1]} x {image.shape[0]}")
-    case = Case(image, region, truth, model, where, "grey", extent)
-    print_table(explain_case(case, case.task(grid, samples, batch, seed), DEMO_METHODS, out), out)
+    model, request = Padded(rooftop_unet(weights)).to(pick_device(device)), demo_request(data, seed)
+    request = replace(request, region=largest_object(predict_mask(model, request.image)))
+    height, width = request.image.shape[:2]
+    typer.echo(f"explaining a building of {int(request.region.sum())} pixels in a tile of {width} x {height}")  # type: ignore[union-attr]
+    budget = Budget(n_samples, perturbations_per_eval, seed, show_progress=sys.stderr.isatty())
+    print_table(explain_request(request, ask(model, request, "grey", grid_size), budget, DEMO_METHODS, out), out)
 
 # %% ../nbs/13_cli.ipynb #a018d5c1
 def names(text: str) -> tuple[str, ...]:
@@ -117,7 +129,7 @@ def explain(image: Annotated[Path, typer.Argument(help="An 8-bit RGB image: PNG,
             mask: Annotated[Path | None, typer.Option(help="A mask file of the region.")] = None,
             label: Annotated[Path | None, typer.Option(help="A mask file of the ground truth, for the IoU.")] = None,
             method: Annotated[str, typer.Option(help="Names of methods with commas between; a wrong one lists all.")] = "entropy",
-            grid: int = 8, samples: int = 32, batch: int = 8, seed: int = 0,
+            grid_size: GridSize = 8, n_samples: NSamples = 32, perturbations_per_eval: Rows = 8, seed: int = 0,
             baseline: Annotated[BaselineName, typer.Option(help="What replaces a removed patch.")] = "grey",
             window: Annotated[int | None, typer.Option(help="Only a window of that many pixels around the object.")] = None,
             label_values: Values = None,
@@ -127,13 +139,13 @@ def explain(image: Annotated[Path, typer.Argument(help="An 8-bit RGB image: PNG,
     """Explain one building (--point), a region (--mask), or all that the network predicts in an image."""
     request = read_request(image, mask, label, point, window, parse_values(label_values or ()))
     request = request if nodata is None else request.without(color(nodata), baseline)
-    from entropy_captum.explanation import Case, choose_region, explain_case
+    from entropy_captum.explanation import ask, explain_request
+    from entropy_captum.question import Budget
     from entropy_captum.zoo import Padded, rooftop_unet
 
-    where = pick_device(device)
-    model = Padded(rooftop_unet(weights)).to(where)
-    case = Case(request.image, choose_region(request, model), request.label, model, where, baseline, request.extent, request.valid)
-    print_table(explain_case(case, case.task(grid, samples, batch, seed, inference), names(method), out), out)
+    budget = Budget(n_samples, perturbations_per_eval, seed, inference=inference, show_progress=sys.stderr.isatty())
+    question = ask(Padded(rooftop_unet(weights)).to(pick_device(device)), request, baseline, grid_size)
+    print_table(explain_request(request, question, budget, names(method), out), out)
 
 # %% ../nbs/13_cli.ipynb #7d9f0ab2
 @app.command()
@@ -191,7 +203,7 @@ def print_study(rows: pd.DataFrame, out: Path, baseline: str) -> None:
 def evaluate(data: Annotated[Path, typer.Option(help="A folder with data sets of tiles below it.")],
              out: Annotated[Path, typer.Option(help="The run folder; a run found there goes on.")],
              methods: Annotated[str, typer.Option(help="Names with commas between.")] = ",".join(STUDY_METHODS),
-             grid: int = 8, samples: int = 32, batch: int = 1,
+             grid_size: GridSize = 8, n_samples: NSamples = 32, perturbations_per_eval: Rows = 1,
              seeds: Annotated[str, typer.Option(help="Of the designs, with commas between.")] = "0",
              baselines: Annotated[str, typer.Option(help="Of grey, black, mean and blur, with commas between.")] = "grey",
              per: Annotated[str, typer.Option(help="Explain the predicted class, or each predicted building.")] = "class",
@@ -212,9 +224,9 @@ def evaluate(data: Annotated[Path, typer.Option(help="A folder with data sets of
     from entropy_captum.tiles import Settings, find_sources
     from entropy_captum.zoo import Padded, rooftop_unet
 
-    settings = Settings(names(methods), grid, samples, batch, given,
-                             names(baselines), per, crop, noisy=noisy,  # type: ignore[arg-type]
-                             target=target, activation=activation)
+    settings = Settings(names(methods), grid_size, n_samples, perturbations_per_eval, given,
+                        names(baselines), per, crop, noisy=noisy,  # type: ignore[arg-type]
+                        target=target, activation=activation)
     sources = find_sources(data, limit, names(skip), labels=labels, values=values)
     typer.echo(labels_found([source.tile for source in sources]))
     rows = run_study(Padded(rooftop_unet(weights)), sources, out, settings, cluster=cluster, keep_maps=keep_maps)

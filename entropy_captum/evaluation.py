@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, cast
 
 import numpy as np
 import pandas as pd
@@ -17,18 +17,17 @@ from numpy.typing import NDArray
 from scipy.stats import rankdata
 from torch import Tensor
 
-from .planning import check_inference
-from .shortcut import region_forward
 from .inference import FullInference
 from .names import Activation, InferenceKind
-from .perturbation import Baselines, as_tensor, check_baselines, check_valid, spread_scores
-from .region import (PackedRegions, check_region, check_target, iou, objects, predicted_region,
-                                   resize_outputs, resolve_activation)
+from .perturbation import Baselines, as_tensor, spread_scores
+from .question import Mask, Question, check_inference, check_label
+from .region import PackedRegions, check_target, iou, objects, predicted_region, resize_outputs, resolve_activation
+from .shortcut import region_forward
 
 # %% auto #0
-__all__ = ['Scale', 'Mask', 'Map', 'Inputs', 'REMOVED', 'scale_attribution', 'kept_pixels', 'SitResult', 'touching', 'region_iou',
-           'check_pictures', 'spread_over', 'check_maps', 'check_label', 'Ground', 'find_ground', 'State', 'SitTester',
-           'l_sit', 'h_sit', 'ones_attribution', 'random_attribution', 'verdict']
+__all__ = ['Scale', 'Map', 'Inputs', 'REMOVED', 'scale_attribution', 'kept_pixels', 'SitResult', 'touching', 'region_iou',
+           'check_pictures', 'spread_over', 'check_maps', 'Ground', 'find_ground', 'State', 'SitTester', 'l_sit',
+           'h_sit', 'ones_attribution', 'random_attribution', 'verdict']
 
 # %% ../nbs/07_evaluation.ipynb #79fb848f
 #: What brings a map to 0 to 1 before a threshold, its smallest and largest value, its largest, or ranks.
@@ -106,8 +105,6 @@ def region_iou(prediction: NDArray[np.bool_], label: NDArray[np.bool_], region: 
     return iou(prediction & counted, label & counted)
 
 # %% ../nbs/07_evaluation.ipynb #01d1597b
-#: A mask (H,W) or (B,H,W), tensor or array.
-Mask = Tensor | NDArray[Any]
 #: A heat map (B,H,W) or (B,C,H,W), tensor or array, or one for each of several inputs.
 Map = Mask | tuple[Mask, ...]
 #: An input (B,...,H,W), or the several ones of a network.
@@ -145,22 +142,6 @@ def check_maps(attribution: Map, inputs: Tensor) -> NDArray[np.float64]:
         raise ValueError("the attribution contains NaN or infinite values")
     return maps.detach().double().cpu().numpy()
 
-# %% ../nbs/07_evaluation.ipynb #d93d472d
-def check_label(label: Tensor | NDArray[Any], shape: Sequence[int]) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
-    """A label as bool (B,H,W) and where it is known, (B,H,W): 0/1 or bool, in floats NaN where it is not.
-
-    Raises ValueError for another shape or other values.
-    """
-    given = as_tensor(label)
-    values = given[None] if given.ndim == 2 else given
-    if tuple(values.shape) != tuple(shape):
-        raise ValueError(f"label of shape {tuple(given.shape)} does not fit the maps' {tuple(shape)}")
-    known = ~torch.isnan(values) if values.is_floating_point() else torch.ones_like(values, dtype=torch.bool)
-    if not bool(((values == 0) | (values == 1))[known].all()):
-        raise ValueError(f"expected a label of 0 and 1 (NaN where it is not known), got values from {values[known].min()} to "
-                         f"{values[known].max()}")
-    return (values == 1).cpu().numpy(), known.cpu().numpy()
-
 # %% ../nbs/07_evaluation.ipynb #bcd01b72
 @dataclass(frozen=True)
 class Ground:
@@ -194,15 +175,13 @@ class Ground:
         return region_iou(prediction, self.label[example], self.inside[example], self.counted[example])
 
 # %% ../nbs/07_evaluation.ipynb #4c82a87f
-def find_ground(inputs: tuple[Tensor, ...], region: Mask, label: Mask | None, baselines: Baselines, valid: Mask | None) -> Ground:
-    """The ground of a tester's arguments. Raises ValueError for what does not fit."""
-    x, size = inputs[0], (int(inputs[0].shape[-2]), int(inputs[0].shape[-1]))
-    bases = tuple(b.expand_as(one) for b, one in zip(check_baselines(baselines, inputs), inputs, strict=True))
-    held = check_valid(np.ones(size, bool) if valid is None else valid, x).flatten(1, -3)[:, 0].expand(len(x), -1, -1)
-    weights = check_region(check_region(region, len(x), size).to(x.device) * held, len(x))
+def find_ground(question: Question) -> Ground:
+    """The ground of a question with a region for each input. Raises ValueError for inputs that are no pictures."""
+    inputs, weights, held = check_pictures(question.tensors), question.regions, question.held
+    bases = tuple(b.expand_as(x) for b, x in zip(cast(tuple[Tensor, ...], question.baselines), inputs, strict=True))
     inside, counted = (weights >= 0.5).cpu().numpy(), held.cpu().numpy()
-    truth, known = (None, True) if label is None else check_label(label, inside.shape)
-    filled = tuple(spread_over(held, one, base) for one, base in zip(inputs, bases, strict=True))
+    truth, known = (None, True) if question.label is None else check_label(question.label, inside.shape)
+    filled = tuple(spread_over(held, x, base) for x, base in zip(inputs, bases, strict=True))
     return Ground(filled, bases, weights, inside, counted & ~inside, truth, known & counted)
 
 # %% ../nbs/07_evaluation.ipynb #11645e1f
@@ -219,23 +198,20 @@ REMOVED = tuple(round(0.1 * k, 1) for k in range(1, 10))
 
 
 class SitTester:
-    """Tests heat maps of one input: a model, inputs (B,...,H,W), their regions (B,H,W) and labels (B,H,W), observed once.
+    """Tests heat maps of one question: inputs (B,...,H,W), a region (B,H,W) and perhaps a label (B,H,W) for each, observed once.
 
-    Several inputs of a network, a tuple, lose the same pixels. label: NaN where it is not known; valid: bool (H,W) or (B,H,W),
-    the other pixels hold the baseline and belong to no region, area or IoU. Options: target=0, baselines=0, activation="auto";
-    inference: without a label only the region is read, and "incremental" (or "auto", for a model that was captured before)
-    computes only what the region needs. Raises ValueError for what does not fit.
+    Several inputs of a network, a tuple, lose the same pixels. Pixels that are not valid hold the baseline and belong to no region,
+    area or IoU. inference: without a label only the region is read, and "incremental" (or "auto", for a model that was captured
+    before) computes only what the region needs. Raises ValueError for what does not fit.
     """
 
     @torch.no_grad()
-    def __init__(self, model: Callable[..., Any], inputs: Inputs, *, region: Mask, label: Mask | None = None,
-                 target: int | list[int] | Tensor | None = 0, baselines: Baselines = 0, activation: Activation = "auto",
-                 inference: InferenceKind = "auto", valid: Mask | None = None) -> None:
+    def __init__(self, question: Question, inference: InferenceKind = "auto") -> None:
         check_inference(inference, None)
-        self.ground = ground = find_ground(check_pictures(inputs), region, label, baselines, valid)
-        self.target, self.activation = target, activation
-        self.engine, self.packed = FullInference(model), PackedRegions(ground.weights, torch.arange(len(ground.weights)))
-        alone = label is None and len(ground.inputs) == 1 and ground.inputs[0].ndim == 4
+        self.ground = ground = find_ground(question)
+        self.target, self.activation = question.target, question.activation
+        self.engine, self.packed = FullInference(question.network), PackedRegions(ground.weights, torch.arange(len(ground.weights)))
+        alone = question.label is None and len(ground.inputs) == 1 and ground.inputs[0].ndim == 4
         self.shortcut = region_forward(inference, self.engine, ground.inputs[0], ground.weights) if alone else None
         self.before = self.observe(ground.inputs)
 
@@ -302,8 +278,7 @@ def l_sit(model: Callable[..., Any], inputs: Inputs, attribution: Map, *, region
     relative: per cent instead of points; seed: the order of ties. Raises ValueError for what does not fit. For several maps of
     an input, see `SitTester`.
     """
-    tester = SitTester(model, inputs, region=region, label=label, target=target, baselines=baselines, activation=activation,
-                       valid=valid)
+    tester = SitTester(Question(model, inputs, region, target, baselines, activation, label, valid))
     return tester.test(True, attribution, threshold=threshold, removed=removed, scale=scale, relative=relative, seed=seed)
 
 # %% ../nbs/07_evaluation.ipynb #fc511cdc
@@ -312,8 +287,7 @@ def h_sit(model: Callable[..., Any], inputs: Inputs, attribution: Map, *, region
           scale: Scale = "minmax", baselines: Baselines = 0, activation: Activation = "auto", relative: bool = False,
           seed: int = 0, valid: Mask | None = None) -> SitResult:
     """H-SIT (eq. 10): keep the region and what the map calls unimportant; a large drop is good. Arguments as `l_sit`."""
-    tester = SitTester(model, inputs, region=region, label=label, target=target, baselines=baselines, activation=activation,
-                       valid=valid)
+    tester = SitTester(Question(model, inputs, region, target, baselines, activation, label, valid))
     return tester.test(False, attribution, threshold=threshold, removed=removed, scale=scale, relative=relative, seed=seed)
 
 # %% ../nbs/07_evaluation.ipynb #41f08527

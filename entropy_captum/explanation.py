@@ -7,76 +7,31 @@ from __future__ import annotations
 
 import json
 import shutil
-import sys
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from functools import cached_property
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from .data import denormalize, find_tiles, normalize, procedural_scene
 from .evaluation import SitTester, kept_pixels, verdict
 from .figures import Tested, explanation_figure, panel
-from .files import Extent, extent_of, extent_of_array
+from .files import extent_of, extent_of_array
+from .forward import Model, as_forward
 from .labels import Label
-from .methods import UNITS, Maps, Task, run_methods
-from .names import BaselineName, InferenceKind
+from .methods import UNITS, Maps, image_of, run_methods
+from .names import BaselineName
 from .perturbation import named_baseline
+from .question import Budget, Question
 from .region import object_at, objects
 from .request import Image8, Mask, Request
 from .zoo import predict_mask
 
 # %% auto #0
-__all__ = ['Case', 'largest_object', 'choose_region', 'tested', 'write_all', 'save_explanation', 'explain_case', 'demo_tile']
-
-# %% ../nbs/12_explanation.ipynb #2bbd8600
-@dataclass(frozen=True)
-class Case:
-    """An image (H,W,3), the region in it (H,W), the label where there is one, the model and the baseline's name.
-
-    extent: where the image lies in its file, which is saved with the results. valid: the pixels that hold something (H,W), None for
-    all.
-    """
-
-    image: Image8
-    region: Mask
-    label: Label | None
-    model: nn.Module
-    device: str
-    baseline: BaselineName
-    extent: Extent | None = None
-    valid: Mask | None = None
-
-    @cached_property
-    def inputs(self) -> Tensor:
-        """The image as the network's input, (1,3,H,W)."""
-        return normalize(self.image).to(self.device)
-
-    @cached_property
-    def regions(self) -> Tensor:
-        """The region as float (1,H,W)."""
-        return torch.from_numpy(self.region)[None].float().to(self.device)
-
-    @cached_property
-    def removed(self) -> Tensor:
-        """What replaces removed pixels, (1,3,H,W)."""
-        return named_baseline(self.baseline, self.inputs)
-
-    def task(self, grid: int, samples: int, batch: int, seed: int, inference: InferenceKind = "auto") -> Task:
-        """The case for the methods: cells a side, designs, rows per forward, seed, and how forwards are made."""
-        valid = None if self.valid is None else torch.from_numpy(self.valid)
-        return Task(self.model, self.inputs, self.regions, self.removed, grid, samples, batch, seed, inference, sys.stderr.isatty(),
-                    valid=valid)
-
-    def tester(self) -> SitTester:
-        """The L-SIT and H-SIT of the case's regions."""
-        label = None if self.label is None else self.label.truth
-        return SitTester(self.model, self.inputs, region=self.regions, label=label, baselines=self.removed, valid=self.valid)
+__all__ = ['largest_object', 'choose_region', 'ask', 'tested', 'write_all', 'save_explanation', 'explain_request', 'demo_request']
 
 # %% ../nbs/12_explanation.ipynb #facf118e
 def largest_object(mask: Mask) -> Mask:
@@ -96,7 +51,7 @@ def largest_object(mask: Mask) -> Mask:
     return ids == int(chosen.argmax())
 
 # %% ../nbs/12_explanation.ipynb #8a429d1f
-def choose_region(request: Request, model: nn.Module) -> Mask:
+def choose_region(request: Request, model: Model) -> Mask:
     """The given region, the predicted building at the point, or all that is predicted. Raises ValueError for none."""
     valid = True if request.valid is None else request.valid
     if request.region is not None:
@@ -110,15 +65,25 @@ def choose_region(request: Request, model: nn.Module) -> Mask:
         raise ValueError("the network predicts no building in this image; give --mask")
     return predicted
 
+# %% ../nbs/12_explanation.ipynb #2bbd8600
+def ask(model: Model, request: Request, baseline: BaselineName = "grey", grid_size: int = 8) -> Question:
+    """The question of a request (its image, region, label and valid pixels) to a model of one class, with a named baseline.
+
+    Raises ValueError for a region that does not fit, or a grid finer than the image.
+    """
+    image = normalize(request.image).to(as_forward(model).device)
+    region = choose_region(request, model)[None]
+    label = None if request.label is None else request.label.truth
+    return Question(model, image, region, baselines=named_baseline(baseline, image), label=label, valid=request.valid,
+                    grid_size=grid_size)
+
 # %% ../nbs/12_explanation.ipynb #d3ef0884
-def tested(case: Case, heat: Tensor, unit: str) -> Tested:
-    """The panel's row of one map (H,W): masked images and predictions of both tests at t = 0.1."""
-    e = heat.double().cpu().numpy()
-    base = denormalize(case.removed)
-    masked = tuple(np.where(kept_pixels(e, case.region, low, valid=case.valid)[..., None], case.image, base)
-                   for low in (True, False))
-    return Tested(e, unit, (masked[0], masked[1]),
-                  (predict_mask(case.model, masked[0]), predict_mask(case.model, masked[1])))
+def tested(question: Question, image: Image8, heat: Tensor, unit: str) -> Tested:
+    """The panel's row of one map (H,W) of a question about an image: masked images and predictions of both tests at t = 0.1."""
+    e, region = heat.double().cpu().numpy(), question.regions[0].cpu().numpy() >= 0.5
+    base, valid = denormalize(image_of(question)[1]), question.held[0].cpu().numpy()
+    low, high = (np.where(kept_pixels(e, region, low, valid=valid)[..., None], image, base) for low in (True, False))
+    return Tested(e, unit, (low, high), (predict_mask(question.forward, low), predict_mask(question.forward, high)))
 
 # %% ../nbs/12_explanation.ipynb #204960cc
 def write_all(out: Path, write: Callable[[Path], None]) -> None:
@@ -134,41 +99,45 @@ def write_all(out: Path, write: Callable[[Path], None]) -> None:
         shutil.rmtree(staging, ignore_errors=True)
 
 # %% ../nbs/12_explanation.ipynb #95552c85
-def save_explanation(folder: Path, case: Case, found: Mapping[str, Maps], table: pd.DataFrame) -> None:
+def save_explanation(folder: Path, request: Request, question: Question, found: Mapping[str, Maps], table: pd.DataFrame) -> None:
     """Write the table, the panel, which pixels they cover, and for each method its map, and its estimate with a figure if any."""
     table.to_csv(folder / "table.csv", index=False, float_format="%.6g")
-    pixels = {} if case.extent is None else case.extent.facts()
+    pixels, region = request.extent.facts(), question.regions[0].cpu().numpy() >= 0.5
     (folder / "pixels.json").write_text(json.dumps(pixels, indent=1) + "\n", encoding="utf-8")
-    shown = {name: tested(case, each.maps[0], UNITS.get(name, "")) for name, each in found.items()}
-    prediction = predict_mask(case.model, case.image)
-    label = None if case.label is None else case.label.building
-    panel(case.image, label, prediction, case.region, shown).savefig(folder / "panel.png", dpi=110)
+    shown = {name: tested(question, request.image, each.maps[0], UNITS.get(name, "")) for name, each in found.items()}
+    prediction = predict_mask(question.forward, request.image)
+    label = None if request.label is None else request.label.building
+    panel(request.image, label, prediction, region, shown).savefig(folder / "panel.png", dpi=110)
     for name, each in found.items():
         np.save(folder / f"{name}.npy", each.maps[0].numpy())
         if each.estimate is not None:
             replace(each.estimate, settings=each.estimate.settings | {"pixels": pixels}).save(folder / f"{name}-estimate")
             error = each.estimate.spread(each.estimate.standard_error)[0][0, 0].cpu().numpy()
-            figure = explanation_figure(case.image, each.maps[0].numpy(), error, case.region, unit=UNITS[name], title=name)
+            figure = explanation_figure(request.image, each.maps[0].numpy(), error, region, unit=UNITS[name], title=name)
             figure.savefig(folder / f"{name}.png", dpi=120)
 
 # %% ../nbs/12_explanation.ipynb #a381876b
-def explain_case(case: Case, task: Task, methods: Sequence[str], out: Path) -> pd.DataFrame:
-    """Run the methods on a case, test every map beside the controls, write all; the table. Raises ValueError for unknown ones."""
-    found = run_methods(task, methods)
+def explain_request(request: Request, question: Question, budget: Budget, methods: Sequence[str], out: Path) -> pd.DataFrame:
+    """Run the methods on a request's question, test every map beside the controls, write all to a folder; the table.
+
+    Raises ValueError for unknown methods.
+    """
+    found = run_methods(question, budget, methods)
     missing = [control for control in ("ones", "random") if control not in found]
-    shown = found | (run_methods(task, missing) if missing else {})
-    table = verdict(case.tester(), {name: each.maps for name, each in shown.items()})
-    write_all(out, lambda folder: save_explanation(folder, case, found, table))
+    shown = found | (run_methods(question, budget, missing) if missing else {})
+    table = verdict(SitTester(question), {name: each.maps for name, each in shown.items()})
+    write_all(out, lambda folder: save_explanation(folder, request, question, found, table))
     return table
 
 # %% ../nbs/12_explanation.ipynb #0a28cfc0
-def demo_tile(data: Path | None, seed: int) -> tuple[Image8, Mask | None, Extent]:
+def demo_request(data: Path | None, seed: int) -> Request:
     """A drawn scene, or a folder's first tile that has a building in its label, or no label. Raises ValueError for none."""
     if data is None:
         scene = procedural_scene(seed)
-        return scene.image, scene.label, extent_of_array(scene.image, f"the drawn scene of seed {seed}")
+        extent = extent_of_array(scene.image, f"the drawn scene of seed {seed}")
+        return Request(scene.image, extent, label=Label(scene.label, None))
     for tile in find_tiles(data):
         image, label, _ = tile.read()
         if label is None or label.any():
-            return image, label, extent_of(tile.image)
+            return Request(image, extent_of(tile.image), label=None if label is None else Label(label, None))
     raise ValueError(f"{data}: no tile with a building in its label")

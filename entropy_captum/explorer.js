@@ -56,8 +56,8 @@ function buildPanel(model) {
   const sizes = (chosen, ...usual) => options([...new Set([...usual, chosen])].sort((a, b) => a - b), chosen);
   const panel = {
     method: bind(make("select", {}, ...options(model.get("methods"), model.get("method"))), "method", (c) => c.value),
-    grid: bind(make("select", {}, ...sizes(model.get("grid"), 4, 8, 12, 16)), "grid", (c) => Number(c.value)),
-    samples: bind(make("select", {}, ...sizes(model.get("samples"), 4, 8, 16, 32, 64, 128)), "samples", (c) => Number(c.value)),
+    grid_size: bind(make("select", {}, ...sizes(model.get("grid_size"), 4, 8, 12, 16)), "grid_size", (c) => Number(c.value)),
+    n_samples: bind(make("select", {}, ...sizes(model.get("n_samples"), 4, 8, 16, 32, 64, 128)), "n_samples", (c) => Number(c.value)),
     view: make("select", {}, ...options(["score", "standard error", "image only"], "score")),
     opacity: make("input", { type: "range", min: 0, max: 1, step: 0.05, value: 0.6 }),
     explain: make("button", { textContent: "Explain", type: "button" }),
@@ -72,7 +72,7 @@ function buildPanel(model) {
   };
   // What Python sets, the page shows.
   panel.follow = () => {
-    for (const name of ["method", "grid", "samples", "folder"]) {
+    for (const name of ["method", "grid_size", "n_samples", "folder"]) {
       const control = panel[name], value = String(model.get(name));
       if (control.options && ![...control.options].some((option) => option.value === value))
         control.append(make("option", { value, textContent: value }));
@@ -82,7 +82,7 @@ function buildPanel(model) {
   panel.message.setAttribute("role", "status");
   panel.progress.setAttribute("aria-label", "designs done");
   panel.element = make("div", { className: "ec-panel" }, panel.message, panel.progress,
-    labelled("method", panel.method), labelled("grid", panel.grid), labelled("samples N", panel.samples),
+    labelled("method", panel.method), labelled("grid", panel.grid_size), labelled("samples N", panel.n_samples),
     make("div", { className: "ec-buttons" }, panel.explain, panel.cancel),
     labelled("show", panel.view), labelled("opacity", panel.opacity),
     make("div", { className: "ec-bar" }, panel.low, panel.scale, panel.high), panel.hover, panel.verdict,
@@ -241,7 +241,7 @@ function render({ model, el }) {
   panel.view.addEventListener("change", update);
   // One widget may be shown in several places: what a view listens to ends with it.
   const listeners = [[update, ["scores", "errors"]], [showRegion, ["region"]], [status, ["progress", "running", "message", "scores"]],
-    [showVerdict, ["verdict"]], [panel.follow, ["method", "grid", "samples", "folder"]]]
+    [showVerdict, ["verdict"]], [panel.follow, ["method", "grid_size", "n_samples", "folder"]]]
     .flatMap(([react, traits]) => traits.map((trait) => [`change:${trait}`, react]));
   for (const [event, react] of listeners) model.on(event, react);
   picture.onload = () => { showRegion(); update(); };

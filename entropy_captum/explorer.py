@@ -23,17 +23,18 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor, nn
 
-from .attribution import Call, snapshots
+from .attribution import Run
 from .data import normalize
 from .estimate import Estimate
 from .evaluation import SitTester, ones_attribution, verdict
 from .figures import ERROR_MAP, SCORE_MAP, explanation_figure
 from .files import Extent, check_image, check_mask, extent_of_array
-from .forward import eval_mode
-from .methods import PICK_FREEZE, UNITS, Task, run_methods
+from .forward import as_forward, eval_mode
+from .methods import PICK_FREEZE, UNITS, grid_of, run_methods
 from .names import Activation
+from .question import Budget, Question
 from .region import objects
-from .zoo import Padded, device_of, predict
+from .zoo import Padded, predict
 
 try:
     import anywidget
@@ -106,7 +107,7 @@ class Explored(NamedTuple):
 #: The methods that the explorer offers.
 CHOICES = [*PICK_FREEZE, "grad-cam", "score-cam"]
 #: What may be chosen from the start, besides on the page.
-FIRST = ("method", "grid", "samples", "folder")
+FIRST = ("method", "grid_size", "n_samples", "folder")
 #: Columns of the verdict and what the page calls them.
 #:
 #: :meta hide-value:
@@ -127,8 +128,8 @@ class Face(anywidget.AnyWidget):
     error_palette = traitlets.Bytes().tag(sync=True)
     methods = traitlets.List(CHOICES).tag(sync=True)
     method = traitlets.Enum(CHOICES, "entropy").tag(sync=True)
-    grid = traitlets.Int(8, min=1).tag(sync=True)
-    samples = traitlets.Int(16, min=2).tag(sync=True)
+    grid_size = traitlets.Int(8, min=1).tag(sync=True)
+    n_samples = traitlets.Int(16, min=2).tag(sync=True)
     folder = traitlets.Unicode("explanation").tag(sync=True)
     region = traitlets.Bytes().tag(sync=True)
     scores = traitlets.Bytes().tag(sync=True)
@@ -180,8 +181,8 @@ class Choice(NamedTuple):
     """What was chosen when a run began; the page may change meanwhile."""
 
     method: str
-    grid: int
-    samples: int
+    question: Question
+    budget: Budget
 
 # %% ../nbs/12_explorer.ipynb #2d728a1a
 def mask_of(ids: NDArray[np.integer[Any]], region: int | NDArray[np.bool_]) -> NDArray[np.bool_]:
@@ -202,14 +203,14 @@ class Explorer(Face):
     """Explore one image (H,W,3) with a model; see `explore`. `result` holds the last explanation, `problem` the last error."""
 
     def __init__(self, model: nn.Module, image: NDArray[np.uint8], *, label: NDArray[np.bool_] | None = None,
-                 target: int | None = None, activation: Activation = "auto", batch: int = 8, min_pixels: int = 20,
+                 target: int | None = None, activation: Activation = "auto", perturbations_per_eval: int = 8, min_pixels: int = 20,
                  extent: Extent | None = None, **first: Any) -> None:
         if unknown := set(first) - set(FIRST):
             raise TypeError(f"unknown option {min(unknown)!r}; of the first choices there are {', '.join(FIRST)}")
-        self.image, self.batch, self.extent = check_image(image), batch, extent
+        self.image, self.perturbations_per_eval, self.extent = check_image(image), perturbations_per_eval, extent
         self.label = None if label is None else torch.from_numpy(check_mask(label, image.shape[:2], "the label"))[None]
         self.model, self.target, self.activation = Padded(model), target, activation
-        self.inputs = normalize(image).to(device_of(model))
+        self.inputs = normalize(image).to(as_forward(model).device)
         self.objects = objects(predict(self.model, self.inputs, target, activation)[0].cpu().numpy(), min_pixels)
         self.result: Explored | None = None
         self.problem: Exception | None = None
@@ -227,7 +228,9 @@ class Explorer(Face):
         self._region = mask_of(self.objects, region)
         self.cancel()
         self._stop, before = threading.Event(), self._thread
-        choice = Choice(self.method, self.grid, self.samples)
+        question = Question(self.model, self.inputs, self._region, self.target, activation=self.activation, label=self.label,
+                            grid_size=self.grid_size)
+        choice = Choice(self.method, question, Budget(self.n_samples, self.perturbations_per_eval))
         self._thread = threading.Thread(target=self._work, args=(choice, self._region, self._stop, before), daemon=True)
         self._thread.start()
 
@@ -303,51 +306,44 @@ def answer(explorer: Explorer, content: dict[str, Any]) -> None:
 # %% ../nbs/12_explorer.ipynb #786be191
 def run_pick_freeze(explorer: Explorer, choice: Choice, region: NDArray[np.bool_], stop: threading.Event) -> Explored:
     """Stream designs to the page until they are done or cancelled. Raises Cancelled if not even two were run."""
-    mask = torch.from_numpy(region)[None].to(explorer.inputs.device)
-    (method, grid, samples), estimate = choice, None
-    call = Call(explorer.inputs, target=explorer.target, region=mask, grid_size=grid, n_samples=samples,
-                perturbations_per_eval=explorer.batch)
+    (method, question, budget), estimate = choice, None
+    samples, run = budget.n_samples, Run(question, budget, [PICK_FREEZE[method]])
     # A hook that raises, as for the CAMs, would keep incremental inference from being used.
-    for share, make in snapshots(PICK_FREEZE[method](explorer.model, explorer.activation), call, streamed=True):
+    for share, completed in run.advance(streamed=True):
         with explorer.hold_sync():
             explorer.progress = [share * samples, samples]
-            if make:
-                estimate = make()
-                explorer.shape, explorer.unit = [grid, grid], UNITS[method]
+            if completed:
+                (estimate,) = run.estimates()
+                explorer.shape, explorer.unit = list(grid_of(question)), UNITS[method]
                 explorer.scores, explorer.errors = as_bytes(estimate.scores[0].cpu()), as_bytes(estimate.standard_error[0].cpu())
                 explorer.message = f"{int(estimate.n_samples[0])} of {samples} designs"
         if stop.is_set():
             break
     if estimate is None or int(estimate.n_samples[0]) < 2:
         raise Cancelled
-    return conclude(explorer, method, region, estimate.spread(estimate.scores)[0][0].mean(0), estimate, stop)
+    return conclude(explorer, choice, region, estimate.spread(estimate.scores)[0][0].mean(0), estimate, stop)
 
 # %% ../nbs/12_explorer.ipynb #e1ffe2d6
 def run_cam(explorer: Explorer, choice: Choice, region: NDArray[np.bool_], stop: threading.Event) -> Explored:
     """Seg-Grad-CAM or Score-CAM: one map at the end; it is not streamed."""
-    mask = torch.from_numpy(region)[None].float().to(explorer.inputs.device)
-    task = Task(explorer.model, explorer.inputs, mask, torch.zeros_like(explorer.inputs), batch=explorer.batch,
-                target=explorer.target, activation=explorer.activation)
     with cancellable(explorer.model, stop):
-        heat = run_methods(task, [choice.method])[choice.method].maps[0]
+        heat = run_methods(choice.question, choice.budget, [choice.method])[choice.method].maps[0]
     with explorer.hold_sync():
         explorer.shape, explorer.unit = list(heat.shape), UNITS[choice.method]
         explorer.scores, explorer.errors, explorer.progress = as_bytes(heat), b"", [1, 1]
-    return conclude(explorer, choice.method, region, heat, None, stop)
+    return conclude(explorer, choice, region, heat, None, stop)
 
 # %% ../nbs/12_explorer.ipynb #7f1db886
-def conclude(explorer: Explorer, method: str, region: NDArray[np.bool_], heat: Tensor, estimate: Estimate | None,
+def conclude(explorer: Explorer, choice: Choice, region: NDArray[np.bool_], heat: Tensor, estimate: Estimate | None,
              stop: threading.Event) -> Explored:
     """Test a map, tell the page, and give all of it back; without a verdict if the tests are cancelled too."""
-    cancelled, table = " (cancelled)" if stop.is_set() else "", pd.DataFrame()
+    method, cancelled, table = choice.method, " (cancelled)" if stop.is_set() else "", pd.DataFrame()
     if stop is explorer._stop:  # else another run waits already
         stop.clear()
         explorer.message = f"Testing the map{cancelled}"
         with suppress(Cancelled), cancellable(explorer.model, stop):
-            mask = torch.from_numpy(region).to(explorer.inputs.device)
-            tester = SitTester(explorer.model, explorer.inputs, region=mask[None], label=explorer.label,
-                               target=explorer.target, activation=explorer.activation)
-            table = verdict(tester, {method: heat[None].float().cpu(), "ones": ones_attribution(explorer.inputs)[:, 0].cpu()})
+            maps = {method: heat[None].float().cpu(), "ones": ones_attribution(explorer.inputs)[:, 0].cpu()}
+            table = verdict(SitTester(choice.question), maps)
     with explorer.hold_sync():
         if len(table):
             explorer.verdict = table[list(SHOWN)].rename(columns=SHOWN).dropna(axis=1).to_dict("records")
@@ -360,9 +356,9 @@ def explore(model: nn.Module, image: NDArray[np.uint8], **options: Any) -> Explo
     """A widget to explore an 8-bit RGB image (H,W,3) with a model that takes images as `data.normalize` makes them.
 
     Click an object or draw a box. Options: label=None (ground truth (H,W), for the IoU), target=None (the class, for a model of
-    several), activation="auto" (as `EntropyCentric`), batch=8 (rows per forward), min_pixels=20 (smaller objects are not outlined),
+    several), activation="auto" (as `EntropyCentric`), perturbations_per_eval=8, min_pixels=20 (smaller objects are not outlined),
     extent=None (where the image lies in its file, by `files.extent_of`, to be saved with the results), and the first choices
-    method="entropy", grid=8, samples=16, folder="explanation" (where the page saves).
+    method="entropy", grid_size=8, n_samples=16, folder="explanation" (where the page saves).
     The last explanation is in `.result`. The model is as before after every run, its training mode too.
     Raises ImportError without anywidget, TypeError for a model that is no module or an unknown option, ValueError for another
     kind of image, a label of another size, or a class or activation that the model has not.

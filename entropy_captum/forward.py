@@ -24,11 +24,15 @@ from torch import Tensor, nn
 from .notices import notify
 
 # %% auto #0
-__all__ = ['LIBRARIES', 'MOST_HELD', 'TURN', 'advise', 'check_outputs', 'weights_dtype', 'cause_of', 'call_model', 'find_modules',
-           'eval_mode', 'weights_hash', 'first_time', 'random_state', 'warn_if_unsteady', 'Forward', 'TorchForward',
-           'as_forward']
+__all__ = ['Model', 'LIBRARIES', 'MOST_HELD', 'TURN', 'advise', 'check_outputs', 'weights_dtype', 'cause_of', 'call_model',
+           'find_modules', 'eval_mode', 'weights_hash', 'first_time', 'random_state', 'warn_if_unsteady', 'Forward',
+           'TorchForward', 'as_forward']
 
 # %% ../nbs/01_forward.ipynb #40edb348
+#: A network, or any function, that returns score maps (B,K,h,w).
+Model = Callable[..., Any]
+
+
 def advise(outputs: Any) -> str:
     """What to do with outputs that are no tensor, by what they are."""
     if isinstance(outputs, list | tuple) and outputs and all(isinstance(o, Mapping) for o in outputs):
@@ -177,6 +181,7 @@ def find_modules(function: Callable[..., Any]) -> tuple[nn.Module, ...]:
             seen.add(id(value))
             if isinstance(value, nn.Module):
                 found.append(value)
+                waiting += [v for v in vars(value).values() if isinstance(v, types.FunctionType | types.MethodType | functools.partial)]
             else:
                 waiting += _held(value)
     return tuple({id(m): m for m in found}.values())

@@ -10,6 +10,7 @@ import inspect
 import re
 import time
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, NamedTuple
@@ -23,53 +24,52 @@ from scipy import ndimage
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from .attribution import EntropyCentric, PickFreezeAttribution, SobolTotal, estimate_jointly
+from .attribution import Quantity, answer, warn_of_border
 from .cam import WEIGHTINGS, LayerScoreCam, default_layer, seg_grad_cam
-from .estimate import Estimate
+from .estimate import Estimate, total_order
 from .evaluation import ones_attribution, random_attribution
-from .forward import eval_mode
+from .forward import Model, eval_mode
 from .inference import FullInference
-from .names import Activation, InferenceKind
-from .perturbation import Perturbation, grid_feature_mask
+from .perturbation import check_baselines, check_feature_mask, grid_feature_mask, grid_shape
+from .question import Budget, Question, shapes
 from .region import RegionScore, resize_outputs
 
 # %% auto #0
-__all__ = ['PICK_FREEZE', 'INTERACTION', 'SCORE_CAMS', 'CONTROLS', 'REGISTRY', 'OFFERED', 'UNITS', 'Task', 'Maps',
-           'pick_freeze_map', 'pick_freeze_maps', 'Counter', 'bottleneck', 'score_cam_maps', 'captum_maps', 'rise_maps',
-           'distance_from', 'nearness', 'image_seed', 'control_maps', 'grad_cam_maps', 'method_names', 'needs',
-           'as_map', 'Own', 'register', 'single_map', 'timed', 'run_methods']
+__all__ = ['PICK_FREEZE', 'INTERACTION', 'SCORE_CAMS', 'CONTROLS', 'REGISTRY', 'OFFERED', 'UNITS', 'ask_of_image', 'image_of',
+           'feature_ids', 'grid_of', 'scores_of', 'Maps', 'pick_freeze_map', 'pick_freeze_maps', 'Counter',
+           'bottleneck', 'score_cam_maps', 'captum_maps', 'rise_maps', 'distance_from', 'nearness', 'image_seed',
+           'control_maps', 'grad_cam_maps', 'method_names', 'needs', 'as_map', 'Own', 'register', 'single_map', 'timed',
+           'run_methods']
 
 # %% ../nbs/11_methods.ipynb #dc7b379e
-@dataclass(frozen=True)
-class Task:
-    """A model, one image (1,C,H,W), its regions float (K,H,W), what replaces removed pixels (1,C,H,W), and the settings.
+def ask_of_image(forward: Model, image: Tensor, regions: Tensor, **options: Any) -> Question:
+    """The question of some regions (K,H,W) of one image (1,C,H,W); options and errors as `Question`."""
+    return Question(forward, image, regions, examples=torch.zeros(len(regions), dtype=torch.int64), **options)
 
-    target: the class that is explained, None only for a model of one channel. activation: as for `EntropyCentric`. valid: pixels
-    that hold something, bool (H,W), None for all.
-    """
 
-    model: nn.Module
-    inputs: Tensor
-    regions: Tensor
-    baselines: Tensor
-    grid: int = 8
-    samples: int = 32
-    batch: int = 1
-    seed: int = 0
-    inference: InferenceKind = "auto"
-    show_progress: bool = False
-    target: int | None = None
-    activation: Activation = "auto"
-    valid: Tensor | None = None
+def image_of(question: Question) -> tuple[Tensor, Tensor]:
+    """The one image of a question, and what replaces its pixels, each (1,C,H,W). Raises ValueError for several."""
+    if len(question.tensors) != 1 or question.tensors[0].ndim != 4 or len(question.tensors[0]) != 1:
+        raise ValueError(f"methods are compared on one image (1,C,H,W), got {shapes(question.tensors)}")
+    return question.tensors[0], check_baselines(question.baselines, question.tensors)[0].expand_as(question.tensors[0])
 
-    @property
-    def feature_mask(self) -> Tensor:
-        """The grid's ids, (1,1,H,W)."""
-        return grid_feature_mask((self.inputs.shape[2], self.inputs.shape[3]), self.grid).to(self.inputs.device)
 
-    def scores(self) -> list[RegionScore]:
-        """The mean probability in each region, as a function (B,) of inputs (B,C,H,W)."""
-        return [RegionScore(self.model, region[None], self.target, self.activation) for region in self.regions]
+def feature_ids(question: Question) -> Tensor:
+    """What is removed at a time: ids (1,1,H,W), of the question's mask or its grid."""
+    x, _ = image_of(question)
+    if isinstance(question.feature_mask, Tensor):
+        return check_feature_mask(question.feature_mask, x)
+    return grid_feature_mask((x.shape[2], x.shape[3]), grid_of(question)).to(x.device)
+
+
+def grid_of(question: Question) -> tuple[int, int]:
+    """Rows and columns of a question's grid."""
+    return grid_shape(8 if question.grid_size is None else question.grid_size)
+
+
+def scores_of(question: Question) -> list[RegionScore]:
+    """The mean probability in each region, as a function (B,) of inputs (B,C,H,W)."""
+    return [RegionScore(question.forward, region[None], question.target, question.activation) for region in question.regions]
 
 # %% ../nbs/11_methods.ipynb #1819c558
 class Maps(NamedTuple):
@@ -84,11 +84,11 @@ class Maps(NamedTuple):
     seconds: float = 0.0
 
 # %% ../nbs/11_methods.ipynb #7451c982
-#: The methods that share pick-freeze forwards, by name.
+#: What methods that share pick-freeze forwards make of them, by name.
 #:
 #: :meta hide-value:
-PICK_FREEZE: dict[str, Callable[..., PickFreezeAttribution]] = {
-    "entropy": EntropyCentric, "entropy-object": partial(EntropyCentric, reduction="object"), "sobol": SobolTotal}
+PICK_FREEZE = {"entropy": Quantity("Entropy Centric"), "entropy-object": Quantity("Entropy Centric", "object"),
+               "sobol": Quantity("Sobol Total", importance=total_order)}
 
 # %% ../nbs/11_methods.ipynb #939018ed
 #: The name under which total minus first order is reported.
@@ -105,97 +105,104 @@ def pick_freeze_map(estimate: Estimate, name: str) -> Maps:
     return Maps(estimate.spread(values)[0][:, 0].float(), rows, estimate)
 
 # %% ../nbs/11_methods.ipynb #b09eb97d
-def pick_freeze_maps(task: Task, names: Sequence[str]) -> dict[str, Maps]:
-    """Entropy, Sobol and interaction maps from one set of forwards. Raises ValueError for a task that does not fit."""
-    methods = [PICK_FREEZE.get(name, SobolTotal)(task.model, task.activation) for name in names]
-    for method in methods:
-        method.first_order, method.inference = INTERACTION in names, task.inference
-    estimates = estimate_jointly(methods, task.inputs, task.baselines, task.target, region=task.regions, grid_size=task.grid,
-                                 examples=torch.zeros(len(task.regions), dtype=torch.int64), n_samples=task.samples,
-                                 perturbations_per_eval=task.batch, seed=task.seed, show_progress=task.show_progress,
-                                 valid=task.valid)
+def pick_freeze_maps(question: Question, budget: Budget, names: Sequence[str]) -> dict[str, Maps]:
+    """Entropy, Sobol and interaction maps from one set of forwards. Raises ValueError for a question that does not fit."""
+    quantities = [PICK_FREEZE.get(name, PICK_FREEZE["sobol"]) for name in names]
+    estimates = answer(question, replace(budget, first_order=INTERACTION in names), quantities)
+    if question.valid is None:
+        warn_of_border(estimates[0], image_of(question)[0])
     return {name: pick_freeze_map(estimate, name) for name, estimate in zip(names, estimates, strict=True)}
 
 # %% ../nbs/11_methods.ipynb #25f41a97
 class Counter:
-    """Counts the rows that go through a model while it is entered."""
+    """Counts the rows that go through `model` while it is entered: the given one, or a function around it if that is no module."""
 
-    def __init__(self, model: nn.Module) -> None:
-        self.model, self.rows = model, 0
+    def __init__(self, model: Model) -> None:
+        self.rows, self.hooks = 0, ExitStack()
+        self.model = model if isinstance(model, nn.Module) else partial(self._called, model)
 
-    def _count(self, _: nn.Module, inputs: tuple[Any, ...], __: Any) -> None:
+    def _called(self, model: Model, *inputs: Any) -> Any:
+        self._count(model, inputs)
+        return model(*inputs)
+
+    def _count(self, _: Any, inputs: tuple[Any, ...], __: Any = None) -> None:
         self.rows += len(inputs[0])
 
     def __enter__(self) -> Counter:
-        self.handle = self.model.register_forward_hook(self._count)
+        if isinstance(self.model, nn.Module):
+            self.hooks.callback(self.model.register_forward_hook(self._count).remove)
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.handle.remove()
+        self.hooks.close()
 
 # %% ../nbs/11_methods.ipynb #cc0ae940
-def bottleneck(task: Task) -> nn.Module:
-    """The layer that the CAMs look at; wrappers with a `model` are looked into. Raises ValueError if none has an encoder."""
-    pads = (0, -task.inputs.shape[3] % 32, 0, -task.inputs.shape[2] % 32)
-    network = task.model
+def bottleneck(question: Question) -> nn.Module:
+    """The layer that the CAMs look at. Raises ValueError if the network has no encoder."""
+    image, _ = image_of(question)
+    pads = (0, -image.shape[3] % 32, 0, -image.shape[2] % 32)
+    network = question.network.module
+    if network is None:
+        raise ValueError("the model is no torch.nn.Module, and has no layer that a CAM could look at")
     while not hasattr(network, "encoder") and isinstance(inner := getattr(network, "model", None), nn.Module):
         network = inner
-    return default_layer(network, F.pad(task.inputs, pads))
+    return default_layer(network, F.pad(image, pads))
 
 # %% ../nbs/11_methods.ipynb #e6afed4f
 #: Score-CAM with both weightings, by softmax and by increase.
 SCORE_CAMS = ("score-cam", "score-cam-increase")
 
 
-def score_cam_maps(task: Task, names: Sequence[str]) -> dict[str, Maps]:
+def score_cam_maps(question: Question, budget: Budget, names: Sequence[str]) -> dict[str, Maps]:
     """Seg-Score-CAM in both weightings from one set of forwards per region."""
-    size, layer = (task.inputs.shape[2], task.inputs.shape[3]), bottleneck(task)
+    (image, base), layer = image_of(question), bottleneck(question)
+    size = (image.shape[2], image.shape[3])
     wanted = dict(zip(SCORE_CAMS, WEIGHTINGS, strict=True))
     found: dict[str, list[Tensor]] = {name: [] for name in names}
-    with Counter(task.model) as counter:
-        for score in task.scores():
+    with Counter(question.forward) as counter:
+        for score in scores_of(question):
             channels = LayerScoreCam(score, layer).channel_scores(
-                task.inputs, None, task.batch, task.show_progress, baselines=task.baselines)
+                image, None, budget.perturbations_per_eval, budget.show_progress, baselines=base)
             for name in names:
                 heat = channels.combine(wanted[name])
                 found[name].append(F.interpolate(heat, size, mode="bilinear", align_corners=False)[0, 0])
     return {name: Maps(torch.stack(maps).float(), counter.rows) for name, maps in found.items()}
 
 # %% ../nbs/11_methods.ipynb #7ef23ac9
-def captum_maps(task: Task, make: Callable[[RegionScore], Attribution]) -> Maps:
-    """Maps of a Captum attribution, channels averaged; random draws depend on the task's seed alone.
+def captum_maps(question: Question, budget: Budget, make: Callable[[RegionScore], Attribution]) -> Maps:
+    """Maps of a Captum attribution, channels averaged; random draws depend on the budget's seed alone.
 
     A map of another size, as layer attributions give, is resized (bilinear).
     """
-    cell = tuple(-(-n // task.grid) for n in task.inputs.shape[-2:])
-    known = {"baselines": task.baselines, "feature_mask": task.feature_mask, "perturbations_per_eval": task.batch,
-             "n_samples": task.samples * (task.grid**2 + 1), "show_progress": task.show_progress,
-             "sliding_window_shapes": (task.inputs.shape[1], *cell),
-             "strides": (task.inputs.shape[1], *cell)}
+    (image, base), ids = image_of(question), feature_ids(question)
+    cell = (image.shape[1], *(-(-n // g) for n, g in zip(image.shape[-2:], grid_of(question), strict=True)))
+    known = {"baselines": base, "feature_mask": ids, "perturbations_per_eval": budget.perturbations_per_eval,
+             "n_samples": budget.n_samples * (len(ids.unique()) + 1), "show_progress": budget.show_progress,
+             "sliding_window_shapes": cell, "strides": cell}
     maps = []
-    with Counter(task.model) as counter, eval_mode(task.model), torch.random.fork_rng():
-        torch.manual_seed(task.seed)
-        for score in task.scores():
+    with Counter(question.forward) as counter, eval_mode(question.forward), torch.random.fork_rng():
+        torch.manual_seed(budget.seed)
+        for score in scores_of(replace(question, forward=counter.model)):
             attribution = make(score)
             takes = inspect.signature(attribution.attribute).parameters
             # Captum warns of inputs that it has to prepare for gradients itself.
-            inputs = task.inputs.detach().clone().requires_grad_(isinstance(attribution, GradientAttribution))
+            inputs = image.clone().requires_grad_(isinstance(attribution, GradientAttribution))
             heat = attribution.attribute(inputs, **{k: v for k, v in known.items() if k in takes})
             heat = heat.detach().float().mean(1, keepdim=True)
-            maps.append(F.interpolate(heat, task.inputs.shape[-2:], mode="bilinear", align_corners=False)[0, 0])
+            maps.append(F.interpolate(heat, image.shape[-2:], mode="bilinear", align_corners=False)[0, 0])
     return Maps(torch.stack(maps), counter.rows)
 
 # %% ../nbs/11_methods.ipynb #510be963
 @torch.no_grad()
-def rise_maps(task: Task, share: float = 0.5) -> Maps:
+def rise_maps(question: Question, budget: Budget, share: float = 0.5) -> Maps:
     """Random binary masks over the grid, bilinear; as many as a pick-freeze run has rows."""
-    rng, rows = np.random.default_rng(task.seed), task.samples * (task.grid**2 + 1)
-    perturbation = Perturbation((task.inputs,), task.baselines, None, task.grid, "bilinear")
-    keep = torch.from_numpy((rng.random((rows, task.grid**2)) < share).astype(np.float32)).to(task.inputs.device)
-    total = torch.zeros(len(task.regions), *task.inputs.shape[-2:], dtype=torch.float64, device=task.inputs.device)
-    scored = replace(task, model=nn.Identity()).scores()
-    for part in tqdm(keep.split(task.batch), desc="RISE", disable=not task.show_progress):
-        outputs = resize_outputs(FullInference(task.model).clean(perturbation(part)), (task.inputs.shape[2], task.inputs.shape[3]))
+    perturbation, (image, _) = replace(question, interpolation="bilinear", valid=None).perturbation, image_of(question)
+    rng, rows = np.random.default_rng(budget.seed), budget.n_samples * (perturbation.n_features + 1)
+    keep = torch.from_numpy((rng.random((rows, perturbation.n_features)) < share).astype(np.float32)).to(image.device)
+    total = torch.zeros(len(question.regions), *image.shape[-2:], dtype=torch.float64, device=image.device)
+    scored = scores_of(replace(question, forward=nn.Identity()))
+    for part in tqdm(keep.split(budget.perturbations_per_eval), desc="RISE", disable=not budget.show_progress):
+        outputs = resize_outputs(FullInference(question.network).clean(perturbation(part)), (image.shape[2], image.shape[3]))
         scores = torch.stack([score(outputs) for score in scored])
         total += torch.einsum("kn,nhw->khw", scores.double(), perturbation.weights(part, 0)[:, 0, 0].double())
     return Maps((total / (rows * share)).float(), rows)
@@ -217,24 +224,25 @@ def image_seed(inputs: Tensor) -> int:
     return int.from_bytes(hashlib.blake2b(pixels.tobytes(), digest_size=6).digest(), "little")
 
 # %% ../nbs/11_methods.ipynb #7fea0081
-def control_maps(task: Task, name: str) -> Maps:
+def control_maps(question: Question, budget: Budget, name: str) -> Maps:
     """The maps of a control; they cost no forward."""
+    (image, _), regions = image_of(question), question.regions
     if name == "ones":
-        heat = ones_attribution(task.inputs)[:, 0].expand(len(task.regions), -1, -1)
+        heat = ones_attribution(image)[:, 0].expand(len(regions), -1, -1)
     elif name == "random":
-        seeds = np.random.SeedSequence((image_seed(task.inputs), task.seed)).generate_state(len(task.regions))
-        heat = torch.cat([random_attribution(task.inputs, task.feature_mask, int(seed))[:, 0] for seed in seeds])
+        seeds = np.random.SeedSequence((image_seed(image), budget.seed)).generate_state(len(regions))
+        heat = torch.cat([random_attribution(image, feature_ids(question), int(seed))[:, 0] for seed in seeds])
     else:
-        heat = nearness(distance_from(task.regions))
+        heat = nearness(distance_from(regions))
     return Maps(heat.float().cpu(), 0)
 
 # %% ../nbs/11_methods.ipynb #74a3ca60
-def grad_cam_maps(task: Task) -> Maps:
-    """Seg-Grad-CAM of each region."""
-    layer = bottleneck(task)
-    with Counter(task.model) as counter:
-        maps = [seg_grad_cam(task.model, task.inputs, region=region[None], target=task.target, layer=layer)[0, 0]
-                for region in task.regions]
+def grad_cam_maps(question: Question, budget: Budget) -> Maps:
+    """Seg-Grad-CAM of each region; nothing of the budget is needed."""
+    image, layer = image_of(question)[0], bottleneck(question)
+    with Counter(question.forward) as counter:
+        maps = [seg_grad_cam(question.forward, image, region=region[None], target=question.target, layer=layer)[0, 0]
+                for region in question.regions]
     return Maps(torch.stack(maps).float(), counter.rows)
 
 # %% ../nbs/11_methods.ipynb #47b45505
@@ -243,7 +251,7 @@ CONTROLS = ("ones", "random", "distance")
 #: The methods with forwards of their own, by name.
 #:
 #: :meta hide-value:
-REGISTRY: dict[str, Callable[[Task], Maps]] = {"grad-cam": grad_cam_maps, "rise": rise_maps}
+REGISTRY: dict[str, Callable[[Question, Budget], Maps]] = {"grad-cam": grad_cam_maps, "rise": rise_maps}
 
 
 def method_names() -> tuple[str, ...]:
@@ -288,9 +296,9 @@ class Own:
     name: str
     method: Callable[..., Any]
 
-    def __call__(self, task: Task) -> Maps:
-        """The maps of a task. Raises TypeError or ValueError, naming the method, for what is no attribution or no map."""
-        return captum_maps(task, self.made) if len(needs(self.method)) == 1 else self.called(task)
+    def __call__(self, question: Question, budget: Budget) -> Maps:
+        """The maps of a question. Raises TypeError or ValueError, naming the method, for what is no attribution or no map."""
+        return captum_maps(question, budget, self.made) if len(needs(self.method)) == 1 else self.called(question, budget)
 
     def made(self, score: RegionScore) -> Attribution:
         """The attribution of a score. Raises TypeError for anything else."""
@@ -299,14 +307,16 @@ class Own:
             raise TypeError(f"the method {self.name!r} made {type(attribution).__name__}, expected a Captum attribution")
         return attribution
 
-    def called(self, task: Task) -> Maps:
-        """The maps of a function; what it draws from torch depends on the task's seed alone."""
-        size, maps = (task.inputs.shape[2], task.inputs.shape[3]), []
-        named = {name: getattr(task, name) for name in OFFERED if name in inspect.signature(self.method).parameters}
-        with Counter(task.model) as counter, eval_mode(task.model), torch.random.fork_rng():
-            torch.manual_seed(task.seed)
-            for region in task.regions:
-                found = self.method(task.model, task.inputs.detach().clone(), region[None].clone(), **named)
+    def called(self, question: Question, budget: Budget) -> Maps:
+        """The maps of a function; what it draws from torch depends on the budget's seed alone."""
+        (image, base), maps = image_of(question), []
+        offered = dict(zip(OFFERED, (question.target, question.activation, base, feature_ids(question), budget.seed), strict=True))
+        named = {name: offered[name] for name in OFFERED if name in inspect.signature(self.method).parameters}
+        size = (image.shape[2], image.shape[3])
+        with Counter(question.forward) as counter, eval_mode(question.forward), torch.random.fork_rng():
+            torch.manual_seed(budget.seed)
+            for region in question.regions:
+                found = self.method(counter.model, image.clone(), region[None].clone(), **named)
                 maps.append(as_map(found, size, self.name))
         return Maps(torch.stack(maps), counter.rows)
 
@@ -357,22 +367,26 @@ UNITS = {"entropy": "bit", "entropy-object": "bit", "sobol": "share of variance"
          **dict.fromkeys(("rise", "occlusion", "ablation", "kernel-shap", "input-x-gradient"), "probability")}
 
 # %% ../nbs/11_methods.ipynb #1b38164b
-def single_map(task: Task, names: Sequence[str]) -> dict[str, Maps]:
+def single_map(question: Question, budget: Budget, names: Sequence[str]) -> dict[str, Maps]:
     """The maps of one method that shares its forwards with no other, or of a control."""
     (name,) = names
-    return {name: REGISTRY[name](task) if name in REGISTRY else control_maps(task, name)}
+    return {name: REGISTRY[name](question, budget) if name in REGISTRY else control_maps(question, budget, name)}
 
 
-def timed(run: Callable[[Task, Sequence[str]], dict[str, Maps]], task: Task, names: Sequence[str]) -> dict[str, Maps]:
+def timed(run: Callable[[Question, Budget, Sequence[str]], dict[str, Maps]], question: Question, budget: Budget,
+          names: Sequence[str]) -> dict[str, Maps]:
     """What `run` gives, with the seconds that it took."""
     start = time.perf_counter()
-    found = run(task, names)
+    found = run(question, budget, names)
     seconds = time.perf_counter() - start
     return {name: maps._replace(seconds=seconds) for name, maps in found.items()}
 
 # %% ../nbs/11_methods.ipynb #c5ca963e
-def run_methods(task: Task, names: Sequence[str]) -> dict[str, Maps]:
-    """The maps of the named methods in the order of the names. Raises ValueError for an unknown name, quoting it."""
+def run_methods(question: Question, budget: Budget, names: Sequence[str]) -> dict[str, Maps]:
+    """The maps of the named methods in the order of the names, for regions of one image, see `ask_of_image`.
+
+    Raises ValueError for an unknown name, quoting it.
+    """
     unknown = [name for name in names if name not in method_names()]
     if unknown or not names:
         raise ValueError(f"unknown method {unknown[0] if unknown else ''!r}; known are {', '.join(method_names())}")
@@ -380,11 +394,11 @@ def run_methods(task: Task, names: Sequence[str]) -> dict[str, Maps]:
     for family, run in (((*PICK_FREEZE, INTERACTION), pick_freeze_maps), (SCORE_CAMS, score_cam_maps)):
         asked = [name for name in family if name in names]
         if asked:
-            found |= timed(run, task, asked)
+            found |= timed(run, question, budget, asked)
     for name in names:
         if name not in found:
-            found |= timed(single_map, task, (name,))
+            found |= timed(single_map, question, budget, (name,))
     shown = {name: found[name].maps.detach().cpu() for name in names}
-    if task.valid is not None:  # what holds nothing explains nothing
-        shown = {name: torch.where(task.valid.cpu(), maps, 0) for name, maps in shown.items()}
+    if question.valid is not None:  # what holds nothing explains nothing
+        shown = {name: torch.where(question.held.cpu(), maps, 0) for name, maps in shown.items()}
     return {name: found[name]._replace(maps=maps) for name, maps in shown.items()}

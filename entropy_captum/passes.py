@@ -15,8 +15,8 @@ from torch import Tensor, fx, nn
 
 from .boxes import EMPTY, Box
 from .capture import Graph
-from .layers import RULES, Layer, NotLocal, Read, Site, bilinear_layer, extent, layout, pointwise, whole_layer
 from .forward import check_outputs
+from .layers import RULES, Layer, NotLocal, Read, Site, bilinear_layer, extent, layout, pointwise, whole_layer
 
 # %% auto #0
 __all__ = ['WORKSPACE', 'Network', 'count_elements', 'full_box', 'changed_boxes', 'needed_boxes', 'Step', 'Pass', 'make_pass',

@@ -25,17 +25,17 @@ from .cost import free_memory, predicted_seconds, profile
 from .forward import TURN
 from .incremental import IncrementalInference, changed_inputs, feature_boxes
 from .inference import FullInference
-from .names import InferenceKind
 from .notices import notify
 from .passes import Network, Plan, make_plan
 from .perturbation import Perturbation
+from .question import Budget
 from .region import resize_outputs
-from .sampling import A, PickFreeze, Row, design_rows
+from .sampling import A, PickFreeze, Row
 
 # %% auto #0
 __all__ = ['TOLERANCES', 'WORTH', 'SHORT_RUN', 'relative_difference', 'largest_difference', 'tolerance_of', 'halves',
-           'plan_regions', 'check_inference', 'region_boxes', 'contained', 'Proposal', 'propose', 'describe_case',
-           'say_once', 'reason_for_full', 'choose_inference']
+           'plan_regions', 'region_boxes', 'contained', 'Proposal', 'propose', 'describe_case', 'say_once',
+           'reason_for_full', 'choose_inference']
 
 # %% ../nbs/04_planning.ipynb #e89e98ee
 #: Largest difference to a full forward, relative to the largest output, by dtype; beyond it a plan is refused.
@@ -110,12 +110,7 @@ WORTH = 1.3
 SHORT_RUN = 2**24
 
 
-def check_inference(kind: str, max_memory: int | None) -> None:
-    """Raises ValueError for an unknown kind, or a budget of no bytes."""
-    if kind not in ("auto", "full", "incremental"):
-        raise ValueError(f"inference must be 'auto', 'full' or 'incremental', got {kind!r}")
-    if max_memory is not None and max_memory <= 0:
-        raise ValueError(f"max_memory must be a positive number of bytes, got {max_memory!r}")
+
 
 # %% ../nbs/04_planning.ipynb #8c580cd5
 def region_boxes(region: Tensor) -> list[Box]:
@@ -152,8 +147,7 @@ class Proposal:
 
 
 @torch.no_grad()
-def propose(full: FullInference, perturbation: Perturbation, region: Tensor, n_samples: int, max_memory: int | None = None,
-            again: bool = False) -> Proposal:
+def propose(full: FullInference, perturbation: Perturbation, region: Tensor, budget: Budget, again: bool = False) -> Proposal:
     """Plan a call incrementally for a region (R,H,W); `again`: capture the model anew.
 
     Raises Unsupported, saying why, where it cannot be.
@@ -170,14 +164,14 @@ def propose(full: FullInference, perturbation: Perturbation, region: Tensor, n_s
     if not graph.seconds:
         graph.seconds.update(profile(network, x[:1]))
     seconds = {node: graph.seconds.get(node, 0.0) for node in network.layers}
-    inputs = changed_inputs(feature_boxes(perturbation), design_rows(perturbation.n_features))
-    plans = plan_regions(network, region_boxes(region), inputs, seconds, n_samples)
-    budget = free_memory(x.device) // 4 if max_memory is None else max_memory
+    inputs = changed_inputs(feature_boxes(perturbation), budget.rows(perturbation.n_features))
+    plans = plan_regions(network, region_boxes(region), inputs, seconds, budget.n_samples)
+    memory = free_memory(x.device) // 4 if budget.max_memory is None else budget.max_memory
     base, each = (len(x) * sum(sizes) for sizes in zip(*(plan.memory() for plan in plans), strict=True))
     fixed, each = (0, base + each) if x.is_cuda else (base, each)
-    if fixed + each > budget:
-        raise OverBudget(f"one design needs {(fixed + each) / 2**20:.0f} MiB, the budget is {budget / 2**20:.0f} MiB")
-    chunk = min(n_samples, (budget - fixed) // each)
+    if fixed + each > memory:
+        raise OverBudget(f"one design needs {(fixed + each) / 2**20:.0f} MiB, the budget is {memory / 2**20:.0f} MiB")
+    chunk = min(budget.n_samples, (memory - fixed) // each)
     predicted = [predicted_seconds(plan, seconds, chunk) for plan in plans]
     engine = IncrementalInference(plans, full, chunk)
     return Proposal(engine, seconds, sum(cost for cost, _ in predicted), predicted[0][1])
@@ -216,17 +210,17 @@ def reason_for_full(full: FullInference, perturbation: Perturbation, n_samples: 
     return "the model has forward hooks" if has_hooks(model) else ""
 
 
-def choose_inference(kind: InferenceKind, full: FullInference, perturbation: Perturbation, region: Tensor, n_samples: int,
-                     max_memory: int | None = None) -> FullInference | IncrementalInference:
-    """The engine for a call: incremental where it is asked for, or pays, and has proved exact; else `full`.
+def choose_inference(full: FullInference, perturbation: Perturbation, region: Tensor,
+                     budget: Budget) -> FullInference | IncrementalInference:
+    """The engine for a question: incremental where the budget asks for it, or it pays, and has proved exact; else `full`.
 
     Warns, naming the reason, where "incremental" is not possible, where "auto" meets an operation it cannot run, and on a
     mismatch; else "auto" logs it. region: (R,H,W). Raises what the model does where its outputs are no score maps.
     """
-    x, model, reason = perturbation.inputs[0], full.forward.module, Unsupported()
+    x, model, kind, reason = perturbation.inputs[0], full.forward.module, budget.inference, Unsupported()
     if kind == "full":
         return full
-    if kind == "auto" and (why := reason_for_full(full, perturbation, n_samples)):
+    if kind == "auto" and (why := reason_for_full(full, perturbation, budget.n_samples)):
         say_once(full.forward.origin, why)
         return full
     if full.arguments is None and len(perturbation.inputs) == 1 and not is_captured(model):
@@ -234,10 +228,10 @@ def choose_inference(kind: InferenceKind, full: FullInference, perturbation: Per
     for again in (False, True):
         try:
             with contained():
-                case = describe_case(perturbation, region, n_samples)
+                case = describe_case(perturbation, region, budget.n_samples)
                 if kind == "auto" and model is not None and case in _declined.get(model, set()):
                     return full
-                proposal = propose(full, perturbation, region, n_samples, max_memory, again)
+                proposal = propose(full, perturbation, region, budget, again)
                 if kind == "auto" and model is not None and not proposal.worth:
                     say_once(model, f"a plan is predicted to be less than {WORTH} times as fast")
                     _declined.setdefault(model, set()).add(case)

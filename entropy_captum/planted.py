@@ -17,9 +17,10 @@ from numpy.typing import NDArray
 from scipy import ndimage, stats
 from torch import Tensor, nn
 
-from .attribution import estimate_jointly
+from .attribution import answer
 from .estimate import Estimate
-from .methods import PICK_FREEZE, Task, run_methods
+from .methods import PICK_FREEZE, feature_ids, run_methods
+from .question import Budget, Question
 from .sampling import Sampler
 from .tiles import cell_means
 
@@ -71,6 +72,10 @@ class PlantedCase:
     region: Tensor
     truth: NDArray[np.bool_]
 
+    def question(self) -> Question:
+        """What of the input the network needs for the object, by the cells."""
+        return Question(self.model, self.inputs, self.region, grid_size=self.model.grid)
+
 # %% ../nbs/11_planted.ipynb #14b8380e
 def plant(kind: Kind, seed: int, grid: int = 8) -> PlantedCase:
     """A random case: the planted cells lie anywhere but in the object, the 2 x 2 cells in the middle; a shadow touches it."""
@@ -98,9 +103,9 @@ def planted_table(methods: Sequence[str], kinds: Sequence[Kind] = get_args(Kind)
     for kind in kinds:
         for seed in range(cases):
             case = plant(kind, seed)
-            task = Task(case.model, case.inputs, case.region, torch.zeros_like(case.inputs), case.model.grid, samples, 32, seed)
-            for method, found in run_methods(task, methods).items():
-                scores = cell_means(found.maps[0], task.feature_mask)
+            question = case.question()
+            for method, found in run_methods(question, Budget(samples, 32, seed), methods).items():
+                scores = cell_means(found.maps[0], feature_ids(question))
                 rows.append({"kind": kind, "method": method, "auc": auc(scores, case.truth),
                              "pointing": float(case.truth[scores.argmax()])})
     return pd.DataFrame(rows).groupby(["kind", "method"], sort=False).mean().reset_index()
@@ -110,13 +115,9 @@ def coverage(kind: Kind, sampler: Sampler = "supercube", runs: int = 20, samples
              methods: Sequence[str] = tuple(PICK_FREEZE)) -> dict[str, float]:
     """By method, the share of planted cells' 95 % intervals that hold the score of many Monte Carlo designs."""
     case = plant(kind, seed)
-    estimators = [PICK_FREEZE[method](case.model) for method in methods]
 
     def estimates(sampler: Sampler, samples: int, seed: int) -> list[Estimate]:
-        for estimator in estimators:
-            estimator.sampler = sampler
-        return estimate_jointly(estimators, case.inputs, region=case.region, grid_size=case.model.grid, n_samples=samples,
-                                perturbations_per_eval=256, seed=seed)
+        return answer(case.question(), Budget(samples, 256, seed, sampler=sampler), [PICK_FREEZE[method] for method in methods])
 
     truth = estimates("monte_carlo", many, 999)
     held: dict[str, list[Tensor]] = {method: [] for method in methods}

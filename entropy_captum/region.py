@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 from torch import Tensor, nn
 
-from .forward import call_model, check_outputs
+from .forward import Model, call_model, check_outputs
 from .names import Activation
 from .notices import notify
 from .perturbation import as_tensor
@@ -199,7 +199,7 @@ class RegionScore(nn.Module):
     rows and another batch than the input's: repeating it would be wrong for methods that stack inputs in another order.
     """
 
-    def __init__(self, model: nn.Module, region: Tensor | NDArray[Any] | None = None,
+    def __init__(self, model: Model, region: Tensor | NDArray[Any] | None = None,
                  target: int | list[int] | Tensor | None = None, activation: Activation = "auto",
                  score: Literal["probability", "logit", "entropy"] = "probability",
                  reduce: Literal["mean", "sum"] = "mean") -> None:

@@ -33,14 +33,29 @@ from tqdm import tqdm
 
 from .attribution import PACKAGES
 from .data import normalize
-from .forward import weights_hash
+from .evaluation import SitTester
+from .forward import Model, as_forward
 from .inference import FullInference
 from .methods import REGISTRY, Own
-from .perturbation import grid_feature_mask, named_baseline
+from .perturbation import grid_feature_mask
 from .region import check_target, resolve_activation
-from .tiles import (Settings, Source, Values, cell_means, cut_centre, failure, find_sources, prepare_tile,
-                                  rank_correlation, rank_given, scene_of, study_tile, tests_of, tile_rows, tile_testers)
-from .zoo import device_of
+from entropy_captum.tiles import (
+    Settings,
+    Source,
+    Values,
+    ask_tile,
+    cell_means,
+    cut_centre,
+    failure,
+    find_sources,
+    rank_correlation,
+    rank_given,
+    scene_of,
+    study_tile,
+    tests_of,
+    tile_rows,
+    with_baseline,
+)
 
 # %% auto #0
 __all__ = ['Result', 'code_hash', 'facts_of', 'run_id', 'writing_to', 'write_atomically', 'save_maps', 'RunFolder',
@@ -58,12 +73,12 @@ def code_hash() -> str:
     return digest.hexdigest()
 
 # %% ../nbs/11_study.ipynb #af7c8d36
-def facts_of(settings: Settings, model: nn.Module) -> dict[str, Any]:
+def facts_of(settings: Settings, model: Model) -> dict[str, Any]:
     """What decides a run's numbers: settings, versions, the hashes of the weights and of the code, a method's of one's own too."""
     packages = ("entropy_captum", *PACKAGES, "segmentation-models-pytorch", "timm", "pillow")
     versions = {"python": platform.python_version(), **{name: version(name) for name in packages}}
     own = {name: method.code() for name in settings.methods if isinstance(method := REGISTRY.get(name), Own)}
-    return {"settings": asdict(settings), "weights": weights_hash(model), "versions": versions, "code": code_hash(),
+    return {"settings": asdict(settings), "weights": as_forward(model).key, "versions": versions, "code": code_hash(),
             "methods": {name: hashlib.blake2b(code.encode(), digest_size=6).hexdigest() for name, code in own.items()}}
 
 # %% ../nbs/11_study.ipynb #a7db1a75
@@ -175,8 +190,10 @@ def claim_device() -> str:
     return f"cuda:{os.getpid() % count}" if count else "cpu"
 
 # %% ../nbs/11_study.ipynb #ced70a4a
-def worker_model(model: nn.Module) -> nn.Module:
-    """The model in eval mode on a device of this process alone, channels last, which is faster."""
+def worker_model(model: Model) -> Model:
+    """A network in eval mode on a device of this process alone, channels last, which is faster; a function as it is."""
+    if not isinstance(model, nn.Module):
+        return model
     return model.to(claim_device()).to(memory_format=torch.channels_last).eval()
 
 # %% ../nbs/11_study.ipynb #79702555
@@ -184,21 +201,21 @@ def worker_model(model: nn.Module) -> nn.Module:
 Result = tuple[Source, tuple[pd.DataFrame, dict[str, NDArray[Any]]]]
 
 
-def run_here(model: nn.Module, sources: Iterable[Source], settings: Settings, run: str) -> Iterator[Result]:
+def run_here(model: Model, sources: Iterable[Source], settings: Settings, run: str) -> Iterator[Result]:
     """Tile by tile in this process."""
     local = worker_model(model)
     for source in sources:
         yield source, study_tile(local, source, settings, run)
 
 # %% ../nbs/11_study.ipynb #2aa5eb40
-def unpack(parcel: bytes) -> nn.Module:
+def unpack(parcel: bytes) -> Model:
     """The model that was sent to a worker, ready for use; the methods that came with it are known from now on."""
     model, methods = pickle.loads(parcel)
     REGISTRY.update(methods)
     return worker_model(model)
 
 # %% ../nbs/11_study.ipynb #5becd1da
-def model_plugin(model: nn.Module) -> Any:
+def model_plugin(model: Model) -> Any:
     """A Dask plugin that gives every worker, also one that joins later, the model on its device, once, and registered methods.
 
     As bytes: Dask's own way of sending modules turns their hook tables into plain dicts, which take no hooks any more.
@@ -256,7 +273,7 @@ def connect(cluster: Any) -> Any:
     return Client(LocalCluster(n_workers=workers, threads_per_worker=1, dashboard_address=None))
 
 # %% ../nbs/11_study.ipynb #83a84a70
-def run_on(client: Any, model: nn.Module, sources: Iterable[Source], settings: Settings, run: str) -> Iterator[Result]:
+def run_on(client: Any, model: Model, sources: Iterable[Source], settings: Settings, run: str) -> Iterator[Result]:
     """Tiles as they come back from a Dask cluster; two per worker are under way at a time, also per worker that joins later.
 
     A tile that its workers do not survive becomes an error row. Raises ValueError where no worker joins in time.
@@ -304,11 +321,11 @@ def read_rows(paths: Iterable[str | Path]) -> pd.DataFrame:
     return rows.sort_values(keys, kind="stable", ignore_index=True)
 
 # %% ../nbs/11_study.ipynb #ecbce62a
-def check_class(model: nn.Module, sources: Sequence[Source], settings: Settings) -> None:
+def check_class(model: Model, sources: Sequence[Source], settings: Settings) -> None:
     """Raises ValueError where the settings name no class of the network, found on the middle of one of the first tiles."""
     for source in sources[:8]:
         with suppress(Exception):  # what is wrong with a tile stands in its row
-            image = normalize(cut_centre(source.tile.read()[0], 256)).to(device_of(model))
+            image = normalize(cut_centre(source.tile.read()[0], 256)).to(as_forward(model).device)
             channels = FullInference(model).clean((image,)).shape[1]
             break
     else:
@@ -317,7 +334,7 @@ def check_class(model: nn.Module, sources: Sequence[Source], settings: Settings)
     resolve_activation(settings.activation, channels)
 
 # %% ../nbs/11_study.ipynb #f54ea909
-def evaluate(model: nn.Module, data: str | Path | Sequence[Source], out: str | Path, settings: Settings | None = None, *,
+def evaluate(model: Model, data: str | Path | Sequence[Source], out: str | Path, settings: Settings | None = None, *,
              cluster: Any = None, limit: int | None = None, keep_maps: bool = False, show_progress: bool = True) -> pd.DataFrame:
     """Run a study, or go on with it, and return all its rows.
 
@@ -388,7 +405,7 @@ def compare_runs(one: Path, other: Path) -> pd.DataFrame:
     Raises ValueError where a run kept none.
     """
     first, second, rows = kept_maps(one), kept_maps(other), []
-    grid = read_facts(one)["settings"]["grid"]
+    grid = read_facts(one)["settings"]["grid_size"]
     for name in sorted(first.keys() & second.keys()):
         dataset, image, unit, baseline, seed, method = name.rsplit("/", 5)
         facts = {"dataset": dataset, "scene": scene_of(Path(image).stem), "tile": Path(image).stem, "unit": unit}
@@ -400,7 +417,7 @@ def compare_runs(one: Path, other: Path) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 # %% ../nbs/11_study.ipynb #9c0cfccb
-def retest(model: nn.Module, run: Path, sources: Sequence[Source], derive: Callable[[dict[str, Values]], Mapping[str, Values]], *,
+def retest(model: Model, run: Path, sources: Sequence[Source], derive: Callable[[dict[str, Values]], Mapping[str, Values]], *,
            show_progress: bool = True) -> pd.DataFrame:
     """Rows of tests of new maps: `derive` gets the kept maps (H,W) of a unit by method, and returns others by name.
 
@@ -408,7 +425,7 @@ def retest(model: nn.Module, run: Path, sources: Sequence[Source], derive: Calla
     not the run's.
     """
     maps, facts, rows = kept_maps(run), read_facts(run), []
-    if facts["weights"] != weights_hash(model):
+    if facts["weights"] != as_forward(model).key:
         raise ValueError(f"{run}: its maps are of another network than the one given")
     settings, model = settings_of(facts), worker_model(model)
     keys = {name.rsplit("/", 4)[0] for name in maps}
@@ -418,9 +435,9 @@ def retest(model: nn.Module, run: Path, sources: Sequence[Source], derive: Calla
     for source in tqdm(kept, unit="tile", disable=not show_progress):
         if (pd.read_parquet(run / "rows" / f"{source.key}.parquet")["checksum"] != source.checksum()).any():
             raise ValueError(f"{source.tile.image}: has changed since the run kept its maps; run `entropy-captum evaluate` again")
-        tile = prepare_tile(model, source, settings)
+        tile = ask_tile(model, source, settings)
         for baseline in settings.baselines:
-            testers = tile_testers(model, tile, named_baseline(baseline, tile.inputs), settings)
+            testers = [SitTester(one) for one in with_baseline(tile.question, baseline).each()]
             for (unit, tester), seed in product(zip(tile.units, testers, strict=True), settings.seeds):
                 home = f"{source.key}/{unit}/{baseline}/{seed}"
                 found = derive({method: maps[f"{home}/{method}"] for method in settings.methods})

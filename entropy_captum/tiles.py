@@ -19,31 +19,33 @@ import pandas as pd
 import torch
 from numpy.typing import NDArray
 from scipy import ndimage
-from torch import Tensor, nn
+from torch import Tensor
 
 from .data import EXPECTED, Tile, check_labelled, image_folder, is_named, normalize, tiles_in
 from .evaluation import REMOVED, SitTester
+from .forward import Model, as_forward
 from .labels import Label, LabelValues
-from .methods import Task, distance_from, method_names, nearness, run_methods
-from .names import Activation, BaselineName, STUDY_METHODS
-from .perturbation import grid_feature_mask, named_baseline
+from .methods import distance_from, feature_ids, method_names, nearness, run_methods
+from .names import STUDY_METHODS, Activation, BaselineName
+from .perturbation import named_baseline
+from .question import Budget, Question
 from .region import objects
 from .sampling import check_design
-from .zoo import device_of, predict
+from .zoo import predict
 
 # %% auto #0
 __all__ = ['BANDS', 'Values', 'Key', 'Cells', 'Settings', 'scene_of', 'Source', 'find_homes', 'find_sources', 'cut_centre',
-           'find_regions', 'Prepared', 'prepare_tile', 'cell_means', 'rank_correlation', 'shares_by_distance',
-           'tests_of', 'rank_given', 'ranks_of', 'noisy_inputs', 'sensitivity', 'map_columns', 'tile_testers',
-           'explain_tile', 'failure', 'tile_rows', 'study_tile']
+           'find_regions', 'Asked', 'ask_tile', 'cell_means', 'rank_correlation', 'shares_by_distance', 'tests_of',
+           'rank_given', 'ranks_of', 'noisy_inputs', 'sensitivity', 'map_columns', 'with_baseline', 'explain_tile',
+           'failure', 'tile_rows', 'study_tile']
 
 # %% ../nbs/11_tiles.ipynb #c3781695
 @dataclass(frozen=True)
 class Settings:
     """What a study computes.
 
-    methods: names of `methods.method_names()`. grid: cells a side; samples: designs N; batch: rows per forward. seeds, baselines:
-    every combination is run. per: explain the predicted class of a tile, or each predicted building of at least `min_pixels`. crop:
+    methods: names of `methods.method_names()`. grid_size, n_samples, perturbations_per_eval: as for `EntropyCentric`. seeds,
+    baselines: every combination is run. per: explain the predicted class of a tile, or each predicted building of at least `min_pixels`. crop:
     only the central square of so many pixels. threshold: of the fixed form of the tests. noisy: on how many noisy copies of the
     input the maps are computed again (uniform noise of at most 0.02 in model space), for the column `sensitivity`. target: the
     class that is predicted, explained and tested, None only for a network of one channel. activation: as for `EntropyCentric`.
@@ -51,9 +53,9 @@ class Settings:
     """
 
     methods: tuple[str, ...] = STUDY_METHODS
-    grid: int = 8
-    samples: int = 32
-    batch: int = 1
+    grid_size: int = 8
+    n_samples: int = 32
+    perturbations_per_eval: int = 1
     seeds: tuple[int, ...] = (0,)
     baselines: tuple[BaselineName, ...] = ("grey",)
     per: Literal["class", "building"] = "class"
@@ -81,11 +83,12 @@ class Settings:
                 raise ValueError(f"{name} must be at least one, each once, got {given}")
         if min(self.seeds) < 0:
             raise ValueError(f"seeds must be at least 0, got {self.seeds}")
-        for name, least in (("grid", 1), ("batch", 1), ("min_pixels", 1), ("noisy", 0), ("crop", 1), ("target", 0)):
+        for name, least in (("grid_size", 1), ("perturbations_per_eval", 1), ("min_pixels", 1), ("noisy", 0), ("crop", 1),
+                            ("target", 0)):
             value = getattr(self, name)
             if value is not None and value < least:
                 raise ValueError(f"{name} must be at least {least}, got {value}")
-        check_design(self.samples, self.grid**2, "supercube")
+        check_design(self.n_samples, self.grid_size**2, "supercube")
 
 # %% ../nbs/11_tiles.ipynb #6354af2c
 def scene_of(tile: str) -> str:
@@ -171,26 +174,23 @@ def find_regions(prediction: NDArray[np.bool_], settings: Settings) -> tuple[lis
         [ids == k for k in range(1, ids.max() + 1)]) if ids.max() else prediction[None][:0]
 
 # %% ../nbs/11_tiles.ipynb #4056d11e
-class Prepared(NamedTuple):
-    """A tile ready to be explained: inputs (1,3,H,W), label (H,W) or None, and its units with masks (K,H,W).
+class Asked(NamedTuple):
+    """What is asked of a tile: the names of its K units, and the question with their regions (K,H,W), without any for K = 0."""
 
-    The label is NaN where it is not known.
-    """
-
-    inputs: Tensor
-    label: Tensor | None
     units: list[str]
-    regions: Tensor
+    question: Question
 
 # %% ../nbs/11_tiles.ipynb #c7dbf1e2
-def prepare_tile(model: nn.Module, source: Source, settings: Settings) -> Prepared:
+def ask_tile(model: Model, source: Source, settings: Settings) -> Asked:
     """Read, crop and segment a tile. Raises ValueError for files that do not fit, or a class that the model has not."""
     image, label, known = source.tile.read()
-    inputs = normalize(cut_centre(image, settings.crop)).to(device_of(model))
+    inputs = normalize(cut_centre(image, settings.crop)).to(as_forward(model).device)
     predicted = predict(model, inputs, settings.target, settings.activation)[0]
     units, masks = find_regions(predicted.cpu().numpy(), settings)
     truth = None if label is None else torch.from_numpy(cut_centre(Label(label, known).truth, settings.crop)).to(inputs.device)
-    return Prepared(inputs, truth, units, torch.from_numpy(masks).float().to(inputs.device))
+    return Asked(units, Question(model, inputs, torch.from_numpy(masks) if units else None, settings.target, label=truth,
+                                 activation=settings.activation, grid_size=settings.grid_size,
+                                 examples=torch.zeros(len(units), dtype=torch.int64)))
 
 # %% ../nbs/11_tiles.ipynb #4bcf9d85
 def cell_means(heat: Tensor, feature_mask: Tensor) -> NDArray[np.float64]:
@@ -223,7 +223,7 @@ def tests_of(tester: SitTester, heat: Tensor, settings: Settings, seed: int) -> 
     for name, low in (("l_sit", True), ("h_sit", False)):
         result = tester.test(low, tested[None], threshold=settings.threshold)
         row |= {f"{name}_{field}": float(value) for field, value in result._asdict().items()}
-    low_drops, high_drops = tester.curve(tested[None], seed=seed, perturbations_per_eval=settings.batch)
+    low_drops, high_drops = tester.curve(tested[None], seed=seed, perturbations_per_eval=settings.perturbations_per_eval)
     for k, removed in enumerate(REMOVED):
         row |= {f"l_drop_r{removed}": float(low_drops[k, 0]), f"h_drop_r{removed}": float(high_drops[k, 0])}
     row["gap"] = float((high_drops - low_drops).mean())
@@ -281,28 +281,26 @@ def map_columns(heat: Tensor, noisy: Sequence[Tensor], away: Values) -> dict[str
     return {"map_mean": float(heat.double().mean()), "sensitivity": sensitivity(heat, noisy)} | shares_by_distance(heat, away)
 
 # %% ../nbs/11_tiles.ipynb #4ef56583
-def tile_testers(model: nn.Module, tile: Prepared, base: Tensor, settings: Settings) -> list[SitTester]:
-    """The tests of each unit of a tile, removed pixels replaced by those of `base` (1,3,H,W)."""
-    label = None if tile.label is None else tile.label[None]
-    return [SitTester(model, tile.inputs, region=region[None], label=label, baselines=base, target=settings.target,
-                      activation=settings.activation) for region in tile.regions]
+def with_baseline(question: Question, name: BaselineName) -> Question:
+    """A question about one image in which another baseline replaces what is removed."""
+    return replace(question, baselines=named_baseline(name, question.tensors[0]))
 
 # %% ../nbs/11_tiles.ipynb #ab1d1e0f
-def explain_tile(model: nn.Module, tile: Prepared, settings: Settings) -> Iterator[dict[str, Any]]:
+def explain_tile(tile: Asked, settings: Settings) -> Iterator[dict[str, Any]]:
     """The rows of a tile, and under "map" the heat map (H,W) of each."""
     cells: Cells = {}
-    away, ids = distance_from(tile.regions), grid_feature_mask((tile.inputs.shape[-2], tile.inputs.shape[-1]), settings.grid)
+    inputs, regions = tile.question.tensors[0], tile.question.regions
+    away, ids = distance_from(regions), feature_ids(tile.question)
     near = [cell_means(each, ids) for each in nearness(away)]
     for baseline in settings.baselines:
-        base = named_baseline(baseline, tile.inputs)
-        testers = tile_testers(model, tile, base, settings)
+        asked = with_baseline(tile.question, baseline)
+        testers = [SitTester(one) for one in asked.each()]
         for seed in settings.seeds:
-            task = Task(model, tile.inputs, tile.regions, base, settings.grid, settings.samples, settings.batch, seed,
-                        target=settings.target, activation=settings.activation)
-            found = run_methods(task, settings.methods)
+            budget = Budget(settings.n_samples, settings.perturbations_per_eval, seed)
+            found = run_methods(asked, budget, settings.methods)
             cells |= {(unit, baseline, seed, method): cell_means(of_method.maps[k], ids)
                       for k, unit in enumerate(tile.units) for method, of_method in found.items()}
-            noisy = [run_methods(replace(task, inputs=x), settings.methods) for x in noisy_inputs(tile.inputs, settings, seed)]
+            noisy = [run_methods(replace(asked, inputs=x), budget, settings.methods) for x in noisy_inputs(inputs, settings, seed)]
             for k, (unit, tester) in enumerate(zip(tile.units, testers, strict=True)):
                 clean = {f"clean_{name}": float(v[0, 0]) for name, v in tester.before._asdict().items()}
                 for method, of_method in found.items():
@@ -310,7 +308,7 @@ def explain_tile(model: nn.Module, tile: Prepared, settings: Settings) -> Iterat
                     row = (tests_of(tester, heat, settings, seed) | ranks_of(cells, key, near[k], settings)
                            | map_columns(heat, [each[method].maps[k] for each in noisy], away[k]))
                     yield {"unit": unit, "baseline": baseline, "seed": seed, "method": method, "status": "ok", "error": "",
-                           "region_pixels": int(tile.regions[k].sum()), "forwards": of_method.forwards, **clean, **row,
+                           "region_pixels": int(regions[k].sum()), "forwards": of_method.forwards, **clean, **row,
                            "seconds_maps": of_method.seconds, "seconds_tests": time.perf_counter() - start, "map": heat.numpy()}
 
 # %% ../nbs/11_tiles.ipynb #1811fa3e
@@ -327,15 +325,16 @@ def tile_rows(rows: Sequence[dict[str, Any]], source: Source, run: str) -> pd.Da
     return pd.DataFrame([facts | row for row in rows])
 
 # %% ../nbs/11_tiles.ipynb #cdc016a2
-def study_tile(model: nn.Module, source: Source, settings: Settings, run: str) -> tuple[pd.DataFrame, dict[str, NDArray[Any]]]:
+def study_tile(model: Model, source: Source, settings: Settings, run: str) -> tuple[pd.DataFrame, dict[str, NDArray[Any]]]:
     """The rows of one tile and its maps (H,W) by name; whatever goes wrong with the tile becomes a row of status "error"."""
     facts: dict[str, Any] = {}
     rows: list[dict[str, Any]] = [{"unit": settings.per, "status": "absent", "error": ""}]
     try:
         facts["checksum"] = source.checksum()
-        tile = prepare_tile(model, source, settings)
-        rows = list(explain_tile(model, tile, settings)) if tile.units else rows
-        facts["labelled_pixels"] = -1 if tile.label is None else int((tile.label == 1).sum())
+        tile = ask_tile(model, source, settings)
+        rows = list(explain_tile(tile, settings)) if tile.units else rows
+        label = tile.question.label
+        facts["labelled_pixels"] = -1 if label is None else int((label == 1).sum())
     except Exception as problem:  # a method may raise anything, and one tile must not end a study
         rows = [failure(problem, settings)]
     maps = {"/".join(str(row[k]) for k in ("unit", "baseline", "seed", "method")): row.pop("map") for row in rows if "map" in row}

