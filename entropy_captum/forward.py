@@ -181,7 +181,8 @@ def find_modules(function: Callable[..., Any]) -> tuple[nn.Module, ...]:
             seen.add(id(value))
             if isinstance(value, nn.Module):
                 found.append(value)
-                waiting += [v for v in vars(value).values() if isinstance(v, types.FunctionType | types.MethodType | functools.partial)]
+                kinds = types.FunctionType | types.MethodType | functools.partial  # a wrapper's function may hold another network
+                waiting += [v for v in vars(value).values() if isinstance(v, kinds)]
             else:
                 waiting += _held(value)
     return tuple({id(m): m for m in found}.values())

@@ -45,10 +45,11 @@ class Settings:
     """What a study computes.
 
     methods: names of `methods.method_names()`. grid_size, n_samples, perturbations_per_eval: as for `EntropyCentric`. seeds,
-    baselines: every combination is run. per: explain the predicted class of a tile, or each predicted building of at least `min_pixels`. crop:
-    only the central square of so many pixels. threshold: of the fixed form of the tests. noisy: on how many noisy copies of the
-    input the maps are computed again (uniform noise of at most 0.02 in model space), for the column `sensitivity`. target: the
-    class that is predicted, explained and tested, None only for a network of one channel. activation: as for `EntropyCentric`.
+    baselines: every combination is run. per: explain the predicted class of a tile, or each predicted building of at least
+    `min_pixels`. crop: only the central square of so many pixels. threshold: of the fixed form of the tests. noisy: on how many
+    noisy copies of the input the maps are computed again (uniform noise of at most 0.02 in model space), for the column
+    `sensitivity`. target: the class that is predicted, explained and tested, None only for a network of one channel. activation:
+    as for `EntropyCentric`.
     Raises ValueError for an unknown name or a number out of range.
     """
 

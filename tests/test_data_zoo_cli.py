@@ -153,7 +153,8 @@ def test_explain_writes_what_it_says(scene_file, tmp_path):
     region = largest_object(predict_mask(rooftop_unet(), np.asarray(Image.open(scene_file))))
     y, x = np.argwhere(region)[len(np.argwhere(region)) // 2]
     out = tmp_path / "out"
-    command = [ENTROPY_CAPTUM, "explain", scene_file, "--point", str(x), str(y), "--grid", "4", "--samples", "4", "--out", out]
+    command = [ENTROPY_CAPTUM, "explain", scene_file, "--point", str(x), str(y), "--grid-size", "4", "--n-samples", "4", "--out",
+               out]
     done = subprocess.run([str(c) for c in command], capture_output=True, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"})
     assert done.returncode == 0, done.stderr
     assert sorted(p.name for p in out.iterdir()) == ["entropy-estimate.json", "entropy-estimate.npz", "entropy.npy", "entropy.png",
@@ -165,7 +166,7 @@ def test_explain_writes_what_it_says(scene_file, tmp_path):
 
 @pytest.mark.parametrize("arguments,message", [
     (["explain", "nowhere.png"], "nowhere.png"), (["explain", "SCENE", "--point", "500", "3"], "outside the image"),
-    (["explain", "SCENE", "--mask", "nowhere.png"], "nowhere.png"), (["explain", "SCENE", "--samples", "1"], "at least 2, got 1"),
+    (["explain", "SCENE", "--mask", "nowhere.png"], "nowhere.png"), (["explain", "SCENE", "--n-samples", "1"], "at least 2, got 1"),
     (["explain", "SCENE", "--window", "64"], "--window needs"), (["demo", "--data", "nowhere"], "no such folder"),
     (["explain", "SCENE", "--label", "SMALL"], "a mask of 8 x 8 for an image of 128 x 128"),
     (["explain", "SCENE", "--method", "entropy,guess"], "unknown method 'guess'; known are entropy,"),
@@ -200,14 +201,15 @@ def test_a_window_of_a_large_image(tmp_path):
     Image.fromarray(scene.image).save(tmp_path / "large.png")
     Image.fromarray((scene.instances == 3).astype(np.uint8) * 255).save(tmp_path / "mask.png")
     result = CliRunner().invoke(app, ["explain", str(tmp_path / "large.png"), "--mask", str(tmp_path / "mask.png"), "--window",
-                                      "96", "--grid", "3", "--samples", "2", "--method", "grad-cam", "--out",
+                                      "96", "--grid-size", "3", "--n-samples", "2", "--method", "grad-cam", "--out",
                                       str(tmp_path / "out")])
     assert result.exit_code == 0, result.output
     assert np.load(tmp_path / "out" / "grad-cam.npy").shape == (96, 96)
 
 
 def test_any_methods_by_name_and_what_each_leaves(scene_file, tmp_path):
-    command = ["explain", str(scene_file), "--method", "sobol, occlusion,random,ones", "--grid", "2", "--samples", "2", "--out",
+    command = ["explain", str(scene_file), "--method", "sobol, occlusion,random,ones", "--grid-size", "2", "--n-samples", "2",
+               "--out",
                str(tmp_path / "out")]
     result = CliRunner().invoke(app, command)
     assert result.exit_code == 0, result.output
@@ -238,7 +240,7 @@ def test_a_point_beside_the_objects_names_the_nearest():
 def test_a_study_prints_means_of_scenes_and_says_when_all_failed(tmp_path):
     write_scenes(tmp_path / "data" / "towns", (2, 5), 64)
     arguments = ["evaluate", "--data", str(tmp_path / "data"), "--out", str(tmp_path / "run"), "--methods", "grad-cam,distance",
-                 "--samples", "2", "--grid", "2", "--baselines", "grey,black"]
+                 "--n-samples", "2", "--grid-size", "2", "--baselines", "grey,black"]
     done = CliRunner().invoke(app, arguments)
     assert done.exit_code == 0, done.output
     rows = pd.concat(map(pd.read_parquet, (tmp_path / "run").rglob("*.parquet")))

@@ -20,8 +20,8 @@ from entropy_captum.zoo import rooftop_unet
 
 ROOT = Path(__file__).resolve().parent.parent
 # Small enough for a test; the words of the documents stay as they are.
-SMALLER = {"explain": ["--samples", "4"], "evaluate": ["--grid", "4", "--samples", "4", "--limit", "1", "--crop", "96"],
-           "demo": ["--grid", "4", "--samples", "4"], "report": []}
+SMALLER = {"explain": ["--n-samples", "4"], "evaluate": ["--grid-size", "4", "--n-samples", "4", "--limit", "1", "--crop", "96"],
+           "demo": ["--grid-size", "4", "--n-samples", "4"], "report": []}
 
 
 def shell_lines() -> list[tuple[str, str]]:

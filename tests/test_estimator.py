@@ -1,6 +1,7 @@
 """The estimator against plain loops, closed forms and a model that records its inputs."""
 import math
 import warnings
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ from conftest import Recorder, small_net
 from scipy.stats import qmc
 from torch import nn
 
-from entropy_captum.attribution import EntropyCentric, SobolTotal, estimate_jointly
+from entropy_captum.attribution import EntropyCentric, SobolTotal, answer
 from entropy_captum.estimate import Estimate
 from entropy_captum.sampling import pick_freeze
 
@@ -310,16 +311,15 @@ def test_methods_that_share_forwards_give_what_each_gives_alone():
     seen = Recorder(model)
     methods = [EntropyCentric(seen), EntropyCentric(seen, reduction="object"), SobolTotal(seen)]
     arguments = dict(region=torch.ones(24, 24), n_samples=4, grid_size=3, perturbations_per_eval=7)
-    joint = estimate_jointly(methods, x, **arguments)
+    question, budget = methods[0].ask(x, **arguments)
+    joint = answer(question, budget, [method.quantity for method in methods])
     assert sum(map(len, seen.seen)) == 4 * 10 + 1  # one more row, to compare it with itself alone
     for method, found in zip(methods, joint, strict=True):
         alone = method.estimate(x, **arguments)
         assert torch.equal(found.scores, alone.scores) and torch.equal(found.standard_error, alone.standard_error)
         assert found.settings == alone.settings
-    with pytest.raises(ValueError, match=r"'sampler'.*'halton'"):
-        estimate_jointly([methods[0], EntropyCentric(seen, sampler="halton")], x, **arguments)
     with pytest.raises(ValueError, match=r"no tolerance, got 0\.1"):
-        estimate_jointly(methods, x, tolerance=0.1, **arguments)
+        answer(question, replace(budget, tolerance=0.1), [method.quantity for method in methods])
 
 
 def test_an_estimate_says_in_one_line_what_it_is():

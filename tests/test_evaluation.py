@@ -11,6 +11,7 @@ from entropy_captum import EntropyCentric, h_sit, l_sit, rooftop_unet
 from entropy_captum.data import find_tiles, normalize
 from entropy_captum.evaluation import SitTester, kept_pixels, ones_attribution, random_attribution
 from entropy_captum.perturbation import grid_feature_mask
+from entropy_captum.question import Question
 from entropy_captum.region import object_at, objects
 
 
@@ -114,7 +115,7 @@ def test_the_entropy_map_beats_chance_on_real_tiles(aerial):
         region = torch.from_numpy(object_at(predicted, c, y))[None]
         heat = EntropyCentric(model).attribute(x, region=region, n_samples=8, grid_size=6, perturbations_per_eval=8)
         control = random_attribution(x, grid_feature_mask((256, 256), 6))
-        tester = SitTester(model, x, region=region)
+        tester = SitTester(Question(model, x, region))
         for name, e in (("entropy", heat), ("random", control)):
             gaps[name].append(float(tester.gap(e, 0.5)))
     assert len(gaps["entropy"]) >= 4
@@ -125,7 +126,7 @@ def test_the_curve_is_that_of_single_tests():
     model, x = small_net(), torch.randn(2, 3, 16, 16)
     region = torch.zeros(2, 16, 16)
     region[0, 2:8, 2:8], region[1] = 1, 1
-    tester, heat = SitTester(model, x, region=region), torch.rand(2, 16, 16)
+    tester, heat = SitTester(Question(model, x, region)), torch.rand(2, 16, 16)
     for batch in (1, 4):
         low, high = tester.curve(heat, (0.25, 0.5, 0.75), perturbations_per_eval=batch)
         for k, removed in enumerate((0.25, 0.5, 0.75)):

@@ -36,7 +36,7 @@ class Bright(torch.nn.Module):
 def explorer() -> Explorer:
     image = np.full((64, 64, 3), 60, np.uint8)
     image[8:24, 8:24], image[40:60, 30:60] = 250, 240
-    return explore(Bright().eval(), image, grid=4, samples=8)
+    return explore(Bright().eval(), image, grid_size=4, n_samples=8)
 
 
 def test_a_click_explains_the_object_as_the_estimator_does(explorer):
@@ -58,7 +58,7 @@ def test_other_methods(explorer, method):
 
 
 def test_what_is_chosen_during_a_run_is_for_the_next(explorer):
-    explorer.samples = 16
+    explorer.n_samples = 16
     explorer.observe(lambda change: change["new"].startswith("4 of") and explorer.set_trait("method", "grad-cam"), "message")
     explorer.explain(1)
     found = explorer.wait(60)
@@ -69,7 +69,7 @@ def test_what_is_chosen_during_a_run_is_for_the_next(explorer):
 def test_a_run_cancelled_at_once_leaves_nothing_of_the_one_before(explorer):
     explorer.explain(1)
     assert explorer.wait(60) is not None
-    explorer.samples = 128
+    explorer.n_samples = 128
     explorer.observe(lambda change: change["new"].startswith("1 of") and explorer.cancel(), "message")
     explorer.explain(2)
     assert explorer.wait(60) is None and not explorer.scores and not explorer.verdict
@@ -91,7 +91,7 @@ class TwoClasses(torch.nn.Module):
 
 def test_a_class_of_several_is_explained_as_a_softmax_model_is(explorer):
     image = explorer.image
-    roofs = explore(TwoClasses().eval(), image, target=1, grid=4, samples=8)
+    roofs = explore(TwoClasses().eval(), image, target=1, grid_size=4, n_samples=8)
     assert np.array_equal(roofs.objects, explorer.objects)
     roofs.explain(2)
     found = roofs.wait(60)
@@ -111,13 +111,13 @@ def test_other_activations_are_explained_as_the_estimator_does(explorer, activat
             outputs = super().forward(x) + 0.5
             return outputs.sigmoid() if activation == "none" else outputs
 
-    roofs = explore(Multilabel(), explorer.image, target=1, activation=activation, grid=4, samples=8)
+    roofs = explore(Multilabel(), explorer.image, target=1, activation=activation, grid_size=4, n_samples=8)
     roofs.explain(1)
     found = roofs.wait(60)
     expected = EntropyCentric(Multilabel(), activation).estimate(
         normalize(explorer.image), target=1, region=torch.from_numpy(found.region), grid_size=4, n_samples=8)
     assert torch.allclose(found.estimate.scores, expected.scores, atol=1e-5) and expected.scores.max() > 1e-3
-    plain = explore(torch.nn.Sequential(Bright(), torch.nn.Sigmoid()), explorer.image, activation="none", grid=4, samples=4)
+    plain = explore(torch.nn.Sequential(Bright(), torch.nn.Sigmoid()), explorer.image, activation="none", grid_size=4, n_samples=4)
     assert np.array_equal(plain.objects, explorer.objects)
     with pytest.raises(ValueError, match="softmax of one channel"):
         explore(Bright(), explorer.image, activation="softmax")
@@ -128,7 +128,7 @@ def test_the_model_is_left_in_the_mode_it_was_in(classes, explorer):
     model = smp.Unet("resnet18", encoder_weights=None, classes=classes).train()
     model.decoder.eval()
     for method in ("entropy", "grad-cam"):
-        trained = explore(model, explorer.image, target=classes - 1, grid=2, samples=2, method=method)
+        trained = explore(model, explorer.image, target=classes - 1, grid_size=2, n_samples=2, method=method)
         trained.explain(np.ones((64, 64), bool))
         trained.wait(60)
         assert trained.problem is None and trained.result.method == method
@@ -148,7 +148,7 @@ def test_a_box_is_what_is_predicted_in_it_or_all_of_it(explorer):
 
 
 def test_designs_arrive_one_by_one_and_a_cancelled_run_keeps_what_it_has(explorer):
-    explorer.samples, seen = 128, []
+    explorer.n_samples, seen = 128, []
 
     def stop(change) -> None:
         if change["new"].endswith("of 128 designs"):
@@ -178,7 +178,7 @@ class Slow(torch.nn.Module):
 
 
 def test_the_errors_shrink_while_designs_come_in(explorer):
-    explorer.samples, errors = 64, []
+    explorer.n_samples, errors = 64, []
     explorer.observe(lambda _: errors.append(np.frombuffer(explorer.errors, np.float32).mean()), "errors")
     explorer.explain(1)
     explorer.wait(60)
@@ -187,7 +187,7 @@ def test_the_errors_shrink_while_designs_come_in(explorer):
 
 def test_progress_moves_within_a_design(explorer):
     seen = []
-    explorer = explore(Slow(lambda _: None).eval(), explorer.image, grid=4, samples=2, batch=1)
+    explorer = explore(Slow(lambda _: None).eval(), explorer.image, grid_size=4, n_samples=2, perturbations_per_eval=1)
     explorer.observe(lambda change: seen.append(change["new"][0]), "progress")
     explorer.explain(1)
     explorer.wait(60)
@@ -200,7 +200,7 @@ def test_tests_can_be_cancelled_too(explorer):
         if explorer.message.startswith("Testing"):
             explorer.cancel()
 
-    explorer = explore(Slow(lambda _: None).eval(), explorer.image, grid=4, samples=4)
+    explorer = explore(Slow(lambda _: None).eval(), explorer.image, grid_size=4, n_samples=4)
     explorer.model.model.call = stop_in_tests
     explorer.explain(1)
     found = explorer.wait(60)
@@ -211,7 +211,7 @@ def test_tests_can_be_cancelled_too(explorer):
 def test_incremental_inference_is_used():
     """A hook on the model, by which a run could be cancelled, would turn it off."""
     scene, rows = procedural_scene(2), []
-    explorer = explore(rooftop_unet(), scene.image, grid=8, samples=4)
+    explorer = explore(rooftop_unet(), scene.image, grid_size=8, n_samples=4)
     plan = EntropyCentric(explorer.model).explain_plan(explorer.inputs, region=torch.from_numpy(explorer.objects == 3), n_samples=4)
     real = type(explorer.model).forward
     explorer.model.forward = lambda x: rows.append(len(x)) or real(explorer.model, x)
@@ -228,7 +228,7 @@ def test_a_function_is_no_model():
 
 def test_a_cam_run_stops_at_its_next_forward():
     scene, rows = procedural_scene(2, 64), []
-    explorer = explore(rooftop_unet(), scene.image, method="score-cam", batch=1)
+    explorer = explore(rooftop_unet(), scene.image, method="score-cam", perturbations_per_eval=1)
 
     def count(*_: object) -> None:
         rows.append(1)
@@ -247,7 +247,7 @@ def test_a_cam_run_stops_at_its_next_forward():
 
 def test_a_label_adds_the_iou_to_the_verdict(explorer):
     image, label = explorer.image, explorer.objects > 0
-    labelled = explore(Bright().eval(), image, label=label, grid=4, samples=4)
+    labelled = explore(Bright().eval(), image, label=label, grid_size=4, n_samples=4)
     labelled.explain(1)
     assert np.isfinite(labelled.wait().verdict["h_sit_iou_drop"]).all() and "H-SIT IoU drop" in labelled.verdict[0]
     explorer.explain(1)
@@ -257,7 +257,7 @@ def test_a_label_adds_the_iou_to_the_verdict(explorer):
 
 
 def test_a_new_run_ends_the_one_before(explorer):
-    explorer.samples, messages = 128, []
+    explorer.n_samples, messages = 128, []
     explorer.observe(lambda change: messages.append(change["new"]), "message")
     explorer.explain(1)
     explorer.explain(2)
@@ -275,7 +275,7 @@ def test_errors_reach_the_page_and_the_caller(explorer):
     assert "nothing to save" in explorer.message
     explorer._hear(None, {"kind": "again"}, None)
     assert "nothing is chosen yet" in explorer.message
-    explorer.grid = 65
+    explorer.grid_size = 65
     explorer.explain(1)
     explorer.wait()
     assert "65 x 65" in explorer.message and isinstance(explorer.problem, ValueError) and not explorer.running
@@ -388,7 +388,7 @@ def test_views_box_and_what_python_sets(opened):
     assert canvas.screenshot() == shown["clear"] != plain, "the region of the box stays outlined"
     assert len(set(shown.values()) | {plain}) == 5
 
-    in_python(page, "explorer.method, explorer.grid, explorer.samples = 'sobol', 5, 2")
+    in_python(page, "explorer.method, explorer.grid_size, explorer.n_samples = 'sobol', 5, 2")
     assert [panel.get_by_label(name).input_value() for name in ("method", "grid", "samples N")] == ["sobol", "5", "2"]
     page.get_by_role("button", name="Explain", exact=True).click()
     wait_for_message(page, "^(?!Done)")

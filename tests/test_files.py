@@ -27,7 +27,7 @@ RNG = np.random.default_rng(0)
 RGB = RNG.integers(0, 256, (40, 56, 3), np.uint8)
 DEEP = RNG.integers(0, 3000, (40, 56, 3)).astype(np.uint16)
 FIVE = np.dstack([RGB, RGB[..., :2]])
-SMALL = Settings(methods=("random",), grid=2, samples=2)
+SMALL = Settings(methods=("random",), grid_size=2, n_samples=2)
 
 
 def tiff_page(values, order="<", planar=1, tile=0, deflate=False, big=False, at=0, **tags) -> tuple[bytes, bytes, int]:
@@ -346,7 +346,8 @@ def test_a_study_of_coloured_labels(tmp_path, monkeypatch, capsys):
     coloured = np.where(truth[..., None], np.uint8([0, 0, 255]), np.uint8([255, 255, 255]))
     coloured[:8] = 255, 0, 0
     Image.fromarray(coloured).save(label)
-    asked = ["evaluate", "--data", str(tmp_path), "--out", str(tmp_path / "run"), "--methods", "random", "--grid", "2", "--samples",
+    asked = ["evaluate", "--data", str(tmp_path), "--out", str(tmp_path / "run"), "--methods", "random", "--grid-size", "2",
+             "--n-samples",
              "2"]
     failed = CliRunner().invoke(app, asked)
     assert "255,255,255" in str(failed.exception)
@@ -404,7 +405,7 @@ def test_what_may_belong_to_two_is_named(tmp_path, names, both):
 def test_a_study_says_how_many_labels_it_found(tmp_path, monkeypatch, capsys):
     write_scenes(tmp_path / "data/town", (2, 3), 64)
     (tmp_path / "data/town/label").rename(tmp_path / "data/town/truth")
-    asked = ["evaluate", "--data", str(tmp_path / "data"), "--methods", "random", "--grid", "2", "--samples", "2"]
+    asked = ["evaluate", "--data", str(tmp_path / "data"), "--methods", "random", "--grid-size", "2", "--n-samples", "2"]
     blind = CliRunner().invoke(app, [*asked, "--out", str(tmp_path / "blind")])
     assert blind.exit_code == 0 and all(words in blind.output for words in ("none of 2 tiles has a label", "masks", "--labels"))
     named = CliRunner().invoke(app, [*asked, "--out", str(tmp_path / "named"), "--labels", "truth"])
@@ -442,7 +443,8 @@ def test_above_the_limit_there_are_windows_or_one_line(tmp_path, monkeypatch, ca
         said = run(monkeypatch, capsys, "explain", tmp_path / name, *extra, "--out", tmp_path / "out")
         assert "65,536" in said and "16,000" in said and "--window" in said and "MAX_IMAGE_PIXELS" in said
     monkeypatch.setattr("entropy_captum.explanation.choose_region", lambda request, model: np.ones((96, 96), bool))
-    asked = ["explain", str(tmp_path / "large.tif"), "--point", str(x), str(y), "--window", "96", "--grid", "2", "--samples", "2"]
+    asked = ["explain", str(tmp_path / "large.tif"), "--point", str(x), str(y), "--window", "96", "--grid-size", "2",
+             "--n-samples", "2"]
     done = CliRunner().invoke(app, [*asked, "--method", "random", "--out", str(tmp_path / "out")])
     assert done.exit_code == 0, done.output
     # A file that claims to be huge costs nothing.
@@ -459,7 +461,7 @@ def test_a_window_keeps_its_place(tmp_path, monkeypatch, capsys):
     Image.fromarray(scene.label.astype(np.uint8) * 255).save(tmp_path / "label.png")
     monkeypatch.setattr("entropy_captum.explanation.predict_mask", lambda model, image: (np.arange(image.shape[1]) < 40) & np.ones(
         (image.shape[0], 1), bool))
-    asked = ["explain", str(path), "--point", "150", "170", "--window", "64", "--grid", "2", "--samples", "2", "--label",
+    asked = ["explain", str(path), "--point", "150", "170", "--window", "64", "--grid-size", "2", "--n-samples", "2", "--label",
              str(tmp_path / "label.png"), "--out", str(tmp_path / "out")]
     done = CliRunner().invoke(app, asked)
     assert done.exit_code == 0, done.output
@@ -470,7 +472,8 @@ def test_a_window_keeps_its_place(tmp_path, monkeypatch, capsys):
     assert Estimate.load(tmp_path / "out/entropy-estimate").settings["pixels"] == saved
     # The same numbers as from the crop, made by hand.
     Image.fromarray(scene.image[rows, columns]).save(tmp_path / "crop.png")
-    alone = CliRunner().invoke(app, ["explain", str(tmp_path / "crop.png"), "--point", "32", "32", "--grid", "2", "--samples", "2",
+    alone = CliRunner().invoke(app, ["explain", str(tmp_path / "crop.png"), "--point", "32", "32", "--grid-size", "2",
+                                     "--n-samples", "2",
                                      "--out", str(tmp_path / "alone")])
     assert alone.exit_code == 0 and np.array_equal(*(np.load(tmp_path / f"{name}/entropy.npy") for name in ("out", "alone")))
 

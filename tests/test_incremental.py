@@ -13,12 +13,16 @@ from torch import fx, nn
 
 import entropy_captum.incremental as incremental
 import entropy_captum.layers as layers
+import entropy_captum.planning as planning
 from entropy_captum import EntropyCentric, SobolTotal
 from entropy_captum.boxes import EMPTY, Box
 from entropy_captum.capture import Unsupported, captured, is_captured
 from entropy_captum.evaluation import SitTester
+from entropy_captum.inference import FullInference
 from entropy_captum.layers import Site
+from entropy_captum.perturbation import Perturbation
 from entropy_captum.planning import halves
+from entropy_captum.question import Budget, Question
 from entropy_captum.region import objects
 from entropy_captum.zoo import Padded
 
@@ -214,19 +218,19 @@ def test_far_regions_get_plans_of_their_own(unet):
     model = Local()
     regions = torch.zeros(2, 64, 64)
     regions[0, :8, :8] = regions[1, -8:, -8:] = 1
-    proposal = planning.propose(FullInference(model), perturbation, regions, 16)
+    proposal = planning.propose(FullInference(model), perturbation, regions, Budget(16))
     assert len(proposal.engine.plans) == 2 and len(proposal.engine.skipped) == 14
 
 
 def test_memory_decides_the_chunk(unet):
     x, region = torch.randn(1, 3, 96, 96), far_apart()[:1]
     perturbation, full = Perturbation((x,), grid_size=4), FullInference(unet)
-    large = planning.propose(full, perturbation, region, 16)
+    large = planning.propose(full, perturbation, region, Budget(16))
     fixed, each = large.engine.plans[0].memory()
     three = fixed + 3 * each
-    assert large.engine.chunk == 16 and planning.propose(full, perturbation, region, 16, three).engine.chunk == 3
+    assert large.engine.chunk == 16 and planning.propose(full, perturbation, region, Budget(16, max_memory=three)).engine.chunk == 3
     with pytest.raises(Unsupported, match="the budget is"):
-        planning.propose(full, perturbation, region, 16, fixed)
+        planning.propose(full, perturbation, region, Budget(16, max_memory=fixed))
     arguments = dict(target=0, region=region, n_samples=8, grid_size=4)
     a, b = (EntropyCentric(unet, inference="incremental", max_memory=m).estimate(x, **arguments) for m in (three, None))
     assert torch.allclose(a.scores, b.scores, atol=1e-6)
@@ -314,13 +318,13 @@ def test_half_precision_autocast_and_channels_last(unet, dtype, tolerance):
 def test_auto_is_full_for_short_runs_and_small_savings(monkeypatch):
     model, x = small_net(), torch.randn(1, 3, 16, 16)
     full, perturbation = FullInference(model), Perturbation((x,), grid_size=2)
-    arguments = ("auto", full, perturbation, torch.ones(1, 16, 16), 4)
+    arguments = (full, perturbation, torch.ones(1, 16, 16), Budget(4))
     assert planning.choose_inference(*arguments) is full and not is_captured(model)
     captured(model, x)
-    monkeypatch.setattr(incremental, "WORTH", float("inf"))
+    monkeypatch.setattr(planning, "WORTH", float("inf"))
     assert planning.choose_inference(*arguments) is full
     planning._declined.clear()
-    monkeypatch.setattr(incremental, "WORTH", 0.0)
+    monkeypatch.setattr(planning, "WORTH", 0.0)
     assert isinstance(planning.choose_inference(*arguments), incremental.IncrementalInference)
 
 
@@ -336,13 +340,13 @@ def test_the_plan_is_reported(unet):
 
 def test_sit_tests_are_those_of_full_inference(unet):
     x, heat, region = torch.randn(2, 3, 96, 96), torch.rand(2, 96, 96), far_apart()
-    short, full = (SitTester(unet, x, region=region, target=1, inference=k) for k in ("incremental", "full"))
+    short, full = (SitTester(Question(unet, x, region, target=1), k) for k in ("incremental", "full"))
     assert short.shortcut is not None and short.shortcut.steps.steps and full.shortcut is None
     for low in (True, False):
         for a, b in zip(short.test(low, heat), full.test(low, heat), strict=True):
             assert torch.allclose(a, b, atol=1e-3, equal_nan=True)
     assert torch.allclose(short.gap(heat), full.gap(heat), atol=1e-3)
-    labelled = SitTester(unet, x, region=region, target=1, label=region > 0, inference="incremental")
+    labelled = SitTester(Question(unet, x, region, target=1, label=region > 0), "incremental")
     assert labelled.shortcut is None and torch.isfinite(labelled.test(True, heat).iou_drop).all()
 
 
@@ -428,7 +432,7 @@ def test_a_stale_graph_is_noticed_beside_infinite_scores():
     assert planning.relative_difference(torch.tensor([torch.nan]), torch.ones(1)) == float("inf")
     model.factor = 1.0
     with pytest.warns(UserWarning, match="differ"):
-        assert SitTester(model, x, region=region, inference="incremental").shortcut is None
+        assert SitTester(Question(model, x, region), "incremental").shortcut is None
 
 
 def test_what_was_not_worth_it_is_not_planned_again(monkeypatch):
@@ -437,7 +441,7 @@ def test_what_was_not_worth_it_is_not_planned_again(monkeypatch):
     planned = []
     plan_regions = planning.plan_regions
     monkeypatch.setattr(planning, "plan_regions", lambda *a: planned.append(1) or plan_regions(*a))
-    monkeypatch.setattr(incremental, "WORTH", float("inf"))
+    monkeypatch.setattr(planning, "WORTH", float("inf"))
     arguments = dict(region=torch.ones(16, 16), grid_size=2, n_samples=4)
     first, again = (EntropyCentric(model).attribute(x, **arguments) for _ in range(2))
     assert torch.equal(first, again) and len(planned) == 1

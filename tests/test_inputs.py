@@ -11,6 +11,7 @@ from entropy_captum import EntropyCentric, Estimate, RegionScore, SobolTotal, h_
 from entropy_captum.cam import LayerScoreCam, seg_grad_cam
 from entropy_captum.evaluation import SitTester, random_attribution
 from entropy_captum.perturbation import grid_feature_mask
+from entropy_captum.question import Question
 from entropy_captum.region import object_at
 
 X = torch.randn(1, 3, 16, 24, generator=torch.Generator().manual_seed(3))
@@ -243,7 +244,7 @@ def test_ignored_label_pixels_leave_the_iou():
     torch.manual_seed(2)
     net, label = nn.Conv2d(3, 1, 1), REGION.astype(np.float32)
     label[:, 12:] = np.nan
-    tester = SitTester(net, X, region=REGION, label=label)
+    tester = SitTester(Question(net, X, REGION, label=label))
     with torch.no_grad():
         predicted = net(X)[0, 0].numpy() > 0
     from entropy_captum.evaluation import touching
@@ -251,7 +252,7 @@ def test_ignored_label_pixels_leave_the_iou():
     assert float(tester.before.iou) == pytest.approx((predicted & known).sum() / (predicted | known).sum())
     label[0, 0] = 0.5
     with pytest.raises(ValueError, match="NaN where it is not known"):
-        SitTester(net, X, region=REGION, label=label)
+        SitTester(Question(net, X, REGION, label=label))
 
 
 def test_a_map_that_finds_a_constant_border_important_warns():

@@ -13,7 +13,8 @@ from torch import nn
 
 from entropy_captum import RegionScore
 from entropy_captum.data import write_scenes
-from entropy_captum.methods import REGISTRY, Task, method_names, register, run_methods
+from entropy_captum.methods import REGISTRY, ask_of_image, method_names, register, run_methods
+from entropy_captum.question import Budget, Question
 from entropy_captum.study import evaluate, facts_of, run_id
 from entropy_captum.tiles import Settings
 
@@ -30,11 +31,14 @@ def registered(**methods):
             REGISTRY.pop(name, None)
 
 
+BUDGET = Budget(2, seed=5)
+
+
 @pytest.fixture
-def task() -> Task:
+def question() -> Question:
     x, regions = torch.rand(1, 3, 24, 32), torch.zeros(2, 24, 32)
     regions[0, :8, :8], regions[1, 12:, 20:] = 1, 1
-    return Task(small_net(), x, regions, torch.zeros_like(x), grid=2, samples=2, seed=5)
+    return ask_of_image(small_net(), x, regions, grid_size=2)
 
 
 def gradients(model, inputs, region):
@@ -44,13 +48,13 @@ def gradients(model, inputs, region):
     return torch.autograd.grad((p * region).sum() / region.sum(), inputs)[0].abs().mean(1)[0]
 
 
-def test_a_function_and_an_attribution_that_do_the_same_give_the_same(task):
-    flags = [m.training for m in task.model.modules()]
+def test_a_function_and_an_attribution_that_do_the_same_give_the_same(question):
+    flags = [m.training for m in question.forward.modules()]
     with registered(mine=gradients, theirs=Saliency, lazy=lambda score: Saliency(score)):
-        found = run_methods(task, ["mine", "theirs", "lazy"])
+        found = run_methods(question, BUDGET, ["mine", "theirs", "lazy"])
     for name in ("theirs", "lazy"):
         assert torch.allclose(found["mine"].maps, found[name].maps, atol=1e-7) and found["mine"].maps.std() > 0
-    assert found["mine"].forwards == 2 and [m.training for m in task.model.modules()] == flags
+    assert found["mine"].forwards == 2 and [m.training for m in question.forward.modules()] == flags
 
 
 SHAPES = {"(H,W)": (24, 32), "(1,H,W)": (1, 24, 32), "(1,1,H,W)": (1, 1, 24, 32), "(1,3,H,W)": (1, 3, 24, 32)}
@@ -58,10 +62,10 @@ SHAPES = {"(H,W)": (24, 32), "(1,H,W)": (1, 24, 32), "(1,1,H,W)": (1, 1, 24, 32)
 
 @pytest.mark.parametrize("shape", SHAPES.values(), ids=SHAPES)
 @pytest.mark.parametrize("kind", [torch.from_numpy, np.asarray, np.int64, lambda values: values > 0.5])
-def test_maps_of_every_likely_shape_are_taken(task, shape, kind):
+def test_maps_of_every_likely_shape_are_taken(question, shape, kind):
     values = np.random.default_rng(0).random(shape) * 3
     with registered(mine=lambda model, inputs, region: kind(values)):
-        found = run_methods(task, ["mine"])["mine"].maps
+        found = run_methods(question, BUDGET, ["mine"])["mine"].maps
     want = np.asarray(kind(values), float).reshape(-1, 24, 32).mean(0)
     assert found.shape == (2, 24, 32) and found.dtype == torch.float32 and np.allclose(found, want)
 
@@ -72,9 +76,9 @@ def test_maps_of_every_likely_shape_are_taken(task, shape, kind):
     (torch.tensor(1.0), r"'mine' returned a map of shape \(\), expected"),
     (torch.full((24, 32), torch.nan), "'mine' returned a map with NaN"), (None, "'mine' returned NoneType, expected a map"),
     ({"map": 1}, "'mine' returned dict, expected a map"), ("map", "'mine' returned str, expected a map")])
-def test_what_is_no_map_is_named(task, returned, message):
+def test_what_is_no_map_is_named(question, returned, message):
     with registered(mine=lambda model, inputs, region: returned), pytest.raises((ValueError, TypeError), match=message):
-        run_methods(task, ["mine"])
+        run_methods(question, BUDGET, ["mine"])
 
 
 class Resembles:
@@ -111,33 +115,33 @@ def test_names_are_words_that_files_and_lists_can_hold():
             register(name, Occlusion)
 
 
-def test_a_maker_that_makes_no_attribution_is_named(task):
+def test_a_maker_that_makes_no_attribution_is_named(question):
     with registered(mine=lambda score: None), pytest.raises(TypeError, match="'mine' made NoneType, expected a Captum attribution"):
-        run_methods(task, ["mine"])
+        run_methods(question, BUDGET, ["mine"])
 
 
-def test_a_function_is_given_what_it_names_and_cannot_spoil_the_rest(task):
+def test_a_function_is_given_what_it_names_and_cannot_spoil_the_rest(question):
     seen = {}
 
     def greedy(model, inputs, region, *, target, baselines, seed=None, activation="auto", feature_mask=None, steps=3):
         seen.update(target=target, seed=seed, activation=activation, cells=feature_mask.unique().tolist(), steps=steps)
-        assert torch.equal(baselines, task.baselines) and inputs.shape == (1, 3, 24, 32) and region.shape == (1, 24, 32)
+        assert torch.equal(baselines, torch.zeros(1, 3, 24, 32)) and inputs.shape == (1, 3, 24, 32) and region.shape == (1, 24, 32)
         inputs.zero_(), region.zero_()
         return torch.rand(24, 32)
 
-    before = task.inputs.clone(), task.regions.clone()
+    before = question.inputs.clone(), question.regions.clone()
     with registered(mine=greedy):
-        first, again = (run_methods(task, ["mine"])["mine"].maps for _ in range(2))
+        first, again = (run_methods(question, BUDGET, ["mine"])["mine"].maps for _ in range(2))
     assert seen == {"target": None, "seed": 5, "activation": "auto", "cells": [0, 1, 2, 3], "steps": 3}
-    assert torch.equal(task.inputs, before[0]) and torch.equal(task.regions, before[1])
+    assert torch.equal(question.inputs, before[0]) and torch.equal(question.regions, before[1])
     assert torch.equal(first, again) and not torch.equal(first[0], first[1])
 
 
-def test_an_attribution_of_a_layer_is_made_of_the_network_in_the_score(task):
+def test_an_attribution_of_a_layer_is_made_of_the_network_in_the_score(question):
     with registered(layer=lambda score: LayerGradCam(score, score.model[0])):
-        found = run_methods(task, ["layer"])["layer"].maps[0]
-    cam = LayerGradCam(RegionScore(task.model.eval(), task.regions[:1]), task.model[0])
-    assert issubclass(LayerGradCam, Attribution) and torch.allclose(found, cam.attribute(task.inputs)[0, 0].detach(), atol=1e-6)
+        found = run_methods(question, BUDGET, ["layer"])["layer"].maps[0]
+    cam = LayerGradCam(RegionScore(question.forward.eval(), question.regions[:1]), question.forward[0])
+    assert issubclass(LayerGradCam, Attribution) and torch.allclose(found, cam.attribute(question.inputs)[0, 0].detach(), atol=1e-6)
 
 
 @pytest.fixture
@@ -188,8 +192,8 @@ def test_rows_of_a_method_that_has_changed_are_another_runs():
 
 
 def test_a_map_that_is_undefined_is_not_tested_and_costs_no_other_row(data, tmp_path, monkeypatch):
-    def undefined(task):
-        maps = run_methods(task, ["ones"])["ones"]
+    def undefined(question, budget):
+        maps = run_methods(question, budget, ["ones"])["ones"]
         return maps._replace(maps=torch.full_like(maps.maps, torch.nan))
 
     monkeypatch.setitem(REGISTRY, "undefined", undefined)

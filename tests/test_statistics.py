@@ -6,6 +6,7 @@ import torch
 from scipy import stats
 
 from entropy_captum.evaluation import SitTester
+from entropy_captum.question import Question
 from entropy_captum.statistics import (
     compare,
     curves,
@@ -140,7 +141,7 @@ def test_far_is_distance_with_the_ranking_turned_round():
     model = torch.nn.Conv2d(3, 1, 5, padding=2)
     region = torch.zeros(1, 24, 24)
     region[:, 10:14, 10:14] = 1
-    tester = SitTester(model, image, region=region)
+    tester = SitTester(Question(model, image, region))
     heat = torch.from_numpy(rng.permutation(576).reshape(1, 1, 24, 24).astype(np.float32))
     facts = {"dataset": "a", "scene": "s", "tile": "t", "status": "ok", "method": "distance", "l_sit_kept_area": 0.5}
     drops = [[drop[:, 0].numpy() for drop in tester.curve(h)] for h in (heat, -heat)]

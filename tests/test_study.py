@@ -24,12 +24,22 @@ from PIL import Image
 from scipy import stats
 
 from entropy_captum import SobolTotal, study, tiles
-from entropy_captum.methods import REGISTRY, Task, distance_from, method_names, nearness, register, run_methods
+from entropy_captum.methods import (
+    REGISTRY,
+    ask_of_image,
+    distance_from,
+    feature_ids,
+    method_names,
+    nearness,
+    register,
+    run_methods,
+)
+from entropy_captum.question import Budget
 from entropy_captum.study import evaluate, facts_of, read_rows
 from entropy_captum.tiles import Settings, find_sources
 from entropy_captum.zoo import Padded
 
-SMALL = Settings(methods=("entropy", "sobol", "random"), grid=2, samples=2)
+SMALL = Settings(methods=("entropy", "sobol", "random"), grid_size=2, n_samples=2)
 
 
 def write_tiles(folder: Path, count: int, side: int = 32) -> Path:
@@ -67,8 +77,8 @@ class Encoded(torch.nn.Module):
 def test_every_method_gives_a_finite_map_per_region():
     x, regions = torch.randn(1, 3, 32, 32), torch.zeros(2, 32, 32)
     regions[0, :8, :8], regions[1, 20:, 20:] = 1, 1
-    task = Task(Padded(Encoded()).eval(), x, regions, torch.zeros_like(x), grid=2, samples=4, batch=3)
-    found, again = run_methods(task, method_names()), run_methods(task, method_names())
+    question, budget = ask_of_image(Padded(Encoded()).eval(), x, regions, grid_size=2), Budget(4, 3)
+    found, again = (run_methods(question, budget, method_names()) for _ in range(2))
     for name, (maps, forwards, _, seconds) in found.items():
         assert seconds > 0
         assert maps.shape == (2, 32, 32) and torch.isfinite(maps).all(), name
@@ -77,7 +87,7 @@ def test_every_method_gives_a_finite_map_per_region():
     assert found["entropy"].forwards == found["sobol"].forwards == 4 * 5
     assert found["entropy"].seconds == found["sobol"].seconds != found["occlusion"].seconds
     with pytest.raises(ValueError, match="unknown method 'guess'"):
-        run_methods(task, ["guess"])
+        run_methods(question, budget, ["guess"])
     with pytest.raises(ValueError, match="'rise' is registered already"):
         register("rise", lambda score: None)
 
@@ -88,8 +98,8 @@ def test_rise_finds_the_patch_that_decides():
             return 4 * x[:, :1, 8:16, 16:24].mean((2, 3), keepdim=True).expand(-1, -1, 32, 32)
 
     x = torch.ones(1, 3, 32, 32)
-    task = Task(Patch(), x, torch.ones(1, 32, 32), torch.zeros_like(x), grid=4, samples=32, batch=64)
-    cells = tiles.cell_means(run_methods(task, ["rise"])["rise"].maps[0], task.feature_mask)
+    question = ask_of_image(Patch(), x, torch.ones(1, 32, 32), grid_size=4)
+    cells = tiles.cell_means(run_methods(question, Budget(32, 64), ["rise"])["rise"].maps[0], feature_ids(question))
     assert cells.argmax() == 6
 
 
@@ -170,9 +180,10 @@ def test_bad_requests_are_refused(model, tmp_path):
         find_sources(tmp_path)
     for wrong, message in ((dict(methods=("guess",)), "'guess'"), (dict(per="street"), "'street'"),
                            (dict(baselines=("pink",)), "'pink'"), (dict(seeds=()), "at least one"),
-                           (dict(seeds=(0, 0)), r"each once, got \(0, 0\)"), (dict(noisy=-1), "got -1"), (dict(grid=0), "got 0"),
-                           (dict(crop=0), "crop must be at least 1"), (dict(samples=1), "n_samples must be .* at least 2, got 1"),
-                           (dict(batch=0), "batch must be")):
+                           (dict(seeds=(0, 0)), r"each once, got \(0, 0\)"), (dict(noisy=-1), "got -1"), (dict(grid_size=0),
+                                                                                                          "got 0"),
+                           (dict(crop=0), "crop must be at least 1"), (dict(n_samples=1), "n_samples must be .* at least 2, got 1"),
+                           (dict(perturbations_per_eval=0), "perturbations_per_eval must be")):
         with pytest.raises(ValueError, match=message):
             Settings(**wrong)
     with pytest.raises(ValueError, match="no rows yet"):
@@ -273,10 +284,10 @@ def test_ten_kills_lose_no_row_and_double_none(model, tmp_path):
 
 
 def test_a_method_that_raises_costs_its_tile_and_not_the_run(model, tmp_path, monkeypatch):
-    def moody(task: Task):
-        if task.inputs.mean() > 0.9:
+    def moody(question, budget):
+        if question.inputs.mean() > 0.9:
             raise KeyError("white")
-        return run_methods(task, ["random"])["random"]
+        return run_methods(question, budget, ["random"])["random"]
 
     monkeypatch.setitem(REGISTRY, "moody", moody)
     data = write_tiles(tmp_path / "data", 2)
@@ -415,13 +426,13 @@ def test_nearness_falls_with_distance():
 def test_interaction_is_total_minus_first_order_and_costs_its_own_rows(model):
     x, region = torch.randn(1, 3, 32, 32), torch.zeros(1, 32, 32)
     region[0, :16, :16] = 1
-    task = Task(model, x, region, torch.zeros_like(x), grid=2, samples=16, batch=8)
-    found = run_methods(task, ["entropy", "sobol", "interaction"])
+    question, budget = ask_of_image(model, x, region, grid_size=2), Budget(16, 8)
+    found = run_methods(question, budget, ["entropy", "sobol", "interaction"])
     alone = SobolTotal(model, first_order=True).estimate(x, region=region, grid_size=2, n_samples=16, perturbations_per_eval=8)
     expected = alone.spread(alone.total_order - alone.first_order)[0][:, 0].float()
     assert torch.allclose(found["interaction"].maps, expected, atol=1e-6) and found["interaction"].maps.abs().max() > 0
     assert [found[name].forwards for name in ("entropy", "sobol", "interaction")] == [16 * 5, 16 * 5, 16 * 6]
-    assert torch.equal(found["sobol"].maps, run_methods(task, ["sobol"])["sobol"].maps)
+    assert torch.equal(found["sobol"].maps, run_methods(question, budget, ["sobol"])["sobol"].maps)
 
 
 def test_partial_rank_correlation_is_that_of_the_residuals():
@@ -436,7 +447,7 @@ def test_partial_rank_correlation_is_that_of_the_residuals():
 def test_agreement_is_mutual_and_the_order_of_methods_does_not_matter(model, tmp_path):
     folder = write_tiles(tmp_path / "data", 1)
     pair = ("sobol", "entropy", "distance")
-    rows = [evaluate(model, folder, tmp_path / f"run{k}", Settings(methods=methods, grid=4, samples=4), show_progress=False)
+    rows = [evaluate(model, folder, tmp_path / f"run{k}", Settings(methods=methods, grid_size=4, n_samples=4), show_progress=False)
             .set_index("method") for k, methods in enumerate((pair, pair[::-1]))]
     for each in rows:
         for a, b in (("sobol", "entropy"), ("distance", "sobol")):
@@ -451,13 +462,13 @@ def test_agreement_is_mutual_and_the_order_of_methods_does_not_matter(model, tmp
 def test_sensitivity_is_captums(model):
     x, region = torch.randn(1, 3, 32, 32), torch.zeros(1, 32, 32)
     region[0, :16, :16] = 1
-    settings = Settings(methods=("entropy",), grid=2, samples=4, noisy=3)
+    settings = Settings(methods=("entropy",), grid_size=2, n_samples=4, noisy=3)
     draws = tiles.noisy_inputs(x, settings, 0)
     assert all(0.019 < float((draw - x).abs().max()) <= 0.02 for draw in draws) and not torch.equal(draws[0], draws[1])
 
     def explain(inputs: torch.Tensor) -> torch.Tensor:
-        task = [Task(model, each[None], region, torch.zeros_like(x), grid=2, samples=4) for each in inputs]
-        return torch.stack([run_methods(one, ["entropy"])["entropy"].maps for one in task])
+        asked = [ask_of_image(model, each[None], region, grid_size=2) for each in inputs]
+        return torch.stack([run_methods(one, Budget(4), ["entropy"])["entropy"].maps for one in asked])
 
     of_captum = sensitivity_max(lambda inputs: (explain(inputs[0]),), (x,),
                                 perturb_func=lambda inputs, radius: (torch.cat(draws),), n_perturb_samples=3)
@@ -514,8 +525,8 @@ def test_the_random_control_is_another_one_on_every_tile_and_seed_and_region(mod
     x, regions = torch.randn(2, 3, 32, 32), torch.ones(2, 32, 32)
 
     def drawn(k: int, seed: int) -> torch.Tensor:
-        task = Task(model, x[k:k + 1], regions, torch.zeros_like(x[:1]), grid=2, seed=seed)
-        return run_methods(task, ["random"])["random"].maps
+        question = ask_of_image(model, x[k:k + 1], regions, grid_size=2)
+        return run_methods(question, Budget(seed=seed), ["random"])["random"].maps
 
     maps = torch.cat([drawn(0, 0), drawn(0, 1), drawn(1, 0)])
     assert len(torch.unique(maps.flatten(1), dim=0)) == 6 and torch.equal(maps[:2], drawn(0, 0))

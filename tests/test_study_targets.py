@@ -15,7 +15,8 @@ from typer.testing import CliRunner
 from entropy_captum.cli import app
 from entropy_captum.data import find_tiles, normalize
 from entropy_captum.explorer import explore
-from entropy_captum.methods import CONTROLS, Task, method_names, run_methods
+from entropy_captum.methods import CONTROLS, ask_of_image, method_names, run_methods
+from entropy_captum.question import Budget
 from entropy_captum.report import make_report
 from entropy_captum.study import evaluate, failures, kept_maps, read_facts, retest, settings_of
 from entropy_captum.tiles import Settings, find_sources
@@ -93,7 +94,7 @@ def test_one_function_in_several_networks_gives_one_study(data, tmp_path, name):
     # Where scores are probabilities the gradient of a score is another, and an interaction of nothing is another rounding.
     left_out = {"grad-cam", "interaction"} if activation == "none" else set()
     methods = tuple(name for name in method_names() if name not in left_out)
-    common = dict(methods=methods, grid=2, samples=4, batch=4, per="building", min_pixels=20, noisy=1)
+    common = dict(methods=methods, grid_size=2, n_samples=4, perturbations_per_eval=4, per="building", min_pixels=20, noisy=1)
     want = evaluate(build(Roofs), data, tmp_path / "one", Settings(**common), keep_maps=True, show_progress=False)
     settings = Settings(**common, target=target, activation=activation)
     found = evaluate(build(form), data, tmp_path / "several", settings, keep_maps=True, show_progress=False)
@@ -135,11 +136,11 @@ def test_a_class_that_is_not_named_is_never_the_first(data, tmp_path):
         evaluate(build(Roofs), data, tmp_path / "run", Settings(("ones",), 2, 2, activation="softmax"), show_progress=False)
     assert not (tmp_path / "run").exists()
     image, x = find_tiles(data / "town")[0].read()[0], torch.zeros(1, 3, 32, 32)
-    task = Task(three, x, torch.ones(1, 32, 32), x, grid=2, samples=2)
+    question = ask_of_image(three, x, torch.ones(1, 32, 32), baselines=x, grid_size=2)
     explained = [name for name in method_names() if name not in CONTROLS]
     for call in (lambda: predict_mask(three, image), lambda: explore(three, image),
                  lambda: dataset_iou(three, find_tiles(data / "town")),
-                 *(partial(run_methods, task, [name]) for name in explained)):
+                 *(partial(run_methods, question, Budget(2), [name]) for name in explained)):
         with pytest.raises(ValueError, match="target=None needs a one-channel output"):
             call()
     for wrong, message in ((dict(target=-1), "target must be at least 0, got -1"),
@@ -241,8 +242,9 @@ def test_reasons_of_failed_tiles_are_grouped_and_counted(mostly_bad, tmp_path):
 
 def test_the_terminal_says_why_most_tiles_failed(mostly_bad, tmp_path, monkeypatch):
     monkeypatch.setattr("entropy_captum.zoo.rooftop_unet", lambda weights: Moody())
-    arguments = ["evaluate", "--data", str(mostly_bad), "--out", str(tmp_path / "run"), "--methods", "ones,random", "--grid", "2",
-                 "--samples", "2"]
+    arguments = ["evaluate", "--data", str(mostly_bad), "--out", str(tmp_path / "run"), "--methods", "ones,random", "--grid-size",
+                 "2",
+                 "--n-samples", "2"]
     done = CliRunner().invoke(app, arguments)
     assert done.exit_code == 0, done.output
     lines = done.output.splitlines()
@@ -258,8 +260,9 @@ def test_the_class_is_named_on_the_command_line(data, tmp_path):
     torch.manual_seed(0)
     model = smp.Unet("tu-tf_efficientnet_lite0", encoder_weights=None, classes=2).eval()
     torch.save({"state_dict": {f"model.{name}": value for name, value in model.state_dict().items()}}, tmp_path / "two.ckpt")
-    common = ["evaluate", "--data", str(data), "--weights", str(tmp_path / "two.ckpt"), "--methods", "entropy,ones", "--grid", "2",
-              "--samples", "2"]
+    common = ["evaluate", "--data", str(data), "--weights", str(tmp_path / "two.ckpt"), "--methods", "entropy,ones",
+              "--grid-size", "2",
+              "--n-samples", "2"]
     unnamed = CliRunner().invoke(app, [*common, "--out", str(tmp_path / "none")])
     assert isinstance(unnamed.exception, ValueError) and "target=None needs a one-channel output" in str(unnamed.exception)
     for target in (0, 1):

@@ -10,7 +10,6 @@ import tempfile
 import time
 import warnings
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -23,8 +22,9 @@ from torch import nn
 
 from entropy_captum import EntropyCentric, RegionScore, rooftop_unet
 from entropy_captum.data import normalize, procedural_scene, write_scenes
-from entropy_captum.methods import Counter, Task, method_names, run_methods
+from entropy_captum.methods import Counter, ask_of_image, method_names, run_methods
 from entropy_captum.perturbation import grid_feature_mask
+from entropy_captum.question import Budget
 from entropy_captum.study import evaluate, worker_model
 from entropy_captum.tiles import Settings
 from entropy_captum.zoo import Padded
@@ -169,7 +169,7 @@ def keep_ratio(name: str, measured: float, wanted: str) -> None:
 
 def study_overhead(folder: Path, repeats: int) -> None:
     """The time of a study over that of as many bare forwards, one row at a time."""
-    settings, ratios = Settings(grid=4, samples=4), []
+    settings, ratios = Settings(grid_size=4, n_samples=4), []
     model = worker_model(Padded(rooftop_unet()))
     x = torch.zeros(1, 3, 256, 256).to(memory_format=torch.channels_last)
     for repeat in range(repeats + 1):
@@ -183,7 +183,7 @@ def study_overhead(folder: Path, repeats: int) -> None:
 
 def study_workers(folder: Path, repeats: int) -> None:
     """The time of a study with one Dask worker over that with two, a thread each; clusters are started and warm before."""
-    settings, ratios = Settings(grid=4, samples=4, methods=("entropy", "sobol", "random")), []
+    settings, ratios = Settings(grid_size=4, n_samples=4, methods=("entropy", "sobol", "random")), []
     model = Padded(rooftop_unet())
     def client(workers: int) -> Client:
         return Client(LocalCluster(n_workers=workers, threads_per_worker=1, dashboard_address=None))
@@ -218,13 +218,13 @@ def cost(repeats: int) -> None:
     x = normalize(scene.image)
     regions = {"class": torch.from_numpy(scene.label)[None].float(), "building": building(256, "centre")[None]}
     for name, region in regions.items():
-        task, rows = Task(model, x, region, torch.zeros_like(x), samples=8, batch=batch), []
+        question, rows = ask_of_image(model, x, region), []
         for method in method_names():
-            run_methods(replace(task, samples=2), [method])  # captures the model
+            run_methods(question, Budget(2, batch), [method])  # captures the model
             ratios = []
             for _ in range(repeats):
                 forward = seconds(lambda: bare_forwards(model, x, 4 * batch, batch)) / (4 * batch)
-                took = seconds(lambda task=task, method=method: run_methods(task, [method]))
+                took = seconds(lambda q=question, method=method: run_methods(q, Budget(8, batch), [method]))
                 forward += seconds(lambda: bare_forwards(model, x, 4 * batch, batch)) / (4 * batch)
                 ratios.append(2 * took / forward)
             rows.append({"region": name, "method": method, "time_over_one_forward": statistics.median(ratios)})
