@@ -5,10 +5,12 @@
 # %% ../nbs/05_attribution.ipynb #d2696ca9
 from __future__ import annotations
 
+import functools
 import inspect
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from difflib import get_close_matches
 from importlib.metadata import version
 from itertools import chain, islice
 from typing import Any, Literal, NamedTuple, NoReturn, ParamSpec, TypeVar, cast
@@ -368,11 +370,25 @@ Returned = TypeVar("Returned")
 
 
 def takes(model: Callable[Arguments, Any]) -> Callable[[Callable[..., Returned]], Callable[Arguments, Returned]]:
-    """Give a function that hands its arguments on the signature of the one that takes them."""
+    """Give a function that hands its arguments on the signature of the one that takes them.
+
+    It raises TypeError, naming the nearest, for a keyword that the other does not have.
+    """
+    signature = inspect.signature(model)
+
     def decorate(function: Callable[..., Returned]) -> Callable[Arguments, Returned]:
+        @functools.wraps(function)
+        def checked(*arguments: Any, **keywords: Any) -> Returned:
+            for name in keywords:
+                if name not in signature.parameters:
+                    near = get_close_matches(name, signature.parameters, 1)
+                    hint = f"; did you mean {near[0]!r}?" if near else ""
+                    raise TypeError(f"{function.__name__} takes no argument {name!r}{hint}")
+            return function(*arguments, **keywords)
+
         own = inspect.signature(function).return_annotation
-        function.__signature__ = inspect.signature(model).replace(return_annotation=own)  # type: ignore[attr-defined]
-        return cast(Callable[Arguments, Returned], function)
+        checked.__signature__ = signature.replace(return_annotation=own)  # type: ignore[attr-defined]
+        return cast(Callable[Arguments, Returned], checked)
 
     return decorate
 

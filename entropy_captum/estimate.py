@@ -13,17 +13,20 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import cached_property, partial
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import torch
-from matplotlib.figure import Figure
+from numpy.typing import NDArray
 from scipy.spatial import cKDTree
-from scipy.stats import t as student
+from scipy.special import stdtrit
 from torch import Tensor
 
 from .perturbation import spread_scores
 from .sampling import A, B, PickFreeze, Row
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure  # drawing is imported when something is drawn
 
 # %% auto #0
 __all__ = ['DOUBLE', 'Estimator', 'Importance', 'over_variance', 'jansen', 'saltelli', 'mean_change', 'History', 'entropy_change',
@@ -199,12 +202,51 @@ class Estimate:
     def margin(self, level: float = 0.95) -> Tensor:
         """Half the width of each score's confidence interval, (B,d): the standard error times a quantile of Student's t."""
         n = self.n_samples.cpu().numpy()
-        quantile = student.ppf((1 + level) / 2, n / 2 if self.settings.get("error") == "nearest neighbours" else n - 1)
+        quantile = stdtrit(n / 2 if self.settings.get("error") == "nearest neighbours" else n - 1, (1 + level) / 2)
         return self.standard_error * torch.from_numpy(quantile).to(self.standard_error)[:, None]
 
     def spread(self, values: Tensor) -> tuple[Tensor, ...]:
         """Values (B,d) as maps, one (B, ...) per input, in the scores' place."""
         return tuple(spread_scores(values, i, s) for i, s in zip(self.index, self.shapes, strict=True))
+
+    def map(self, example: int | None = None) -> NDArray[np.float64]:
+        """The scores as an array to plot, (H,W), channels averaged; of the only example (or region), or of the one named.
+
+        Raises ValueError where there are several and none is named, for one that is not there, or for inputs that are no images.
+        """
+        return self._map(self.scores, example)
+
+    def error_map(self, example: int | None = None) -> NDArray[np.float64]:
+        """The standard errors as an array to plot, (H,W); as `map`."""
+        return self._map(self.standard_error, example)
+
+    def _map(self, values: Tensor, example: int | None) -> NDArray[np.float64]:
+        if len(self.shapes) != 1 or len(self.shapes[0]) < 3:
+            raise ValueError(f"a map needs one image, the inputs are of shape {self.shapes}; see `spread`")
+        if example is None and len(values) > 1:
+            raise ValueError(f"this estimate is of {len(values)} examples or regions; say which: map(0) to map({len(values) - 1})")
+        if not 0 <= (example or 0) < len(values):
+            raise ValueError(f"there is no example {example}; there are 0 to {len(values) - 1}")
+        maps: NDArray[np.float64] = self.spread(values)[0][example or 0].flatten(0, -3).mean(0).double().cpu().numpy()
+        return maps
+
+    def show(self, image: NDArray[Any] | None = None, example: int | None = None) -> Figure:
+        """The map and its error beside each other, laid over an image (H,W,3) if one is given; as `map`.
+
+        Raises ValueError for an image of another size, and as `map`.
+        """
+        from matplotlib.figure import Figure
+
+        from entropy_captum.figures import ERROR_MAP, overlay
+        score, error = self.map(example), self.error_map(example)
+        ground = np.full((*score.shape, 3), 255, np.uint8) if image is None else image
+        if ground.shape[:2] != score.shape:
+            raise ValueError(f"the image of shape {ground.shape} does not fit the map of {score.shape}")
+        figure = Figure(figsize=(7.4, 3), layout="constrained")
+        left, right = figure.subplots(1, 2)
+        overlay(left, ground, score, title="score", opacity=0.65 if image is not None else 1)
+        overlay(right, ground, error, title="standard error", color_map=ERROR_MAP, opacity=0.65 if image is not None else 1)
+        return figure
 
     def to_attribution(self) -> Tensor | tuple[Tensor, ...]:
         """The scores spread over the input(s), float32 (B, ...): a tensor, or a tuple where the input was one."""
@@ -256,13 +298,16 @@ class Estimate:
 # %% ../nbs/05_estimate.ipynb #67cb75d1
 def draw_estimate(estimate: Estimate, shown: int = 4) -> bytes:
     """What a notebook shows of an estimate: the score map and the error map of its first examples (or regions) as PNG."""
+    from matplotlib.figure import Figure
+
+    from entropy_captum.figures import ERROR_MAP, SCORE_MAP
     rows = min(shown, len(estimate.scores))
     figure = Figure(figsize=(6.4, 2.6 * rows), layout="constrained")
     image = len(estimate.shapes[0]) == 3
     maps = [estimate.spread(values)[0][:rows].mean(1) if image else values[:rows, None]
             for values in (estimate.scores, estimate.standard_error)]
     for axes, *pair in zip(figure.subplots(rows, 2, squeeze=False), *maps, strict=True):
-        for ax, values, title, colors in zip(axes, pair, ("score", "standard error"), ("cividis", "magma"), strict=True):
+        for ax, values, title, colors in zip(axes, pair, ("score", "standard error"), (SCORE_MAP, ERROR_MAP), strict=True):
             figure.colorbar(ax.imshow(values.cpu(), cmap=colors), ax=ax)
             ax.set_title(title, fontsize=8)
             ax.axis("off")

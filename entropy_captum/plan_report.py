@@ -6,15 +6,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
-import pandas as pd
-from matplotlib.figure import Figure
 from torch import fx
 
 from .cost import CALL_SECONDS
 from .passes import full_box
 from .planning import WORTH, Proposal
+
+if TYPE_CHECKING:  # tables and drawing are imported when they are asked for
+    import pandas as pd
+    from matplotlib.figure import Figure
 
 # %% auto #0
 __all__ = ['PlanReport', 'module_of', 'report_plan']
@@ -45,6 +48,7 @@ class PlanReport:
 
     def figure(self) -> Figure:
         """Bars per module: milliseconds per design in full and by plan, on a logarithmic axis."""
+        from matplotlib.figure import Figure
         figure = Figure(figsize=(7, 0.6 + 0.22 * len(self.table)), layout="constrained")
         ax, at = figure.subplots(), np.arange(len(self.table))
         for shift, column, color in ((-0.2, "full_ms", "tab:orange"), (0.2, "incremental_ms", "tab:blue")):
@@ -65,6 +69,7 @@ def module_of(node: fx.Node, depth: int) -> str:
 
 def report_plan(proposal: Proposal, depth: int = 3) -> PlanReport:
     """The report of a proposed engine; `depth`: how many names of a module's path make a group."""
+    import pandas as pd
     plans, seconds = proposal.engine.plans, proposal.seconds
     rows = len(plans[0].changes) + 1
     cost: dict[str, list[float]] = {}

@@ -12,14 +12,13 @@ from typing import Any, Literal, NamedTuple, get_args
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy.stats import qmc
 from torch import Tensor
 
 from .notices import notify
 
 # %% auto #0
-__all__ = ['A', 'B', 'Sampler', 'SAMPLERS', 'NET', 'Row', 'design_rows', 'PickFreeze', 'check_count', 'check_design', 'sequence',
-           'uneven_features', 'supercube', 'warn_of_uneven', 'pick_freeze']
+__all__ = ['A', 'B', 'Sampler', 'SOBOL_DIMENSIONS', 'SAMPLERS', 'NET', 'Row', 'design_rows', 'PickFreeze', 'check_count',
+           'check_design', 'sequence', 'uneven_features', 'supercube', 'warn_of_uneven', 'pick_freeze']
 
 # %% ../nbs/00_sampling.ipynb #e5064307
 class Row(NamedTuple):
@@ -60,6 +59,8 @@ class PickFreeze:
 # %% ../nbs/00_sampling.ipynb #2925959a
 #: Where the points of a pick-freeze design come from.
 Sampler = Literal["supercube", "sobol", "halton", "latin", "monte_carlo"]
+#: How many dimensions scipy's Sobol sequence has.
+SOBOL_DIMENSIONS = 21201
 #: All samplers.
 SAMPLERS: tuple[str, ...] = get_args(Sampler)
 
@@ -83,13 +84,14 @@ def check_design(n_samples: int, n_features: int, sampler: str, scramble: bool =
                          f"take {1 << (n_samples.bit_length() - 1)} or {1 << n_samples.bit_length()}")
     if n_features < 1:
         raise ValueError(f"a design needs at least one feature, got {n_features}")
-    if sampler == "sobol" and 2 * n_features > qmc.Sobol.MAXDIM:
+    if sampler == "sobol" and 2 * n_features > SOBOL_DIMENSIONS:
         raise ValueError(f"{n_features} features need a Sobol sequence of {2 * n_features} dimensions, "
-                         f"more than the {qmc.Sobol.MAXDIM} there are; use sampler='supercube' or fewer features")
+                         f"more than the {SOBOL_DIMENSIONS} there are; use sampler='supercube' or fewer features")
 
 # %% ../nbs/00_sampling.ipynb #9a9ae876
 def sequence(n_samples: int, n_features: int, sampler: Sampler, scramble: bool = True, seed: int = 0) -> Iterator[PickFreeze]:
     """Designs whose A and B are the halves of one sequence in 2d dimensions; only "latin" has to draw all points first."""
+    from scipy.stats import qmc  # takes longer to import than all the rest
     rng, dimensions = np.random.default_rng(seed), 2 * n_features
     points: Iterator[NDArray[np.float64]]
     if sampler == "monte_carlo":
@@ -121,6 +123,7 @@ def supercube(n_samples: int, n_features: int, seed: int = 0) -> Iterator[PickFr
 
     Source: Owen 1998 (ACM Trans. Model. Comput. Simul. 8), with sets of two variables.
     """
+    from scipy.stats import qmc
     rng = np.random.default_rng(seed)
     nets = [qmc.Sobol(2, rng=rng) for _ in range(n_features)]
     for start in range(0, n_samples, NET):
