@@ -18,7 +18,6 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy.spatial import cKDTree
 from scipy.special import stdtrit
 from torch import Tensor
 
@@ -95,6 +94,7 @@ def mean_change(delta: np.ndarray, points: list[np.ndarray] | None = None) -> tu
         return delta.mean(0), np.full(delta.shape[1:], np.nan)
     if points is None:
         return delta.mean(0), delta.std(0, ddof=1) / np.sqrt(n)
+    from scipy.spatial import cKDTree  # takes a while to import
     nearest = np.stack([np.asarray(cKDTree(own).query(own, k=2)[1])[:, 1] for own in np.stack(points[:n], 1)], 1)
     steps = np.take_along_axis(delta, nearest[:, None], 0) - delta
     return delta.mean(0), np.sqrt((steps**2).mean(0) / 2 / n)
