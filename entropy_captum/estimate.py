@@ -8,7 +8,6 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-import os
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
@@ -24,6 +23,7 @@ from torch import Tensor
 
 from .perturbation import spread_scores
 from .sampling import PickFreeze
+from .writing import write_together, writing_to
 
 # %% auto #0
 __all__ = ['DOUBLE', 'Estimator', 'Importance', 'over_variance', 'jansen', 'saltelli', 'mean_change', 'History', 'entropy_change',
@@ -210,17 +210,22 @@ class Estimate:
         return draw_estimate(self)
 
     def save(self, path: str | Path) -> Path:
-        """Write PATH.npz (the numbers) and PATH.json (settings, versions, seed, weights hash); returns the former."""
+        """Write PATH.npz (the numbers) and PATH.json (settings, versions, seed, weights hash); returns the former.
+
+        Raises ValueError, naming it, where the disk does not take them.
+        """
         path, facts_path = _files(path)
         arrays = {name: getattr(self, name).cpu().numpy() for name in self.ARRAYS if getattr(self, name) is not None}
         arrays |= {f"index_{k}": index.cpu().numpy() for k, index in enumerate(self.index)}
         facts = json.dumps(self.settings | {"shapes": self.shapes}, indent=1) + "\n"
-        numbers, description = (p.with_name(f"{p.name}.{os.getpid()}.tmp{p.suffix}") for p in (path, facts_path))
-        # Two files cannot be replaced at once, so the numbers carry the hash of their description: `load` tells them apart.
-        np.savez_compressed(numbers, **arrays, description=np.array(_digest(facts)))
-        description.write_text(facts, encoding="utf-8")
-        description.replace(facts_path)
-        numbers.replace(path)
+
+        def write(folder: Path) -> None:
+            # Two files cannot be replaced at once, so the numbers carry the hash of their description: `load` tells them apart.
+            np.savez_compressed(folder / path.name, **arrays, description=np.array(_digest(facts)))
+            (folder / facts_path.name).write_text(facts, encoding="utf-8")
+
+        with writing_to(path):
+            write_together(path.parent, write)
         return path
 
     @classmethod

@@ -6,10 +6,8 @@
 from __future__ import annotations
 
 import json
-import shutil
 import sys
-import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -29,10 +27,11 @@ from .names import BaselineName, InferenceKind
 from .perturbation import named_baseline
 from .region import object_at, objects
 from .request import Image8, Mask, Request
+from .writing import write_together
 from .zoo import predict_mask
 
 # %% auto #0
-__all__ = ['Case', 'largest_object', 'choose_region', 'tested', 'write_all', 'save_explanation', 'explain_case', 'demo_tile']
+__all__ = ['Case', 'largest_object', 'choose_region', 'tested', 'save_explanation', 'explain_case', 'demo_tile']
 
 # %% ../nbs/12_explanation.ipynb #2bbd8600
 @dataclass(frozen=True)
@@ -120,19 +119,6 @@ def tested(case: Case, heat: Tensor, unit: str) -> Tested:
     return Tested(e, unit, (masked[0], masked[1]),
                   (predict_mask(case.model, masked[0]), predict_mask(case.model, masked[1])))
 
-# %% ../nbs/12_explanation.ipynb #204960cc
-def write_all(out: Path, write: Callable[[Path], None]) -> None:
-    """Call `write` with an empty folder, then move what it wrote into `out`; on an error `out` stays as it was."""
-    out.parent.mkdir(parents=True, exist_ok=True)
-    staging = Path(tempfile.mkdtemp(prefix=f".{out.name}-", dir=out.parent))
-    try:
-        write(staging)
-        out.mkdir(exist_ok=True)
-        for file in sorted(staging.iterdir()):
-            file.replace(out / file.name)
-    finally:
-        shutil.rmtree(staging, ignore_errors=True)
-
 # %% ../nbs/12_explanation.ipynb #95552c85
 def save_explanation(folder: Path, case: Case, found: Mapping[str, Maps], table: pd.DataFrame) -> None:
     """Write the table, the panel, which pixels they cover, and for each method its map, and its estimate with a figure if any."""
@@ -158,7 +144,7 @@ def explain_case(case: Case, task: Task, methods: Sequence[str], out: Path) -> p
     missing = [control for control in ("ones", "random") if control not in found]
     shown = found | (run_methods(task, missing) if missing else {})
     table = verdict(case.tester(), {name: each.maps for name, each in shown.items()})
-    write_all(out, lambda folder: save_explanation(folder, case, found, table))
+    write_together(out, lambda folder: save_explanation(folder, case, found, table))
     return table
 
 # %% ../nbs/12_explanation.ipynb #0a28cfc0
