@@ -34,7 +34,7 @@ from .region import RegionScore, resize_outputs
 
 # %% auto #0
 __all__ = ['PICK_FREEZE', 'INTERACTION', 'SCORE_CAMS', 'CONTROLS', 'REGISTRY', 'OFFERED', 'UNITS', 'Task', 'Maps',
-           'pick_freeze_map', 'pick_freeze_maps', 'Counter', 'bottleneck', 'score_cam_maps', 'captum_maps', 'rise_maps',
+           'pick_freeze_map', 'pick_freeze_maps', 'Counter', 'score_cam_maps', 'captum_maps', 'rise_maps',
            'distance_from', 'nearness', 'image_seed', 'control_maps', 'grad_cam_maps', 'method_names', 'needs',
            'as_map', 'Own', 'register', 'single_map', 'timed', 'run_methods']
 
@@ -132,15 +132,6 @@ class Counter:
     def __exit__(self, *_: object) -> None:
         self.handle.remove()
 
-# %% ../nbs/11_methods.ipynb #cc0ae940
-def bottleneck(task: Task) -> nn.Module:
-    """The layer that the CAMs look at; wrappers with a `model` are looked into. Raises ValueError if none has an encoder."""
-    pads = (0, -task.inputs.shape[3] % 32, 0, -task.inputs.shape[2] % 32)
-    network = task.model
-    while not hasattr(network, "encoder") and isinstance(inner := getattr(network, "model", None), nn.Module):
-        network = inner
-    return default_layer(network, F.pad(task.inputs, pads))
-
 # %% ../nbs/11_methods.ipynb #e6afed4f
 #: Score-CAM with both weightings, by softmax and by increase.
 SCORE_CAMS = ("score-cam", "score-cam-increase")
@@ -148,7 +139,7 @@ SCORE_CAMS = ("score-cam", "score-cam-increase")
 
 def score_cam_maps(task: Task, names: Sequence[str]) -> dict[str, Maps]:
     """Seg-Score-CAM in both weightings from one set of forwards per region."""
-    size, layer = (task.inputs.shape[2], task.inputs.shape[3]), bottleneck(task)
+    size, layer = (task.inputs.shape[2], task.inputs.shape[3]), default_layer(task.model, task.inputs)
     wanted = dict(zip(SCORE_CAMS, WEIGHTINGS, strict=True))
     found: dict[str, list[Tensor]] = {name: [] for name in names}
     with Counter(task.model) as counter:
@@ -230,7 +221,7 @@ def control_maps(task: Task, name: str) -> Maps:
 # %% ../nbs/11_methods.ipynb #74a3ca60
 def grad_cam_maps(task: Task) -> Maps:
     """Seg-Grad-CAM of each region."""
-    layer = bottleneck(task)
+    layer = default_layer(task.model, task.inputs)
     with Counter(task.model) as counter:
         maps = [seg_grad_cam(task.model, task.inputs, region=region[None], target=task.target, layer=layer)[0, 0]
                 for region in task.regions]
