@@ -215,17 +215,8 @@ class Estimate:
         Raises ValueError, naming it, where the disk does not take them.
         """
         path, facts_path = _files(path)
-        arrays = {name: getattr(self, name).cpu().numpy() for name in self.ARRAYS if getattr(self, name) is not None}
-        arrays |= {f"index_{k}": index.cpu().numpy() for k, index in enumerate(self.index)}
-        facts = json.dumps(self.settings | {"shapes": self.shapes}, indent=1) + "\n"
-
-        def write(folder: Path) -> None:
-            # Two files cannot be replaced at once, so the numbers carry the hash of their description: `load` tells them apart.
-            np.savez_compressed(folder / path.name, **arrays, description=np.array(_digest(facts)))
-            (folder / facts_path.name).write_text(facts, encoding="utf-8")
-
         with writing_to(path):
-            write_together(path.parent, write)
+            write_together(path.parent, lambda folder: _write(self, folder / path.name, folder / facts_path.name))
         return path
 
     @classmethod
@@ -271,3 +262,12 @@ def _files(path: str | Path) -> tuple[Path, Path]:
 # %% ../nbs/05_estimate.ipynb #5287ab59
 def _digest(text: str) -> str:
     return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
+
+# %% ../nbs/05_estimate.ipynb #f01e1fbf
+def _write(estimate: Estimate, numbers: Path, description: Path) -> None:
+    """Two files cannot be moved in one step, so the numbers carry the hash of their description: `load` tells them apart."""
+    arrays = {name: value.cpu().numpy() for name in estimate.ARRAYS if (value := getattr(estimate, name)) is not None}
+    arrays |= {f"index_{k}": index.cpu().numpy() for k, index in enumerate(estimate.index)}
+    facts = json.dumps(estimate.settings | {"shapes": estimate.shapes}, indent=1) + "\n"
+    np.savez_compressed(numbers, **arrays, description=np.array(_digest(facts)))
+    description.write_text(facts, encoding="utf-8")
