@@ -14,7 +14,7 @@ from pathlib import Path
 from uuid import uuid4
 
 # %% auto #0
-__all__ = ['Unwritten', 'writing_to', 'clear_leftovers', 'write_together', 'write_whole']
+__all__ = ['Unwritten', 'writing_to', 'remove', 'clear_leftovers', 'unfinished', 'to_disk', 'write_whole', 'write_together']
 
 # %% ../nbs/00_writing.ipynb #1b6468a9
 class Unwritten(ValueError):
@@ -36,12 +36,54 @@ def writing_to(path: Path, *failures: type[Exception]) -> Iterator[None]:
         raise unwritten from problem
 
 # %% ../nbs/00_writing.ipynb #b6727d32
+def remove(path: Path) -> None:
+    """Remove a file, or a folder with all that is in it, if it is there."""
+    if path.is_dir():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
 def clear_leftovers(folder: Path, seconds: float = 3600) -> None:
     """Remove what killed processes left unfinished in a folder, if nothing was added to it for so many seconds."""
     for left in folder.glob(".entropy-captum-*.tmp"):
         with suppress(OSError):  # another process may have removed it just now
             if time.time() - left.stat().st_mtime >= seconds:
-                shutil.rmtree(left)
+                remove(left)
+
+# %% ../nbs/00_writing.ipynb #490a994b
+@contextmanager
+def unfinished(folder: Path) -> Iterator[Path]:
+    """A hidden place in a folder for what is not finished, gone at the end; a folder that was made for it too, if it is empty."""
+    new = not folder.exists()
+    folder.mkdir(parents=True, exist_ok=True)
+    clear_leftovers(folder)
+    place = folder / f".entropy-captum-{uuid4().hex[:8]}.tmp"
+    try:
+        yield place
+    finally:
+        with suppress(OSError):
+            remove(place)
+            if new:
+                folder.rmdir()
+
+
+def to_disk(file: Path) -> None:
+    """Wait until what is in a file is on the disk. Raises OSError where it does not get there."""
+    with open(file, "rb+") as content:
+        os.fsync(content.fileno())
+
+# %% ../nbs/00_writing.ipynb #782cea67
+def write_whole(path: Path, write: Callable[[Path], object], *failures: type[Exception]) -> None:
+    """Have `write` write a file, whole or not at all; its folder is made.
+
+    Raises ValueError, naming the file, where the disk does not take it, and for the given kinds of failures, which some libraries
+    have for that.
+    """
+    with writing_to(path, *failures), unfinished(path.parent) as file:
+        write(file)
+        to_disk(file)
+        file.replace(path)
 
 # %% ../nbs/00_writing.ipynb #f6caf839
 def write_together(folder: Path, write: Callable[[Path], object], stale: Iterable[str] = ()) -> None:
@@ -50,33 +92,13 @@ def write_together(folder: Path, write: Callable[[Path], object], stale: Iterabl
     stale: names of files that do not outlive the change, unless they are written anew. Raises ValueError, naming the folder, where
     the disk does not take it.
     """
-    with writing_to(folder):
-        new = not folder.exists()
-        folder.mkdir(parents=True, exist_ok=True)
-        clear_leftovers(folder)
-        staging = folder / f".entropy-captum-{uuid4().hex[:8]}.tmp"
-        try:
-            staging.mkdir()
-            write(staging)
-            written = sorted(staging.iterdir())
-            for file in written:
-                with open(file, "rb+") as content:
-                    os.fsync(content.fileno())
-            for name in set(stale) - {file.name for file in written}:
-                (folder / name).unlink(missing_ok=True)
-            for file in written:
-                file.replace(folder / file.name)
-        finally:
-            shutil.rmtree(staging, ignore_errors=True)
-            if new:
-                with suppress(OSError):  # it stays unless it is empty
-                    folder.rmdir()
-
-# %% ../nbs/00_writing.ipynb #782cea67
-def write_whole(path: Path, write: Callable[[Path], object], *failures: type[Exception]) -> None:
-    """Have `write` write a file, whole or not at all; its folder is made.
-
-    Raises ValueError, naming the file, where the disk does not take it, and for the given kinds of failures.
-    """
-    with writing_to(path, *failures):
-        write_together(path.parent, lambda folder: write(folder / path.name))
+    with writing_to(folder), unfinished(folder) as staging:
+        staging.mkdir()
+        write(staging)
+        written = sorted(staging.iterdir())
+        for file in written:
+            to_disk(file)
+        for name in set(stale) - {file.name for file in written}:
+            (folder / name).unlink(missing_ok=True)
+        for file in written:
+            file.replace(folder / file.name)

@@ -53,8 +53,8 @@ def fill(folder: Path, text: str = "new") -> None:
 
 @pytest.mark.parametrize("end", [OSError(28, "No space left on device"), KeyboardInterrupt(), RuntimeError("a bug")])
 def test_what_ends_in_the_middle_leaves_all_as_it_was(tmp_path, end):
-    def cut(folder: Path) -> None:
-        fill(folder)
+    def cut(place: Path) -> None:
+        fill(place) if place.is_dir() else place.write_text("new")
         raise end
 
     out = tmp_path / "new" / "out"
@@ -67,7 +67,7 @@ def test_what_ends_in_the_middle_leaves_all_as_it_was(tmp_path, end):
     with pytest.raises(expected):
         write_together(out, cut, stale=("a",))
     with pytest.raises(expected):
-        write_whole(out / "a", lambda file: cut(out / file.parent.name))
+        write_whole(out / "a", cut)
     assert files_in(out) == before == {"a": b"old", "b": b"old"} and len(list(out.iterdir())) == 2
 
 
@@ -87,6 +87,16 @@ def test_a_killed_process_leaves_the_old_files_and_one_folder_that_goes_later(tm
     os.utime(tmp_path / "out" / ".mine.tmp", (0, 0))
     write_together(tmp_path / "out", fill)
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [".mine.tmp", "a", "b"]
+
+
+def test_nobody_who_looks_for_files_of_a_kind_finds_an_unfinished_one(tmp_path):
+    """The rows of a run are looked for while it is at work."""
+    def write(file: Path) -> None:
+        file.write_text("half")
+        assert not list(tmp_path.rglob("*.parquet")) and file.parent == tmp_path
+
+    write_whole(tmp_path / "tile.parquet", write)
+    assert (tmp_path / "tile.parquet").read_text() == "half"
 
 
 def test_two_that_write_the_same_file_do_not_mix(tmp_path):
@@ -187,8 +197,7 @@ def test_a_run_that_goes_on_removes_what_a_killed_one_left(tmp_path):
     with RunFolder(tmp_path / "run", {"settings": 0}) as folder:
         folder.write(source, pd.DataFrame({"status": ["ok"], "checksum": [source.checksum()]}))
         for place in (folder.home, folder.path(source).parent):
-            (place / HIDDEN.replace("*", "1a2b")).mkdir()
-            (place / HIDDEN.replace("*", "1a2b") / source.tile.image.name).write_text("ha")
+            (place / HIDDEN.replace("*", "1a2b")).write_text("ha")
         (folder.home / "run.json").unlink()
     with RunFolder(tmp_path / "run", {"settings": 0}) as folder:
         assert not list((tmp_path / "run").rglob("*.tmp")) and (folder.home / "run.json").is_file() and folder.done(source)
@@ -199,7 +208,8 @@ def test_a_run_that_goes_on_removes_what_a_killed_one_left(tmp_path):
 def test_a_training_that_goes_on_removes_what_a_killed_one_left(tmp_path):
     for split in ("train", "val"):
         write_scenes(tmp_path / "toy" / split, (1,), 32)
-    (tmp_path / "run" / HIDDEN.replace("*", "1a2b")).mkdir(parents=True)
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / HIDDEN.replace("*", "1a2b")).write_bytes(b"half a state")
     (tmp_path / "run" / "state.pt").write_bytes(b"none, which ends this before the first step")
     with pytest.raises(ValueError, match=r"state\.pt: not a readable"):
         train([tmp_path / "toy"], tmp_path / "run", Recipe(encoder="resnet18", steps=1, procedural=0), show_progress=False)
