@@ -22,7 +22,7 @@ class Unwritten(ValueError):
 
     strerror: str | None = None
 
-
+# %% ../nbs/00_writing.ipynb #1f15c316
 @contextmanager
 def writing_to(path: Path, *failures: type[Exception]) -> Iterator[None]:
     """A failure of the disk inside, or one of the given kinds, becomes an `Unwritten`, a ValueError that names the path."""
@@ -43,7 +43,7 @@ def remove(path: Path) -> None:
     else:
         path.unlink(missing_ok=True)
 
-
+# %% ../nbs/00_writing.ipynb #f276a41d
 def clear_leftovers(folder: Path, seconds: float = 3600) -> None:
     """Remove what killed processes left unfinished in a folder, if nothing was added to it for so many seconds."""
     for left in folder.glob(".entropy-captum-*.tmp"):
@@ -67,7 +67,7 @@ def unfinished(folder: Path) -> Iterator[Path]:
             if new:
                 folder.rmdir()
 
-
+# %% ../nbs/00_writing.ipynb #6ca478d5
 def to_disk(file: Path) -> None:
     """Wait until what is in a file is on the disk. Raises OSError where it does not get there."""
     with open(file, "rb+") as content:
