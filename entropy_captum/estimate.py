@@ -8,7 +8,6 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-import os
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import cached_property, partial
@@ -23,6 +22,7 @@ from torch import Tensor
 
 from .perturbation import spread_scores
 from .sampling import A, B, PickFreeze, Row
+from .writing import write_together, writing_to
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure  # drawing is imported when something is drawn
@@ -265,17 +265,13 @@ class Estimate:
         return draw_estimate(self)
 
     def save(self, path: str | Path) -> Path:
-        """Write PATH.npz (the numbers) and PATH.json (settings, versions, seed, weights hash); returns the former."""
+        """Write PATH.npz (the numbers) and PATH.json (settings, versions, seed, weights hash); returns the former.
+
+        Raises ValueError, naming it, where the disk does not take them.
+        """
         path, facts_path = _files(path)
-        arrays = {name: getattr(self, name).cpu().numpy() for name in self.ARRAYS if getattr(self, name) is not None}
-        arrays |= {f"index_{k}": index.cpu().numpy() for k, index in enumerate(self.index)}
-        facts = json.dumps(self.settings | {"shapes": self.shapes}, indent=1) + "\n"
-        numbers, description = (p.with_name(f"{p.name}.{os.getpid()}.tmp{p.suffix}") for p in (path, facts_path))
-        # Two files cannot be replaced at once, so the numbers carry the hash of their description: `load` tells them apart.
-        np.savez_compressed(numbers, **arrays, description=np.array(_digest(facts)))
-        description.write_text(facts, encoding="utf-8")
-        description.replace(facts_path)
-        numbers.replace(path)
+        with writing_to(path):
+            write_together(path.parent, lambda folder: _write(self, folder / path.name, folder / facts_path.name))
         return path
 
     @classmethod
@@ -324,3 +320,12 @@ def _files(path: str | Path) -> tuple[Path, Path]:
 # %% ../nbs/05_estimate.ipynb #5287ab59
 def _digest(text: str) -> str:
     return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
+
+# %% ../nbs/05_estimate.ipynb #f01e1fbf
+def _write(estimate: Estimate, numbers: Path, description: Path) -> None:
+    """Two files cannot be moved in one step, so the numbers carry the hash of their description: `load` tells them apart."""
+    arrays = {name: value.cpu().numpy() for name in estimate.ARRAYS if (value := getattr(estimate, name)) is not None}
+    arrays |= {f"index_{k}": index.cpu().numpy() for k, index in enumerate(estimate.index)}
+    facts = json.dumps(estimate.settings | {"shapes": estimate.shapes}, indent=1) + "\n"
+    np.savez_compressed(numbers, **arrays, description=np.array(_digest(facts)))
+    description.write_text(facts, encoding="utf-8")

@@ -6,9 +6,7 @@
 from __future__ import annotations
 
 import json
-import shutil
-import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -28,10 +26,11 @@ from .perturbation import named_baseline
 from .question import Budget, Question
 from .region import object_at, objects
 from .request import Image8, Mask, Request
+from .writing import write_together
 from .zoo import predict_mask
 
 # %% auto #0
-__all__ = ['largest_object', 'choose_region', 'ask', 'tested', 'write_all', 'save_explanation', 'explain_request', 'demo_request']
+__all__ = ['largest_object', 'choose_region', 'ask', 'tested', 'save_explanation', 'explain_request', 'demo_request']
 
 # %% ../nbs/12_explanation.ipynb #facf118e
 def largest_object(mask: Mask) -> Mask:
@@ -85,19 +84,6 @@ def tested(question: Question, image: Image8, heat: Tensor, unit: str) -> Tested
     low, high = (np.where(kept_pixels(e, region, low, valid=valid)[..., None], image, base) for low in (True, False))
     return Tested(e, unit, (low, high), (predict_mask(question.forward, low), predict_mask(question.forward, high)))
 
-# %% ../nbs/12_explanation.ipynb #204960cc
-def write_all(out: Path, write: Callable[[Path], None]) -> None:
-    """Call `write` with an empty folder, then move what it wrote into `out`; on an error `out` stays as it was."""
-    out.parent.mkdir(parents=True, exist_ok=True)
-    staging = Path(tempfile.mkdtemp(prefix=f".{out.name}-", dir=out.parent))
-    try:
-        write(staging)
-        out.mkdir(exist_ok=True)
-        for file in sorted(staging.iterdir()):
-            file.replace(out / file.name)
-    finally:
-        shutil.rmtree(staging, ignore_errors=True)
-
 # %% ../nbs/12_explanation.ipynb #95552c85
 def save_explanation(folder: Path, request: Request, question: Question, found: Mapping[str, Maps], table: pd.DataFrame) -> None:
     """Write the table, the panel, which pixels they cover, and for each method its map, and its estimate with a figure if any."""
@@ -126,7 +112,7 @@ def explain_request(request: Request, question: Question, budget: Budget, method
     missing = [control for control in ("ones", "random") if control not in found]
     shown = found | (run_methods(question, budget, missing) if missing else {})
     table = verdict(SitTester(question), {name: each.maps for name, each in shown.items()})
-    write_all(out, lambda folder: save_explanation(folder, request, question, found, table))
+    write_together(out, lambda folder: save_explanation(folder, request, question, found, table))
     return table
 
 # %% ../nbs/12_explanation.ipynb #0a28cfc0

@@ -34,6 +34,7 @@ from .methods import PICK_FREEZE, UNITS, grid_of, run_methods
 from .names import Activation
 from .question import Budget, Question
 from .region import objects
+from .writing import write_together
 from .zoo import Padded, predict
 
 try:
@@ -84,14 +85,14 @@ class Explored(NamedTuple):
     def save(self, folder: str | Path) -> Path:
         """Write map.npy, region.png, map.png, pixels.json, and verdict.csv and the estimate (.npz, .json) if there are any.
 
-        Returns the folder.
-
-        What an earlier explanation left there is replaced, or removed.
+        Returns the folder. What an earlier explanation left there is replaced, or removed. Raises ValueError, naming the folder,
+        where the disk does not take it; then it stays as it was.
         """
-        home = Path(folder)
-        home.mkdir(parents=True, exist_ok=True)
-        for name in ("verdict.csv", "estimate.npz", "estimate.json"):
-            (home / name).unlink(missing_ok=True)
+        write_together(Path(folder), self.write_to, stale=("verdict.csv", "estimate.npz", "estimate.json"))
+        return Path(folder)
+
+    def write_to(self, home: Path) -> None:
+        """Write the files of `save` to an empty folder."""
         np.save(home / "map.npy", self.heat)
         Image.fromarray(self.region.astype(np.uint8) * 255).save(home / "region.png")
         (home / "map.png").write_bytes(self._repr_png_())
@@ -101,7 +102,6 @@ class Explored(NamedTuple):
         (home / "pixels.json").write_text(json.dumps(pixels, indent=1) + "\n", encoding="utf-8")
         if self.estimate is not None:
             replace(self.estimate, settings=self.estimate.settings | {"pixels": pixels}).save(home / "estimate")
-        return home
 
 # %% ../nbs/12_explorer.ipynb #b0f203a4
 #: The methods that the explorer offers.

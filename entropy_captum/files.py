@@ -345,10 +345,17 @@ class Extent:
         return {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(self).items()}
 
 # %% ../nbs/08_files.ipynb #08e02348
-def checksum(path: str | Path) -> str:
-    """BLAKE2b of a file's bytes, 8 bytes in hex."""
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=8)).hexdigest()
+def checksum(*paths: str | Path | None, note: str = "") -> str:
+    """BLAKE2b of the bytes of files, one after the other (None: a file that is not there), and of a note; 8 bytes in hex."""
+    digest = hashlib.blake2b(digest_size=8)
+    for path in paths:
+        if path is None:
+            digest.update(b"none")
+        else:
+            with open(path, "rb") as file:
+                hashlib.file_digest(file, lambda: digest)  # goes on with the digest that it is given
+    digest.update(note.encode())
+    return digest.hexdigest()
 
 # %% ../nbs/08_files.ipynb #66686810
 def extent_of(path: str | Path, window: Window | None = None) -> Extent:

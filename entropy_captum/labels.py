@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 from .files import Facts, Raster, Window, look, read_raster
 
 # %% auto #0
-__all__ = ['Value', 'as_text', 'LabelValues', 'parse_values', 'where', 'shares_of', 'is_plain', 'unclear', 'check_label', 'Label',
-           'value_range', 'read_label', 'read_mask']
+__all__ = ['Value', 'as_text', 'LabelValues', 'parse_values', 'where', 'shares_of', 'is_plain', 'unclear', 'check_label_file',
+           'Label', 'value_range', 'read_label', 'read_mask']
 
 # %% ../nbs/08_labels.ipynb #1bb17c3a
 #: A value of a label: (255,), or a colour (0, 0, 255).
@@ -116,7 +116,7 @@ def unclear(facts: Facts, found: dict[tuple[float, ...], float]) -> ValueError:
                       f"say which are buildings, for example --label-values building={example} (in Python: LabelValues)")
 
 # %% ../nbs/08_labels.ipynb #ea33ce56
-def check_label(facts: Facts) -> None:
+def check_label_file(facts: Facts) -> None:
     """Raises ValueError for a file that cannot be a label: of several bands that are no colours, or of numbers without order."""
     grey = facts.colour == "grey" and len(facts.bits) == 1 and facts.numbers in ("unsigned", "signed", "float")
     if grey or (facts.colour in ("RGB", "palette", "grey") and max(facts.bits) <= 8 and facts.numbers == "unsigned"):
@@ -151,7 +151,7 @@ def read_label(path: str | Path, values: LabelValues | None = None, window: Wind
     Raises ValueError naming the file if it is no such label, with the values that it holds and their shares.
     """
     facts, code = look(path), values or LabelValues()
-    check_label(facts)
+    check_label_file(facts)
     raster = read_raster(facts, window)
     if raster.alpha is not None and raster.alpha.min() < 255:
         raise ValueError(f"{path}: its transparency hides {(raster.alpha < 255).mean():.1%} of the pixels, and nothing says what "

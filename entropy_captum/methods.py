@@ -37,9 +37,8 @@ from .region import RegionScore, resize_outputs
 # %% auto #0
 __all__ = ['PICK_FREEZE', 'INTERACTION', 'SCORE_CAMS', 'CONTROLS', 'REGISTRY', 'OFFERED', 'UNITS', 'ask_of_image', 'image_of',
            'feature_ids', 'grid_of', 'scores_of', 'Maps', 'pick_freeze_map', 'pick_freeze_maps', 'Counter',
-           'bottleneck', 'score_cam_maps', 'captum_maps', 'rise_maps', 'distance_from', 'nearness', 'image_seed',
-           'control_maps', 'grad_cam_maps', 'method_names', 'needs', 'as_map', 'Own', 'register', 'single_map', 'timed',
-           'run_methods']
+           'score_cam_maps', 'captum_maps', 'rise_maps', 'distance_from', 'nearness', 'image_seed', 'control_maps',
+           'grad_cam_maps', 'method_names', 'needs', 'as_map', 'Own', 'register', 'single_map', 'timed', 'run_methods']
 
 # %% ../nbs/11_methods.ipynb #dc7b379e
 def ask_of_image(forward: Model, image: Tensor, regions: Tensor, **options: Any) -> Question:
@@ -136,18 +135,6 @@ class Counter:
     def __exit__(self, *_: object) -> None:
         self.hooks.close()
 
-# %% ../nbs/11_methods.ipynb #cc0ae940
-def bottleneck(question: Question) -> nn.Module:
-    """The layer that the CAMs look at. Raises ValueError if the network has no encoder."""
-    image, _ = image_of(question)
-    pads = (0, -image.shape[3] % 32, 0, -image.shape[2] % 32)
-    network = question.network.module
-    if network is None:
-        raise ValueError("the model is no torch.nn.Module, and has no layer that a CAM could look at")
-    while not hasattr(network, "encoder") and isinstance(inner := getattr(network, "model", None), nn.Module):
-        network = inner
-    return default_layer(network, F.pad(image, pads))
-
 # %% ../nbs/11_methods.ipynb #e6afed4f
 #: Score-CAM with both weightings, by softmax and by increase.
 SCORE_CAMS = ("score-cam", "score-cam-increase")
@@ -155,7 +142,8 @@ SCORE_CAMS = ("score-cam", "score-cam-increase")
 
 def score_cam_maps(question: Question, budget: Budget, names: Sequence[str]) -> dict[str, Maps]:
     """Seg-Score-CAM in both weightings from one set of forwards per region."""
-    (image, base), layer = image_of(question), bottleneck(question)
+    image, base = image_of(question)
+    layer = default_layer(question.forward, image)
     size = (image.shape[2], image.shape[3])
     wanted = dict(zip(SCORE_CAMS, WEIGHTINGS, strict=True))
     found: dict[str, list[Tensor]] = {name: [] for name in names}
@@ -239,7 +227,8 @@ def control_maps(question: Question, budget: Budget, name: str) -> Maps:
 # %% ../nbs/11_methods.ipynb #74a3ca60
 def grad_cam_maps(question: Question, budget: Budget) -> Maps:
     """Seg-Grad-CAM of each region; nothing of the budget is needed."""
-    image, layer = image_of(question)[0], bottleneck(question)
+    image, _ = image_of(question)
+    layer = default_layer(question.forward, image)
     with Counter(question.forward) as counter:
         maps = [seg_grad_cam(question.forward, image, region=region[None], target=question.target, layer=layer)[0, 0]
                 for region in question.regions]

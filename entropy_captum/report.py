@@ -30,8 +30,9 @@ from entropy_captum.statistics import (
     whole_sets,
     with_far,
 )
-from .study import failures, read_facts, read_rows, write_atomically
+from .study import failures, read_facts, read_rows
 from .tiles import Source, cut_centre, find_sources
+from .writing import write_whole
 
 # %% auto #0
 __all__ = ['TESTS', 'CHARACTER', 'BASELINES', 'RIVALS', 'PAGE', 'GAP', 'FIXED', 'MEANS', 'find_run', 'rows_of', 'with_interval',
@@ -327,5 +328,6 @@ def make_report(folder: str | Path, data: str | Path | None = None, **labels: An
 def write_report(folder: str | Path, out: str | Path | None = None, data: str | Path | None = None, **labels: Any) -> Path:
     """Write the report of a run to `out` (default: report.html in the run) and return its path; else as `make_report`."""
     path = find_run(folder) / "report.html" if out is None else Path(out)
-    write_atomically(path, make_report(folder, data, **labels).encode())
+    page = make_report(folder, data, **labels)
+    write_whole(path, lambda file: file.write_text(page, encoding="utf-8"))
     return path

@@ -87,9 +87,12 @@ def read_request(image: Path, mask: Path | None = None, label: Path | None = Non
     check_sizes(image, size, (mask, label))
     if point is not None and not (0 <= point[0] < width and 0 <= point[1] < height):
         raise ValueError(f"the point ({point[0]}, {point[1]}) lies outside the image of {width} x {height} pixels")
-    middle = None if mask is None or point is not None else read_mask(mask)
-    place = place_of(size, point, middle, window)
+    # A large mask is decoded whole only if its own pixels say where the window is.
+    place = None if point is None else place_of(size, point, None, window)
     region = None if mask is None else read_mask(mask, window=place)
+    if point is None:
+        place = place_of(size, None, region, window)
+        region = region if region is None or place is None else region[place].copy()
     if region is not None and not region.any():
         rows, columns = place or (slice(0, height), slice(0, width))
         where = f"rows {rows.start} to {rows.stop} and columns {columns.start} to {columns.stop}"

@@ -13,10 +13,11 @@ import os
 import pickle
 import platform
 import re
+import shutil
 import tempfile
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import asdict
 from importlib.metadata import version
 from itertools import islice, product
@@ -56,12 +57,12 @@ from entropy_captum.tiles import (
     tile_rows,
     with_baseline,
 )
+from .writing import clear_leftovers, write_whole, writing_to
 
 # %% auto #0
-__all__ = ['Result', 'code_hash', 'facts_of', 'run_id', 'writing_to', 'write_atomically', 'save_maps', 'RunFolder',
-           'claim_device', 'worker_model', 'run_here', 'unpack', 'model_plugin', 'on_worker', 'count_workers',
-           'connect', 'run_on', 'read_tile_rows', 'read_rows', 'check_class', 'evaluate', 'failures', 'kept_maps',
-           'read_facts', 'settings_of', 'compare_runs', 'retest']
+__all__ = ['Result', 'code_hash', 'facts_of', 'run_id', 'save_maps', 'RunFolder', 'claim_device', 'worker_model', 'run_here',
+           'unpack', 'model_plugin', 'on_worker', 'count_workers', 'connect', 'run_on', 'read_tile_rows', 'read_rows',
+           'check_class', 'evaluate', 'failures', 'kept_maps', 'read_facts', 'settings_of', 'compare_runs', 'retest']
 
 # %% ../nbs/11_study.ipynb #ea623355
 def code_hash() -> str:
@@ -85,32 +86,6 @@ def facts_of(settings: Settings, model: Model) -> dict[str, Any]:
 def run_id(facts: dict[str, Any]) -> str:
     """Twelve hex digits that stand for these facts."""
     return hashlib.blake2b(json.dumps(facts, sort_keys=True).encode(), digest_size=6).hexdigest()
-
-# %% ../nbs/11_study.ipynb #93ffa7a2
-@contextmanager
-def writing_to(path: Path) -> Iterator[None]:
-    """A failure of the disk inside becomes a ValueError that names the path."""
-    try:
-        yield
-    except OSError as problem:
-        reason = problem.strerror or problem
-        raise ValueError(f"{path}: could not be written ({reason}); make room, and run again to go on") from problem
-
-# %% ../nbs/11_study.ipynb #600b6a29
-def write_atomically(path: Path, content: bytes) -> None:
-    """Write a file whole or not at all. Raises ValueError, naming the file, where the disk does not take it."""
-    temporary = path.with_name(f".{path.name}.tmp")
-    with writing_to(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            with open(temporary, "wb") as file:
-                file.write(content)
-                file.flush()
-                os.fsync(file.fileno())
-            temporary.replace(path)
-        except OSError:
-            temporary.unlink(missing_ok=True)
-            raise
 
 # %% ../nbs/11_study.ipynb #b697a905
 def save_maps(store: Path, group: str, maps: dict[str, NDArray[Any]]) -> None:
@@ -141,10 +116,10 @@ class RunFolder:
             except filelock.Timeout:
                 raise ValueError(f"{self.out}: another process is writing to this run folder; wait, "
                                  "or choose another --out") from None
-            for left in self.home.rglob("*.tmp"):
-                left.unlink()
+            for place in (self.home, *self.home.glob("rows/**/")):
+                clear_leftovers(place, 0)
             self.home.mkdir(exist_ok=True)
-        write_atomically(self.home / "run.json", (json.dumps(self.facts, indent=1) + "\n").encode())
+        write_whole(self.home / "run.json", lambda file: file.write_text(json.dumps(self.facts, indent=1) + "\n"))
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -166,9 +141,12 @@ class RunFolder:
 
     def write(self, source: Source, rows: pd.DataFrame, maps: dict[str, NDArray[Any]] | None = None) -> None:
         """Keep the rows of a tile, and its maps (H,W) before them, if given. Raises ValueError for lack of room."""
+        # Rows vouch for maps: an array cut off by a kill or a full disk reads as zeros. So neither outlives what it was made of.
+        self.path(source).unlink(missing_ok=True)
+        shutil.rmtree(self.home / "maps.zarr" / source.key, ignore_errors=True)
         if maps:
             save_maps(self.home / "maps.zarr", source.key, maps)
-        write_atomically(self.path(source), rows.to_parquet(index=False))
+        write_whole(self.path(source), lambda file: rows.to_parquet(file, index=False))
 
 # %% ../nbs/11_study.ipynb #03a75745
 _claims: list[filelock.FileLock] = []
@@ -375,12 +353,13 @@ def failures(rows: pd.DataFrame) -> pd.DataFrame:
 
 # %% ../nbs/11_study.ipynb #f799b967
 def kept_maps(run: Path) -> dict[str, Values]:
-    """All kept maps of a run (H,W) by dataset/tile/unit/baseline/seed/method. Raises ValueError where none were kept."""
+    """The kept maps (H,W) of a run's finished tiles, by dataset/tile/unit/baseline/seed/method. Raises ValueError for none."""
     if not (run / "maps.zarr").is_dir():
         raise ValueError(f"{run}: no maps were kept; run `entropy-captum evaluate` with --keep-maps")
     import zarr
     root = zarr.open_group(run / "maps.zarr", mode="r")
-    return {name: np.asarray(array) for name, array in root.members(max_depth=None) if isinstance(array, zarr.Array)}
+    return {name: np.asarray(array) for name, array in root.members(max_depth=None)
+            if isinstance(array, zarr.Array) and (run / "rows" / f"{name.rsplit('/', 4)[0]}.parquet").is_file()}
 
 # %% ../nbs/11_study.ipynb #989786d0
 def read_facts(run: Path) -> dict[str, Any]:

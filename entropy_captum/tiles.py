@@ -5,7 +5,6 @@
 # %% ../nbs/11_tiles.ipynb #5870b5bb
 from __future__ import annotations
 
-import hashlib
 import time
 import traceback
 from collections.abc import Iterator, Sequence
@@ -23,6 +22,7 @@ from torch import Tensor
 
 from .data import EXPECTED, Tile, check_labelled, image_folder, is_named, normalize, tiles_in
 from .evaluation import REMOVED, SitTester
+from .files import checksum
 from .forward import Model, as_forward
 from .labels import Label, LabelValues
 from .methods import distance_from, feature_ids, method_names, nearness, run_methods
@@ -116,11 +116,7 @@ class Source:
 
     def checksum(self) -> str:
         """The hash of the tile's files, and of what its label's values are said to mean."""
-        digest = hashlib.blake2b(digest_size=8)
-        for path in (self.tile.image, self.tile.label):
-            digest.update(b"none" if path is None else path.read_bytes())
-        digest.update(b"" if self.tile.values is None else str(self.tile.values).encode())
-        return digest.hexdigest()
+        return checksum(self.tile.image, self.tile.label, note="" if self.tile.values is None else str(self.tile.values))
 
 # %% ../nbs/11_tiles.ipynb #48095912
 def find_homes(root: Path) -> list[Path]:

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -28,11 +28,12 @@ from .forward import Model, as_forward, weights_hash
 from .inference import FullInference
 from .names import LITE0, Activation
 from .region import check_target, iou, predicted_region, resize_outputs, resolve_activation, warn_if_activated
+from .writing import clear_leftovers, write_whole, writing_to
 
 # %% auto #0
 __all__ = ['BUNDLED_WEIGHTS', 'FINISH', 'Pair', 'trained_encoder', 'count_classes', 'new_unet', 'rooftop_unet', 'paper_unet',
            'Padded', 'Recipe', 'jitter_colors', 'random_crop', 'shuffle_labels', 'CropSampler', 'segmentation_loss',
-           'imagenet_lite0', 'initialize_encoder', 'predict', 'predict_mask', 'dataset_iou', 'write_whole', 'Training',
+           'imagenet_lite0', 'initialize_encoder', 'predict', 'predict_mask', 'dataset_iou', 'Training',
            'start_training', 'training_steps', 'save_weights', 'Split', 'find_splits', 'run_training', 'train']
 
 # %% ../nbs/09_zoo.ipynb #86c6e9f2
@@ -284,17 +285,6 @@ def dataset_iou(model: Model, tiles: Sequence[Tile], scale: float = 1.0, *, targ
     labels = [each.label[known] for each, known in zip(read, counted, strict=True) if each.label is not None]
     return iou(np.concatenate(predictions), np.concatenate(labels))
 
-# %% ../nbs/09_zoo.ipynb #69dcc861
-def write_whole(path: Path, write: Callable[[Path], object]) -> None:
-    """Have a file written beside its place, then put it there. Raises ValueError, naming it, where the disk does not take it."""
-    temporary = path.with_name(f".{path.name}.tmp")
-    try:
-        write(temporary)
-        temporary.replace(path)
-    except (OSError, RuntimeError, SafetensorError) as problem:
-        temporary.unlink(missing_ok=True)
-        raise ValueError(f"{path}: could not be written ({problem}); make room, and run again to go on") from problem
-
 # %% ../nbs/09_zoo.ipynb #b49774b7
 @dataclass
 class Training:
@@ -312,7 +302,7 @@ class Training:
         state = {"model": self.model.state_dict(), "average": self.average.state_dict(), "step": self.step,
                  "optimizer": self.optimizer.state_dict(), "schedule": self.schedule.state_dict(),
                  "recipe": asdict(self.recipe)}
-        write_whole(path, lambda file: torch.save(state, file))
+        write_whole(path, lambda file: torch.save(state, file), RuntimeError)
 
     def resume(self, path: Path) -> None:
         """Go on from a saved state. Raises ValueError if it was made by another recipe, or is none."""
@@ -368,7 +358,7 @@ def save_weights(model: nn.Module, path: Path, metadata: Mapping[str, str]) -> N
     state = {name: value.half() if value.is_floating_point() and "running" not in name else value
              for name, value in model.state_dict().items() if not name.endswith("num_batches_tracked")}
     tensors = {name: value.contiguous().cpu() for name, value in state.items()}
-    write_whole(path, lambda file: save_file(tensors, file, dict(metadata)))
+    write_whole(path, lambda file: save_file(tensors, file, dict(metadata)), SafetensorError)
 
 # %% ../nbs/09_zoo.ipynb #9b658ad1
 @dataclass(frozen=True)
@@ -426,7 +416,9 @@ def train(data: Sequence[str | Path], out: str | Path, recipe: Recipe | None = N
         if all(tile.label is None for tile in split.val):
             raise ValueError(f"{name}/val: none of its {len(split.val)} tiles has a label, so that no IoU can be measured")
     run, source = start_training(recipe, target, initial)
-    out.mkdir(parents=True, exist_ok=True)
+    with writing_to(out):
+        out.mkdir(parents=True, exist_ok=True)
+        clear_leftovers(out, 0)
     if (out / "state.pt").exists():
         run.resume(out / "state.pt")
     log = run_training(run, splits, out, validate_every, target, show_progress)

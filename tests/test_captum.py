@@ -12,7 +12,7 @@ from torch import nn
 
 from entropy_captum import EntropyCentric, LayerScoreCam, RegionScore, SobolTotal
 from entropy_captum.cam import default_layer, seg_grad_cam
-from entropy_captum.zoo import paper_unet
+from entropy_captum.zoo import Padded, paper_unet
 
 REGION = torch.zeros(8, 8)
 REGION[2:6, 2:6] = 1
@@ -213,6 +213,13 @@ def test_default_layer_is_the_bottleneck():
     model(torch.zeros(1, 3, 64, 64))
     handle.remove()
     assert seen == [(1, 320, 2, 2)]
+
+
+def test_default_layer_is_found_inside_wrappers_at_any_size():
+    model = paper_unet()
+    layer = default_layer(model, torch.zeros(1, 3, 64, 64))
+    for wrapped in (Padded(model), nn.DataParallel(Padded(model)), Padded(nn.Sequential(model)), nn.Sequential(Padded(model))):
+        assert default_layer(wrapped, torch.rand(1, 3, 41, 50)) is layer
 
 
 METHOD = EntropyCentric(small_net())

@@ -1,6 +1,7 @@
 """What real files hold: bits, bands, pages, turns, colours and places are taken from the file, or refused with their name."""
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 import struct
@@ -16,9 +17,10 @@ from PIL import Image
 from typer.testing import CliRunner
 
 import entropy_captum
-from entropy_captum import Estimate
+from entropy_captum import Estimate, request
 from entropy_captum.cli import app, main
 from entropy_captum.data import find_tiles, procedural_scene, read_image, read_mask, write_scenes
+from entropy_captum.labels import LabelValues
 from entropy_captum.study import evaluate
 from entropy_captum.tiles import Settings, find_sources
 from entropy_captum.zoo import Padded, Recipe, train
@@ -492,6 +494,33 @@ def test_no_other_module_opens_images():
     package = Path(entropy_captum.__file__).parent
     opening = sorted(path.name for path in package.glob("*.py") if re.search(r"Image\.open|\bimread\b", path.read_text()))
     assert opening == ["files.py", "tiff.py"]
+
+
+def test_a_mask_is_decoded_once_and_whole_only_if_it_says_where_to_look(tmp_path, monkeypatch):
+    image, mask = RNG.integers(0, 256, (120, 160, 3), np.uint8), np.zeros((120, 160), np.uint8)
+    mask[80:100, 100:140] = 255
+    for name, values in (("image.png", image), ("mask.png", mask)):
+        Image.fromarray(values).save(tmp_path / name)
+    decoded = []
+    monkeypatch.setattr(request, "read_mask", lambda path, values=None, window=None: (
+        decoded.append(window), read_mask(path, values, window))[1])
+    rows, columns = slice(73, 105), slice(103, 135)  # 32 pixels around the point
+    for point, window, want in ((None, 32, None), ((119, 89), 32, (rows, columns)), (None, None, None), ((119, 89), None, None)):
+        decoded.clear()
+        found = request.read_request(tmp_path / "image.png", tmp_path / "mask.png", point=point, window=window)
+        place = (slice(None), slice(None)) if window is None else found.extent.window
+        assert decoded == [want] and np.array_equal(found.region, mask[place] > 0) and np.array_equal(found.image, image[place])
+
+
+def test_the_checksum_of_a_tile_is_of_its_files_and_what_the_label_means(tmp_path):
+    write_scenes(tmp_path, (1,), 32)
+    image, label = ((tmp_path / name / "scene_1.png").read_bytes() for name in ("image", "label"))
+    for options, end in (({}, b""), ({"values": LabelValues(((255,),))}, str(LabelValues(((255,),))).encode())):
+        source, = find_sources(tmp_path, **options)
+        assert source.checksum() == hashlib.blake2b(image + label + end, digest_size=8).hexdigest()
+    (tmp_path / "label" / "scene_1.png").unlink()
+    (tmp_path / "label").rmdir()
+    assert find_sources(tmp_path)[0].checksum() == hashlib.blake2b(image + b"none", digest_size=8).hexdigest()
 
 
 # --- the guide's georeference
