@@ -3,25 +3,33 @@ PYTHON ?= python3
 BIN := .venv/bin
 export OMP_NUM_THREADS ?= 2
 STAMP := .venv/.installed
+# TORCH=oldest: the lower bound in settings.ini, in its latest patch; otherwise the newest release that all agree on.
+OLDEST := $(shell sed -n 's/^requirements = *\(.* \)*torch>=\([0-9.]*\).*/torch==\2.*/p' settings.ini)
 
-.PHONY: help demo test check bench check-exact fuzz train train-others lab readme docs docs-check dist release-check pictures clean
+.PHONY: help demo test fast check test-only bench check-exact fuzz train train-others lab readme docs docs-check dist release-check pictures clean
 help:            ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/:/'
 
 $(STAMP): settings.ini setup.py
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install -q uv
-	$(BIN)/uv pip install -q --python $(BIN)/python -e '.[dev]'
+	$(BIN)/uv pip install -q --python $(BIN)/python -e '.[dev]' $(if $(filter oldest,$(TORCH)),'$(OLDEST)')
 	@touch $(STAMP)
 
 demo: $(STAMP)   ## explain a building of a drawn scene by four methods; results in demo/
 	$(BIN)/entropy-captum demo --out demo
 
 test: $(STAMP)   ## everything: exports in sync, ruff, mypy, notebooks, pytest
-	$(BIN)/python tools/check.py
+	$(BIN)/python tools/check.py test
 
-check: $(STAMP)  ## the quick part of test: exports in sync, ruff, mypy
-	$(BIN)/python tools/check.py --quick
+fast: $(STAMP)   ## what a change usually breaks, in under three minutes: check, and the tests that are not marked as long
+	$(BIN)/python tools/check.py fast
+
+check: $(STAMP)  ## the first part of test: exports in sync, ruff, mypy
+	$(BIN)/python tools/check.py check
+
+test-only: $(STAMP) ## the rest of test: notebooks and pytest; with TORCH=oldest on a new .venv under the oldest torch allowed
+	$(BIN)/python tools/check.py test-only
 
 bench: $(STAMP)  ## benchmarks, both sides in one process; the table goes to nbs/benchmarks
 	$(BIN)/python tools/bench.py

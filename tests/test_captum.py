@@ -205,6 +205,7 @@ def test_score_cam_refuses_a_dense_model():
     assert not model[0]._forward_hooks
 
 
+@pytest.mark.slow
 def test_default_layer_is_the_bottleneck():
     model = paper_unet()
     layer = default_layer(model, torch.zeros(1, 3, 64, 64))

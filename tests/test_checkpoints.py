@@ -53,6 +53,7 @@ def test_prefixes_come_off_in_any_order(tmp_path, order, key, caplog):
     assert repr(f"{'' if key is None else key + '.'}{'.'.join(order)}.") in caplog.text, "the wrapping is said"
 
 
+@pytest.mark.slow
 def test_wrappings_that_torch_itself_makes(tmp_path):
     want = network()
     compiled = torch.compile(nn.DataParallel(want))
@@ -135,6 +136,7 @@ def test_what_training_keeps_can_be_explained(tmp_path):
         train([tmp_path / "toy"], tmp_path / "run", recipe, show_progress=False)
 
 
+@pytest.mark.slow
 def test_a_full_disk_or_a_kill_while_the_log_is_written_ends_no_run(tmp_path, monkeypatch):
     for split in ("train", "val"):
         write_scenes(tmp_path / "toy" / split, (1,), 64)
@@ -170,6 +172,7 @@ def test_a_checkpoint_of_several_channels_is_loaded_as_such(tmp_path):
         assert np.array_equal(rooftop_unet(tmp_path / "two.ckpt")(x).detach(), model(x).detach())
 
 
+@pytest.mark.slow
 def test_importing_does_not_import_what_only_networks_need():
     code = "import sys, entropy_captum, entropy_captum.study; print(sorted({n.split('.')[0] for n in sys.modules}))"
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout

@@ -78,6 +78,7 @@ def test_weights_load_from_every_wrapping(tmp_path):
     assert BUNDLED_WEIGHTS.stat().st_size < 12e6
 
 
+@pytest.mark.data
 def test_model_card_figures_hold(aerial):
     model = rooftop_unet()
     log = json.loads(BUNDLED_WEIGHTS.with_suffix(".json").read_text())
@@ -85,6 +86,7 @@ def test_model_card_figures_hold(aerial):
         assert dataset_iou(model, find_tiles(aerial / name / "val")) == pytest.approx(log[name], abs=0.005)
 
 
+@pytest.mark.slow
 def test_interrupted_training_equals_an_undisturbed_one(tmp_path, monkeypatch):
     for split in ("train", "val"):
         write_scenes(tmp_path / "toy" / split, (1,), 64)
@@ -149,6 +151,7 @@ def scene_file(tmp_path_factory):
     return path
 
 
+@pytest.mark.slow
 def test_explain_writes_what_it_says(scene_file, tmp_path):
     region = largest_object(predict_mask(rooftop_unet(), np.asarray(Image.open(scene_file))))
     y, x = np.argwhere(region)[len(np.argwhere(region)) // 2]

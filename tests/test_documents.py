@@ -48,7 +48,8 @@ def workplace(tmp_path_factory) -> Path:
     return home
 
 
-@pytest.mark.parametrize(("path", "line"), shell_lines())
+@pytest.mark.parametrize(("path", "line"), [
+    pytest.param(path, line, marks=pytest.mark.slow if "entropy-captum " in line else ()) for path, line in shell_lines()])
 def test_a_command_of_the_documents_works(path, line, workplace, monkeypatch):
     monkeypatch.chdir(workplace)
     program, *arguments = shlex.split(line)
@@ -72,6 +73,7 @@ def test_there_are_commands_to_run():
     assert "make demo" in lines and any("entropy-captum explain" in line for line in lines) and len(lines) > 8
 
 
+@pytest.mark.slow
 def test_the_python_of_the_pages_runs(workplace, monkeypatch):
     monkeypatch.chdir(workplace)
     pages = {path: re.findall(r"^```python\n(.*?)^```", path.read_text(), re.M | re.S)

@@ -147,11 +147,13 @@ def reference_entropy(p: torch.Tensor) -> torch.Tensor:
     return -(p * p.log2() + (1 - p) * (1 - p).log2())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("n", [8, 16, 32, 64])
 def test_the_intervals_of_the_default_design_hold_the_truth(n):
     assert (0.92 if n == 8 else 0.93) <= covered("supercube", n, 100) <= 0.975
 
 
+@pytest.mark.slow
 def test_intervals_of_independent_designs_hold_the_truth_and_those_of_a_sobol_sequence_do_not():
     assert 0.92 <= covered("monte_carlo", 32, 60) <= 0.98
     assert covered("sobol", 8, 60) < 0.9

@@ -99,6 +99,7 @@ def test_bad_input_is_quoted(change, message):
         l_sit(small_net(), torch.randn(1, 3, 8, 8), **arguments)
 
 
+@pytest.mark.data
 def test_the_entropy_map_beats_chance_on_real_tiles(aerial):
     model, gaps = rooftop_unet(), {"entropy": [], "random": []}
     for tile in find_tiles(aerial / "whu" / "val") + find_tiles(aerial / "inria" / "val")[:2]:

@@ -208,6 +208,7 @@ def test_tests_can_be_cancelled_too(explorer):
     assert not explorer.verdict and explorer.scores and found._repr_png_().startswith(b"\x89PNG")
 
 
+@pytest.mark.slow
 def test_incremental_inference_is_used():
     """A hook on the model, by which a run could be cancelled, would turn it off."""
     scene, rows = procedural_scene(2), []
@@ -320,6 +321,7 @@ def lab(tmp_path_factory):
         yield url, browser, root
 
 
+@pytest.mark.browser
 def test_run_all_of_the_landing_notebook(lab):
     url, browser, _ = lab
     watched = Watched(browser, url, viewport={"width": 1280, "height": 900})
@@ -363,6 +365,7 @@ def in_python(page, code: str) -> None:
     }""", code)
 
 
+@pytest.mark.browser
 def test_views_box_and_what_python_sets(opened):
     page, canvas = opened
     panel, plain = page.locator(".ec-panel"), canvas.screenshot()
@@ -396,6 +399,7 @@ def test_views_box_and_what_python_sets(opened):
     in_python(page, "assert explorer.result.method == 'sobol' and explorer.result.estimate.scores.shape == (1, 25)")
 
 
+@pytest.mark.browser
 def test_click_watch_cancel_and_save(lab, opened):
     root, (page, canvas) = lab[2], opened
     before = canvas.screenshot()

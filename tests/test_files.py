@@ -219,6 +219,7 @@ def run(monkeypatch, capsys, *arguments) -> str:
     return said
 
 
+@pytest.mark.slow
 def test_depth_is_looked_at_by_every_command(tmp_path, monkeypatch, capsys):
     deep = write_tiff(tmp_path / "deep.tif", dict(values=DEEP))
     assert "3 bands of 16 bits" in run(monkeypatch, capsys, "explain", deep, "--out", tmp_path / "out")
@@ -456,6 +457,7 @@ def test_above_the_limit_there_are_windows_or_one_line(tmp_path, monkeypatch, ca
     assert "100000 x 100000" in run(monkeypatch, capsys, "explain", tmp_path / "huge.png", "--out", tmp_path / "out")
 
 
+@pytest.mark.slow
 def test_a_window_keeps_its_place(tmp_path, monkeypatch, capsys):
     scene = procedural_scene(3, 256)
     path = tmp_path / "scene.png"

@@ -26,6 +26,7 @@ from entropy_captum.zoo import Recipe, new_unet, train
 SMALL = Settings(("random",), 2, 2)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(8))
 def test_random_networks_are_explained_alike_in_full_and_incrementally(seed):
     assert not load_tool("fuzz").fault(seed)[0]

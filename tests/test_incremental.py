@@ -144,6 +144,7 @@ PAIRS = [(a, "tu-vit_tiny_patch16_224.augreg_in21k" if a == "DPT" else "resnet18
 PAIRS += [("Unet", e) for e in exactness.ENCODERS[1:]]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("architecture,encoder", PAIRS, ids=["-".join(p) for p in PAIRS])
 def test_every_architecture_is_exact(architecture, encoder):
     size = {"Unet": 64, "PSPNet": 64, "PAN": 128}.get(architecture, 96)
@@ -222,6 +223,7 @@ def test_far_regions_get_plans_of_their_own(unet):
     assert len(proposal.engine.plans) == 2 and len(proposal.engine.skipped) == 14
 
 
+@pytest.mark.slow
 def test_memory_decides_the_chunk(unet):
     x, region = torch.randn(1, 3, 96, 96), far_apart()[:1]
     perturbation, full = Perturbation((x,), grid_size=4), FullInference(unet)
@@ -305,6 +307,7 @@ def test_a_wrong_rule_is_noticed(monkeypatch):
     assert torch.allclose(got, EntropyCentric(model, inference="full").attribute(x, **arguments), atol=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.bfloat16, 0.03), (torch.float16, 0.004)])
 def test_half_precision_autocast_and_channels_last(unet, dtype, tolerance):
     x, region = torch.randn(1, 3, 64, 64).to(memory_format=torch.channels_last), far_apart(64)[:1]

@@ -172,6 +172,7 @@ class OfTime(nn.Module):
         return self.net(x.flatten(1, 2))
 
 
+@pytest.mark.slow
 def test_the_tests_take_several_inputs_and_a_time_axis():
     """Both are the network of one stacked image, asked differently."""
     image, height = X, X.mean(1, keepdim=True) * 2

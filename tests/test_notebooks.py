@@ -71,6 +71,7 @@ def stored(path: Path, *cells: tuple[str, str]) -> Path:
     return path
 
 
+@pytest.mark.slow
 def test_stale_outputs_are_found(tmp_path):
     docs_check = load_tool("docs_check")
     path = stored(tmp_path / "a.ipynb", ("1 / 3", "0.3334"), ("1 / 3", "0.5"), ("'two words'", "'two words'"), ("'new'", "'old'"),

@@ -162,6 +162,7 @@ def test_a_study_names_the_method_in_the_rows_of_tiles_that_it_fails_on(data, tm
     assert set(rows.status) == {"error"} and all("the method 'mine' returned a map of shape ()" in error for error in rows.error)
 
 
+@pytest.mark.slow
 def test_workers_of_a_cluster_run_it_too(data, tmp_path):
     def mine(model, inputs, region):  # known to no worker but by what is sent
         return (model(inputs).sigmoid() * region * inputs).detach()

@@ -17,16 +17,19 @@ def test_auc_by_hand():
     assert auc(np.array([3.0, 1.0, 2.0, 2.0]), truth) == pytest.approx((2 + 1.5) / 4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["patch", "pair"])
 def test_error_bars_hold_the_truth(kind):
     assert all(share >= 0.85 for share in coverage(kind, runs=10, samples=32, many=512).values())
 
 
+@pytest.mark.slow
 def test_sobol_designs_are_too_sure_of_pairs():
     """A limit that the documentation states; should it go, the documentation has to be mended."""
     assert coverage("pair", "sobol", runs=10, samples=32, many=512, methods=["entropy"])["entropy"] < 0.8
 
 
+@pytest.mark.slow
 def test_interaction_finds_pairs_with_more_designs_and_is_not_fooled_by_a_patch():
     table = planted_table(["interaction"], ["pair", "patch"], cases=4, samples=32).set_index("kind")
     assert table.auc["pair"] > 0.8 and table.auc["patch"] < 0.1

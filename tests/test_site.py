@@ -16,6 +16,7 @@ import pytest
 from browser import Watched, open_browser
 from conftest import load_tool
 
+pytestmark = pytest.mark.site
 ROOT = Path(__file__).resolve().parent.parent
 # One of each kind: landing page, notebook, guide, API, prose with tables.
 KINDS = ("index.html", "notebooks/05_attribution.html", "notebooks/guides/features.html", "api/attribution.html",
@@ -90,6 +91,7 @@ def test_the_site_is_built_with_a_page_for_every_notebook(html):
     assert len(notebooks) > 40 and all((html / "notebooks" / path).is_file() for path in notebooks)
 
 
+@pytest.mark.browser
 def test_the_landing_page_shows_picture_code_and_commands_within_one_screen(watched, site):
     page = watched.page
     page.goto(f"{site}/index.html")
@@ -100,6 +102,7 @@ def test_the_landing_page_shows_picture_code_and_commands_within_one_screen(watc
         assert code.nth(k).bounding_box()["y"] + code.nth(k).bounding_box()["height"] <= 900
 
 
+@pytest.mark.browser
 def test_a_notebook_page_has_its_equations_and_figures(watched, site):
     page = watched.page
     page.goto(f"{site}/notebooks/05_attribution.html")
@@ -110,6 +113,7 @@ def test_a_notebook_page_has_its_equations_and_figures(watched, site):
     assert "#|" not in page.locator("article").inner_text()
 
 
+@pytest.mark.browser
 def test_the_search_finds_h_sit(watched, site):
     page = watched.page
     page.goto(f"{site}/search.html?q=h_sit")
@@ -118,6 +122,7 @@ def test_the_search_finds_h_sit(watched, site):
     assert any("api/evaluation.html" in link for link in links), links
 
 
+@pytest.mark.browser
 @pytest.mark.parametrize("width", (390, 1280))
 def test_no_page_scrolls_sideways(browser, site, html, width):
     """On a phone and on a desktop. What is wider than the column, code and tables, scrolls in itself."""
@@ -132,6 +137,7 @@ def test_no_page_scrolls_sideways(browser, site, html, width):
     assert not seen.wrong
 
 
+@pytest.mark.browser
 def test_the_longest_line_of_code_fits_a_desktop_and_a_longer_one_scrolls(browser, site):
     """132 characters, in a cell and under *The imports*, on a screen of 1280 px with a scroll bar of 15."""
     page = browser.new_page(viewport={"width": 1265, "height": 900})
@@ -147,6 +153,7 @@ def test_the_longest_line_of_code_fits_a_desktop_and_a_longer_one_scrolls(browse
     page.close()
 
 
+@pytest.mark.browser
 @pytest.mark.parametrize("scheme", ("dark", "light"))
 def test_text_is_legible(browser, site, scheme):
     """No faint text, no name in code underlined like a link, and figures, which are drawn for white, stand on white."""
@@ -162,6 +169,7 @@ def test_text_is_legible(browser, site, scheme):
     page.close()
 
 
+@pytest.mark.browser
 def test_dark_and_light(browser, site):
     colors = set()
     for scheme in ("dark", "light"):

@@ -119,6 +119,7 @@ def test_rows_are_kept_found_again_and_belong_to_their_settings(model, tmp_path)
     assert set(other.run_id).isdisjoint(first.run_id) and len(list((tmp_path / "run").glob("*/run.json"))) == 2
 
 
+@pytest.mark.slow
 def test_each_building_has_its_rows(model, tmp_path):
     data = write_tiles(tmp_path / "data", 1)
     settings = Settings(SMALL.methods, 2, 2, per="building", min_pixels=5, seeds=(0, 1), baselines=("grey", "black"))
@@ -244,6 +245,7 @@ def start(data: Path, run: Path) -> multiprocessing.Process:
     return process
 
 
+@pytest.mark.slow
 def test_a_second_process_is_refused_while_the_first_lives(model, tmp_path):
     data = write_tiles(tmp_path / "data", 60, 128)
     first = start(data, tmp_path / "run")
@@ -259,6 +261,7 @@ def test_a_second_process_is_refused_while_the_first_lives(model, tmp_path):
     assert len(evaluate(model, find_sources(data, 2), tmp_path / "run", SMALL, show_progress=False)) == 6
 
 
+@pytest.mark.slow
 def test_ten_kills_lose_no_row_and_double_none(model, tmp_path):
     data, rng = write_tiles(tmp_path / "data", 40, 128), np.random.default_rng(0)
     begun = time.perf_counter()
@@ -323,6 +326,7 @@ def dask(*arguments: str) -> subprocess.Popen:
                             stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
 
+@pytest.mark.slow
 def test_a_cluster_gives_the_same_rows_though_a_worker_is_killed(model, tmp_path):
     data = write_tiles(tmp_path / "data", 30, 160)
     # Occlusion counts its forwards by a hook, which a model must still take after its journey.
@@ -359,6 +363,7 @@ def test_a_cluster_gives_the_same_rows_though_a_worker_is_killed(model, tmp_path
             process.wait()
 
 
+@pytest.mark.slow
 def test_a_cluster_here_knows_methods_of_ones_own_and_survives_a_deadly_tile(tmp_path):
     """On two processes: a layer attribution that was registered here, and that ends its process on a white tile."""
     def make(score):
@@ -408,6 +413,7 @@ def test_a_cluster_without_workers_says_so(model, tmp_path, monkeypatch):
     assert evaluate(model, data, tmp_path / "run", SMALL, show_progress=False).status.eq("ok").all()
 
 
+@pytest.mark.data
 def test_real_tiles_are_found_by_data_set(aerial):
     sources = find_sources(aerial, skip=("whu/train", "inria/train"))
     counts = pd.Series([source.dataset for source in sources]).value_counts()
@@ -495,6 +501,7 @@ def test_two_runs_are_compared_map_by_map(model, tmp_path):
         study.compare_runs(data, one)
 
 
+@pytest.mark.slow
 def test_kept_maps_are_tested_again_and_maps_made_of_them(model, tmp_path):
     data = write_tiles(tmp_path / "data", 3)
     settings = Settings(("entropy", "occlusion"), 4, 4, seeds=(0, 1), baselines=("grey", "black"), per="building", min_pixels=4)

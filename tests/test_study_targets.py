@@ -88,6 +88,7 @@ def only_run(folder):
     return next(folder.glob("*/run.json")).parent
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", FORMS)
 def test_one_function_in_several_networks_gives_one_study(data, tmp_path, name):
     form, target, activation = FORMS[name]
@@ -255,6 +256,7 @@ def test_the_terminal_says_why_most_tiles_failed(mostly_bad, tmp_path, monkeypat
     assert lines.index(reasons[0]) == lines.index(counted) + 1 and "gap on equal area" in done.output
 
 
+@pytest.mark.slow
 def test_the_class_is_named_on_the_command_line(data, tmp_path):
     """A U-Net of two channels, trained elsewhere: explained as the network in Python is."""
     torch.manual_seed(0)

@@ -16,6 +16,7 @@ import numpy as np
 import pandas as pd
 import segmentation_models_pytorch as smp
 import torch
+from benchmark_tables import replace_rows
 from captum.attr import FeatureAblation
 from distributed import Client, LocalCluster
 from torch import nn
@@ -28,8 +29,6 @@ from entropy_captum.question import Budget
 from entropy_captum.study import evaluate, worker_model
 from entropy_captum.tiles import Settings
 from entropy_captum.zoo import Padded
-
-RESULTS = Path(__file__).resolve().parent.parent / "nbs" / "benchmarks"
 
 
 def seconds(action: Callable[[], object]) -> float:
@@ -100,14 +99,6 @@ NETWORKS: dict[str, tuple[Callable[[], nn.Module], float]] = {
 }
 
 
-def replace_rows(table: Path, measured: pd.DataFrame, key: str) -> None:
-    """Put measured rows in the place of those with the same key; other rows stay, so that a run may be stopped or partial."""
-    table.parent.mkdir(exist_ok=True)
-    kept = pd.read_csv(table) if table.exists() else measured[:0]
-    kept = kept[~kept[key].isin(measured[key])]
-    (pd.concat([kept, measured]) if len(kept) else measured).round(3).to_csv(table, index=False)
-
-
 def incremental(repeats: int, only: str = "", size: int = 512, n_samples: int = 16) -> None:
     """One building, grid 8: time in full mode over time in incremental mode, and Captum's FeatureAblation beside them.
 
@@ -142,7 +133,7 @@ def incremental(repeats: int, only: str = "", size: int = 512, n_samples: int = 
                 rows.append({"network": name, "threads": threads, "region": where, "saving": statistics.median(ratios),
                              "wanted": wanted, "over_feature_ablation": statistics.median(per_forward)})
                 print("  " + "  ".join(f"{v:.1f}" if isinstance(v, float) else str(v) for v in rows[-1].values()), flush=True)
-        replace_rows(RESULTS / "incremental.csv", pd.DataFrame(rows), "network")
+        replace_rows("incremental", pd.DataFrame(rows))
 
 
 def explain(repeats: int) -> None:
@@ -164,7 +155,7 @@ def explain(repeats: int) -> None:
 
 def keep_ratio(name: str, measured: float, wanted: str) -> None:
     """One ratio of a study, in the table that the documentation reads."""
-    replace_rows(RESULTS / "study.csv", pd.DataFrame([{"ratio": name, "measured": measured, "wanted": wanted}]), "ratio")
+    replace_rows("study", pd.DataFrame([{"ratio": name, "measured": measured, "wanted": wanted}]))
 
 
 def study_overhead(folder: Path, repeats: int) -> None:
@@ -229,7 +220,7 @@ def cost(repeats: int) -> None:
                 ratios.append(2 * took / forward)
             rows.append({"region": name, "method": method, "time_over_one_forward": statistics.median(ratios)})
             print(f"  {name}, {method}: {rows[-1]['time_over_one_forward']:.1f}", flush=True)
-        replace_rows(RESULTS / "cost.csv", pd.DataFrame(rows), "region")
+        replace_rows("cost", pd.DataFrame(rows))
 
 
 PRECISIONS: dict[str, tuple[torch.dtype | None, torch.memory_format]] = {
@@ -257,7 +248,7 @@ def precision(repeats: int) -> None:
         rows.append({"precision": name, "throughput": statistics.median(b / a for a, b in zip(ours[1:], bare[1:], strict=True)),
                      "score_change": float((scores - exact).abs().max() / exact.abs().max())})
         print("  " + "  ".join(f"{v:.3f}" if isinstance(v, float) else str(v) for v in rows[-1].values()), flush=True)
-    replace_rows(RESULTS / "precision.csv", pd.DataFrame(rows), "precision")
+    replace_rows("precision", pd.DataFrame(rows))
 
 
 def imports(repeats: int) -> None:

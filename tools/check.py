@@ -1,4 +1,4 @@
-"""What `make test` runs: each stage timed, stopping at the first that fails."""
+"""What a target of the Makefile checks, named as the argument: each stage timed, stopping at the first that fails."""
 from __future__ import annotations
 
 import filecmp
@@ -46,20 +46,26 @@ def compare(ours: Path, theirs: Path) -> list[str]:
     return sorted(names)
 
 
+#: Tests with these marks are left to `make test`.
+LEFT_OUT = ("slow", "browser", "site", "data")
+
 STAGES = {
     "exports in sync": in_sync,
     "README in sync": lambda: run("python", "tools/render_readme.py", "--check"),
     "ruff": lambda: run("ruff", "check", "-q", "."),
     "mypy": lambda: run("mypy", "entropy_captum"),
+    "fast tests": lambda: run("python", "-m", "pytest", "-m", " and ".join(f"not {mark}" for mark in LEFT_OUT)),
     # Two workers of one thread each: with more, OpenMP threads of both wait for each other.
     "notebooks": lambda: run("nbdev_test", "--n_workers", "2", "--timing", OMP_NUM_THREADS="1"),
     "pytest": lambda: run("python", "-m", "pytest"),
 }
+QUICK, WHOLE = ("exports in sync", "README in sync", "ruff", "mypy"), ("notebooks", "pytest")
+#: The stages of each target of the Makefile.
+TARGETS = {"check": QUICK, "fast": (*QUICK, "fast tests"), "test": (*QUICK, *WHOLE), "test-only": WHOLE}
 
 if __name__ == "__main__":
     os.environ.setdefault("MPLBACKEND", "agg")
-    names = list(STAGES)[:4] if "--quick" in sys.argv else list(STAGES)
-    for name in names:
+    for name in TARGETS[sys.argv[1]]:
         start = time.perf_counter()
         print(f"== {name}", flush=True)
         try:

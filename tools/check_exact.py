@@ -10,13 +10,12 @@ from pathlib import Path
 
 import pandas as pd
 import torch
+from benchmark_tables import replace_rows
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "tests"))
 
 import exactness  # noqa: E402
-
-TABLE = ROOT / "nbs" / "benchmarks" / "exactness.csv"
 
 
 def row(architecture: str, encoder: str) -> dict[str, object]:
@@ -43,15 +42,12 @@ if __name__ == "__main__":
     warnings.simplefilter("ignore")
     torch.set_num_threads(1)
     chosen = sys.argv[1:] or exactness.ARCHITECTURES
-    others = pd.read_csv(TABLE) if TABLE.exists() else pd.DataFrame({"architecture": []})
-    others = others[~others.architecture.isin(chosen)]
-    rows = []
+    rows: list[dict[str, object]] = []
     for architecture in chosen:
         encoders = exactness.ENCODERS if architecture != "DPT" else ("tu-vit_tiny_patch16_224.augreg_in21k", *exactness.ENCODERS)
         for encoder in encoders:
             rows.append(row(architecture, encoder))
             print(" ".join(str(value) for value in rows[-1].values()), flush=True)
-            TABLE.parent.mkdir(exist_ok=True)
-            pd.concat([others, pd.DataFrame(rows)]).to_csv(TABLE, index=False)
+        replace_rows("exactness", pd.DataFrame([r for r in rows if r["architecture"] == architecture]))
     failed = [r for r in rows if r["verdict"] == "fails"]
     sys.exit(f"{len(failed)} pairs differ from full forwards" if failed else 0)

@@ -15,6 +15,7 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 import torch
+from benchmark_tables import replace_rows
 from torch import Tensor, nn
 
 from entropy_captum import EntropyCentric, Estimate, rooftop_unet
@@ -23,7 +24,7 @@ from entropy_captum.region import objects
 from entropy_captum.tiles import rank_correlation
 
 ROOT = Path(__file__).resolve().parent.parent
-RAW, TABLE = ROOT / "runs" / "designs.csv", ROOT / "nbs" / "benchmarks" / "designs.csv"
+RAW = ROOT / "runs" / "designs.csv"
 DATASETS = ("whu", "inria", "massachusetts", "jonkoping")
 SAMPLERS = ("supercube", "sobol", "latin", "monte_carlo")
 NUMBERS = (8, 16, 32, 64)
@@ -132,7 +133,7 @@ def main() -> None:
                 continue
             rows = pd.DataFrame(rows_of(model, building, grid, plan))
             pd.concat([done, rows]).to_csv(RAW, index=False)
-            summary(pd.read_csv(RAW)).to_csv(TABLE, index=False)
+            replace_rows("designs", summary(pd.read_csv(RAW)).query("grid == @grid"))
             print(time.strftime("%H:%M:%S"), grid, building.name, flush=True)
     print(summary(pd.read_csv(RAW)).to_string(index=False))
 
