@@ -17,7 +17,7 @@ import nbformat
 import numpy as np
 import pytest
 
-from entropy_captum.data import procedural_scene
+from entropy_captum.drawn import procedural_scene
 
 # In a container there is no user namespace to put a sandbox in; the rest keeps the browser from calling home.
 FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",

@@ -16,10 +16,11 @@ from safetensors.torch import save_file
 from torch import nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from entropy_captum import zoo
+from entropy_captum import training
 from entropy_captum.checkpoints import load_weights
-from entropy_captum.data import write_scenes
-from entropy_captum.zoo import Recipe, rooftop_unet, train
+from entropy_captum.drawn import write_scenes
+from entropy_captum.training import Recipe, train
+from entropy_captum.zoo import rooftop_unet
 
 
 def network(seed: int = 0) -> nn.Module:
@@ -143,7 +144,7 @@ def test_a_full_disk_or_a_kill_while_the_log_is_written_ends_no_run(tmp_path, mo
     recipe = Recipe(encoder="resnet18", steps=2, batch_size=2, crop=64, procedural=0)
     run = partial(train, [tmp_path / "toy"], recipe=recipe, validate_every=1, show_progress=False)
     want = run(out=tmp_path / "calm").read_bytes()
-    real, calls = zoo.torch.save, []
+    real, calls = training.torch.save, []
 
     def full(content, path):
         real(content, path)
@@ -151,7 +152,7 @@ def test_a_full_disk_or_a_kill_while_the_log_is_written_ends_no_run(tmp_path, mo
         if len(calls) == 2:
             raise RuntimeError("PytorchStreamWriter failed writing file data/15")
 
-    monkeypatch.setattr(zoo.torch, "save", full)
+    monkeypatch.setattr(training.torch, "save", full)
     with pytest.raises(ValueError, match=r"state\.pt: could not be written .*make room"):
         run(out=tmp_path / "cut")
     assert not list((tmp_path / "cut").glob("*.tmp"))

@@ -18,19 +18,12 @@ from typer.testing import CliRunner
 import entropy_captum
 from entropy_captum import Estimate, rooftop_unet
 from entropy_captum.cli import app, main
-from entropy_captum.data import LAYOUTS, find_tiles, procedural_scene, read_mask, write_scenes
+from entropy_captum.data import LAYOUTS, find_tiles, read_mask
+from entropy_captum.drawn import procedural_scene, write_scenes
 from entropy_captum.explanation import largest_object
 from entropy_captum.region import iou, object_at
-from entropy_captum.zoo import (
-    BUNDLED_WEIGHTS,
-    Recipe,
-    dataset_iou,
-    initialize_encoder,
-    paper_unet,
-    predict_mask,
-    shuffle_labels,
-    train,
-)
+from entropy_captum.training import Recipe, initialize_encoder, shuffle_labels, train
+from entropy_captum.zoo import BUNDLED_WEIGHTS, dataset_iou, paper_unet, predict_mask
 
 ENTROPY_CAPTUM = Path(sys.executable).parent / "entropy-captum"
 
@@ -93,8 +86,8 @@ def test_interrupted_training_equals_an_undisturbed_one(tmp_path, monkeypatch):
     recipe = Recipe(encoder="resnet18", steps=4, batch_size=2, crop=64, procedural=0)
     whole = train([tmp_path / "toy"], tmp_path / "whole", recipe, validate_every=2, show_progress=False)
 
-    import entropy_captum.zoo as zoo
-    real, calls = zoo.segmentation_loss, []
+    import entropy_captum.training as training
+    real, calls = training.segmentation_loss, []
 
     def dies(logits, labels):
         calls.append(1)
@@ -102,10 +95,10 @@ def test_interrupted_training_equals_an_undisturbed_one(tmp_path, monkeypatch):
             raise KeyboardInterrupt
         return real(logits, labels)
 
-    monkeypatch.setattr(zoo, "segmentation_loss", dies)
+    monkeypatch.setattr(training, "segmentation_loss", dies)
     with pytest.raises(KeyboardInterrupt):
         train([tmp_path / "toy"], tmp_path / "cut", recipe, validate_every=2, show_progress=False)
-    monkeypatch.setattr(zoo, "segmentation_loss", real)
+    monkeypatch.setattr(training, "segmentation_loss", real)
     cut = train([tmp_path / "toy"], tmp_path / "cut", recipe, validate_every=2, show_progress=False)
     assert whole.read_bytes() == cut.read_bytes()
     # The file says which encoder it is for, so that no option has to.
@@ -114,7 +107,7 @@ def test_interrupted_training_equals_an_undisturbed_one(tmp_path, monkeypatch):
 
 def test_a_short_run_averages_over_the_same_share_of_its_steps(tmp_path, monkeypatch):
     asked = []
-    monkeypatch.setattr("entropy_captum.zoo.train", lambda data, out, recipe, **_: asked.append(recipe) or out)
+    monkeypatch.setattr("entropy_captum.training.train", lambda data, out, recipe, **_: asked.append(recipe) or out)
     for arguments in ([], ["--steps", "500", "--encoder", "resnet18"], ["--shuffled", "--seed", "4"]):
         asking = ["train", str(tmp_path), "--out", str(tmp_path), "--device", "cpu", *arguments]
         assert CliRunner().invoke(app, asking).exit_code == 0
@@ -126,7 +119,7 @@ def test_a_short_run_averages_over_the_same_share_of_its_steps(tmp_path, monkeyp
 def test_efficientnet_b0_starts_from_every_tensor_of_lite0(monkeypatch):
     # The real weights come with the training extra; what fits where is the same for any.
     lite0 = smp.encoders.get_encoder("tu-tf_efficientnet_lite0", weights=None).state_dict()
-    monkeypatch.setattr("entropy_captum.zoo.imagenet_lite0", lambda: lite0)
+    monkeypatch.setattr("entropy_captum.training.imagenet_lite0", lambda: lite0)
     model = smp.Unet("tu-tf_efficientnet_b0", encoder_weights=None, classes=1)
     weights, gates = (model.encoder.state_dict(), [n for n in model.encoder.state_dict() if ".se." in n])
     before = {name: value.clone() for name, value in weights.items()}

@@ -11,8 +11,9 @@ from conftest import Recorder, small_net
 from scipy.stats import qmc
 from torch import nn
 
-from entropy_captum.attribution import EntropyCentric, SobolTotal, answer
+from entropy_captum.attribution import EntropyCentric, SobolTotal
 from entropy_captum.estimate import Estimate
+from entropy_captum.run import answer
 from entropy_captum.sampling import pick_freeze
 
 

@@ -14,7 +14,8 @@ from browser import Watched, find_chromium, open_browser, roof_on, run_all, run_
 from PIL import Image
 
 from entropy_captum import EntropyCentric, Estimate
-from entropy_captum.data import normalize, procedural_scene
+from entropy_captum.data import normalize
+from entropy_captum.drawn import procedural_scene
 from entropy_captum.explorer import SHOWN, Explorer, answer, explore
 from entropy_captum.zoo import rooftop_unet
 

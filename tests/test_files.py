@@ -19,11 +19,13 @@ from typer.testing import CliRunner
 import entropy_captum
 from entropy_captum import Estimate, request
 from entropy_captum.cli import app, main
-from entropy_captum.data import find_tiles, procedural_scene, read_image, read_mask, write_scenes
+from entropy_captum.data import find_tiles, read_image, read_mask
+from entropy_captum.drawn import procedural_scene, write_scenes
 from entropy_captum.labels import LabelValues
 from entropy_captum.study import evaluate
 from entropy_captum.tiles import Settings, find_sources
-from entropy_captum.zoo import Padded, Recipe, train
+from entropy_captum.training import Recipe, train
+from entropy_captum.zoo import Padded
 
 RNG = np.random.default_rng(0)
 RGB = RNG.integers(0, 256, (40, 56, 3), np.uint8)

@@ -15,13 +15,14 @@ from PIL import Image
 
 from entropy_captum import EntropyCentric, rooftop_unet
 from entropy_captum.cli import main
-from entropy_captum.data import procedural_scene, write_scenes
+from entropy_captum.drawn import procedural_scene, write_scenes
 from entropy_captum.files import look
 from entropy_captum.labels import LabelValues, read_label
 from entropy_captum.report import write_report
 from entropy_captum.study import evaluate, read_facts
 from entropy_captum.tiles import Settings
-from entropy_captum.zoo import Recipe, new_unet, train
+from entropy_captum.training import Recipe, train
+from entropy_captum.zoo import new_unet
 
 SMALL = Settings(("random",), 2, 2)
 

@@ -18,11 +18,11 @@ import pytest
 import torch
 
 from entropy_captum import EntropyCentric, Estimate, study
-from entropy_captum.data import write_scenes
+from entropy_captum.drawn import write_scenes
 from entropy_captum.study import RunFolder, kept_maps, save_maps
 from entropy_captum.tiles import find_sources
+from entropy_captum.training import Recipe, save_weights, train
 from entropy_captum.writing import clear_leftovers, write_together, write_whole, writing_to
-from entropy_captum.zoo import Recipe, save_weights, train
 
 HIDDEN = ".entropy-captum-*.tmp"
 

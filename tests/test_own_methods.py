@@ -12,7 +12,7 @@ from distributed import Client, LocalCluster
 from torch import nn
 
 from entropy_captum import RegionScore
-from entropy_captum.data import write_scenes
+from entropy_captum.drawn import write_scenes
 from entropy_captum.methods import REGISTRY, ask_of_image, method_names, register, run_methods
 from entropy_captum.question import Budget, Question
 from entropy_captum.study import evaluate, facts_of, run_id

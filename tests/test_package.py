@@ -170,9 +170,18 @@ def test_only_a_tag_of_this_version_is_published():
 
 
 def test_a_module_imports_only_modules_before_it():
-    order = {p.stem.split("_", 1)[1]: p.stem[:2] for p in (ROOT / "nbs").glob("[0-9]*.ipynb")}
+    stems = sorted(p.stem for p in (ROOT / "nbs").glob("[0-9]*.ipynb"))
+    order = {stem.partition("_")[2]: int(stem.partition("_")[0]) for stem in stems}
+    assert sorted(order.values()) == list(range(len(stems)))  # each number once
     for name, number in order.items():
         tree = ast.parse((ROOT / "entropy_captum" / f"{name}.py").read_text())
-        imported = [node.module for node in ast.walk(tree) if isinstance(node, ast.ImportFrom) and node.module]
-        later = [m for m in imported if order.get(m.removeprefix("entropy_captum.").lstrip("."), "00") > number]
+        imported = [node.module for node in tree.body if isinstance(node, ast.ImportFrom) and node.module]
+        later = [m for m in imported if order.get(m.removeprefix("entropy_captum.").lstrip("."), -1) >= number]
         assert not later, f"{name} imports {later}"
+
+
+def test_notebooks_are_read_in_one_order_on_disk_on_the_site_and_in_the_index():
+    stems = sorted(p.stem for p in (ROOT / "nbs").glob("[0-9]*.ipynb"))
+    assert re.findall(r"notebooks/(\d\d_\w+)", (ROOT / "docs/how.md").read_text()) == stems
+    index = "".join(line for cell in json.loads((ROOT / "nbs/index.ipynb").read_text())["cells"] for line in cell["source"])
+    assert list(dict.fromkeys(re.findall(r"\((\d\d_\w+)\.ipynb\)", index.partition("in reading order")[2]))) == stems

@@ -22,7 +22,8 @@ from distributed import Client, LocalCluster
 from torch import nn
 
 from entropy_captum import EntropyCentric, RegionScore, rooftop_unet
-from entropy_captum.data import normalize, procedural_scene, write_scenes
+from entropy_captum.data import normalize
+from entropy_captum.drawn import procedural_scene, write_scenes
 from entropy_captum.methods import Counter, ask_of_image, method_names, run_methods
 from entropy_captum.perturbation import grid_feature_mask
 from entropy_captum.question import Budget
