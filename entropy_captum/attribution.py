@@ -209,9 +209,7 @@ class PickFreezeAttribution(OfRegions):
                   perturbations_per_eval: int = 1, show_progress: bool = False, *, region: Tensor | NDArray[Any] | None = None,
                   valid: Tensor | NDArray[Any] | None = None, grid_size: int | tuple[int, int] | None = None, seed: int = 0,
                   tolerance: float | None = None) -> Tensor | tuple[Tensor, ...]:
-        """The scores spread over the input: the inputs' shape, (B,C,H,W), and dtype, a tuple for a tuple.
-
-        Costs N(d+1) rows per example, one more where the region is predicted, N more with `first_order`.
+        """The scores spread over the input, (B,C,H,W) as it is, a tuple for a tuple, for N(d+1) rows per example.
 
         Args:
             inputs: (B,C,H,W), or a tuple of tensors with batch B.
@@ -273,7 +271,7 @@ class PickFreezeAttribution(OfRegions):
     def explain_plan(self, *arguments: Any, **keywords: Any) -> PlanReport:
         """What incremental inference of a call on (B,C,H,W) is predicted to save, layer by layer; arguments as `attribute`.
 
-        Raises `capture.Unsupported`, saying why, where the model can only be run in full.
+        Raises `capture.Unsupported` where the model can only be run in full.
 
         Example:
             >>> report = EntropyCentric(model).explain_plan(x, region=roof)

@@ -12,12 +12,13 @@ import torch
 import torch.nn.functional as F
 from captum.attr import LayerAttribution, LayerGradCam
 from captum.log import log_usage
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from tqdm import tqdm
 
 from .forward import Model, call_model, eval_mode, find_modules
 from .inference import expand_arguments
-from .perturbation import Baselines, check_baselines
+from .perturbation import Baselines, as_tensor, check_baselines
 from .region import RegionScore
 
 # %% auto #0
@@ -53,7 +54,7 @@ def default_layer(model: Model, inputs: Tensor) -> nn.Module:
     return maps[-1]
 
 # %% ../nbs/22_cam.ipynb #192f7b00
-def seg_grad_cam(model: Model, inputs: Tensor, *, region: Tensor, target: int | list[int] | Tensor | None = None,
+def seg_grad_cam(model: Model, inputs: Tensor, *, region: Tensor | NDArray[Any], target: int | list[int] | Tensor | None = None,
                  layer: nn.Module | None = None) -> Tensor:
     """Seg-Grad-CAM of a region (H,W) or (B,H,W) of inputs (B,C,H,W): an attribution (B,1,H,W), resized bilinearly.
 
@@ -61,10 +62,10 @@ def seg_grad_cam(model: Model, inputs: Tensor, *, region: Tensor, target: int | 
     """
     if isinstance(model, nn.DataParallel):
         model = model.module  # its replicas would each keep a part of the layer's gradients
-    score = RegionScore(model, None, target, score="logit", reduce="mean")
+    score, mask = RegionScore(model, None, target, score="logit", reduce="mean"), as_tensor(region).to(inputs.device)
     with eval_mode(model), torch.enable_grad():
         cam = LayerGradCam(score, layer or default_layer(model, inputs))
-        attribution = cam.attribute(inputs.detach().clone(), additional_forward_args=region, relu_attributions=True)
+        attribution = cam.attribute(inputs.detach().clone(), additional_forward_args=mask, relu_attributions=True)
     return F.interpolate(attribution.detach().to(inputs), inputs.shape[-2:], mode="bilinear", align_corners=False)
 
 # %% ../nbs/22_cam.ipynb #6ec2ae0d

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 # %% auto #0
 __all__ = ['DOUBLE', 'Estimator', 'Importance', 'over_variance', 'jansen', 'saltelli', 'mean_change', 'History', 'entropy_change',
-           'total_order', 'first_order', 'Estimate']
+           'total_order', 'first_order', 'Mapped', 'Estimate']
 
 # %% ../nbs/19_estimate.ipynb #f407bc61
 #: The relative rounding of float64.
@@ -173,37 +173,18 @@ def first_order(history: History) -> tuple[np.ndarray, np.ndarray]:
     return history.over_designs(partial(saltelli, rounding=history.rounding), (history.f, history.column[A]),
                                 (history.f, history.features), (history.f, history.column[B]))
 
-# %% ../nbs/19_estimate.ipynb #6bb555bd
-@dataclass(frozen=True)
-class Estimate:
-    """Importance of d features for B examples (or K regions): all tensors (B,d) float64, counts (B,) int64.
+# %% ../nbs/19_estimate.ipynb #d9f616ab
+class Mapped:
+    """What lies on an image: scores and errors (B,d) by feature, as maps and pictures.
 
-    `scores` is what the method calls importance (bits for `EntropyCentric`, a share of variance for `SobolTotal`) and
-    `standard_error` its error; `n_forwards` counts rows through the model, `n_skipped` features proven unreachable.
     `index` (feature positions, (B or 1, ...)) and `shapes` say where the features lie in each input.
     """
 
     scores: Tensor
     standard_error: Tensor
-    total_order: Tensor
-    total_order_error: Tensor
-    n_samples: Tensor
-    n_forwards: Tensor
-    n_skipped: Tensor
     index: tuple[Tensor, ...]
     shapes: tuple[tuple[int, ...], ...]
     settings: dict[str, Any]
-    first_order: Tensor | None = None
-    first_order_error: Tensor | None = None
-
-    ARRAYS: ClassVar[tuple[str, ...]] = ("scores", "standard_error", "total_order", "total_order_error", "n_samples",
-                                         "n_forwards", "n_skipped", "first_order", "first_order_error")
-
-    def margin(self, level: float = 0.95) -> Tensor:
-        """Half the width of each score's confidence interval, (B,d): the standard error times a quantile of Student's t."""
-        n = self.n_samples.cpu().numpy()
-        quantile = stdtrit(n / 2 if self.settings.get("error") == "nearest neighbours" else n - 1, (1 + level) / 2)
-        return self.standard_error * torch.from_numpy(quantile).to(self.standard_error)[:, None]
 
     def spread(self, values: Tensor) -> tuple[Tensor, ...]:
         """Values (B,d) as maps, one (B, ...) per input, in the scores' place."""
@@ -252,6 +233,38 @@ class Estimate:
         """The scores spread over the input(s), float32 (B, ...): a tensor, or a tuple where the input was one."""
         maps = tuple(m.float() for m in self.spread(self.scores))
         return maps if self.settings["tuple_input"] else maps[0]
+
+# %% ../nbs/19_estimate.ipynb #6bb555bd
+@dataclass(frozen=True)
+class Estimate(Mapped):
+    """Importance of d features for B examples (or K regions): all tensors (B,d) float64, counts (B,) int64.
+
+    `scores` is what the method calls importance (bits for `EntropyCentric`, a share of variance for `SobolTotal`) and
+    `standard_error` its error; `n_forwards` counts rows through the model, `n_skipped` features proven unreachable. `index` and
+    `shapes` as in `Mapped`.
+    """
+
+    scores: Tensor
+    standard_error: Tensor
+    total_order: Tensor
+    total_order_error: Tensor
+    n_samples: Tensor
+    n_forwards: Tensor
+    n_skipped: Tensor
+    index: tuple[Tensor, ...]
+    shapes: tuple[tuple[int, ...], ...]
+    settings: dict[str, Any]
+    first_order: Tensor | None = None
+    first_order_error: Tensor | None = None
+
+    ARRAYS: ClassVar[tuple[str, ...]] = ("scores", "standard_error", "total_order", "total_order_error", "n_samples",
+                                         "n_forwards", "n_skipped", "first_order", "first_order_error")
+
+    def margin(self, level: float = 0.95) -> Tensor:
+        """Half the width of each score's confidence interval, (B,d): the standard error times a quantile of Student's t."""
+        n = self.n_samples.cpu().numpy()
+        quantile = stdtrit(n / 2 if self.settings.get("error") == "nearest neighbours" else n - 1, (1 + level) / 2)
+        return self.standard_error * torch.from_numpy(quantile).to(self.standard_error)[:, None]
 
     def __repr__(self) -> str:
         examples, features = self.scores.shape

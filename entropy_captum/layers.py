@@ -174,19 +174,19 @@ def pad(x: Tensor, padding: Sequence[int], value: float = 0.0) -> Tensor:
     """Constant padding (left, right, top, bottom) of a map (B,C,H,W); `x` itself where there is none."""
     return F.pad(x, list(padding), value=value) if any(padding) else x
 
-# %% ../nbs/10_layers.ipynb #909c4331
+
 def layout(x: Tensor) -> torch.memory_format:
     """Channels last or contiguous, whichever a map (B,C,H,W), also one cut out of a larger map, is stored in."""
     last = x.ndim == 4 and x.shape[1] > 1 and x.stride(1) == 1
     return torch.channels_last if last else torch.contiguous_format
 
-# %% ../nbs/10_layers.ipynb #fd185ad9
+
 def fast_layout(weight: Tensor) -> Tensor:
     """Weights (O,I,h,w) of a convolution so that a CPU runs it channels last: depthwise ones are several times as fast."""
     last = weight.device.type == "cpu" and weight.dtype in (torch.float32, torch.bfloat16)
     return weight.contiguous(memory_format=torch.channels_last) if last else weight
 
-# %% ../nbs/10_layers.ipynb #fadefb2e
+
 def both(value: Any) -> tuple[int, int]:
     """A number for both axes, or one each."""
     values = list(value) if isinstance(value, (list, tuple)) else [value]
@@ -203,7 +203,7 @@ def reader_to_fold(site: Site) -> fx.Node | None:
             return users[0]
     return None
 
-# %% ../nbs/10_layers.ipynb #0cc19749
+
 #: Activations that may overwrite their input, by operator.
 #:
 #: :meta hide-value:
@@ -215,7 +215,7 @@ def only_reader(node: fx.Node | None) -> fx.Node | None:
     """The node that alone reads a node."""
     return next(iter(node.users)) if node is not None and len(node.users) == 1 else None
 
-# %% ../nbs/10_layers.ipynb #040765e7
+
 def activation_to_fold(site: Site) -> fx.Node | None:
     """The activation that alone reads the BatchNorm which alone reads a convolution, if it can be applied in place."""
     item = only_reader(reader_to_fold(site))  # takes the first of the BatchNorm's outputs
@@ -231,7 +231,7 @@ def convolution_reach(node: fx.Node, a: Mapping[str, Any]) -> tuple[Reach, Reach
     rows, columns = (windows(out[k], size[k], a["weight"].shape[2 + k], stride[k], padding[k], dilation[k]) for k in (0, 1))
     return rows, columns
 
-# %% ../nbs/10_layers.ipynb #ca39e5ac
+
 def is_folded(node: fx.Node, site: Site) -> bool:
     """Whether a node is a local convolution of fixed weights, which takes over its BatchNorm."""
     if node.target is not aten.conv2d.default:
@@ -243,7 +243,7 @@ def is_folded(node: fx.Node, site: Site) -> bool:
     fits = len(a["weight"]) == Site(reader, site.weights).arguments["running_var"].numel()
     return fits and all(reach.complete for reach in convolution_reach(node, a))
 
-# %% ../nbs/10_layers.ipynb #8b3b7aa4
+
 def folded(site: Site, weight: Tensor, bias: Tensor | None) -> tuple[Tensor, Tensor | None]:
     """Weights (O,I,h,w) and bias (O,) of a convolution followed by its BatchNorm, or as they are."""
     reader = reader_to_fold(site)

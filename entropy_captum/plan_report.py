@@ -66,7 +66,7 @@ def module_of(node: fx.Node, depth: int) -> str:
     path = str(stack[-1][0]) if stack else ""
     return ".".join(path.removeprefix("L__self__").strip("._").split(".")[:depth]) or "(top)"
 
-# %% ../nbs/17_plan_report.ipynb #3ec60d9b
+
 def report_plan(proposal: Proposal, depth: int = 3) -> PlanReport:
     """The report of a proposed engine; `depth`: how many names of a module's path make a group."""
     import pandas as pd

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from importlib.metadata import version
 from itertools import chain, islice
-from typing import Any, NamedTuple, NoReturn
+from typing import Any, NamedTuple, NoReturn, cast
 
 import numpy as np
 import torch
@@ -74,10 +74,9 @@ class OpenDesign:
 
 # %% ../nbs/20_run.ipynb #62b2e4df
 class Tally:
-    """Feeds blocks of one question into a history for each reduction.
+    """Feeds blocks of a question, with its region, into a history for each reduction.
 
-    question: with its region. skipped: changes that cannot reach the region, whose rows never come. stratified: whether errors are
-    made of neighbouring points.
+    skipped: changes that cannot reach the region; their rows never come. stratified: whether errors are made of near points.
     """
 
     def __init__(self, question: Question, reductions: Sequence[str], rows: tuple[Row, ...],
@@ -88,8 +87,7 @@ class Tally:
         self.histories = {name: History(np.zeros(len(question.regions), np.int64), rows, points=points) for name in reductions}
         self.column = {row: k for k, row in enumerate(rows)}
         self.forwards = sum(row.changed not in skipped for row in rows)
-        self.classes: Tensor | None = None
-        self.sure: Tensor | None = None
+        self.classes, self.sure = cast(Tensor | None, None), cast(Tensor | None, None)
         self.activate(torch.arange(len(question.regions)))
 
     def activate(self, regions: Tensor) -> None:
