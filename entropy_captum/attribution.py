@@ -230,16 +230,14 @@ class PickFreezeAttribution(OfRegions):
             ValueError, TypeError: Quoting what was given, for input that does not fit.
 
         Example:
-            >>> ec = EntropyCentric(rooftop_unet())
-            >>> x = normalize(procedural_scene(2).image)
+            >>> ec, x = EntropyCentric(rooftop_unet()), normalize(procedural_scene(2).image)
             >>> heat = ec.attribute(x, n_samples=8, perturbations_per_eval=8)
         """
         estimate = self.estimate(inputs, baselines, target, additional_forward_args, feature_mask, n_samples,
                                  perturbations_per_eval, show_progress, region=region, valid=valid, grid_size=grid_size, seed=seed,
                                  tolerance=tolerance)
-        given = inputs if isinstance(inputs, tuple) else (inputs,)
-        maps = tuple(m.to(x) for m, x in zip(estimate.spread(estimate.scores), given, strict=True))
-        return maps if isinstance(inputs, tuple) else maps[0]
+        maps = estimate.spread(estimate.scores)
+        return tuple(m.to(x) for m, x in zip(maps, inputs, strict=True)) if isinstance(inputs, tuple) else maps[0].to(inputs)
 
     @takes(Asking.ask)
     def estimate(self, *arguments: Any, **keywords: Any) -> Estimate:

@@ -192,7 +192,7 @@ def both(value: Any) -> tuple[int, int]:
     values = list(value) if isinstance(value, (list, tuple)) else [value]
     return int(values[0]), int(values[-1])
 
-# %% ../nbs/10_layers.ipynb #bdd14e72
+
 def reader_to_fold(site: Site) -> fx.Node | None:
     """The BatchNorm that alone reads a convolution, if its statistics and weights are fixed."""
     users = list(site.node.users)
