@@ -30,8 +30,7 @@ from .run import REDUCTIONS, Quantity, Run, answer, prepare
 from .sampling import Sampler
 
 # %% auto #0
-__all__ = ['Arguments', 'Returned', 'warn_if_flat', 'warn_if_undefined', 'warn_of_border', 'look_over', 'takes', 'Asking',
-           'split_regions', 'OfRegions', 'PickFreezeAttribution', 'EntropyCentric', 'SobolTotal']
+__all__ = ['Asking', 'OfRegions', 'PickFreezeAttribution', 'EntropyCentric', 'SobolTotal']
 
 # %% ../nbs/21_attribution.ipynb #f24ed434
 def warn_if_flat(scores: Tensor, error: Tensor) -> None:

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 # %% auto #0
-__all__ = ['EMPTY', 'Box', 'bounding_box', 'Reach', 'windows', 'everything', 'same', 'Taps', 'linear_taps']
+__all__ = ['EMPTY', 'Box', 'bounding_box', 'Reach']
 
 # %% ../nbs/09_boxes.ipynb #23c7e1aa
 class Box(NamedTuple):

@@ -22,7 +22,7 @@ from .perturbation import Baselines, as_tensor, check_baselines
 from .region import RegionScore
 
 # %% auto #0
-__all__ = ['Weighting', 'WEIGHTINGS', 'default_layer', 'seg_grad_cam', 'scaled_channels', 'ChannelScores', 'LayerScoreCam']
+__all__ = ['Weighting', 'WEIGHTINGS', 'default_layer', 'seg_grad_cam', 'ChannelScores', 'LayerScoreCam']
 
 # %% ../nbs/22_cam.ipynb #01087edb
 @torch.no_grad()

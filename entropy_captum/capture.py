@@ -19,8 +19,8 @@ from .forward import eval_mode
 from .layers import Site, layout
 
 # %% auto #0
-__all__ = ['HARMLESS', 'Unsupported', 'NotCaptured', 'UnknownOperation', 'OverBudget', 'Inexact', 'Graph', 'check_supported',
-           'has_hooks', 'capture', 'read_program', 'structure', 'is_captured', 'captured']
+__all__ = ['Unsupported', 'NotCaptured', 'UnknownOperation', 'OverBudget', 'Inexact', 'Graph', 'capture', 'is_captured',
+           'captured']
 
 # %% ../nbs/11_capture.ipynb #98a94ae9
 class Unsupported(Exception):

@@ -24,8 +24,7 @@ from torch import Tensor, nn
 from .notices import notify
 
 # %% auto #0
-__all__ = ['WRAPPERS', 'AVERAGES', 'logger', 'reading', 'read_checkpoint', 'Found', 'tensors_in', 'bare', 'matching_sets',
-           'choose_set', 'check_fit', 'fill', 'load_weights']
+__all__ = ['read_checkpoint', 'load_weights']
 
 # %% ../nbs/30_checkpoints.ipynb #aace9bb4
 @contextmanager

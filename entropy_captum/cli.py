@@ -21,9 +21,8 @@ if TYPE_CHECKING:  # what takes a second or more is imported by the command that
     import pandas as pd
 
 # %% auto #0
-__all__ = ['app', 'Device', 'Out', 'Weights', 'Values', 'GridSize', 'NSamples', 'Rows', 'Labels', 'DEMO_METHODS', 'pick_device',
-           'check_folder', 'print_table', 'demo', 'names', 'explain', 'train', 'numbers', 'print_study', 'evaluate',
-           'report', 'main']
+__all__ = ['app', 'Device', 'Out', 'Weights', 'Values', 'GridSize', 'NSamples', 'Rows', 'Labels', 'DEMO_METHODS', 'demo',
+           'explain', 'train', 'evaluate', 'report', 'main']
 
 # %% ../nbs/41_cli.ipynb #3d36ff09
 #: The program `entropy-captum`.

@@ -22,9 +22,8 @@ from .labels import LabelValues, read_label
 from .labels import read_mask as read_mask  # beside `read_image`, where readers look for it
 
 # %% auto #0
-__all__ = ['LAYOUTS', 'SUFFIXES', 'WORDS', 'EXPECTED', 'normalize', 'denormalize', 'is_named', 'bare', 'pictures_in',
-           'TilePixels', 'Tile', 'by_name', 'pair', 'split_pictures', 'image_folder', 'label_folders', 'tiles_in',
-           'check_labelled', 'find_tiles', 'labels_found']
+__all__ = ['LAYOUTS', 'SUFFIXES', 'WORDS', 'normalize', 'denormalize', 'is_named', 'TilePixels', 'Tile', 'find_tiles',
+           'labels_found']
 
 # %% ../nbs/29_data.ipynb #f737aef6
 def normalize(image: NDArray[np.uint8]) -> Tensor:

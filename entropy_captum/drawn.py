@@ -15,9 +15,7 @@ from PIL import Image
 from scipy import ndimage
 
 # %% auto #0
-__all__ = ['Array', 'ROOF_COLORS', 'smooth_noise', 'local_coordinates', 'box_distance', 'House', 'roof', 'roof_light', 'Plan',
-           'plan_house', 'plan_scene', 'draw_ground', 'paint', 'edge', 'draw_roads', 'cast_shadow', 'draw_houses',
-           'draw_trees', 'Scene', 'procedural_scene', 'write_scenes']
+__all__ = ['Scene', 'procedural_scene', 'write_scenes']
 
 # %% ../nbs/28_drawn.ipynb #f812c1ee
 def smooth_noise(rng: np.random.Generator, size: int, scale: float) -> NDArray[np.float64]:

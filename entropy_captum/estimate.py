@@ -28,8 +28,8 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure  # drawing is imported when something is drawn
 
 # %% auto #0
-__all__ = ['DOUBLE', 'Estimator', 'Importance', 'over_variance', 'jansen', 'saltelli', 'mean_change', 'History', 'entropy_change',
-           'total_order', 'first_order', 'Mapped', 'Estimate']
+__all__ = ['Estimator', 'Importance', 'jansen', 'saltelli', 'mean_change', 'History', 'entropy_change', 'total_order',
+           'first_order', 'Mapped', 'Estimate']
 
 # %% ../nbs/19_estimate.ipynb #f407bc61
 #: The relative rounding of float64.

@@ -25,9 +25,8 @@ from .region import PackedRegions, check_target, iou, objects, predicted_region,
 from .shortcut import region_forward
 
 # %% auto #0
-__all__ = ['Scale', 'Map', 'Inputs', 'REMOVED', 'scale_attribution', 'kept_pixels', 'SitResult', 'touching', 'region_iou',
-           'check_pictures', 'spread_over', 'check_maps', 'Ground', 'find_ground', 'State', 'SitTester', 'l_sit',
-           'h_sit', 'ones_attribution', 'random_attribution', 'verdict']
+__all__ = ['Scale', 'Map', 'Inputs', 'REMOVED', 'scale_attribution', 'kept_pixels', 'SitResult', 'region_iou', 'check_pictures',
+           'SitTester', 'l_sit', 'h_sit', 'ones_attribution', 'random_attribution', 'verdict']
 
 # %% ../nbs/23_evaluation.ipynb #79fb848f
 #: What brings a map to 0 to 1 before a threshold, its smallest and largest value, its largest, or ranks.

@@ -31,7 +31,7 @@ from .writing import write_together
 from .zoo import predict_mask
 
 # %% auto #0
-__all__ = ['largest_object', 'choose_region', 'ask', 'tested', 'save_explanation', 'explain_request', 'demo_request']
+__all__ = ['largest_object', 'choose_region', 'ask', 'explain_request']
 
 # %% ../nbs/39_explanation.ipynb #facf118e
 def largest_object(mask: Mask) -> Mask:

@@ -44,8 +44,7 @@ except ImportError as problem:
     raise ImportError("the explorer needs anywidget: pip install 'entropy_captum[lab]'") from problem
 
 # %% auto #0
-__all__ = ['CHOICES', 'FIRST', 'SHOWN', 'Explored', 'Face', 'as_bytes', 'as_png', 'palette', 'Cancelled', 'cancellable', 'Choice',
-           'mask_of', 'Explorer', 'boxed', 'answer', 'run_pick_freeze', 'run_cam', 'conclude', 'explore']
+__all__ = ['Explored', 'Explorer', 'explore']
 
 # %% ../nbs/40_explorer.ipynb #6919cbc0
 class Explored(NamedTuple):

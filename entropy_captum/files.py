@@ -22,10 +22,8 @@ from PIL import Image
 from .tiff import Page, blocks_in, blocks_of, read_page, read_pages, read_part
 
 # %% auto #0
-__all__ = ['DAMAGED', 'COLOURS', 'NUMBERS', 'Window', 'COMPRESSIONS', 'Facts', 'orientation_of', 'png_chunks', 'png_facts',
-           'jpeg_facts', 'tiff_facts', 'look', 'pixel_limit', 'check_window', 'check_single', 'Raster', 'read_tiff',
-           'read_other', 'read_raster', 'check_opaque', 'advice_for', 'read_image', 'check_image', 'check_mask',
-           'Extent', 'checksum', 'extent_of', 'extent_of_array']
+__all__ = ['Window', 'Facts', 'look', 'pixel_limit', 'Raster', 'read_raster', 'read_image', 'Extent', 'checksum', 'extent_of',
+           'extent_of_array']
 
 # %% ../nbs/25_files.ipynb #f9efabde
 @dataclass(frozen=True)

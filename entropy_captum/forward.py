@@ -24,9 +24,7 @@ from torch import Tensor, nn
 from .notices import notify
 
 # %% auto #0
-__all__ = ['Model', 'LIBRARIES', 'MOST_HELD', 'TURN', 'advise', 'check_outputs', 'weights_dtype', 'cause_of', 'call_model',
-           'find_modules', 'eval_mode', 'weights_hash', 'first_time', 'random_state', 'warn_if_unsteady', 'Forward',
-           'TorchForward', 'as_forward']
+__all__ = ['Model', 'TURN', 'advise', 'find_modules', 'eval_mode', 'weights_hash', 'Forward', 'TorchForward', 'as_forward']
 
 # %% ../nbs/05_forward.ipynb #40edb348
 #: A network, or any function, that returns score maps (B,K,h,w).

@@ -22,8 +22,7 @@ from .perturbation import Perturbation
 from .sampling import PickFreeze, Row
 
 # %% auto #0
-__all__ = ['CACHE_FRIENDLY', 'Started', 'changed_inputs', 'feature_boxes', 'rows_of', 'divisible', 'designs_at_once',
-           'merge_rows', 'run_designs', 'IncrementalInference']
+__all__ = ['Started', 'IncrementalInference']
 
 # %% ../nbs/14_incremental.ipynb #2f7132e8
 def changed_inputs(features: Sequence[Box], rows: Iterable[Row]) -> dict[tuple[int, ...], Box]:

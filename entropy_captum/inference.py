@@ -18,7 +18,7 @@ from .perturbation import Perturbation
 from .sampling import PickFreeze, Row
 
 # %% auto #0
-__all__ = ['Block', 'Inference', 'expand_arguments', 'FullInference']
+__all__ = ['Block', 'Inference', 'FullInference']
 
 # %% ../nbs/08_inference.ipynb #ffe17401
 @dataclass(frozen=True)

@@ -16,8 +16,7 @@ from numpy.typing import NDArray
 from .files import Facts, Raster, Window, look, read_raster
 
 # %% auto #0
-__all__ = ['Value', 'as_text', 'LabelValues', 'parse_values', 'where', 'shares_of', 'is_plain', 'unclear', 'check_label_file',
-           'Label', 'value_range', 'read_label', 'read_mask']
+__all__ = ['LabelValues', 'parse_values', 'Label', 'read_label', 'read_mask']
 
 # %% ../nbs/26_labels.ipynb #1bb17c3a
 #: A value of a label: (255,), or a colour (0, 0, 255).

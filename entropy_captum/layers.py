@@ -19,12 +19,7 @@ from torch import Tensor, fx
 from .boxes import EMPTY, Box, Reach, everything, linear_taps, same, windows
 
 # %% auto #0
-__all__ = ['Compute', 'Rule', 'RULES', 'aten', 'ACTIVATIONS', 'Read', 'Layer', 'NotLocal', 'find_extent', 'extent', 'Site',
-           'rule', 'aligned', 'unchanged', 'pointwise', 'pad', 'layout', 'fast_layout', 'both', 'reader_to_fold',
-           'only_reader', 'activation_to_fold', 'convolution_reach', 'is_folded', 'folded', 'convolution',
-           'transposed_convolution', 'activation', 'batch_norm', 'get_item', 'max_pool', 'average_pool',
-           'nearest_source', 'scales', 'resize_nearest', 'resize_bilinear', 'bilinear_layer', 'constant_pad', 'crop',
-           'pixel_shuffle', 'concatenation', 'softmax', 'adaptive_average_pool', 'run_node', 'whole_layer']
+__all__ = ['Compute', 'Rule', 'RULES', 'aten', 'Read', 'Layer', 'Site', 'rule']
 
 # %% ../nbs/10_layers.ipynb #46cbc100
 class Read(NamedTuple):

@@ -36,10 +36,8 @@ from .question import Budget, Question, shapes
 from .region import RegionScore, resize_outputs
 
 # %% auto #0
-__all__ = ['PICK_FREEZE', 'INTERACTION', 'SCORE_CAMS', 'CONTROLS', 'REGISTRY', 'OFFERED', 'UNITS', 'ask_of_image', 'image_of',
-           'feature_ids', 'grid_of', 'scores_of', 'Maps', 'pick_freeze_map', 'pick_freeze_maps', 'Counter',
-           'score_cam_maps', 'captum_maps', 'rise_maps', 'distance_from', 'nearness', 'image_seed', 'control_maps',
-           'grad_cam_maps', 'method_names', 'needs', 'as_map', 'Own', 'register', 'single_map', 'timed', 'run_methods']
+__all__ = ['PICK_FREEZE', 'CONTROLS', 'REGISTRY', 'UNITS', 'ask_of_image', 'image_of', 'feature_ids', 'grid_of', 'Maps',
+           'Counter', 'distance_from', 'nearness', 'method_names', 'register', 'run_methods']
 
 # %% ../nbs/33_methods.ipynb #dc7b379e
 def ask_of_image(forward: Model, image: Tensor, regions: Tensor, **options: Any) -> Question:

@@ -19,8 +19,7 @@ from .forward import check_outputs
 from .layers import RULES, Layer, NotLocal, Read, Site, bilinear_layer, extent, layout, pointwise, whole_layer
 
 # %% auto #0
-__all__ = ['WORKSPACE', 'Network', 'count_elements', 'full_box', 'changed_boxes', 'needed_boxes', 'Step', 'Pass', 'make_pass',
-           'pass_memory', 'Plan', 'make_plan', 'Value', 'cut', 'gather', 'run_pass']
+__all__ = ['WORKSPACE', 'Network', 'Pass', 'Plan', 'make_plan', 'run_pass']
 
 # %% ../nbs/12_passes.ipynb #cadf82e7
 @dataclass

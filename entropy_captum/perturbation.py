@@ -19,8 +19,8 @@ from .names import BaselineName
 from .sampling import check_count
 
 # %% auto #0
-__all__ = ['Baselines', 'grid_shape', 'grid_feature_mask', 'as_tensor', 'check_feature_mask', 'index_features', 'check_baselines',
-           'named_baseline', 'check_valid', 'constant_border', 'Perturbation', 'spread_scores']
+__all__ = ['Baselines', 'grid_feature_mask', 'check_baselines', 'named_baseline', 'constant_border', 'Perturbation',
+           'spread_scores']
 
 # %% ../nbs/04_perturbation.ipynb #d13ba8ad
 def grid_shape(grid_size: int | tuple[int, int]) -> tuple[int, int]:

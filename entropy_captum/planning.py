@@ -33,9 +33,8 @@ from .region import resize_outputs
 from .sampling import A, PickFreeze, Row
 
 # %% auto #0
-__all__ = ['TOLERANCES', 'WORTH', 'SHORT_RUN', 'relative_difference', 'largest_difference', 'tolerance_of', 'halves',
-           'plan_regions', 'region_boxes', 'contained', 'Proposal', 'propose', 'describe_case', 'say_once',
-           'reason_for_full', 'choose_inference']
+__all__ = ['TOLERANCES', 'WORTH', 'SHORT_RUN', 'relative_difference', 'largest_difference', 'Proposal', 'propose',
+           'describe_case', 'say_once', 'reason_for_full', 'choose_inference']
 
 # %% ../nbs/15_planning.ipynb #e89e98ee
 #: Largest difference to a full forward, relative to the largest output, by dtype; beyond it a plan is refused.

@@ -22,7 +22,7 @@ from .region import check_region, resolve_activation
 from .sampling import PickFreeze, Row, Sampler, check_count, check_design, design_rows, pick_freeze
 
 # %% auto #0
-__all__ = ['Mask', 'check_label', 'held_pixels', 'Question', 'check_inference', 'Budget']
+__all__ = ['Mask', 'held_pixels', 'Question', 'Budget']
 
 # %% ../nbs/07_question.ipynb #2167038a
 def shapes(inputs: Any) -> str:

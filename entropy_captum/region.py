@@ -23,9 +23,8 @@ from .notices import notify
 from .perturbation import as_tensor
 
 # %% auto #0
-__all__ = ['resolve_activation', 'check_target', 'log_odds', 'binary_entropy', 'binary_entropy_from_log_odds', 'check_size',
-           'check_region', 'resize_outputs', 'predicted_region', 'Measure', 'PackedRegions', 'warn_if_activated',
-           'RegionScore', 'objects', 'object_at', 'iou']
+__all__ = ['log_odds', 'binary_entropy', 'binary_entropy_from_log_odds', 'resize_outputs', 'predicted_region', 'Measure',
+           'PackedRegions', 'RegionScore', 'objects', 'object_at', 'iou']
 
 # %% ../nbs/06_region.ipynb #fa6ae78f
 def resolve_activation(activation: str, n_classes: int) -> str:

@@ -35,10 +35,7 @@ from .tiles import Source, cut_centre, find_sources
 from .writing import write_whole
 
 # %% auto #0
-__all__ = ['TESTS', 'CHARACTER', 'BASELINES', 'RIVALS', 'PAGE', 'GAP', 'FIXED', 'MEANS', 'find_run', 'rows_of', 'with_interval',
-           'wide_table', 'table_across', 'character_columns', 'against_chance', 'against_rivals', 'extreme_tiles',
-           'kept_map', 'tile_figure', 'as_image', 'as_table', 'section', 'test_sections', 'baseline_section',
-           'tile_sections', 'result_sections', 'make_report', 'write_report']
+__all__ = ['TESTS', 'CHARACTER', 'BASELINES', 'RIVALS', 'find_run', 'wide_table', 'make_report', 'write_report']
 
 # %% ../nbs/38_report.ipynb #5aafb66e
 def find_run(folder: str | Path) -> Path:

@@ -17,7 +17,7 @@ from .labels import Label, LabelValues, read_label, read_mask
 from .names import BaselineName
 
 # %% auto #0
-__all__ = ['Image8', 'Mask', 'crop_window', 'Request', 'place_of', 'check_sizes', 'read_request', 'color']
+__all__ = ['Image8', 'Mask', 'Request', 'read_request']
 
 # %% ../nbs/27_request.ipynb #27238f32
 #: An 8-bit RGB image, uint8 (H,W,3).

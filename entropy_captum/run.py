@@ -26,9 +26,7 @@ from .region import (Measure, PackedRegions, check_target, predicted_region, res
 from .sampling import A, B, Row, check_design
 
 # %% auto #0
-__all__ = ['REDUCTIONS', 'PACKAGES', 'pixel_difference', 'object_difference', 'varying_probability', 'OpenDesign', 'Tally',
-           'checkpoints', 'parts', 'Quantity', 'with_region', 'kind_of_error', 'describe', 'prepare', 'Moment', 'Run',
-           'answer']
+__all__ = ['REDUCTIONS', 'Tally', 'Quantity', 'Moment', 'Run', 'answer']
 
 # %% ../nbs/20_run.ipynb #33603be0
 def pixel_difference(packed: PackedRegions, changed: Tensor, base: Tensor) -> Tensor:

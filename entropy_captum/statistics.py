@@ -15,9 +15,8 @@ from numpy.typing import NDArray
 from scipy import stats
 
 # %% auto #0
-__all__ = ['FEWEST', 'whole_sets', 'tile_means', 'scene_means', 'Interval', 'strata_of', 'bootstrap_means', 'mean_interval',
-           'sign_flip_p', 'holm', 'share_won', 'Comparison', 'compare', 'tile_counts', 'method_table', 'rival_table',
-           'removed_shares', 'curves', 'with_far']
+__all__ = ['FEWEST', 'tile_means', 'scene_means', 'Interval', 'mean_interval', 'holm', 'share_won', 'Comparison', 'compare',
+           'tile_counts', 'method_table', 'rival_table', 'curves', 'with_far']
 
 # %% ../nbs/36_statistics.ipynb #db5d33c5
 def whole_sets(rows: pd.DataFrame) -> pd.Series:

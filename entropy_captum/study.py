@@ -60,9 +60,7 @@ from entropy_captum.tiles import (
 from .writing import clear_leftovers, write_whole, writing_to
 
 # %% auto #0
-__all__ = ['Result', 'code_hash', 'facts_of', 'run_id', 'save_maps', 'RunFolder', 'claim_device', 'worker_model', 'run_here',
-           'unpack', 'model_plugin', 'on_worker', 'count_workers', 'connect', 'run_on', 'read_tile_rows', 'read_rows',
-           'check_class', 'evaluate', 'failures', 'kept_maps', 'read_facts', 'settings_of', 'compare_runs', 'retest']
+__all__ = ['RunFolder', 'read_rows', 'evaluate', 'failures', 'kept_maps', 'read_facts', 'settings_of', 'compare_runs', 'retest']
 
 # %% ../nbs/35_study.ipynb #ea623355
 def code_hash() -> str:

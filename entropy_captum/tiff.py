@@ -18,8 +18,7 @@ from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
 # %% auto #0
-__all__ = ['TYPES', 'KEPT', 'Page', 'read_tag', 'read_page', 'read_pages', 'Blocks', 'blocks_of', 'blocks_in', 'pack_tags',
-           'small_tiff', 'decode', 'read_blocks', 'read_part']
+__all__ = ['Page', 'read_pages', 'read_part']
 
 # %% ../nbs/24_tiff.ipynb #3e02b293
 @dataclass(frozen=True)

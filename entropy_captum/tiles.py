@@ -34,10 +34,8 @@ from .sampling import check_design
 from .zoo import predict
 
 # %% auto #0
-__all__ = ['BANDS', 'Values', 'Key', 'Cells', 'Settings', 'scene_of', 'Source', 'find_homes', 'find_sources', 'cut_centre',
-           'find_regions', 'Asked', 'ask_tile', 'cell_means', 'rank_correlation', 'shares_by_distance', 'tests_of',
-           'rank_given', 'ranks_of', 'noisy_inputs', 'sensitivity', 'map_columns', 'with_baseline', 'explain_tile',
-           'failure', 'tile_rows', 'study_tile']
+__all__ = ['Values', 'Settings', 'scene_of', 'Source', 'find_homes', 'find_sources', 'cell_means', 'rank_correlation', 'tests_of',
+           'rank_given']
 
 # %% ../nbs/34_tiles.ipynb #c3781695
 @dataclass(frozen=True)

@@ -30,9 +30,7 @@ from .writing import clear_leftovers, write_whole, writing_to
 from .zoo import dataset_iou, new_unet
 
 # %% auto #0
-__all__ = ['FINISH', 'Pair', 'Recipe', 'jitter_colors', 'random_crop', 'shuffle_labels', 'CropSampler', 'segmentation_loss',
-           'imagenet_lite0', 'initialize_encoder', 'Training', 'start_training', 'training_steps', 'save_weights',
-           'Split', 'find_splits', 'run_training', 'train']
+__all__ = ['FINISH', 'Recipe', 'save_weights', 'train']
 
 # %% ../nbs/32_training.ipynb #607f9b85
 @dataclass(frozen=True)

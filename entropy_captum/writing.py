@@ -14,7 +14,7 @@ from pathlib import Path
 from uuid import uuid4
 
 # %% auto #0
-__all__ = ['Unwritten', 'writing_to', 'remove', 'clear_leftovers', 'unfinished', 'to_disk', 'write_whole', 'write_together']
+__all__ = ['write_whole', 'write_together']
 
 # %% ../nbs/02_writing.ipynb #1b6468a9
 class Unwritten(ValueError):

@@ -22,8 +22,7 @@ from .names import LITE0, Activation
 from .region import check_target, iou, predicted_region, resize_outputs, resolve_activation, warn_if_activated
 
 # %% auto #0
-__all__ = ['BUNDLED_WEIGHTS', 'trained_encoder', 'count_classes', 'new_unet', 'rooftop_unet', 'paper_unet', 'Padded', 'predict',
-           'predict_mask', 'dataset_iou']
+__all__ = ['BUNDLED_WEIGHTS', 'new_unet', 'rooftop_unet', 'paper_unet', 'Padded', 'predict', 'predict_mask', 'dataset_iou']
 
 # %% ../nbs/31_zoo.ipynb #86c6e9f2
 def trained_encoder(content: Mapping[Any, Any]) -> str:
