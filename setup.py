@@ -26,6 +26,12 @@ def description_page() -> str:
     return re.sub(r"((?<!!)\[[^]]*\]\()(?!https?:|#)", rf"\g<1>{settings['git_url']}/blob/{tag}/", text)
 
 
+MODELS = requirements("models_requirements")
+STUDY, LAB = [*MODELS, *requirements("study_requirements")], [*MODELS, *requirements("lab_requirements")]
+ALL, DOCS = [*STUDY, *requirements("lab_requirements")], requirements("docs_requirements")
+EXTRAS = {"models": MODELS, "study": STUDY, "lab": LAB, "all": ALL, "docs": DOCS,
+          "train": [*MODELS, *requirements("train_requirements")], "dev": [*ALL, *DOCS, *requirements("dev_requirements")]}
+
 home = settings["doc_host"] + settings["doc_baseurl"]
 setuptools.setup(
     name=settings["lib_name"],
@@ -54,13 +60,7 @@ setuptools.setup(
     package_data={settings["lib_name"]: ["py.typed", "weights/*", "*.js", "*.css"]},
     python_requires=">=" + settings["min_python"],
     install_requires=requirements("requirements"),
-    extras_require={
-        "train": requirements("train_requirements"),
-        "study": requirements("study_requirements"),
-        "lab": requirements("lab_requirements"),
-        "docs": requirements("docs_requirements"),
-        "dev": requirements("dev_requirements"),
-    },
+    extras_require=EXTRAS,
     entry_points={
         "console_scripts": [f"entropy-captum={settings['lib_name']}.cli:main"],
         "nbdev": [f"{settings['lib_name']}={settings['lib_name']}._modidx:d"],

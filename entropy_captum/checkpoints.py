@@ -17,11 +17,13 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from .notices import notify
+from .notices import needed, notify
+
+with needed("models"):
+    from safetensors import SafetensorError, safe_open
+    from safetensors.torch import load_file
 
 # %% auto #0
 __all__ = ['read_checkpoint', 'load_weights']

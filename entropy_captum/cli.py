@@ -11,11 +11,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-import typer
-
 from .labels import parse_values
 from .names import LITE0, STUDY_METHODS, Activation, BaselineName, InferenceKind
+from .notices import needed
 from .request import color, read_request
+
+with needed("models"):
+    import typer
 
 if TYPE_CHECKING:  # what takes a second or more is imported by the command that needs it, when its arguments are known to be right
     import pandas as pd
@@ -250,6 +252,6 @@ def main() -> None:
     warnings.formatwarning = lambda message, *_: f"warning: {message}\n"
     try:
         app()
-    except (ValueError, TypeError, OSError) as error:
+    except (ValueError, TypeError, OSError, ImportError) as error:
         typer.echo(f"error: {' '.join(str(error).splitlines())}", err=True)
         sys.exit(2)

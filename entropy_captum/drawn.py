@@ -11,8 +11,12 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 from scipy import ndimage
+
+from .notices import needed
+
+with needed("models"):
+    from PIL import Image
 
 # %% auto #0
 __all__ = ['Scene', 'procedural_scene', 'write_scenes']

@@ -8,10 +8,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
-from typing import Any, Literal, NamedTuple, cast
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, cast
 
 import numpy as np
-import pandas as pd
 import torch
 from numpy.typing import NDArray
 from scipy.stats import rankdata
@@ -19,10 +18,14 @@ from torch import Tensor
 
 from .inference import FullInference
 from .names import Activation, InferenceKind
+from .notices import needed
 from .perturbation import Baselines, as_tensor, spread_scores
 from .question import Mask, Question, check_inference, check_label
 from .region import PackedRegions, check_target, iou, objects, predicted_region, resize_outputs, resolve_activation
 from .shortcut import region_forward
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 # %% auto #0
 __all__ = ['Scale', 'Map', 'Inputs', 'REMOVED', 'scale_attribution', 'kept_pixels', 'SitResult', 'region_iou', 'check_pictures',
@@ -84,6 +87,8 @@ class SitResult(NamedTuple):
     kept_area: Tensor
 
     def _repr_html_(self) -> str:
+        with needed("models"):
+            import pandas as pd
         return pd.DataFrame({name: value.tolist() for name, value in self._asdict().items()}).round(2).to_html(border=0)
 
 # %% ../nbs/23_evaluation.ipynb #97899579
@@ -304,6 +309,8 @@ def random_attribution(inputs: Tensor, feature_mask: Tensor | NDArray[Any], seed
 # %% ../nbs/23_evaluation.ipynb #a75eeccc
 def verdict(tester: SitTester, maps: Mapping[str, Tensor]) -> pd.DataFrame:
     """A row per map (1,H,W) of one image: the gap at r = 0.5 and both tests at t = 0.1, in points, with their kept areas."""
+    with needed("models"):
+        import pandas as pd
     rows = []
     for name, heat in maps.items():
         low, high = tester.test(True, heat), tester.test(False, heat)

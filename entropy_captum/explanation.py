@@ -11,7 +11,6 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 from torch import Tensor
 
 from .data import denormalize, find_tiles, normalize
@@ -23,12 +22,16 @@ from .forward import Model, as_forward
 from .labels import Label
 from .methods import UNITS, Maps, image_of, run_methods
 from .names import BaselineName
+from .notices import needed
 from .perturbation import named_baseline
 from .question import Budget, Question
 from .region import object_at, objects
 from .request import Image8, Mask, Request
 from .writing import write_together
 from .zoo import predict_mask
+
+with needed("models"):
+    import pandas as pd
 
 # %% auto #0
 __all__ = ['largest_object', 'choose_region', 'ask', 'explain_request']

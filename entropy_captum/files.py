@@ -17,9 +17,12 @@ from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
+from .notices import needed
 from .tiff import Page, blocks_in, blocks_of, read_page, read_pages, read_part
+
+with needed("models"):
+    from PIL import Image
 
 # %% auto #0
 __all__ = ['Window', 'Facts', 'look', 'pixel_limit', 'Raster', 'read_raster', 'read_image', 'Extent', 'checksum', 'extent_of',

@@ -10,19 +10,22 @@ from dataclasses import dataclass
 from typing import Literal, get_args
 
 import numpy as np
-import pandas as pd
 import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
 from scipy import ndimage, stats
 from torch import Tensor, nn
 
+from .notices import needed
 from .run import answer
 from .estimate import Estimate
 from .methods import PICK_FREEZE, feature_ids, run_methods
 from .question import Budget, Question
 from .sampling import Sampler
 from .tiles import cell_means
+
+with needed("study"):
+    import pandas as pd
 
 # %% auto #0
 __all__ = ['Kind', 'SINGLE', 'CELL', 'Planted', 'PlantedCase', 'plant', 'auc', 'planted_table', 'coverage']

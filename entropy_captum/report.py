@@ -13,12 +13,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
-from jinja2 import Environment
 from markupsafe import Markup
 from matplotlib.figure import Figure
 
 from .figures import curve_figure, outline, overlay
+from .notices import needed
 from entropy_captum.statistics import (
     FEWEST,
     curves,
@@ -33,6 +32,10 @@ from entropy_captum.statistics import (
 from .study import failures, read_facts, read_rows
 from .tiles import Source, cut_centre, find_sources
 from .writing import write_whole
+
+with needed("study"):
+    import pandas as pd
+    from jinja2 import Environment
 
 # %% auto #0
 __all__ = ['TESTS', 'CHARACTER', 'BASELINES', 'RIVALS', 'find_run', 'wide_table', 'make_report', 'write_report']

@@ -10,9 +10,13 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
 from scipy import stats
+
+from .notices import needed
+
+with needed("study"):
+    import pandas as pd
 
 # %% auto #0
 __all__ = ['FEWEST', 'tile_means', 'scene_means', 'Interval', 'mean_interval', 'holm', 'share_won', 'Comparison', 'compare',

@@ -24,14 +24,13 @@ from itertools import islice, product
 from pathlib import Path
 from typing import Any
 
-import filelock
 import numpy as np
-import pandas as pd
 import torch
 from numpy.typing import NDArray
 from torch import nn
 from tqdm import tqdm
 
+from .notices import needed
 from .run import PACKAGES
 from .data import normalize
 from .evaluation import SitTester
@@ -58,6 +57,11 @@ from entropy_captum.tiles import (
     with_baseline,
 )
 from .writing import clear_leftovers, write_whole, writing_to
+
+with needed("study"):
+    import filelock
+    import pandas as pd
+    import pyarrow as pyarrow  # what pandas reads and writes Parquet with
 
 # %% auto #0
 __all__ = ['RunFolder', 'read_rows', 'evaluate', 'failures', 'kept_maps', 'read_facts', 'settings_of', 'compare_runs', 'retest']

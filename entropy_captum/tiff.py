@@ -15,7 +15,11 @@ from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, UnidentifiedImageError
+
+from .notices import needed
+
+with needed("models"):
+    from PIL import Image, UnidentifiedImageError
 
 # %% auto #0
 __all__ = ['Page', 'read_pages', 'read_part']

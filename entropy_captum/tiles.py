@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple, get_args
 
 import numpy as np
-import pandas as pd
 import torch
 from numpy.typing import NDArray
 from scipy import ndimage
@@ -27,11 +26,15 @@ from .forward import Model, as_forward
 from .labels import Label, LabelValues
 from .methods import distance_from, feature_ids, method_names, nearness, run_methods
 from .names import STUDY_METHODS, Activation, BaselineName
+from .notices import needed
 from .perturbation import named_baseline
 from .question import Budget, Question
 from .region import objects
 from .sampling import check_design
 from .zoo import predict
+
+with needed("study"):
+    import pandas as pd
 
 # %% auto #0
 __all__ = ['Values', 'Settings', 'scene_of', 'Source', 'find_homes', 'find_sources', 'cell_means', 'rank_correlation', 'tests_of',

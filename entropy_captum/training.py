@@ -14,9 +14,6 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
-from PIL import Image
-from safetensors import SafetensorError
-from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from tqdm import tqdm
@@ -26,8 +23,14 @@ from .data import Tile, find_tiles, normalize
 from .drawn import procedural_scene
 from .forward import weights_hash
 from .names import LITE0
+from .notices import needed
 from .writing import clear_leftovers, write_whole, writing_to
 from .zoo import dataset_iou, new_unet
+
+with needed("models"):
+    from PIL import Image
+    from safetensors import SafetensorError
+    from safetensors.torch import save_file
 
 # %% auto #0
 __all__ = ['FINISH', 'Recipe', 'save_weights', 'train']

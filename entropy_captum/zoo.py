@@ -19,6 +19,7 @@ from .data import Tile, normalize
 from .forward import Model, as_forward
 from .inference import FullInference
 from .names import LITE0, Activation
+from .notices import needed
 from .region import check_target, iou, predicted_region, resize_outputs, resolve_activation, warn_if_activated
 
 # %% auto #0
@@ -39,7 +40,8 @@ def count_classes(content: Mapping[Any, Any]) -> int:
 # %% ../nbs/31_zoo.ipynb #b65a99dc
 def new_unet(encoder: str, classes: int = 1) -> nn.Module:
     """A U-Net of random weights, (B,3,H,W) to logits (B,K,H,W). Raises ValueError for an encoder of an unknown name."""
-    import segmentation_models_pytorch as smp  # as slow to import as torch, and only needed where a network is built
+    with needed("models"):
+        import segmentation_models_pytorch as smp  # as slow to import as torch, and only needed where a network is built
     try:
         model: nn.Module = smp.Unet(encoder, encoder_weights=None, classes=classes)
     except (LookupError, RuntimeError, ValueError) as problem:
@@ -71,7 +73,8 @@ def paper_unet(weights: str | Path | None = None) -> nn.Module:
 
     Raises ValueError for a checkpoint that does not fit.
     """
-    import segmentation_models_pytorch as smp
+    with needed("models"):
+        import segmentation_models_pytorch as smp
     model = smp.Unet("tu-tf_efficientnet_b0", encoder_weights=None, classes=3)
     return model.eval() if weights is None else load_weights(model, weights)
 

@@ -155,7 +155,8 @@ def test_the_workflow_tests_the_oldest_torch_and_the_newest():
 def test_all_that_is_needed_agrees_on_the_oldest_torch():
     """A dry resolution, nothing is installed; that all agrees on the newest shows wherever the tests run."""
     settings = SETTINGS["DEFAULT"]
-    needed = [*settings["requirements"].split(), *settings["dev_requirements"].split(), f"torch=={oldest_torch()}.*"]
+    names = ("requirements", "models_requirements", "study_requirements", "lab_requirements", "dev_requirements")
+    needed = [*(package for name in names for package in settings[name].split()), f"torch=={oldest_torch()}.*"]
     command = [sys.executable, "-m", "uv", "pip", "compile", "-q", "-", "--python-version", settings["min_python"]]
     done = subprocess.run(command, input="\n".join(needed), capture_output=True, text=True)
     assert done.returncode == 0, done.stderr

@@ -82,16 +82,35 @@ def test_the_wheel_works_where_only_its_requirements_are(built, tmp_path):
     uv = [sys.executable, "-m", "uv"]
     subprocess.run([*uv, "venv", "-q", "--python", sys.executable, str(tmp_path / "empty")], check=True)
     python = tmp_path / "empty" / "bin" / "python"
-    subprocess.run([*uv, "pip", "install", "-q", "--python", str(python), str(built[0])], check=True)
-    code = ("import importlib.util as u, sys, torch; torch.set_num_threads(1)\n"
-            "assert not any(u.find_spec(n) for n in ('nbdev', 'distributed', 'zarr', 'anywidget', 'IPython'))\n"
-            "from entropy_captum import EntropyCentric, rooftop_unet\n"
-            "print(tuple(EntropyCentric(rooftop_unet()).attribute(torch.randn(1, 3, 64, 64), region=torch.ones(64, 64),"
-            " n_samples=2, grid_size=2).shape))\n"
-            "try:\n    import entropy_captum.explorer\nexcept ImportError as problem:\n    print(problem)")
-    done = subprocess.run([str(python), "-c", code], capture_output=True, text=True, cwd=tmp_path)
-    assert done.returncode == 0, done.stderr[-2000:]
-    assert "(1, 3, 64, 64)" in done.stdout and "pip install 'entropy_captum[lab]'" in done.stdout
+    def install(what: str) -> None:
+        subprocess.run([*uv, "pip", "install", "-q", "--python", str(python), what], check=True)
+
+    def run(code: str) -> str:
+        done = subprocess.run([str(python), "-c", f"import torch; torch.set_num_threads(1)\n{code}"], capture_output=True,
+                              text=True, cwd=tmp_path)
+        assert done.returncode == 0, done.stderr[-2000:]
+        return done.stdout
+
+    def asked(module: str) -> str:
+        return run(f"try:\n    import entropy_captum.{module}\nexcept ImportError as problem:\n    print(problem)")
+
+    install(str(built[0]))
+    assert "(1, 3, 64, 64)" in run(
+        "import importlib.util as u\n"
+        "assert not any(map(u.find_spec, ('nbdev', 'pandas', 'typer', 'segmentation_models_pytorch', 'safetensors')))\n"
+        "from entropy_captum import EntropyCentric, l_sit\n"
+        "model, x, region = torch.nn.Conv2d(3, 1, 3, padding=1), torch.randn(1, 3, 64, 64), torch.ones(64, 64)\n"
+        "region[:20] = 0\n"
+        "heat = EntropyCentric(model).attribute(x, region=region, n_samples=2, grid_size=2)\n"
+        "l_sit(model, x, heat, region=region)\nprint(tuple(heat.shape))")
+    for module, extra in (("zoo", "models"), ("cli", "models"), ("tiles", "models"), ("study", "models")):
+        assert f"pip install 'entropy_captum[{extra}]'" in asked(module), module
+    install(f"{built[0]}[models]")
+    assert "(1, 3, 64, 64)" in run(
+        "from entropy_captum import EntropyCentric, rooftop_unet\n"
+        "print(tuple(EntropyCentric(rooftop_unet()).attribute(torch.randn(1, 3, 64, 64), region=torch.ones(64, 64), n_samples=2,"
+        " grid_size=2).shape))")
+    assert "pip install 'entropy_captum[study]'" in asked("study") and "pip install 'entropy_captum[lab]'" in asked("explorer")
     helped = subprocess.run([str(python.parent / "entropy-captum"), "--help"], capture_output=True, text=True,
                             env=os.environ | {"COLUMNS": "100"})
     assert all(command in helped.stdout for command in ("demo", "explain", "train", "evaluate", "report"))
