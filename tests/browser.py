@@ -119,18 +119,18 @@ def run_all(page, url: str, name: str) -> None:
     page.get_by_role("menuitem", name="Run All Cells", exact=True).click()
 
 
-EXPLORER = """from entropy_captum.data import procedural_scene
+EXPLORER = """from entropy_captum.drawn import procedural_scene
 from entropy_captum.explorer import explore
 from entropy_captum.zoo import rooftop_unet
 
 scene = procedural_scene(2)
-explorer = explore(rooftop_unet(), scene.image, label=scene.label, grid={grid}, samples={samples})
+explorer = explore(rooftop_unet(), scene.image, label=scene.label, grid_size={grid_size}, n_samples={n_samples})
 explorer"""
 
 
-def write_explorer(path: Path, grid: int = 8, samples: int = 16) -> None:
+def write_explorer(path: Path, grid_size: int = 8, n_samples: int = 16) -> None:
     """A notebook whose one cell opens the explorer on a drawn scene."""
-    code = nbformat.v4.new_code_cell(EXPLORER.format(grid=grid, samples=samples))
+    code = nbformat.v4.new_code_cell(EXPLORER.format(grid_size=grid_size, n_samples=n_samples))
     kernel = {"name": "python3", "display_name": "python3", "language": "python"}
     nbformat.write(nbformat.v4.new_notebook(cells=[code], metadata={"kernelspec": kernel}), path)
 

@@ -137,8 +137,8 @@ def test_the_model_is_left_in_the_mode_it_was_in(classes, explorer):
 
 
 def test_an_unknown_option_is_refused(explorer):
-    with pytest.raises(TypeError, match="'n_samples'; of the first choices there are method, grid, samples"):
-        explore(Bright(), explorer.image, n_samples=8)
+    with pytest.raises(TypeError, match="'samples'; of the first choices there are method, grid_size, n_samples"):
+        explore(Bright(), explorer.image, samples=8)
 
 
 def test_a_box_is_what_is_predicted_in_it_or_all_of_it(explorer):
