@@ -63,6 +63,7 @@ SPELLINGS = (
     (re.compile(r"[~\w.]*ndarray\[tuple\[[~\w.]*Any, \.\.\.\], [~\w.]*dtype\[[~\w.]*?(\w+)\]\]"), r"NDArray[\1]"),
     (re.compile(r"Callable\[\[\.\.\.\], "), "Callable[..., "),
     (re.compile(r"<factory>"), "..."),
+    (re.compile(r"<function (\w+)>"), r"\1"),
     (re.compile(r"\b(Posix|Windows)Path\("), "Path("),
 )
 
