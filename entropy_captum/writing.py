@@ -5,6 +5,7 @@
 # %% ../nbs/02_writing.ipynb #3d8e932d
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import time
@@ -23,6 +24,10 @@ class Unwritten(ValueError):
     strerror: str | None = None
 
 # %% ../nbs/02_writing.ipynb #1f15c316
+#: What a system says where a file stands in the place of a folder.
+IN_THE_WAY = (os.strerror(errno.EEXIST), os.strerror(errno.ENOTDIR))
+
+
 @contextmanager
 def writing_to(path: Path, *failures: type[Exception]) -> Iterator[None]:
     """A failure of the disk inside, or one of the given kinds, becomes an `Unwritten`, a ValueError that names the path."""
@@ -31,7 +36,9 @@ def writing_to(path: Path, *failures: type[Exception]) -> Iterator[None]:
         yield
     except kinds as problem:
         reason = getattr(problem, "strerror", None) or str(problem)
-        unwritten = Unwritten(f"{path}: could not be written ({reason}); make room, and run again to go on")
+        in_the_way = isinstance(problem, FileExistsError | NotADirectoryError) or reason in IN_THE_WAY
+        advice = "a file is in the way of the folder, name another" if in_the_way else "make room, and run again to go on"
+        unwritten = Unwritten(f"{path}: could not be written ({reason}); {advice}")
         unwritten.strerror = reason
         raise unwritten from problem
 

@@ -72,8 +72,10 @@ def scene(tmp_path: Path) -> Path:
     (["--nodata", "²"], "--nodata '²': expected a number"),
     (["--label-values", "building=1"], "--label-values 'building=1' says what a label's values mean; give --label too"),
     (["--label", "mask.png", "--label-values", "building=-1"], "no pixel can have the value -1"),
-    (["--mask", "mask.png", "--grid-size", "2", "--n-samples", "2", "--out", "scene.png"], "File exists: 'scene.png'"),
-    (["--mask", "mask.png", "--grid-size", "2", "--n-samples", "2", "--out", "scene.png/out"], "File exists: 'scene.png'"),
+    (["--mask", "mask.png", "--grid-size", "2", "--n-samples", "2", "--out", "scene.png"],
+     "scene.png: could not be written (File exists); a file is in the way"),
+    (["--mask", "mask.png", "--grid-size", "2", "--n-samples", "2", "--out", "scene.png/out"],
+     "could not be written (Not a directory); a file is in the way"),
     (["--mask", "no\nmask.png"], "no mask.png: not a readable image")])
 def test_odd_arguments_are_one_line_and_exit_code_2(scene, arguments, message, monkeypatch, capsys):
     monkeypatch.chdir(scene.parent)
