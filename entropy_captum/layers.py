@@ -218,7 +218,7 @@ def activation_to_fold(site: Site) -> fx.Node | None:
     fits = item is not None and item.target is operator.getitem and item.args[1] == 0
     return found if fits and found is not None and found.target in ACTIVATIONS else None
 
-# %% ../nbs/10_layers.ipynb #bd1bd466
+
 def convolution_reach(node: fx.Node, a: Mapping[str, Any]) -> tuple[Reach, Reach]:
     """The reach of a convolution with these arguments, rows and columns."""
     out, size = extent(node), extent(a["input"])
