@@ -146,6 +146,8 @@ def read_program(program: torch.export.ExportedProgram) -> Graph:
         raise NotCaptured("the model works for one batch size only")
     program.graph.eliminate_dead_code()
     body = tuple(n for n in program.graph.nodes if n.op == "call_function")
+    if not body:
+        raise NotCaptured("the model does nothing to its input")
     for node in body:
         check_supported(node)
     return Graph(body, inputs[0], outputs[0], names, constants)

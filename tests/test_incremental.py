@@ -450,3 +450,13 @@ def test_what_was_not_worth_it_is_not_planned_again(monkeypatch):
     assert torch.equal(first, again) and len(planned) == 1
     EntropyCentric(model).attribute(x, **arguments | {"grid_size": 4})
     assert len(planned) == 2
+
+
+def test_a_network_without_operations_is_run_in_full():
+    """Long enough for "auto" to look for a plan; the search used to end the call."""
+    x, region = torch.randn(1, 1, 256, 256), torch.zeros(256, 256)
+    region[40:90, 40:90] = 1
+    auto, full = (EntropyCentric(nn.Identity(), inference=k).estimate(x, region=region, n_samples=8) for k in ("auto", "full"))
+    assert torch.equal(auto.scores, full.scores)
+    with pytest.raises(Unsupported, match="does nothing"):
+        EntropyCentric(nn.Identity()).explain_plan(x, region=region)
