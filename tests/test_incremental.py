@@ -20,10 +20,12 @@ from entropy_captum.capture import Unsupported, captured, is_captured
 from entropy_captum.evaluation import SitTester
 from entropy_captum.inference import FullInference
 from entropy_captum.layers import Site
+from entropy_captum.passes import Network, make_plan
 from entropy_captum.perturbation import Perturbation
 from entropy_captum.planning import halves
 from entropy_captum.question import Budget, Question
 from entropy_captum.region import objects
+from entropy_captum.sampling import A, B, Row, pick_freeze
 from entropy_captum.zoo import Padded
 
 aten = torch.ops.aten
@@ -460,3 +462,26 @@ def test_a_network_without_operations_is_run_in_full():
     assert torch.equal(auto.scores, full.scores)
     with pytest.raises(Unsupported, match="does nothing"):
         EntropyCentric(nn.Identity()).explain_plan(x, region=region)
+
+
+def test_rows_that_change_several_features_run_in_both_engines(unet):
+    """A row says itself what it changes: pairs, and changes of B, need nothing else."""
+    x, region, example = torch.randn(1, 3, 64, 64), torch.zeros(1, 64, 64), torch.arange(1)
+    region[0, 4:20, 4:20] = 1
+    perturbation, full = Perturbation((x,), grid_size=4), FullInference(unet)
+    rows = (A, B, Row("a", (0, 5)), Row("b", (1,)), Row("a", (2, 3, 15)))
+    inputs = incremental.changed_inputs(incremental.feature_boxes(perturbation), rows)
+    network = Network(captured(unet, x), unet, (64, 64))
+    engine = incremental.IncrementalInference([make_plan(network, Box(4, 20, 4, 20), inputs)], full, 2)
+    designs = list(pick_freeze(2, 16))
+
+    def outputs(inference):
+        blocks = inference.evaluate(perturbation, designs, rows, example)
+        return {(j, row): output for block in blocks for j, row, output in zip(block.design, block.row, block.outputs, strict=True)}
+
+    found, want = outputs(engine), outputs(full)
+    assert found.keys() == want.keys() and len(found) == 2 * len(rows)
+    for key, value in found.items():
+        assert torch.allclose(value, want[key][..., 4:20, 4:20], atol=1e-4)
+    assert not torch.allclose(want[0, rows[2]], want[0, A])
+    assert torch.equal(designs[0].keep(Row("b", tuple(range(16)))), designs[0].keep(A))
