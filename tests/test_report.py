@@ -173,3 +173,9 @@ def test_rows_of_a_later_run_take_the_place_of_the_same_ones(tmp_path):
     assert json.loads((tmp_path / "both.json").read_text())["two"] == {"settings": {"methods": ["random"]}}
     collect("fewer", [tmp_path / "one"], tmp_path, without=["random"])
     assert pd.read_parquet(tmp_path / "fewer.parquet").method.to_list() == ["entropy"]
+    collect("fewer", [tmp_path / "one", tmp_path / "two"], tmp_path, refresh=True)  # `random` was not in the file
+    assert pd.read_parquet(tmp_path / "fewer.parquet").method.to_list() == ["entropy"]
+    collect("both", [tmp_path / "one"], tmp_path, without=["entropy"], refresh=True)
+    found = pd.read_parquet(tmp_path / "both.parquet")
+    assert dict(zip(found.method, found.gap, strict=True)) == {"entropy": 1.0, "random": 1.0}
+    assert set(json.loads((tmp_path / "both.json").read_text())) == {"one", "two"}

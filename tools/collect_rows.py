@@ -19,13 +19,23 @@ RESULTS = Path(__file__).parent.parent / "nbs" / "results"
 KEYS = ["dataset", "tile", "unit", "baseline", "seed", "method"]
 
 
-def collect(name: str, runs: Sequence[Path], results: Path = RESULTS, without: Sequence[str] = ()) -> pd.DataFrame:
-    """Write the rows of some runs, and what each was run with by its id; returns the rows."""
+def collect(name: str, runs: Sequence[Path], results: Path = RESULTS, without: Sequence[str] = (),
+            refresh: bool = False) -> pd.DataFrame:
+    """Write the rows of some runs, and what each was run with by its id; returns the rows.
+
+    refresh: rows that are there and that no run made anew stay, and a run's rows of other tiles or methods are left out.
+    """
     homes = [find_run(run) for run in runs]
     rows = pd.concat([read_rows(sorted((home / "rows").rglob("*.parquet"))) for home in homes], ignore_index=True)
     facts = {home.name: read_facts(home) for home in homes}
     order = list(dict.fromkeys(method for each in facts.values() for method in each["settings"]["methods"]))
     rows = rows[(rows.status != "error") & ~rows.method.isin(without)].drop_duplicates(KEYS, keep="last")
+    if refresh:
+        old, facts_path = pd.read_parquet(results / f"{name}.parquet"), results / f"{name}.json"
+        facts = json.loads(facts_path.read_text()) | facts
+        known = old[KEYS].merge(rows, on=KEYS)
+        rows = pd.concat([old, known], ignore_index=True).drop_duplicates(KEYS, keep="last")
+        order = list(dict.fromkeys(old.method.dropna()))
     rows = rows.assign(method=pd.Categorical(rows.method, order)).sort_values(KEYS, ignore_index=True).astype({"method": object})
     results.mkdir(parents=True, exist_ok=True)
     rows[[column for column in rows if "seconds" not in column]].to_parquet(results / f"{name}.parquet", index=False)
@@ -38,5 +48,6 @@ if __name__ == "__main__":
     parser.add_argument("name", help="of the files in nbs/results")
     parser.add_argument("runs", nargs="+", type=Path, help="run folders of `entropy-captum evaluate`")
     parser.add_argument("--without", nargs="+", default=(), help="methods whose rows are left out")
+    parser.add_argument("--refresh", action="store_true", help="replace only rows that are in the files already, keep the others")
     arguments = parser.parse_args()
-    print(tile_counts(collect(arguments.name, arguments.runs, without=arguments.without)))
+    print(tile_counts(collect(arguments.name, arguments.runs, without=arguments.without, refresh=arguments.refresh)))
