@@ -1,6 +1,9 @@
 import importlib.util
 import os
+import resource
+import signal
 import sys
+from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
 
@@ -28,12 +31,37 @@ def small_net(classes: int = 1, channels: int = 3) -> nn.Module:
     return net
 
 
+@contextmanager
+def largest_file(size: int):
+    """As on a full disk: no file can grow beyond a size."""
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    before = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    try:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (size, limits[1]))
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        signal.signal(signal.SIGXFSZ, before)
+
+
 def load_tool(name: str) -> ModuleType:
     """A module of `tools`, which is no package."""
     found = importlib.util.spec_from_file_location(name, Path(__file__).parent.parent / "tools" / f"{name}.py")
     module = importlib.util.module_from_spec(found)
     found.loader.exec_module(module)
     return module
+
+
+class Encoded(nn.Module):
+    """A network whose encoder halves the map, as the CAMs expect of it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.encoder = nn.Sequential(nn.Conv2d(3, 8, 3, 2, 1), nn.ReLU())
+        self.head = nn.Conv2d(8, 1, 1)
+
+    def forward(self, x):
+        return torch.nn.functional.interpolate(self.head(self.encoder(x)), scale_factor=2.0)
 
 
 class Recorder(nn.Module):

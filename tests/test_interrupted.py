@@ -2,12 +2,10 @@
 from __future__ import annotations
 
 import os
-import resource
 import signal
 import subprocess
 import sys
 import time
-from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -16,6 +14,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from conftest import largest_file
 
 from entropy_captum import EntropyCentric, Estimate, study
 from entropy_captum.drawn import write_scenes
@@ -25,19 +24,6 @@ from entropy_captum.training import Recipe, save_weights, train
 from entropy_captum.writing import clear_leftovers, write_together, write_whole, writing_to
 
 HIDDEN = ".entropy-captum-*.tmp"
-
-
-@contextmanager
-def largest_file(size: int):
-    """As on a full disk: no file can grow beyond a size."""
-    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
-    before = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-    try:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (size, limits[1]))
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
-        signal.signal(signal.SIGXFSZ, before)
 
 
 def files_in(folder: Path) -> dict[str, bytes]:

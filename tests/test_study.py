@@ -2,13 +2,11 @@
 import json
 import multiprocessing
 import os
-import resource
 import signal
 import subprocess
 import sys
 import threading
 import time
-from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +15,7 @@ import pytest
 import torch
 from captum.attr import LayerGradCam
 from captum.metrics import sensitivity_max
-from conftest import small_net
+from conftest import Encoded, largest_file, small_net
 from dask import config as dask_config
 from distributed import Client
 from PIL import Image
@@ -60,18 +58,6 @@ def without_times(rows: pd.DataFrame) -> pd.DataFrame:
 @pytest.fixture
 def model():
     return Padded(small_net()).eval()
-
-
-class Encoded(torch.nn.Module):
-    """A network whose encoder halves the map, as the CAMs expect of it."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.encoder = torch.nn.Sequential(torch.nn.Conv2d(3, 8, 3, 2, 1), torch.nn.ReLU())
-        self.head = torch.nn.Conv2d(8, 1, 1)
-
-    def forward(self, x):
-        return torch.nn.functional.interpolate(self.head(self.encoder(x)), scale_factor=2.0)
 
 
 def test_every_method_gives_a_finite_map_per_region():
@@ -194,19 +180,6 @@ def test_bad_requests_are_refused(model, tmp_path):
         find_sources(data, skip=("drawn/trian",))
     with pytest.raises(ValueError, match="at least 1, got -1"):
         find_sources(data, -1)
-
-
-@contextmanager
-def largest_file(size: int):
-    """As on a full disk: no file can grow beyond a size."""
-    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
-    before = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-    try:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (size, limits[1]))
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
-        signal.signal(signal.SIGXFSZ, before)
 
 
 def test_a_full_disk_leaves_nothing_half_written_and_the_run_goes_on_later(model, tmp_path):
