@@ -19,15 +19,12 @@ __all__ = ['write_whole', 'write_together']
 
 # %% ../nbs/02_writing.ipynb #1b6468a9
 class Unwritten(ValueError):
-    """What the disk did not take; `strerror` says why, as an OSError's does."""
+    """What the disk did not take; `strerror` and `errno` say why, as an OSError's do."""
 
     strerror: str | None = None
+    errno: int | None = None
 
 # %% ../nbs/02_writing.ipynb #1f15c316
-#: What a system says where a file stands in the place of a folder.
-IN_THE_WAY = (os.strerror(errno.EEXIST), os.strerror(errno.ENOTDIR))
-
-
 @contextmanager
 def writing_to(path: Path, *failures: type[Exception]) -> Iterator[None]:
     """A failure of the disk inside, or one of the given kinds, becomes an `Unwritten`, a ValueError that names the path."""
@@ -36,10 +33,11 @@ def writing_to(path: Path, *failures: type[Exception]) -> Iterator[None]:
         yield
     except kinds as problem:
         reason = getattr(problem, "strerror", None) or str(problem)
-        in_the_way = isinstance(problem, FileExistsError | NotADirectoryError) or reason in IN_THE_WAY
+        number = getattr(problem, "errno", None)
+        in_the_way = number in (errno.EEXIST, errno.ENOTDIR)
         advice = "a file is in the way of the folder, name another" if in_the_way else "make room, and run again to go on"
         unwritten = Unwritten(f"{path}: could not be written ({reason}); {advice}")
-        unwritten.strerror = reason
+        unwritten.strerror, unwritten.errno = reason, number
         raise unwritten from problem
 
 # %% ../nbs/02_writing.ipynb #b6727d32
