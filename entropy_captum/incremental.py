@@ -11,9 +11,10 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 
 import torch
+from scipy import ndimage
 from torch import Tensor, fx
 
-from .boxes import EMPTY, Box, bounding_box, linear_taps
+from .boxes import EMPTY, Box, linear_taps
 from .inference import Block, FullInference
 from .layers import aten, layout
 from .notices import notify
@@ -38,7 +39,8 @@ def feature_boxes(perturbation: Perturbation) -> list[Box]:
         cells = [(r, c) for r in range(perturbation.grid[0]) for c in range(perturbation.grid[1])]
         return [Box(*rows.changes(r, r + 1), *columns.changes(c, c + 1)) for r, c in cells]
     index = perturbation.index[0].expand(-1, -1, height, width).flatten(0, 1).cpu().numpy()
-    return [bounding_box((index == i).any(0)) for i in range(perturbation.n_features)]
+    found = ndimage.find_objects(index + 1)  # one pass over the pixels, however many features; those of none (-1) are left out
+    return [Box(rows.start, rows.stop, columns.start, columns.stop) for _, rows, columns in found]
 
 # %% ../nbs/14_incremental.ipynb #805fc4ae
 #: Bytes of the largest map of a pass up to which designs go through it together on a CPU.

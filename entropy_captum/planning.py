@@ -108,9 +108,6 @@ WORTH = 1.3
 #: Rows times input values below which "auto" does not look for a plan, since the search would take longer than the run.
 SHORT_RUN = 2**24
 
-
-
-
 # %% ../nbs/15_planning.ipynb #8c580cd5
 def region_boxes(region: Tensor) -> list[Box]:
     """The bounding box of each region (R,H,W), duplicates left out."""
