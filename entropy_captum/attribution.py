@@ -8,7 +8,6 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from difflib import get_close_matches
 from typing import Any, Literal, ParamSpec, TypeVar, cast
 
@@ -24,7 +23,7 @@ from .notices import notify
 from .perturbation import Baselines, as_tensor, constant_border
 from .plan_report import PlanReport, report_plan
 from .planning import propose
-from .question import Budget, Question, check_inference, shapes
+from .question import Budget, Question, check_inference, of_image, shapes
 from .region import resolve_activation
 from .run import REDUCTIONS, Quantity, Run, answer, prepare
 from .sampling import Sampler
@@ -53,9 +52,13 @@ def warn_if_undefined(index: Tensor) -> None:
                "region varies by rounding only; explain its logits, or take a baseline that removes more")
 
 
-def warn_of_border(estimate: Estimate, inputs: Tensor, least: float = 0.05) -> None:
-    """Warn where more than the share `least` of an example's scores lies on a constant border of its image (B,C,H,W)."""
-    if inputs.ndim != 4:
+def warn_of_border(estimate: Estimate, question: Question, least: float = 0.05) -> None:
+    """Warn where more than the share `least` of an example's scores lies on a constant border of its image (B,C,H,W).
+
+    Not where the question says which pixels are valid.
+    """
+    inputs = question.tensors[0]
+    if inputs.ndim != 4 or question.valid is not None:
         return
     maps = estimate.spread(estimate.scores.abs())[0].mean(1).cpu().numpy()
     for number, (image, heat) in enumerate(zip(inputs, maps, strict=False)):  # of several regions of one image, the first
@@ -70,8 +73,7 @@ def look_over(estimate: Estimate, question: Question) -> None:
     """Warn where an estimate is flat, has undefined Sobol indices, or lies on a constant border of the image."""
     warn_if_flat(estimate.scores, estimate.standard_error)
     warn_if_undefined(estimate.total_order)
-    if question.valid is None:
-        warn_of_border(estimate, question.tensors[0])
+    warn_of_border(estimate, question)
 
 # %% ../nbs/21_attribution.ipynb #033fde98
 Arguments = ParamSpec("Arguments")
@@ -177,8 +179,7 @@ class OfRegions(Asking):
         question, budget = self.ask(inputs, baselines, target, additional_forward_args, feature_mask, n_samples,
                                     perturbations_per_eval, show_progress, valid=valid, grid_size=grid_size, seed=seed,
                                     tolerance=tolerance)
-        masks = split_regions(regions)
-        question = replace(question, region=masks, examples=torch.zeros(len(masks), dtype=torch.int64))
+        question = of_image(question, split_regions(regions))
         (estimate,) = answer(question, budget, [self.quantity])
         look_over(estimate, question)
         return estimate
@@ -201,13 +202,9 @@ class PickFreezeAttribution(OfRegions):
     """The base of both methods: answers what it is asked. Options and errors as `EntropyCentric`."""
 
     @log_usage()
+    @takes(Asking.ask)
     @torch.no_grad()
-    def attribute(self, inputs: Tensor | tuple[Tensor, ...], baselines: Baselines = None,
-                  target: int | list[int] | Tensor | None = None, additional_forward_args: Any = None,
-                  feature_mask: Tensor | tuple[Tensor, ...] | None = None, n_samples: int = 32,
-                  perturbations_per_eval: int = 1, show_progress: bool = False, *, region: Tensor | NDArray[Any] | None = None,
-                  valid: Tensor | NDArray[Any] | None = None, grid_size: int | tuple[int, int] | None = None, seed: int = 0,
-                  tolerance: float | None = None) -> Tensor | tuple[Tensor, ...]:
+    def attribute(self, inputs: Tensor | tuple[Tensor, ...], *arguments: Any, **keywords: Any) -> Tensor | tuple[Tensor, ...]:
         """The scores spread over the input, (B,C,H,W) as it is, a tuple for a tuple, for N(d+1) rows per example.
 
         Args:
@@ -232,9 +229,7 @@ class PickFreezeAttribution(OfRegions):
             >>> ec, x = EntropyCentric(rooftop_unet()), normalize(procedural_scene(2).image)
             >>> heat = ec.attribute(x, n_samples=8, perturbations_per_eval=8)
         """
-        estimate = self.estimate(inputs, baselines, target, additional_forward_args, feature_mask, n_samples,
-                                 perturbations_per_eval, show_progress, region=region, valid=valid, grid_size=grid_size, seed=seed,
-                                 tolerance=tolerance)
+        estimate = self.estimate(inputs, *arguments, **keywords)
         maps = estimate.spread(estimate.scores)
         return tuple(m.to(x) for m, x in zip(maps, inputs, strict=True)) if isinstance(inputs, tuple) else maps[0].to(inputs)
 

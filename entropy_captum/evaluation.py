@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, cast
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -20,7 +20,7 @@ from .inference import FullInference
 from .names import Activation, InferenceKind
 from .notices import needed
 from .perturbation import Baselines, as_tensor, spread_scores
-from .question import Mask, Question, check_inference, check_label
+from .question import Mask, Question, bases_of, check_inference, check_label
 from .region import PackedRegions, check_target, iou, objects, predicted_region, resize_outputs, resolve_activation
 from .shortcut import region_forward
 
@@ -181,8 +181,7 @@ class Ground:
 # %% ../nbs/23_evaluation.ipynb #4c82a87f
 def find_ground(question: Question) -> Ground:
     """The ground of a question with a region for each input. Raises ValueError for inputs that are no pictures."""
-    inputs, weights, held = check_pictures(question.tensors), question.regions, question.held
-    bases = tuple(b.expand_as(x) for b, x in zip(cast(tuple[Tensor, ...], question.baselines), inputs, strict=True))
+    inputs, weights, held, bases = check_pictures(question.tensors), question.regions, question.held, bases_of(question)
     inside, counted = (weights >= 0.5).cpu().numpy(), held.cpu().numpy()
     truth, known = (None, True) if question.label is None else check_label(question.label, inside.shape)
     filled = tuple(spread_over(held, x, base) for x, base in zip(inputs, bases, strict=True))
@@ -212,8 +211,7 @@ class SitTester:
     @torch.no_grad()
     def __init__(self, question: Question, inference: InferenceKind = "auto") -> None:
         check_inference(inference, None)
-        self.ground = ground = find_ground(question)
-        self.target, self.activation = question.target, question.activation
+        self.question, self.ground = question, (ground := find_ground(question))
         self.engine, self.packed = FullInference(question.network), PackedRegions(ground.weights, torch.arange(len(ground.weights)))
         alone = question.label is None and len(ground.inputs) == 1 and ground.inputs[0].ndim == 4
         self.shortcut = region_forward(inference, self.engine, ground.inputs[0], ground.weights) if alone else None
@@ -223,8 +221,8 @@ class SitTester:
         """What the model says of the regions on k versions of the inputs, (k*B,...,H,W), k-major. Raises ValueError for NaN."""
         short, batch, rows = self.shortcut, len(self.ground.weights), len(versions[0])
         outputs = self.engine.clean(versions) if short is None else short(versions[0])
-        activation = resolve_activation(self.activation, outputs.shape[1])
-        classes = check_target(self.target, batch, outputs.shape[1])
+        activation = resolve_activation(self.question.activation, outputs.shape[1])
+        classes = check_target(self.question.target, batch, outputs.shape[1])
         stacked = outputs.reshape(rows // batch, batch, *outputs.shape[1:])
         measure = self.packed.measure(stacked, classes, activation, None if short is None else short.box)
         overlap = [float("nan")] * rows

@@ -30,7 +30,7 @@ from .evaluation import SitTester, ones_attribution, verdict
 from .figures import ERROR_MAP, SCORE_MAP, explanation_figure
 from .files import Extent, check_image, check_mask, extent_of_array
 from .forward import as_forward, eval_mode
-from .methods import PICK_FREEZE, UNITS, grid_of, run_methods
+from .methods import PICK_FREEZE, UNITS, run_methods
 from .names import Activation
 from .question import Budget, Question
 from .region import objects
@@ -313,7 +313,7 @@ def run_pick_freeze(explorer: Explorer, choice: Choice, region: NDArray[np.bool_
             explorer.progress = [share * samples, samples]
             if completed:
                 (estimate,) = run.estimates()
-                explorer.shape, explorer.unit = list(grid_of(question)), UNITS[method]
+                explorer.shape, explorer.unit = list(question.perturbation.grid), UNITS[method]
                 explorer.scores, explorer.errors = as_bytes(estimate.scores[0].cpu()), as_bytes(estimate.standard_error[0].cpu())
                 explorer.message = f"{int(estimate.n_samples[0])} of {samples} designs"
         if stop.is_set():

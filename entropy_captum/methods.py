@@ -24,45 +24,36 @@ from scipy import ndimage
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from .attribution import warn_of_border
+from .attribution import EntropyCentric, SobolTotal, warn_of_border
 from .run import Quantity, answer
 from .cam import WEIGHTINGS, LayerScoreCam, default_layer, seg_grad_cam
 from .estimate import Estimate, total_order
 from .evaluation import ones_attribution, random_attribution
 from .forward import Model, eval_mode
 from .inference import FullInference
-from .perturbation import check_baselines, check_feature_mask, grid_feature_mask, grid_shape
-from .question import Budget, Question, shapes
+from .question import Budget, Question, bases_of, of_image, shapes
 from .region import RegionScore, resize_outputs
 
 # %% auto #0
-__all__ = ['PICK_FREEZE', 'CONTROLS', 'REGISTRY', 'UNITS', 'ask_of_image', 'image_of', 'feature_ids', 'grid_of', 'Maps',
-           'Counter', 'distance_from', 'nearness', 'method_names', 'register', 'run_methods']
+__all__ = ['PICK_FREEZE', 'CONTROLS', 'REGISTRY', 'UNITS', 'ask_of_image', 'image_of', 'feature_ids', 'Maps', 'Counter',
+           'distance_from', 'nearness', 'method_names', 'register', 'run_methods']
 
 # %% ../nbs/33_methods.ipynb #dc7b379e
 def ask_of_image(forward: Model, image: Tensor, regions: Tensor, **options: Any) -> Question:
     """The question of some regions (K,H,W) of one image (1,C,H,W); options and errors as `Question`."""
-    return Question(forward, image, regions, examples=torch.zeros(len(regions), dtype=torch.int64), **options)
+    return of_image(Question(forward, image, **options), regions)
 
 
 def image_of(question: Question) -> tuple[Tensor, Tensor]:
     """The one image of a question, and what replaces its pixels, each (1,C,H,W). Raises ValueError for several."""
     if len(question.tensors) != 1 or question.tensors[0].ndim != 4 or len(question.tensors[0]) != 1:
         raise ValueError(f"methods are compared on one image (1,C,H,W), got {shapes(question.tensors)}")
-    return question.tensors[0], check_baselines(question.baselines, question.tensors)[0].expand_as(question.tensors[0])
+    return question.tensors[0], bases_of(question)[0]
 
 # %% ../nbs/33_methods.ipynb #57496284
 def feature_ids(question: Question) -> Tensor:
-    """What is removed at a time: ids (1,1,H,W), of the question's mask or its grid."""
-    x, _ = image_of(question)
-    if isinstance(question.feature_mask, Tensor):
-        return check_feature_mask(question.feature_mask, x)
-    return grid_feature_mask((x.shape[2], x.shape[3]), grid_of(question)).to(x.device)
-
-
-def grid_of(question: Question) -> tuple[int, int]:
-    """Rows and columns of a question's grid."""
-    return grid_shape(8 if question.grid_size is None else question.grid_size)
+    """What is removed at a time, by the question's mask or grid: 0, 1, ... at each pixel, valid or not, (1,1,H,W)."""
+    return replace(question, valid=None).perturbation.index[0]
 
 # %% ../nbs/33_methods.ipynb #782903be
 def scores_of(question: Question) -> list[RegionScore]:
@@ -85,8 +76,8 @@ class Maps(NamedTuple):
 #: What methods that share pick-freeze forwards make of them, by name.
 #:
 #: :meta hide-value:
-PICK_FREEZE = {"entropy": Quantity("Entropy Centric"), "entropy-object": Quantity("Entropy Centric", "object"),
-               "sobol": Quantity("Sobol Total", importance=total_order)}
+PICK_FREEZE = {"entropy": Quantity(EntropyCentric.get_name()), "entropy-object": Quantity(EntropyCentric.get_name(), "object"),
+               "sobol": Quantity(SobolTotal.get_name(), importance=total_order)}
 
 # %% ../nbs/33_methods.ipynb #939018ed
 #: The name under which total minus first order is reported.
@@ -107,8 +98,7 @@ def pick_freeze_maps(question: Question, budget: Budget, names: Sequence[str]) -
     """Entropy, Sobol and interaction maps from one set of forwards. Raises ValueError for a question that does not fit."""
     quantities = [PICK_FREEZE.get(name, PICK_FREEZE["sobol"]) for name in names]
     estimates = answer(question, replace(budget, first_order=INTERACTION in names), quantities)
-    if question.valid is None:
-        warn_of_border(estimates[0], image_of(question)[0])
+    warn_of_border(estimates[0], question)
     return {name: pick_freeze_map(estimate, name) for name, estimate in zip(names, estimates, strict=True)}
 
 # %% ../nbs/33_methods.ipynb #25f41a97
@@ -116,12 +106,12 @@ class Counter:
     """Counts the rows that go through `model` while it is entered: the given one, or a function around it if that is no module."""
 
     def __init__(self, model: Model) -> None:
-        self.rows, self.hooks = 0, ExitStack()
-        self.model = model if isinstance(model, nn.Module) else partial(self._called, model)
+        def counted(*inputs: Any) -> Any:
+            self._count(model, inputs)
+            return model(*inputs)
 
-    def _called(self, model: Model, *inputs: Any) -> Any:
-        self._count(model, inputs)
-        return model(*inputs)
+        self.rows, self.hooks = 0, ExitStack()
+        self.model = model if isinstance(model, nn.Module) else counted
 
     def _count(self, _: Any, inputs: tuple[Any, ...], __: Any = None) -> None:
         self.rows += len(inputs[0])
@@ -147,7 +137,7 @@ def score_cam_maps(question: Question, budget: Budget, names: Sequence[str]) -> 
     wanted = dict(zip(SCORE_CAMS, WEIGHTINGS, strict=True))
     found: dict[str, list[Tensor]] = {name: [] for name in names}
     with Counter(question.forward) as counter:
-        for score in scores_of(question):
+        for score in scores_of(replace(question, forward=counter.model)):
             channels = LayerScoreCam(score, layer).channel_scores(
                 image, None, budget.perturbations_per_eval, budget.show_progress, baselines=base)
             for name in names:
@@ -162,7 +152,7 @@ def captum_maps(question: Question, budget: Budget, make: Callable[[RegionScore]
     A map of another size, as layer attributions give, is resized (bilinear).
     """
     (image, base), ids = image_of(question), feature_ids(question)
-    cell = (image.shape[1], *(-(-n // g) for n, g in zip(image.shape[-2:], grid_of(question), strict=True)))
+    cell = (image.shape[1], *(-(-n // g) for n, g in zip(image.shape[-2:], question.perturbation.grid, strict=True)))
     known = {"baselines": base, "feature_mask": ids, "perturbations_per_eval": budget.perturbations_per_eval,
              "n_samples": budget.n_samples * (len(ids.unique()) + 1), "show_progress": budget.show_progress,
              "sliding_window_shapes": cell, "strides": cell}
@@ -229,7 +219,7 @@ def grad_cam_maps(question: Question, budget: Budget) -> Maps:
     image, _ = image_of(question)
     layer = default_layer(question.forward, image)
     with Counter(question.forward) as counter:
-        maps = [seg_grad_cam(question.forward, image, region=region[None], target=question.target, layer=layer)[0, 0]
+        maps = [seg_grad_cam(counter.model, image, region=region[None], target=question.target, layer=layer)[0, 0]
                 for region in question.regions]
     return Maps(torch.stack(maps).float(), counter.rows)
 

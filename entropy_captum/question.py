@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any, Literal, get_args
+from typing import Any, Literal, cast, get_args
 
 import numpy as np
 import torch
@@ -22,7 +22,7 @@ from .region import check_region, resolve_activation
 from .sampling import PickFreeze, Row, Sampler, check_count, check_design, design_rows, pick_freeze
 
 # %% auto #0
-__all__ = ['Mask', 'held_pixels', 'Question', 'Budget']
+__all__ = ['Mask', 'held_pixels', 'Question', 'of_image', 'bases_of', 'Budget']
 
 # %% ../nbs/07_question.ipynb #2167038a
 def shapes(inputs: Any) -> str:
@@ -149,6 +149,19 @@ class Question:
     def each(self) -> Iterator[Question]:
         """The question of each region of one image, alone."""
         return (replace(self, region=region[None], examples=None) for region in self.regions)
+
+
+def of_image(question: Question, regions: Mask) -> Question:
+    """The question of several regions (K,H,W) of one and the same image. Raises ValueError for regions that do not fit."""
+    if np.ndim(regions) != 3:
+        raise ValueError(f"expected regions (K,H,W) of one image, got shape {tuple(regions.shape)}")
+    return replace(question, region=regions, examples=torch.zeros(len(regions), dtype=torch.int64))
+
+
+def bases_of(question: Question) -> tuple[Tensor, ...]:
+    """What replaces what is removed of each input, of the inputs' shapes (B, ...)."""
+    bases = cast(tuple[Tensor, ...], question.baselines)  # checked and made tensors when the question was asked
+    return tuple(b.expand_as(x) for b, x in zip(bases, question.tensors, strict=True))
 
 # %% ../nbs/07_question.ipynb #2d58544f
 def check_inference(kind: str, max_memory: int | None) -> None:

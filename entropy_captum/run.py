@@ -83,7 +83,7 @@ class Tally:
         self.activation: str = question.activation
         points: list[np.ndarray] | None = [] if stratified else None
         self.histories = {name: History(np.zeros(len(question.regions), np.int64), rows, points=points) for name in reductions}
-        self.column = {row: k for k, row in enumerate(rows)}
+        self.column = next(iter(self.histories.values())).column
         self.forwards = sum(row.changed not in skipped for row in rows)
         self.classes, self.sure = cast(Tensor | None, None), cast(Tensor | None, None)
         self.activate(torch.arange(len(question.regions)))

@@ -28,7 +28,7 @@ from .methods import distance_from, feature_ids, method_names, nearness, run_met
 from .names import STUDY_METHODS, Activation, BaselineName
 from .notices import needed
 from .perturbation import named_baseline
-from .question import Budget, Question
+from .question import Budget, Question, of_image
 from .region import objects
 from .sampling import check_design
 from .zoo import predict
@@ -186,9 +186,9 @@ def ask_tile(model: Model, source: Source, settings: Settings) -> Asked:
     predicted = predict(model, inputs, settings.target, settings.activation)[0]
     units, masks = find_regions(predicted.cpu().numpy(), settings)
     truth = None if label is None else torch.from_numpy(cut_centre(Label(label, known).truth, settings.crop)).to(inputs.device)
-    return Asked(units, Question(model, inputs, torch.from_numpy(masks) if units else None, settings.target, label=truth,
-                                 activation=settings.activation, grid_size=settings.grid_size,
-                                 examples=torch.zeros(len(units), dtype=torch.int64)))
+    question = Question(model, inputs, None, settings.target, label=truth, activation=settings.activation,
+                        grid_size=settings.grid_size)
+    return Asked(units, of_image(question, torch.from_numpy(masks)) if units else question)
 
 # %% ../nbs/34_tiles.ipynb #4bcf9d85
 def cell_means(heat: Tensor, feature_mask: Tensor) -> NDArray[np.float64]:

@@ -7,13 +7,13 @@ import pandas as pd
 import pytest
 import torch
 from captum.attr import Attribution, GuidedGradCam, LayerGradCam, Occlusion, Saliency
-from conftest import small_net
+from conftest import Encoded, small_net
 from distributed import Client, LocalCluster
 from torch import nn
 
 from entropy_captum import RegionScore
 from entropy_captum.drawn import write_scenes
-from entropy_captum.methods import REGISTRY, ask_of_image, method_names, register, run_methods
+from entropy_captum.methods import REGISTRY, ask_of_image, feature_ids, method_names, register, run_methods
 from entropy_captum.question import Budget, Question
 from entropy_captum.study import evaluate, facts_of, run_id
 from entropy_captum.tiles import Settings
@@ -203,3 +203,25 @@ def test_a_map_that_is_undefined_is_not_tested_and_costs_no_other_row(data, tmp_
     good = rows[rows.method == "random"]
     assert rows[rows.method == "undefined"][["gap", "l_sit_confidence_drop", "h_drop_r0.5"]].isna().all(axis=None)
     assert good[["gap", "l_sit_confidence_drop", "h_drop_r0.5"]].notna().all(axis=None)
+
+
+@pytest.mark.parametrize("name", ["score-cam", "grad-cam", "occlusion", "entropy"])
+def test_a_function_around_a_network_gives_the_same_maps_at_the_same_count(name):
+    """The CAMs used to say that a function took no forwards."""
+    net, x, regions = Encoded().eval(), torch.rand(1, 3, 32, 32), torch.ones(1, 32, 32)
+    regions[:, :8] = 0
+    alone, around = (run_methods(ask_of_image(model, x, regions, grid_size=2), Budget(2), [name])[name]
+                     for model in (net, lambda inputs: net(inputs)))
+    assert alone.forwards == around.forwards > 0 and torch.equal(alone.maps, around.maps)
+
+
+def test_a_feature_mask_as_an_array_is_what_methods_remove():
+    """It used to be passed over for the grid."""
+    x, regions = torch.rand(1, 3, 24, 32), torch.ones(1, 24, 32)
+    mask = np.repeat([[7, 7, 20, 40]], 24, 0).repeat(8, 1)
+    question = ask_of_image(small_net(), x, regions, feature_mask=mask)
+    assert feature_ids(question).shape == (1, 1, 24, 32) and feature_ids(question)[0, 0, 0, ::8].tolist() == [0, 0, 1, 2]
+    found = run_methods(question, BUDGET, ["random", "ablation"])
+    assert all(len(heat.unique()) == 3 for each in found.values() for heat in each.maps)
+    with pytest.raises(ValueError, match=r"regions \(K,H,W\) of one image, got shape \(24, 32\)"):
+        ask_of_image(small_net(), x, regions[0])
