@@ -125,7 +125,7 @@ class Asking(PerturbationAttribution):
         return Quantity(self.get_name(), self.reduction, self.importance)
 
     def ask(self, inputs: Tensor | tuple[Tensor, ...], baselines: Baselines = None,
-            target: int | list[int] | Tensor | None = None, additional_forward_args: Any = None,
+            target: int | str | list[int] | Tensor | None = None, additional_forward_args: Any = None,
             feature_mask: Tensor | tuple[Tensor, ...] | None = None, n_samples: int = 32, perturbations_per_eval: int = 1,
             show_progress: bool = False, *, region: Tensor | NDArray[Any] | None = None, valid: Tensor | NDArray[Any] | None = None,
             grid_size: int | tuple[int, int] | None = None, seed: int = 0,
@@ -160,7 +160,7 @@ class OfRegions(Asking):
     """Explains several objects of one image from one set of forwards; options and errors as `EntropyCentric`."""
 
     def estimate_regions(self, inputs: Tensor, regions: Tensor | NDArray[Any], baselines: Baselines = None,
-                         target: int | None = None, additional_forward_args: Any = None, feature_mask: Tensor | None = None,
+                         target: int | str | None = None, additional_forward_args: Any = None, feature_mask: Tensor | None = None,
                          n_samples: int = 32, perturbations_per_eval: int = 1, show_progress: bool = False, *,
                          valid: Tensor | NDArray[Any] | None = None, grid_size: int | tuple[int, int] | None = None, seed: int = 0,
                          tolerance: float | None = None) -> Estimate:

@@ -222,7 +222,7 @@ class SitTester:
         short, batch, rows = self.shortcut, len(self.ground.weights), len(versions[0])
         outputs = self.engine.clean(versions) if short is None else short(versions[0])
         activation = resolve_activation(self.question.activation, outputs.shape[1])
-        classes = check_target(self.question.target, batch, outputs.shape[1])
+        classes = check_target(self.question.channel, batch, outputs.shape[1])
         stacked = outputs.reshape(rows // batch, batch, *outputs.shape[1:])
         measure = self.packed.measure(stacked, classes, activation, None if short is None else short.box)
         overlap = [float("nan")] * rows

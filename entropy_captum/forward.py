@@ -21,6 +21,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from .names import Activation
 from .notices import notify
 
 # %% auto #0
@@ -291,7 +292,8 @@ class Forward(ABC):
 
     device: where inputs belong. key: stands for the weights, in caches and saved settings; None where they cannot be known. module:
     the network whose graph incremental inference may capture, None where there is none. dtype: of the weights, where that is one.
-    settled: whether all networks in it are known and in eval mode; else one input is checked to have one answer.
+    settled: whether all networks in it are known and in eval mode; else one input is checked to have one answer. classes: names of
+    the channels; activation: how scores become probabilities; both by the model's card, where it has one.
     """
 
     key: str | None = None
@@ -299,6 +301,8 @@ class Forward(ABC):
     dtype: torch.dtype | None = None
     device: torch.device = torch.device("cpu")
     settled: bool = False
+    classes: tuple[str, ...] = ()
+    activation: Activation = "auto"
 
     @property
     def origin(self) -> Any:
@@ -323,6 +327,8 @@ class TorchForward(Forward):
         self.function, self.modules = function, find_modules(function)
         self.module = function if isinstance(function, nn.Module) else None
         self.dtype, self.settled = weights_dtype(self.modules), bool(self.modules)
+        card = getattr(function, "card", None)
+        self.classes, self.activation = getattr(card, "classes", ()), getattr(card, "activation", "auto")
 
     @property
     def origin(self) -> Callable[..., Any]:

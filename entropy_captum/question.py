@@ -18,7 +18,7 @@ from torch import Tensor
 from .forward import Forward, Model, as_forward
 from .names import Activation, InferenceKind
 from .perturbation import Baselines, Perturbation, as_tensor, check_baselines, check_valid
-from .region import check_region, resolve_activation
+from .region import check_region, class_number, resolve_activation
 from .sampling import PickFreeze, Row, Sampler, check_count, check_design, design_rows, pick_freeze
 
 # %% auto #0
@@ -74,7 +74,8 @@ class Question:
 
     forward: a network, or any callable, that returns score maps (B,K,h,w). inputs: (B,C,H,W), or a tuple of tensors of one batch.
     region: the explained pixels (R,H,W) in [0, 1], by default where the network predicts the target. examples: int64 (R,), the
-    input of each region, by default one each. target, activation: the class, and how scores become probabilities. baselines: what
+    input of each region, by default one each. target, activation: the class, by number or by its name in the model's card, and how
+    scores become probabilities. baselines: what
     replaces what is removed. label: the ground truth (B,H,W), NaN where not known. valid: pixels that hold something, bool
     (H,W) or (B,H,W). feature_mask, or grid_size and interpolation: what is removed at a time.
     Raises TypeError or ValueError, quoting what was given, for what does not fit; for features that do not, when they are used.
@@ -83,7 +84,7 @@ class Question:
     forward: Model
     inputs: Tensor | tuple[Tensor, ...]
     region: Mask | None = None
-    target: int | list[int] | Tensor | None = None
+    target: int | str | list[int] | Tensor | None = None
     baselines: Baselines = None
     activation: Activation = "auto"
     label: Mask | None = None
@@ -96,6 +97,10 @@ class Question:
 
     def __post_init__(self) -> None:
         resolve_activation(self.activation, 2)
+        if self.activation == "auto":
+            object.__setattr__(self, "activation", self.network.activation)
+        if isinstance(self.target, str):
+            object.__setattr__(self, "target", class_number(self.target, self.network.classes))
         object.__setattr__(self, "baselines", check_baselines(self.baselines, self.tensors))
         if self.region is not None:
             batch = len(self.tensors[0] if self.examples is None else self.region)
@@ -116,6 +121,11 @@ class Question:
     def network(self) -> Forward:
         """What is called with the inputs."""
         return as_forward(self.forward)
+
+    @property
+    def channel(self) -> int | list[int] | Tensor | None:
+        """The target as a number, or several; None where none was named."""
+        return cast(int | list[int] | Tensor | None, self.target)  # a name became its number when the question was asked
 
     @property
     def size(self) -> tuple[int, int] | None:

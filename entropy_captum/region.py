@@ -23,8 +23,8 @@ from .notices import notify
 from .perturbation import as_tensor
 
 # %% auto #0
-__all__ = ['log_odds', 'binary_entropy', 'binary_entropy_from_log_odds', 'resize_outputs', 'predicted_region', 'Measure',
-           'PackedRegions', 'RegionScore', 'objects', 'object_at', 'iou']
+__all__ = ['class_number', 'log_odds', 'binary_entropy', 'binary_entropy_from_log_odds', 'resize_outputs', 'predicted_region',
+           'Measure', 'PackedRegions', 'RegionScore', 'objects', 'object_at', 'iou']
 
 # %% ../nbs/06_region.ipynb #fa6ae78f
 def resolve_activation(activation: str, n_classes: int) -> str:
@@ -36,6 +36,18 @@ def resolve_activation(activation: str, n_classes: int) -> str:
     if activation == "auto":
         return "softmax" if n_classes > 1 else "sigmoid"
     return activation
+
+# %% ../nbs/06_region.ipynb #d7697cb8
+def class_number(target: str | int | None, classes: tuple[str, ...]) -> int | None:
+    """The channel of a class by its name, or its number, also as text. Raises ValueError, listing all, for another name."""
+    if not isinstance(target, str):
+        return target
+    if target in classes:
+        return classes.index(target)
+    if target.strip().isdecimal():
+        return int(target)
+    known = f"known are {', '.join(classes)}" if classes else "the model's card names no classes; give its number"
+    raise ValueError(f"there is no class {target!r}; {known}")
 
 # %% ../nbs/06_region.ipynb #f755e62d
 def check_target(target: int | list[int] | Tensor | None, batch: int, n_classes: int) -> Tensor:

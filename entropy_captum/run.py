@@ -98,7 +98,7 @@ class Tally:
     def look_at(self, outputs: Tensor) -> Tensor:
         """Settle activation and classes, int64 (B,), on the first score maps (B,K,h,w). Raises ValueError where they do not fit."""
         self.activation = resolve_activation(self.question.activation, outputs.shape[1])
-        self.classes = check_target(self.question.target, len(outputs), outputs.shape[1]).to(outputs.device)
+        self.classes = check_target(self.question.channel, len(outputs), outputs.shape[1]).to(outputs.device)
         warn_if_activated(outputs, self.activation)
         return self.classes
 
@@ -192,7 +192,7 @@ def with_region(question: Question, engine: FullInference) -> Question:
     outputs = engine.clean(x)
     activation = resolve_activation(question.activation, outputs.shape[1])
     size = question.size or (int(outputs.shape[2]), int(outputs.shape[3]))
-    classes = check_target(question.target, len(x[0]), outputs.shape[1])
+    classes = check_target(question.channel, len(x[0]), outputs.shape[1])
     region = predicted_region(resize_outputs(outputs, size), classes, activation)
     for b in (~region.any(2).any(1)).nonzero().flatten().tolist():
         raise ValueError(f"empty region: the model predicts no pixel of class {int(classes[b])} in example {b}; pass region=")

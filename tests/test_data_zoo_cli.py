@@ -166,9 +166,9 @@ def test_explain_writes_what_it_says(scene_file, tmp_path):
     (["explain", "SCENE", "--window", "64"], "--window needs"), (["demo", "--data", "nowhere"], "no such folder"),
     (["explain", "SCENE", "--label", "SMALL"], "a mask of 8 x 8 for an image of 128 x 128"),
     (["explain", "SCENE", "--method", "entropy,guess"], "unknown method 'guess'; known are entropy,"),
-    (["explain", "SCENE", "--device", "abacus"], "abacus"), (["explain", "SCENE", "--weights", "none.pth"], "none.pth"),
-    (["explain", "SCENE", "--weights", "JUNK.SAFETENSORS"], "junk.safetensors: not a readable weights file"),
-    *((["explain", "SCENE", "--weights", f"{name.upper()}.PTH"], f"{name}.pth: not a readable")
+    (["explain", "SCENE", "--device", "abacus"], "abacus"), (["explain", "SCENE", "--model", "none.pth"], "none.pth"),
+    (["explain", "SCENE", "--model", "JUNK.SAFETENSORS"], "junk.safetensors: not a readable weights file"),
+    *((["explain", "SCENE", "--model", f"{name.upper()}.PTH"], f"{name}.pth: not a readable")
       for name in ("junk", "empty", "hello")),
     (["train", "nowhere", "--steps", "0"], "--steps must be at least 1, got 0")])
 def test_wrong_use_is_one_line_and_exit_code_2(scene_file, tmp_path, arguments, message, monkeypatch, capsys):

@@ -223,9 +223,17 @@ def test_incremental_inference_is_used():
     assert sum(rows) < 65, "fewer rows went through the whole model than one design has"
 
 
-def test_a_function_is_no_model():
-    with pytest.raises(TypeError, match=r"torch.nn.Module was expected, got <function .*wrap it"):
-        explore(lambda x: x, np.zeros((8, 8, 3), np.uint8))
+def test_a_function_is_explored():
+    scene = procedural_scene(2, 64)
+    explorer = explore(lambda x: 8 * (x[:, :1] - x[:, 1:2]), scene.image, grid_size=2, n_samples=2)
+    explorer.explain(scene.label)
+    assert explorer.wait(60) is not None and explorer.problem is None, "a function has no layers, and needs none"
+    explorer.method = "grad-cam"
+    explorer.explain(scene.label)
+    explorer.wait(60)
+    assert "has no encoder" in explorer.message
+    with pytest.raises(TypeError, match="expected a network or a function that returns score maps"):
+        explore("unet", scene.image)
 
 
 def test_a_cam_run_stops_at_its_next_forward():

@@ -12,6 +12,7 @@ from torch import nn
 from torch.nn import functional as F
 from typer.testing import CliRunner
 
+from entropy_captum.card import ModelCard
 from entropy_captum.cli import app
 from entropy_captum.data import find_tiles, normalize
 from entropy_captum.explorer import explore
@@ -206,6 +207,8 @@ def test_predicting_leaves_the_network_as_it_was():
 class Moody(nn.Module):
     """Ends in an error of its own on dark tiles."""
 
+    card = ModelCard()
+
     def forward(self, x):
         if x.mean() < -0.8:
             raise RuntimeError("mat1 and mat2 shapes cannot be multiplied")
@@ -241,11 +244,9 @@ def test_reasons_of_failed_tiles_are_grouped_and_counted(mostly_bad, tmp_path):
     assert "mat1 and mat2 shapes cannot be multiplied" in page and "<td>3</td>" in page.replace(' class="number"', "")
 
 
-def test_the_terminal_says_why_most_tiles_failed(mostly_bad, tmp_path, monkeypatch):
-    monkeypatch.setattr("entropy_captum.zoo.rooftop_unet", lambda weights: Moody())
+def test_the_terminal_says_why_most_tiles_failed(mostly_bad, tmp_path):
     arguments = ["evaluate", "--data", str(mostly_bad), "--out", str(tmp_path / "run"), "--methods", "ones,random", "--grid-size",
-                 "2",
-                 "--n-samples", "2"]
+                 "2", "--n-samples", "2", "--model", f"{__file__}:Moody"]
     done = CliRunner().invoke(app, arguments)
     assert done.exit_code == 0, done.output
     lines = done.output.splitlines()
@@ -262,7 +263,7 @@ def test_the_class_is_named_on_the_command_line(data, tmp_path):
     torch.manual_seed(0)
     model = smp.Unet("tu-tf_efficientnet_lite0", encoder_weights=None, classes=2).eval()
     torch.save({"state_dict": {f"model.{name}": value for name, value in model.state_dict().items()}}, tmp_path / "two.ckpt")
-    common = ["evaluate", "--data", str(data), "--weights", str(tmp_path / "two.ckpt"), "--methods", "entropy,ones",
+    common = ["evaluate", "--data", str(data), "--model", str(tmp_path / "two.ckpt"), "--methods", "entropy,ones",
               "--grid-size", "2",
               "--n-samples", "2"]
     unnamed = CliRunner().invoke(app, [*common, "--out", str(tmp_path / "none")])
