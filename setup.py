@@ -1,6 +1,7 @@
 """Reads settings.ini, the one configuration of the project."""
 import re
 from configparser import ConfigParser
+from itertools import chain
 from pathlib import Path
 
 import setuptools
@@ -29,8 +30,11 @@ def description_page() -> str:
 MODELS = requirements("models_requirements")
 STUDY, LAB = [*MODELS, *requirements("study_requirements")], [*MODELS, *requirements("lab_requirements")]
 ALL, DOCS = [*STUDY, *requirements("lab_requirements")], requirements("docs_requirements")
-EXTRAS = {"models": MODELS, "study": STUDY, "lab": LAB, "all": ALL, "docs": DOCS,
-          "train": [*MODELS, *requirements("train_requirements")], "dev": [*ALL, *DOCS, *requirements("dev_requirements")]}
+# What models from elsewhere need: one extra for each way they come, none of them in [all].
+ELSEWHERE = {name: [*MODELS, *requirements(f"{name}_requirements")] for name in ("onnx", "openvino", "transformers")}
+EXTRAS = {"models": MODELS, "study": STUDY, "lab": LAB, "all": ALL, "docs": DOCS, **ELSEWHERE,
+          "train": [*MODELS, *requirements("train_requirements")],
+          "dev": [*ALL, *DOCS, *chain.from_iterable(ELSEWHERE.values()), *requirements("dev_requirements")]}
 
 home = settings["doc_host"] + settings["doc_baseurl"]
 setuptools.setup(

@@ -363,7 +363,7 @@ def explore(model: Model, image: NDArray[Any], **options: Any) -> Explorer:
 
     Click an object or draw a box. Options: label=None (ground truth (H,W), for the IoU), target=None (the class of a model of
     several, its number or name), activation="auto" (as `EntropyCentric`), perturbations_per_eval=8, min_pixels=20 (smaller objects
-    are not outlined), extent=None (where the image lies in its file, by `files.extent_of`, is saved with the results), and the first
+    are not outlined), extent=None (where the image lies in its file, by `files.extent_of`, saved with the results), and the first
     choices method="entropy", grid_size=8, n_samples=16, folder="explanation" (where the page saves).
     The last explanation is in `.result`. The model is as before after every run, its training mode too.
     Raises ImportError without anywidget, TypeError for what is no model or an unknown option, ValueError for another
