@@ -15,6 +15,7 @@ from .labels import parse_values
 from .names import LITE0, STUDY_METHODS, Activation, BaselineName, InferenceKind
 from .notices import needed
 from .request import color, read_request
+from .writing import write_whole
 
 with needed("models"):
     import typer
@@ -24,7 +25,7 @@ if TYPE_CHECKING:  # what takes a second or more is imported by the command that
 
 # %% auto #0
 __all__ = ['app', 'Device', 'Out', 'ModelSource', 'CardFile', 'Target', 'Values', 'GridSize', 'NSamples', 'Rows', 'Labels',
-           'DEMO_METHODS', 'demo', 'explain', 'train', 'evaluate', 'report', 'main']
+           'DEMO_METHODS', 'model_app', 'demo', 'explain', 'train', 'evaluate', 'report', 'inspect', 'main']
 
 # %% ../nbs/48_cli.ipynb #3d36ff09
 #: The program `entropy-captum`.
@@ -271,6 +272,40 @@ def report(run: Annotated[Path, typer.Argument(help="A run folder of `evaluate`.
     from entropy_captum.report import write_report
 
     typer.echo(f"report: {write_report(run, out, data, labels=labels, values=values)}")
+
+# %% ../nbs/48_cli.ipynb #a2a17a45
+#: The commands `entropy-captum model ...`.
+#:
+#: :meta hide-value:
+model_app = typer.Typer(help="Models from elsewhere.", no_args_is_help=True, rich_markup_mode=None)
+app.add_typer(model_app, name="model")
+
+
+@model_app.command()
+def inspect(source: Annotated[str, typer.Argument(metavar="MODEL", help="A model's file or folder, or package.module:function.")],
+            model_card: CardFile = None,
+            image: Annotated[Path | None, typer.Option(help="An image to try; default: a drawn scene.")] = None,
+            label: Annotated[Path | None, typer.Option(help="Its ground truth: the IoU tells best.")] = None,
+            label_values: Values = None, target: Target = None,
+            out: Annotated[Path | None, typer.Option(help="Write the card, as far as it is known, to this file.")] = None) -> None:
+    """Say what is known of a model and what is missing, run it once, and look for signs that its pixels are misread."""
+    check_model(source, model_card)
+    request = None if image is None else read_request(image, label=label, values=parse_values(label_values or ()))
+    if label is not None and request is None:
+        raise ValueError(f"--label {label}: of which image? give --image too")
+    if out is not None and out.exists():
+        raise ValueError(f"--out {out}: there is a file already; a card is not overwritten")
+    from entropy_captum.models import find_model
+    from entropy_captum.region import class_number
+    from entropy_captum.signs import inspect_model
+
+    number = class_number(target, tuple(find_model(source, model_card).facts.get("classes") or ()))
+    found = inspect_model(source, model_card, None if request is None else request.image,
+                          None if request is None or request.label is None else request.label.building, number)
+    typer.echo(found)
+    if out is not None:
+        write_whole(out, lambda file: file.write_text(found.card, encoding="utf-8"))
+        typer.echo(f"card: {out}")
 
 # %% ../nbs/48_cli.ipynb #0c8a6b19
 def main() -> None:

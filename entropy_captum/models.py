@@ -12,7 +12,7 @@ import sys
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from torch import nn
 
@@ -22,7 +22,7 @@ from .forward import Forward, Model
 from .zoo import read_unet
 
 # %% auto #0
-__all__ = ['load_reference', 'load_model']
+__all__ = ['load_reference', 'FoundModel', 'find_model', 'load_model']
 
 # %% ../nbs/38_models.ipynb #867ccf4c
 def import_named(reference: str) -> Any:
@@ -115,6 +115,26 @@ def find_loader(source: str) -> Callable[[str], tuple[Model, dict[str, Any]]]:
         raise ValueError(f"{source}: no known kind of model; expected {', '.join(ENDINGS)}, or package.module:function")
     return ENDINGS[path.suffix.lower()]
 
+# %% ../nbs/38_models.ipynb #504c7628
+class FoundModel(NamedTuple):
+    """A network, what is known of the card that it needs, and what to call it."""
+
+    network: Model
+    facts: dict[str, Any]
+    name: str
+
+
+def find_model(source: Any = None, card: ModelCard | Mapping[str, Any] | str | Path | None = None) -> FoundModel:
+    """The network of a source, and all that the source, the card beside it and the given card say; arguments as `load_model`."""
+    if source is None:
+        bundled, own = read_unet()
+        return FoundModel(bundled, asdict(own) | given_card(card), "the bundled network")
+    if isinstance(source, str | Path):
+        network, facts = find_loader(str(source))(str(source))
+        return FoundModel(network, facts | card_beside(str(source)) | given_card(card), str(source))
+    name = f"the model {type(source).__name__}"
+    return FoundModel(source, facts_of(source, name) | given_card(card), name)
+
 # %% ../nbs/38_models.ipynb #14a2f272
 def load_model(source: Any = None, card: ModelCard | Mapping[str, Any] | str | Path | None = None,
                device: str = "cpu") -> Adapted | AdaptedForward:
@@ -125,16 +145,5 @@ def load_model(source: Any = None, card: ModelCard | Mapping[str, Any] | str | P
     Returns a torch module in eval mode where the network is one, else a forward; both have a `card`.
     Raises ValueError, naming the source, for what cannot be loaded, and where nothing says what pixel values the model takes.
     """
-    network: Model
-    if source is None:
-        (network, own), name = read_unet(), "the bundled network"
-        facts = asdict(own)
-    elif isinstance(source, str | Path):
-        name = str(source)
-        network, facts = find_loader(name)(name)
-        facts |= card_beside(name)
-    else:
-        name, network = f"the model {type(source).__name__}", source
-        facts = facts_of(source, name)
-    model = adapt(network, make_card(facts | given_card(card), name))
-    return model.to(device)
+    found = find_model(source, card)
+    return adapt(found.network, make_card(found.facts, found.name)).to(device)

@@ -194,10 +194,21 @@ class PackedRegions:
         return Measure(z.double().sigmoid(), (-z.double()).sigmoid(), binary_entropy_from_log_odds(z))
 
 # %% ../nbs/06_region.ipynb #084f951b
+def own_activation(outputs: Tensor, activation: str) -> str:
+    """The activation that score maps (B,K,h,w) seem to have been through already; empty where they hold more than [0, 1].
+
+    "softmax" where they sum to 1 over several channels, else "sigmoid". `activation`: what would be applied on top.
+    """
+    if activation == "none" or not bool(((outputs >= 0) & (outputs <= 1)).all()) or not bool((outputs > 0).any()):
+        return ""
+    return "softmax" if outputs.ndim > 1 and outputs.shape[1] > 1 and bool(((outputs.sum(1) - 1).abs() < 1e-3).all()) else "sigmoid"
+
+
 def warn_if_activated(outputs: Tensor, activation: str) -> None:
     """Warn if score maps (B,K,h,w) that are read with softmax or sigmoid hold nothing outside [0, 1]."""
-    if activation != "none" and bool(((outputs >= 0) & (outputs <= 1)).all()) and bool((outputs > 0).any()):
-        notify(f"all outputs lie in [0, 1]: the network seems to end in an activation already, and {activation} is "
+    if kind := own_activation(outputs, activation):
+        sums = " and sum to 1" if kind == "softmax" else ""
+        notify(f"all outputs lie in [0, 1]{sums}: the network seems to end in a {kind} already, and {activation} is "
                "applied on top; use activation='none' if they are probabilities")
 
 # %% ../nbs/06_region.ipynb #63e048ae
