@@ -23,7 +23,8 @@ def collect(name: str, runs: Sequence[Path], results: Path = RESULTS, without: S
             refresh: bool = False) -> pd.DataFrame:
     """Write the rows of some runs, and what each was run with by its id; returns the rows.
 
-    refresh: rows that are there and that no run made anew stay, and a run's rows of other tiles or methods are left out.
+    refresh: rows that are there and that no run made anew stay, but for their likeness to maps that were; a run's rows of other
+    tiles or methods, and other columns, are left out.
     """
     homes = [find_run(run) for run in runs]
     rows = pd.concat([read_rows(sorted((home / "rows").rglob("*.parquet"))) for home in homes], ignore_index=True)
@@ -33,8 +34,12 @@ def collect(name: str, runs: Sequence[Path], results: Path = RESULTS, without: S
     if refresh:
         old, facts_path = pd.read_parquet(results / f"{name}.parquet"), results / f"{name}.json"
         facts = json.loads(facts_path.read_text()) | facts
-        known = old[KEYS].merge(rows, on=KEYS)
-        rows = pd.concat([old, known], ignore_index=True).drop_duplicates(KEYS, keep="last")
+        known = old[KEYS].merge(rows, on=KEYS)[list(old)]
+        # What the other rows say of their likeness to maps that were made anew is no longer true.
+        stale = [c for c in old if c.startswith("rank_to_") and c.removeprefix("rank_to_").removesuffix("_given_nearness")
+                 in set(known.method.dropna())]
+        rows = pd.concat([old.assign(**dict.fromkeys(stale, float("nan"))), known], ignore_index=True)
+        rows = rows.drop_duplicates(KEYS, keep="last")
         order = list(dict.fromkeys(old.method.dropna()))
     rows = rows.assign(method=pd.Categorical(rows.method, order)).sort_values(KEYS, ignore_index=True).astype({"method": object})
     results.mkdir(parents=True, exist_ok=True)

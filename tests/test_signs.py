@@ -1,0 +1,120 @@
+"""A wrong model card is given away by what the network does with pictures, and a right one is not suspected."""
+
+import math
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch import nn
+from typer.testing import CliRunner
+
+from entropy_captum.card import ModelCard, make_card, read_card, to_inputs
+from entropy_captum.cli import app
+from entropy_captum.drawn import procedural_scene, write_scenes
+from entropy_captum.models import load_model
+from entropy_captum.signs import divergence, inspect_model, readings, signs
+from entropy_captum.zoo import rooftop_unet
+
+CARD = ModelCard(multiple=32, classes=("building",))
+SCENES = [procedural_scene(seed, 256) for seed in range(3)]
+WRONG = {"255 times as small": replace(CARD, scale=1.0, mean=0, std=1),
+         "red and blue swapped": replace(CARD, bands=CARD.bands[::-1]),
+         "255 times as large": replace(CARD, scale=1 / 255**2, mean=0, std=1)}
+
+
+@pytest.fixture(scope="module")
+def network() -> nn.Module:
+    return rooftop_unet()
+
+
+def as_kind(kind: str, network: nn.Module):
+    """The network as a module, whose normalisations can be looked at, or as a function, of which nothing is known."""
+    return network if kind == "module" else lambda x: network(x)
+
+
+@pytest.mark.parametrize("kind", ["module", "function"])
+@pytest.mark.parametrize("suspect", WRONG)
+def test_a_wrong_card_is_named_without_a_label(kind, suspect, network):
+    model = load_model(as_kind(kind, network), WRONG[suspect])
+    for scene in SCENES:
+        assert [sign.partition(",")[0] for sign in signs(model, scene.image)][:1] == [suspect]
+
+
+@pytest.mark.parametrize("kind", ["module", "function"])
+def test_a_right_card_is_not_suspected(kind, network):
+    model = load_model(as_kind(kind, network), CARD)
+    for scene in SCENES:
+        assert signs(model, scene.image) == signs(model, scene.image, scene.label, 0) == []
+
+
+def test_a_label_decides(network):
+    scene = SCENES[0]
+    (sign, *_) = signs(load_model(network, WRONG["255 times as small"]), scene.image, scene.label, 0)
+    own, _, small, _ = readings(load_model(network, WRONG["255 times as small"]), scene.image, scene.label, 0)
+    with torch.no_grad():  # by hand: the network on pixels from 0 to 255, and from 0 to 1
+        pixels = torch.from_numpy(scene.image.copy()).permute(2, 0, 1)[None].float()
+        found = [(network(x)[0, 0] > 0).numpy() for x in (pixels, pixels / 255)]
+    want = [(p & scene.label).sum() / (p | scene.label).sum() for p in found]
+    assert np.allclose((own.iou, small.iou), want) and f"{want[1]:.2f}, not {want[0]:.2f}" in sign
+
+
+def test_contrast_and_entropy_are_those_of_the_plain_formulas(network):
+    (own, *_) = readings(load_model(network, CARD), SCENES[1].image)
+    with torch.no_grad():
+        z = network(to_inputs(SCENES[1].image, CARD)).double().flatten()
+    p = torch.special.expit(z)
+    entropy = -(torch.xlogy(p, p) + torch.xlogy(1 - p, 1 - p)) / math.log(2)
+    assert math.isclose(own.contrast, float(z.std(correction=0)), rel_tol=1e-9)
+    assert math.isclose(own.entropy, float(entropy.mean()), rel_tol=1e-6)
+
+
+def test_the_divergence_is_that_of_two_normal_distributions():
+    norm = nn.BatchNorm2d(2)
+    norm.running_mean, norm.running_var = torch.tensor([1.0, -2.0]), torch.tensor([4.0, 0.25])
+    x = torch.randn(3, 2, 16, 16, generator=torch.Generator().manual_seed(3)) * 3 + 1
+    seen = [torch.distributions.Normal(x[:, c].double().mean(), x[:, c].double().std(correction=0)) for c in range(2)]
+    kept = [torch.distributions.Normal(m.double(), v.double().sqrt())
+            for m, v in zip(norm.running_mean, norm.running_var, strict=True)]
+    want = np.mean([float(torch.distributions.kl_divergence(a, b)) for a, b in zip(seen, kept, strict=True)])
+    assert math.isclose(divergence(x, norm), want, rel_tol=1e-9)
+    assert math.isnan(divergence(x, nn.BatchNorm2d(2, track_running_stats=False)))
+
+
+@pytest.mark.parametrize("ending, kind", [(nn.Sigmoid(), "sigmoid"), (nn.Softmax(1), "softmax")])
+def test_a_second_activation_is_named(ending, kind):
+    torch.manual_seed(0)
+    found = inspect_model(nn.Sequential(nn.Conv2d(3, 3, 3, padding=1), ending), {"scale": 1 / 255})
+    assert any(f"a {kind} is in the model already" in sign for sign in found.signs)
+    plain = inspect_model(nn.Sequential(nn.Conv2d(3, 3, 3, padding=1), ending), {"scale": 1 / 255, "activation": "none"})
+    assert not any("already" in sign for sign in plain.signs)
+
+
+def test_the_command_shows_and_writes_a_card(tmp_path):
+    (tmp_path / "mine.py").write_text("from entropy_captum.zoo import rooftop_unet\n\ndef make():\n    return rooftop_unet()\n")
+    home, source = write_scenes(tmp_path / "tiles", (2,), 256), f"{tmp_path}/mine.py:make"
+    arguments = ["model", "inspect", source, "--image", str(home / "image/scene_2.png"), "--label", str(home / "label/scene_2.png")]
+    done = CliRunner().invoke(app, [*arguments, "--out", str(tmp_path / "card.toml")])
+    assert done.exit_code == 0, done.output
+    rows = {line.rpartition("  ")[0].split("  ")[0].strip(): float(line.split()[-1]) for line in done.output.splitlines()
+            if line.strip().startswith(("0 to", "-1 to", "ImageNet"))}
+    assert "missing, and needed: scale, mean, std" in done.output and max(rows, key=rows.get) == "-1 to 1"
+    (tmp_path / "card.toml").write_text((tmp_path / "card.toml").read_text().replace("# scale =", "scale = 0.00392156862745098"))
+    assert make_card(read_card(tmp_path / "card.toml"), "card").scale == 1 / 255
+    again = CliRunner().invoke(app, [*arguments, "--model-card", str(tmp_path / "card.toml")])
+    assert "nothing is missing" in again.output and "sign:" not in again.output
+
+
+@pytest.mark.parametrize("arguments, said", [
+    (["none.onnx"], "none.onnx: no such file or folder"), (["SOURCE", "--label", "LABEL"], "give --image too"),
+    (["SOURCE", "--out", "SOURCE"], "is a file already"), (["SOURCE", "--target", "roof"], "no class 'roof'"),
+    (["SOURCE", "--model-card", "LABEL"], "not a model card")])
+def test_wrong_use_of_the_command(arguments, said, tmp_path):
+    Image.fromarray(np.zeros((8, 8), np.uint8)).save(tmp_path / "label.png")
+    (tmp_path / "mine.py").write_text("def make():\n    import torch\n    return torch.nn.Conv2d(3, 1, 1)\n")
+    places = {"SOURCE": f"{tmp_path}/mine.py:make", "LABEL": str(tmp_path / "label.png")}
+    given = [str(tmp_path / "mine.py") if name == "SOURCE" and k and arguments[k - 1] == "--out" else places.get(name, name)
+             for k, name in enumerate(arguments)]
+    problem = CliRunner().invoke(app, ["model", "inspect", *given]).exception
+    assert said in str(problem)
