@@ -22,7 +22,7 @@ from .region import check_region, class_number, resolve_activation
 from .sampling import PickFreeze, Row, Sampler, check_count, check_design, design_rows, pick_freeze
 
 # %% auto #0
-__all__ = ['Mask', 'held_pixels', 'Question', 'of_image', 'bases_of', 'Budget']
+__all__ = ['Mask', 'held_pixels', 'Question', 'held_region', 'settled', 'of_image', 'bases_of', 'Budget']
 
 # %% ../nbs/07_question.ipynb #2167038a
 def shapes(inputs: Any) -> str:
@@ -96,21 +96,8 @@ class Question:
     examples: Tensor | None = None
 
     def __post_init__(self) -> None:
-        resolve_activation(self.activation, 2)
-        if self.activation == "auto":
-            object.__setattr__(self, "activation", self.network.activation)
-        if isinstance(self.target, str):
-            object.__setattr__(self, "target", class_number(self.target, self.network.classes))
-        object.__setattr__(self, "baselines", check_baselines(self.baselines, self.tensors))
-        if self.region is not None:
-            batch = len(self.tensors[0] if self.examples is None else self.region)
-            region = check_region(self.region, batch, self.size).to(self.tensors[0].device)
-            if self.valid is not None:  # what lies on pixels that hold nothing is no part of it
-                held = self.held if self.examples is None else self.held[self.examples.to(region.device)]
-                region = check_region(region * held, len(region))
-            object.__setattr__(self, "region", region)
-        if self.label is not None:
-            check_label(self.label, self.held.shape)
+        for name, value in settled(self).items():
+            object.__setattr__(self, name, value)
 
     @cached_property
     def tensors(self) -> tuple[Tensor, ...]:
@@ -125,7 +112,7 @@ class Question:
     @property
     def channel(self) -> int | list[int] | Tensor | None:
         """The target as a number, or several; None where none was named."""
-        return cast(int | list[int] | Tensor | None, self.target)  # a name became its number when the question was asked
+        return cast(int | list[int] | Tensor | None, self.target)  # a name became its number in __post_init__
 
     @property
     def size(self) -> tuple[int, int] | None:
@@ -159,6 +146,32 @@ class Question:
     def each(self) -> Iterator[Question]:
         """The question of each region of one image, alone."""
         return (replace(self, region=region[None], examples=None) for region in self.regions)
+
+
+def held_region(question: Question) -> Tensor:
+    """A question's region (R,H,W), where it lies on pixels that hold something. Raises ValueError for one that does not fit."""
+    given, x = cast(Mask, question.region), question.tensors[0]
+    region = check_region(given, len(x if question.examples is None else given), question.size).to(x.device)
+    if question.valid is None:
+        return region
+    held = question.held if question.examples is None else question.held[question.examples.to(region.device)]
+    return check_region(region * held, len(region))
+
+
+def settled(question: Question) -> dict[str, Any]:
+    """What a question's entries come to: baselines as tensors, names and "auto" as its network's card says, the region where there
+    is something. Errors as `Question`."""
+    resolve_activation(question.activation, 2)
+    known: dict[str, Any] = {"baselines": check_baselines(question.baselines, question.tensors)}
+    if question.activation == "auto":
+        known["activation"] = question.network.activation
+    if isinstance(question.target, str):
+        known["target"] = class_number(question.target, question.network.classes)
+    if question.region is not None:
+        known["region"] = held_region(question)
+    if question.label is not None:
+        check_label(question.label, question.held.shape)
+    return known
 
 
 def of_image(question: Question, regions: Mask) -> Question:

@@ -56,7 +56,7 @@ def first_norm(model: Any) -> Iterator[list[float]]:
 
     def look(norm: nn.Module, inputs: tuple[Tensor, ...], _: Any) -> None:
         if not seen and isinstance(norm, nn.BatchNorm2d):
-            seen.append(divergence(inputs[0], norm))
+            seen.append(divergence(inputs[0].detach(), norm))
 
     handles = [norm.register_forward_hook(look) for norm in norms]
     try:
@@ -96,7 +96,7 @@ def odds_of(outputs: Tensor, channel: int, activation: str) -> Tensor:
         z = log_odds(scores, torch.full((scores.shape[2],), channel, device=scores.device), activation)
     return z.clamp(-30, 30)
 
-
+# %% ../nbs/98_signs.ipynb #a0e0cd02
 def classes_of(outputs: Tensor) -> range:
     """The channels that are looked at: all but the first of several, which is mostly background."""
     return range(min(1, outputs.shape[1] - 1), outputs.shape[1])

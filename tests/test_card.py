@@ -74,7 +74,7 @@ def test_a_card_survives_its_file(tmp_path):
     ({"scale": 1, "activation": "tanh"}, "activation must be one of"), ({"scale": float("nan")}, "scale must be a number"),
     ({"scale": 1, "bands": []}, "bands must be at least one"), ({"scale": 1, "dtype": "int4"}, "dtype must be one of")])
 def test_a_wrong_card_is_refused(facts, said):
-    with pytest.raises(ValueError, match="roofs[.]onnx: ") as problem:
+    with pytest.raises(ValueError, match=r"roofs[.]onnx: ") as problem:
         make_card(facts, "roofs.onnx")
     assert said in str(problem.value)
 
