@@ -5,6 +5,7 @@
 # %% ../nbs/38_models.ipynb #b9b6601e
 from __future__ import annotations
 
+import hashlib
 import importlib
 import importlib.util
 import inspect
@@ -12,6 +13,7 @@ import sys
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from pathlib import Path
+from types import ModuleType
 from typing import Any, NamedTuple
 
 from torch import nn
@@ -25,6 +27,12 @@ from .zoo import read_unet
 __all__ = ['load_reference', 'FoundModel', 'find_model', 'load_model']
 
 # %% ../nbs/38_models.ipynb #867ccf4c
+#: Modules that were read from a user's files, which a worker on another machine cannot import by their names.
+#:
+#: :meta hide-value:
+FROM_FILES: dict[str, ModuleType] = {}
+
+
 def import_named(reference: str) -> Any:
     """What `package.module:name` or `path/file.py:name` stands for. Raises ValueError, quoting it, where it is not there."""
     place, _, name = reference.rpartition(":")
@@ -33,9 +41,11 @@ def import_named(reference: str) -> Any:
             path = Path(place).resolve()
             if not path.is_file():
                 raise ValueError(f"{place}: no such file of Python code")
-            spec = importlib.util.spec_from_file_location(path.stem, path)
-            module = importlib.util.module_from_spec(spec)  # type: ignore[arg-type]
-            sys.modules[path.stem] = module  # where pickle looks for what the file defines, also on other processes
+            # A name that no other module has: a file may well be called model.py, or torch.py.
+            own = f"{path.stem}_{hashlib.blake2b(str(path).encode(), digest_size=4).hexdigest()}"
+            spec = importlib.util.spec_from_file_location(own, path)
+            module = sys.modules[own] = importlib.util.module_from_spec(spec)  # type: ignore[arg-type]
+            FROM_FILES[own] = module
             spec.loader.exec_module(module)  # type: ignore[union-attr]
         else:
             module = importlib.import_module(place)

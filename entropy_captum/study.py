@@ -38,6 +38,7 @@ from .evaluation import SitTester
 from .forward import Model, as_forward
 from .inference import FullInference
 from .methods import REGISTRY, Own
+from .models import FROM_FILES
 from .perturbation import grid_feature_mask
 from .region import check_target, resolve_activation
 from entropy_captum.tiles import (
@@ -214,6 +215,8 @@ def model_plugin(model: Model) -> Any:
             torch.set_num_threads(1)
             self.model, self.alone = unpack(self.parcel), threading.Lock()
 
+    for module in FROM_FILES.values():  # workers have not read these files: what they define travels along
+        cloudpickle.register_pickle_by_value(module)
     return ModelPlugin(cloudpickle.dumps((model, REGISTRY)))
 
 # %% ../nbs/42_study.ipynb #63f83419

@@ -2,6 +2,8 @@
 
 import json
 import pickle
+import subprocess
+import sys
 from dataclasses import asdict, fields, replace
 from pathlib import Path
 
@@ -20,6 +22,7 @@ from entropy_captum.drawn import procedural_scene
 from entropy_captum.forward import as_forward
 from entropy_captum.models import load_model
 from entropy_captum.question import Question
+from entropy_captum.study import model_plugin
 from entropy_captum.zoo import Padded, predict, predict_mask, rooftop_unet
 
 IMAGE = procedural_scene(2, 64).image
@@ -242,6 +245,19 @@ def test_a_model_that_is_a_function_survives_pickling_and_has_a_key_of_its_weigh
     assert load_model(f"{code}:plain", {"scale": 1}).key is None, "nothing is known of a plain function"
     again = pickle.loads(pickle.dumps(load_model(f"{code}:plain", {"scale": 1})))
     assert again.card.scale == 1 and sized(again) is again and card_of(again).scale == 1
+
+
+def test_a_model_from_a_file_travels_to_workers_that_cannot_read_it(code, tmp_path):
+    parcel = model_plugin(load_model(f"{code}:Model")).parcel
+    code.unlink()
+    (tmp_path / "parcel").write_bytes(parcel)
+    program = f"""
+import pickle, torch
+model, _ = pickle.loads(open({str(tmp_path / "parcel")!r}, "rb").read())
+print(float(model(torch.ones(1, 3, 32, 32)).mean()), model.card.classes)
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, cwd=tmp_path)
+    assert done.stdout.strip() == "155.0 ('red',)", done.stderr
 
 
 def test_explain_and_inspect_take_a_model_from_a_file(code, tmp_path):
