@@ -53,6 +53,13 @@ def test_the_network_gets_what_its_card_says(card, want, layout):
     assert str(network.seen.dtype).endswith(own.dtype)
 
 
+def test_whole_numbers_are_rounded_and_stay_in_range():
+    network, card = Echo(), ModelCard(scale=1, mean=0, std=1, dtype="uint8")
+    values = torch.tensor([99.4, 99.6, -7.0, 300.0]).reshape(1, 1, 2, 2).expand(1, 3, 2, 2)
+    Adapted(network, card)((values - 127.5) / 127.5)
+    assert network.seen[0, 0].flatten().tolist() == [99, 100, 0, 255]
+
+
 def test_the_bundled_card_changes_nothing():
     bundled, x = load_model(), normalize(IMAGE)
     assert torch.equal(bundled(x), Padded(rooftop_unet())(x)) and "gain" not in bundled.state_dict()
