@@ -171,8 +171,8 @@ def look(path: str | Path) -> Facts:
     except DAMAGED as problem:
         raise ValueError(f"{path}: a damaged file, it ends or goes wrong before it says what it holds") from problem
     begins = f"it begins with {head!r}" if head else "it is empty"
-    raise ValueError(f"{path}: expected a PNG, TIFF, JPEG or .npy file, but {begins}; another raster can be made "
-                     "one, for example by gdal_translate")
+    raise ValueError(f"{path}: expected a PNG, TIFF or JPEG file, or an array (.npy), but {begins}; another raster can be "
+                     "made one, for example by gdal_translate")
 
 # %% ../nbs/25_files.ipynb #f35e71c6
 #: Rows and columns of a part of an image.

@@ -47,11 +47,6 @@ def import_named(reference: str) -> Any:
                          "file.py:name") from problem
     return found
 
-# %% ../nbs/38_models.ipynb #7ef41c26
-def how_to_wrap(model: Any) -> str:
-    """What to do with a classifier of pixels, which cannot be called; empty for anything else."""
-    return "; wrap it in entropy_captum.pixelwise.PixelClassifier" if hasattr(model, "predict") else ""
-
 # %% ../nbs/38_models.ipynb #6cf968c3
 def load_reference(reference: str) -> tuple[Model, dict[str, Any]]:
     """The model that `package.module:name` or `file.py:name` stands for, and what its attribute `card` says of it.
@@ -65,8 +60,8 @@ def load_reference(reference: str) -> tuple[Model, dict[str, Any]]:
                     if p.default is p.empty and p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)]
         found = found() if not required else found
     if not callable(found):
-        raise TypeError(f"{reference}: expected a model, or a function that makes one, got {type(found).__name__}"
-                        f"{how_to_wrap(found)}")
+        wrap = "; wrap it in entropy_captum.pixelwise.PixelClassifier" if hasattr(found, "predict") else ""
+        raise TypeError(f"{reference}: expected a model, or a function that makes one, got {type(found).__name__}{wrap}")
     return found, facts_of(found, reference)
 
 # %% ../nbs/38_models.ipynb #c967c9bf

@@ -19,7 +19,7 @@ from torch import Tensor
 from .card import ModelCard, make_card
 
 # %% auto #0
-__all__ = ['ArrayModel', 'PixelClassifier']
+__all__ = ['ArrayModel', 'fingerprint', 'PixelClassifier']
 
 # %% ../nbs/37_pixelwise.ipynb #4dd92de3
 def as_scores(found: Any, shape: tuple[int, ...]) -> NDArray[Any]:
@@ -99,7 +99,7 @@ def parts_of(value: Any) -> list[Any]:
     reduced = value.__reduce_ex__(4)
     return [reduced] if isinstance(reduced, str) else [list(part) if isinstance(part, Iterator) else part for part in reduced]
 
-
+# %% ../nbs/37_pixelwise.ipynb #8b478c2a
 def fingerprint(value: Any) -> str:
     """The BLAKE2 hash (16 hex digits) of what an object holds. Raises TypeError for what cannot be pickled."""
     digest = hashlib.blake2b(digest_size=8)
@@ -117,7 +117,7 @@ def probabilities_of(estimator: Any) -> Callable[[NDArray[Any]], Any]:
     raise TypeError(f"expected a classifier with predict_proba, or a LightGBM Booster, got {type(estimator).__name__}; wrap "
                     "another function of arrays by ArrayModel")
 
-
+# %% ../nbs/37_pixelwise.ipynb #efb9edd0
 def bands_of(estimator: Any, bands: Sequence[str] | None) -> tuple[str, ...]:
     """The bands that an estimator takes: the given ones, else the columns of the table it was fitted to, else red, green, blue.
 
