@@ -123,7 +123,8 @@ def bands_of(estimator: Any, bands: Sequence[str] | None) -> tuple[str, ...]:
 
     Raises ValueError where they differ from its columns, or their number from that of its features.
     """
-    columns = tuple(map(str, getattr(estimator, "feature_names_in_", ())))
+    booster = estimator.feature_name() if callable(getattr(estimator, "feature_name", None)) else ()
+    columns = tuple(map(str, getattr(estimator, "feature_names_in_", () if "Column_0" in booster else booster)))
     named = tuple(bands or columns or ModelCard.bands)
     if columns and named != columns:
         raise ValueError(f"the classifier was fitted to the columns {', '.join(columns)}, the bands are {', '.join(named)}")

@@ -219,6 +219,18 @@ def test_bands_are_the_columns_that_a_classifier_was_fitted_to():
         torch.testing.assert_close(model(x), plain(x), atol=2e-3, rtol=0)
 
 
+def test_a_booster_knows_its_columns_too():
+    """LightGBM itself says nothing of columns in another order, and predicts something else."""
+    pixels, names = pixels_and_names()
+    made = lightgbm.LGBMClassifier(n_estimators=5, verbose=-1, n_jobs=1)
+    table = pd.DataFrame(pixels, columns=["blue", "red", "green"])
+    booster = made.fit(table, names).booster_
+    assert PixelClassifier(booster).card.bands == PixelClassifier(made).card.bands == ("blue", "red", "green")
+    with pytest.raises(ValueError, match="fitted to the columns blue, red, green, the bands are red, green, blue"):
+        PixelClassifier(booster, ["red", "green", "blue"])
+    assert PixelClassifier(fitted("lightgbm").booster_, ["a", "b", "c"]).card.bands == ("a", "b", "c")
+
+
 class Doubtful:
     """A classifier that returns what it was made of."""
 
