@@ -17,7 +17,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from .files import check_image
+from .files import check_image, other_reading
 from .names import Activation
 
 # %% auto #0
@@ -106,7 +106,7 @@ def check_pixels(image: Any, card: ModelCard) -> NDArray[Any]:
     values = np.asarray(image)
     if values.ndim != 3 or values.shape[2] != len(card.bands) or values.dtype.kind not in "uif":
         raise ValueError(f"expected numbers of the bands {', '.join(card.bands)}, an image (H,W,{len(card.bands)}), got "
-                         f"{values.dtype} of shape {values.shape}")
+                         f"{values.dtype} of shape {values.shape}{other_reading(values.shape)}")
     (m, h), finite = card.middle, values[np.isfinite(values)]
     if finite.size and max(abs(float(finite.min()) - m), abs(float(finite.max()) - m)) > 4 * h:
         raise ValueError(f"pixels from {finite.min():g} to {finite.max():g} for a model of values from {card.value_range[0]:g} to "
@@ -133,18 +133,19 @@ def from_inputs(inputs: Tensor, card: ModelCard) -> NDArray[Any]:
     return (values.round().clamp(0, 255).to(torch.uint8) if card.value_range == (0.0, 255.0) else values).numpy()
 
 
-def to_picture(image: NDArray[Any], card: ModelCard) -> NDArray[np.uint8]:
+def to_picture(image: NDArray[Any], card: ModelCard, like: NDArray[Any] | None = None) -> NDArray[np.uint8]:
     """An image (H,W,C) to look at, 8-bit RGB (H,W,3): red, green and blue where the card names them, else the first band or three.
 
-    An 8-bit RGB image stays as it is; others are stretched from their 2nd to their 98th percentile.
+    An 8-bit RGB image stays as it is; others are stretched from their 2nd to their 98th percentile, or from those of the image that
+    they are to look like.
     """
     if image.dtype == np.uint8 and image.shape[2] == 3:
         return image
     names = [name.lower() for name in card.bands]
     shown = [names.index(c) for c in ("red", "green", "blue")] if {"red", "green", "blue"} <= set(names) else [
         min(k, len(names) - 1) if len(names) > 2 else 0 for k in range(3)]
-    values = np.nan_to_num(image[..., shown].astype(np.float64))
-    low, high = np.percentile(values, (2, 98), axis=(0, 1))
+    values, ground = (np.nan_to_num(each[..., shown].astype(np.float64)) for each in (image, image if like is None else like))
+    low, high = np.percentile(ground, (2, 98), axis=(0, 1))
     return np.asarray((np.clip((values - low) / np.maximum(high - low, 1e-12), 0, 1) * 255).round().astype(np.uint8))
 
 # %% ../nbs/27_card.ipynb #ec0c1973

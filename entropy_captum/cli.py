@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated
 from .labels import parse_values
 from .names import LITE0, STUDY_METHODS, Activation, BaselineName, InferenceKind
 from .notices import needed
-from .request import color, read_request
+from .request import parse_nodata, read_request
 from .writing import write_whole
 
 with needed("models"):
@@ -146,7 +146,8 @@ def names(text: str) -> tuple[str, ...]:
 
 # %% ../nbs/48_cli.ipynb #5ab37bf8
 @app.command()
-def explain(image: Annotated[Path, typer.Argument(help="An 8-bit RGB image: PNG, TIFF or JPEG.")],
+def explain(image: Annotated[Path, typer.Argument(help="An 8-bit RGB image: PNG, TIFF or JPEG; or an array (H,W,C) of the "
+                                                  "bands that the model takes: .npy.")],
             point: Annotated[tuple[int, int] | None, typer.Option(help="Column and row in the building to explain.")] = None,
             mask: Annotated[Path | None, typer.Option(help="A mask file of the region.")] = None,
             label: Annotated[Path | None, typer.Option(help="A mask file of the ground truth, for the IoU.")] = None,
@@ -155,14 +156,14 @@ def explain(image: Annotated[Path, typer.Argument(help="An 8-bit RGB image: PNG,
             baseline: Annotated[BaselineName, typer.Option(help="What replaces a removed patch.")] = "grey",
             window: Annotated[int | None, typer.Option(help="Only a window of that many pixels around the object.")] = None,
             label_values: Values = None,
-            nodata: Annotated[str | None, typer.Option(help="The value of pixels that hold nothing, as 0 or 255,255,255.")] = None,
+            nodata: Annotated[str | None, typer.Option(help="The value of pixels that hold nothing, as -9999 or 0,0,0.")] = None,
             inference: Annotated[InferenceKind, typer.Option(help="Exact shortcuts where they pay, or never.")] = "auto",
             target: Target = None, out: Out = Path("explanation"), model: ModelSource = None, model_card: CardFile = None,
             device: Device = "auto") -> None:
     """Explain one building (--point), a region (--mask), or all that the network predicts in an image."""
     check_model(model, model_card)
     request = read_request(image, mask, label, point, window, parse_values(label_values or ()))
-    request = request if nodata is None else request.without(color(nodata))
+    request = request if nodata is None else request.without(parse_nodata(nodata))
     from entropy_captum.explanation import ask, explain_request
     from entropy_captum.question import Budget
     from entropy_captum.models import load_model

@@ -100,9 +100,9 @@ Image8 = NDArray[np.uint8]
 
 
 def picture(question: Question, x: Tensor) -> Image8:
-    """What inputs (1,C,H,W) of a question look like, (H,W,3)."""
+    """What inputs (1,C,H,W) of a question look like, (H,W,3), stretched as its image is."""
     card = card_of(question.forward)
-    return to_picture(from_inputs(x, card), card)
+    return to_picture(from_inputs(x, card), card, from_inputs(image_of(question)[0], card))
 
 
 def predicted(question: Question, x: Tensor) -> Mask:

@@ -213,7 +213,7 @@ class Explorer(Face):
             raise TypeError(f"unknown option {min(unknown)!r}; of the first choices there are {', '.join(FIRST)}")
         self.model, self.target, self.activation = sized(model), target, activation
         self.inputs = to_inputs(image, card_of(model)).to(as_forward(model).device)
-        self.image, self.extent = to_picture(image, card_of(model)), extent
+        self.image, self.extent = to_picture(image, card_of(model)), extent or extent_of_array(image, "an array")
         self.perturbations_per_eval = perturbations_per_eval
         self.label = None if label is None else torch.from_numpy(check_mask(label, image.shape[:2], "the label"))[None]
         self.objects = objects(predict(self.model, self.inputs, target, activation)[0].cpu().numpy(), min_pixels)

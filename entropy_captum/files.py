@@ -10,7 +10,7 @@ import io
 import math
 import struct
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
@@ -25,17 +25,18 @@ with needed("models"):
     from PIL import Image
 
 # %% auto #0
-__all__ = ['Window', 'Facts', 'look', 'pixel_limit', 'Raster', 'read_raster', 'read_image', 'Extent', 'checksum', 'extent_of',
-           'extent_of_array']
+__all__ = ['Window', 'Facts', 'look', 'pixel_limit', 'Raster', 'read_raster', 'read_image', 'other_reading', 'Extent', 'checksum',
+           'extent_of', 'extent_of_array']
 
 # %% ../nbs/25_files.ipynb #f9efabde
 @dataclass(frozen=True)
 class Facts:
     """What a file says of the picture in it, before any pixel is decoded.
 
-    kind: "PNG", "TIFF" or "JPEG". size: rows, columns. bits: of each band. colour: "RGB", "grey", "palette", or what else the file
-    calls it. alpha: whether the last band is transparency. numbers: "unsigned", "signed", "float" or "complex". orientation: the
-    EXIF or TIFF tag, 1 for none. pictures: how many there are, overviews and masks not counted. page, mask: of a TIFF.
+    kind: "PNG", "TIFF", "JPEG" or "NPY". size: rows, columns. bits: of each band. colour: "RGB", "grey", "palette", or what else
+    the file calls it. alpha: whether the last band is transparency. numbers: "unsigned", "signed", "float" or "complex".
+    orientation: the EXIF or TIFF tag, 1 for none. pictures: how many there are, overviews and masks not counted. page, mask: of a
+    TIFF.
     """
 
     path: Path
@@ -137,9 +138,22 @@ def tiff_facts(path: Path) -> Facts:
     return Facts(path, "TIFF", page.size, page.bits, colour, page.bands == known + 1 and " " not in colour,
                  NUMBERS.get(page.tag(339, 1), "unknown"), int(page.tag(274, 1)), len(pictures), page, masks[0] if masks else None)
 
+# %% ../nbs/25_files.ipynb #ce1b1378
+def npy_facts(path: Path) -> Facts:
+    """What an .npy file says of its array: numbers (H,W), or (H,W,C) for C bands."""
+    try:
+        array = np.load(path, mmap_mode="r", allow_pickle=False)
+    except ValueError as problem:  # of objects, which are pickles, and of a file that is too short
+        raise ValueError(f"{path}: holds no array of numbers that can be read ({problem}); write one by np.save") from problem
+    if array.dtype.kind not in "buif" or array.ndim not in (2, 3) or not array.size:
+        raise ValueError(f"{path}: expected an array of numbers (H,W,C), got {array.dtype} of shape {array.shape}")
+    bands, numbers = array.shape[2] if array.ndim == 3 else 1, {"i": "signed", "f": "float"}.get(array.dtype.kind, "unsigned")
+    return Facts(path, "NPY", array.shape[:2], (8 * array.itemsize,) * bands, "grey" if array.ndim == 2 else "an array",
+                 numbers=numbers)
+
 # %% ../nbs/25_files.ipynb #2e9dde40
 def look(path: str | Path) -> Facts:
-    """What a PNG, TIFF or JPEG file says of itself. Raises ValueError naming the file if it is none of these, or damaged."""
+    """What a PNG, TIFF, JPEG or .npy file says of itself. Raises ValueError naming the file if it is none of these, or damaged."""
     path = Path(path)
     try:
         with open(path, "rb") as file:
@@ -150,13 +164,15 @@ def look(path: str | Path) -> Facts:
             return tiff_facts(path)
         if head[:3] == b"\xff\xd8\xff":
             return jpeg_facts(path)
+        if head[:6] == b"\x93NUMPY":
+            return npy_facts(path)
     except OSError as problem:
         raise ValueError(f"{path}: not a readable image ({problem})") from problem
     except DAMAGED as problem:
         raise ValueError(f"{path}: a damaged file, it ends or goes wrong before it says what it holds") from problem
     begins = f"it begins with {head!r}" if head else "it is empty"
-    raise ValueError(f"{path}: expected a PNG, TIFF or JPEG file, but {begins}; another raster can be made one, "
-                     "for example by gdal_translate")
+    raise ValueError(f"{path}: expected a PNG, TIFF or JPEG file, or an array (.npy), but {begins}; another raster can be "
+                     "made one, for example by gdal_translate")
 
 # %% ../nbs/25_files.ipynb #f35e71c6
 #: Rows and columns of a part of an image.
@@ -178,6 +194,8 @@ def check_window(facts: Facts, window: Window | None) -> Window:
     decoded, way = whole, f"a {facts.kind} is decoded whole, so first make a tiled TIFF of it (gdal_translate -co TILED=YES)"
     if facts.page is not None:
         decoded, way = blocks_in(facts.page, blocks_of(facts.page), rows, columns)[:2], "of a TIFF its tiles or strips are decoded"
+    elif facts.kind == "NPY":
+        decoded, way = (rows, columns), "of an array the window alone is read"
     area = math.prod(s.stop - s.start for s in decoded)
     if area > pixel_limit():
         raise ValueError(f"{facts.path}: has {shown}, of which {area:,} would be decoded at once, more than the limit of "
@@ -233,6 +251,11 @@ def read_other(facts: Facts, rows: slice, columns: slice) -> Raster:
     values = values[..., 0] if values.ndim == 3 and values.shape[2] == 1 else values
     return Raster(values[rows, columns], palette, None if alpha is None else alpha[rows, columns])
 
+# %% ../nbs/25_files.ipynb #a1381183
+def read_npy(facts: Facts, rows: slice, columns: slice) -> Raster:
+    """A window of an array; no more of the file is read."""
+    return Raster(np.array(np.load(facts.path, mmap_mode="r", allow_pickle=False)[rows, columns]), None, None)
+
 # %% ../nbs/25_files.ipynb #523f66b1
 #: Compressions of TIFFs that may not be decoded here.
 COMPRESSIONS = {6: "old-style JPEG", 34712: "JPEG 2000", 34887: "LERC", 34925: "LZMA", 50000: "Zstandard", 50001: "WebP",
@@ -249,7 +272,8 @@ def read_raster(facts: Facts, window: Window | None = None) -> Raster:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # the limit is looked at above
-            raster = read_other(facts, *place) if facts.page is None else read_tiff(facts, facts.page, *place)
+            raster = (read_npy(facts, *place) if facts.kind == "NPY" else read_other(facts, *place) if facts.page is None
+                      else read_tiff(facts, facts.page, *place))
         if raster.palette is not None and raster.values.max() >= len(raster.palette):
             raise OSError(f"there is no colour {raster.values.max()} in its palette")
         return raster
@@ -289,13 +313,17 @@ def advice_for(facts: Facts) -> str:
     return "" if facts.colour == "RGB" else "convert it to RGB"
 
 # %% ../nbs/25_files.ipynb #f9248106
-def read_image(path: str | Path, window: Window | None = None) -> NDArray[np.uint8]:
+def read_image(path: str | Path, window: Window | None = None) -> NDArray[Any]:
     """An image file, or a window of it (rows, columns), as 8-bit RGB (H,W,3); a palette's colours are looked up.
+
+    Of an .npy file the array (H,W,C) as it is, of any numbers; (H,W) is one band.
 
     Raises ValueError naming the file, what it holds and what to do if it is not 8-bit RGB, hides pixels, holds several pictures or
     is to be turned, and if it is too large.
     """
     facts = look(path)
+    if facts.kind == "NPY":
+        return np.atleast_3d(read_raster(facts, window).values)
     if advice := advice_for(facts):
         raise ValueError(f"{path}: expected an 8-bit RGB image, but it holds {facts}: {advice}")
     raster = read_raster(facts, window)
@@ -303,12 +331,22 @@ def read_image(path: str | Path, window: Window | None = None) -> NDArray[np.uin
     values = raster.values if raster.palette is None else raster.palette[raster.values]
     return np.ascontiguousarray(values)
 
+# %% ../nbs/25_files.ipynb #6cacb75d
+def other_reading(shape: Sequence[int]) -> str:
+    """What to say of an array that was taken as (H,W,C) and may be (C,H,W); empty where it has no more bands than rows."""
+    if len(shape) != 3 or shape[0] >= shape[2]:
+        return ""
+    rows, columns, bands = shape
+    return (f": as (H,W,C) that is {bands} bands of {columns} x {rows} pixels, as (C,H,W) {rows} bands of {bands} x {columns}; if "
+            "the latter is meant, np.moveaxis(array, 0, -1) makes it (H,W,C)")
+
 # %% ../nbs/25_files.ipynb #6a3f54bd
 def check_image(image: Any) -> NDArray[np.uint8]:
     """The image, an array uint8 (H,W,3). Raises ValueError for another kind."""
     array = np.asarray(image)
     if array.dtype != np.uint8 or array.ndim != 3 or array.shape[2] != 3:
-        raise ValueError(f"expected an 8-bit RGB image of shape (H, W, 3), got {array.dtype} of shape {array.shape}")
+        raise ValueError(f"expected an 8-bit RGB image of shape (H, W, 3), got {array.dtype} of shape {array.shape}"
+                         f"{other_reading(array.shape)}")
     return array
 
 # %% ../nbs/25_files.ipynb #3ba64caf
@@ -366,8 +404,8 @@ def extent_of(path: str | Path, window: Window | None = None) -> Extent:
     return Extent(str(path), checksum(path), size, (rows.start, rows.stop), (columns.start, columns.stop))
 
 # %% ../nbs/25_files.ipynb #5b45672e
-def extent_of_array(image: NDArray[np.uint8], name: str) -> Extent:
-    """All of an image (H,W,3) that has a name instead of a file; the checksum is that of its pixels."""
+def extent_of_array(image: NDArray[Any], name: str) -> Extent:
+    """All of an image (H,W,C) that has a name instead of a file; the checksum is that of its pixels."""
     height, width = image.shape[:2]
     digest = hashlib.blake2b(np.ascontiguousarray(image).tobytes(), digest_size=8).hexdigest()
     return Extent(name, digest, (height, width), (0, height), (0, width))

@@ -70,7 +70,8 @@ def load_reference(reference: str) -> tuple[Model, dict[str, Any]]:
                     if p.default is p.empty and p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)]
         found = found() if not required else found
     if not callable(found):
-        raise TypeError(f"{reference}: expected a model, or a function that makes one, got {type(found).__name__}")
+        wrap = "; wrap it in entropy_captum.pixelwise.PixelClassifier" if hasattr(found, "predict") else ""
+        raise TypeError(f"{reference}: expected a model, or a function that makes one, got {type(found).__name__}{wrap}")
     return found, facts_of(found, reference)
 
 # %% ../nbs/38_models.ipynb #c967c9bf

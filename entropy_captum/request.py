@@ -13,8 +13,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .files import Extent, Window, extent_of, look, read_image
-from .labels import Label, LabelValues, read_label, read_mask
+from .files import Extent, Facts, Window, extent_of, look, other_reading, read_image
+from .labels import Label, LabelValues, as_text, read_label, read_mask
+from .notices import notify
 
 # %% auto #0
 __all__ = ['Mask', 'Request', 'read_request']
@@ -32,6 +33,16 @@ def crop_window(shape: tuple[int, int], center: tuple[int, int], window: int) ->
     rows, columns = (slice(s, min(s + window, n)) for s, n in zip(starts, shape, strict=True))
     return rows, columns
 
+# %% ../nbs/28_request.ipynb #76626ce1
+def fits(number: int, kind: np.dtype[Any]) -> bool:
+    """Whether a pixel of whole numbers of a kind can have a value."""
+    return kind.kind == "b" or bool(np.iinfo(kind).min <= number <= np.iinfo(kind).max)
+
+
+def evened(image: NDArray[Any], valid: Mask) -> NDArray[Any]:
+    """An image (H,W,C) whose pixels that hold nothing are like the mean of the others."""
+    return np.where(valid[..., None], image, image[valid].mean(0)).astype(image.dtype)
+
 # %% ../nbs/28_request.ipynb #7845dd5b
 @dataclass(frozen=True)
 class Request:
@@ -44,12 +55,35 @@ class Request:
     point: tuple[int, int] | None = None
     valid: Mask | None = None
 
-    def without(self, nodata: tuple[int, ...]) -> Request:
-        """The request with pixels of a value (a number, or one per band) marked. Raises ValueError for all."""
-        valid = (self.image != np.array(nodata)).any(-1)
+    def without(self, nodata: tuple[float, ...]) -> Request:
+        """The request with pixels of a value (a number, or one per band) marked.
+
+        Raises ValueError for a value that no pixel can have, another count of numbers than of bands, and where all pixels have it.
+        """
+        kind, bands, given = self.image.dtype, self.image.shape[2], f"--nodata {as_text(nodata)}"
+        if len(nodata) not in (1, bands):
+            raise ValueError(f"{given}: expected one number, or one for each of the {bands} bands")
+        if kind.kind != "f" and not all(number == int(number) and fits(int(number), kind) for number in nodata):
+            raise ValueError(f"{given}: no pixel of this image can have this value, its numbers are {kind}")
+        valid = (self.image != np.array(nodata).astype(kind)).any(-1) & (True if self.valid is None else self.valid)
         if not valid.any():
-            raise ValueError(f"--nodata {','.join(map(str, nodata))}: all pixels have this value")
-        return replace(self, valid=valid)
+            raise ValueError(f"{given}: all pixels have this value")
+        # What stands for nothing in other numbers, as -9999, would be no value of a pixel.
+        return replace(self, valid=valid, image=self.image if kind == np.uint8 else evened(self.image, valid))
+
+# %% ../nbs/28_request.ipynb #a4124634
+def with_holes(image: NDArray[Any], path: Path) -> tuple[NDArray[Any], Mask | None]:
+    """An image (H,W,C) whose pixels that are NaN or infinite in a band are evened, and which are not; None for all, else a warning.
+
+    Raises ValueError, naming the file, where all are.
+    """
+    valid = np.isfinite(image).all(-1)
+    if valid.all():
+        return image, None
+    if not valid.any():
+        raise ValueError(f"{path}: no pixel has a number in every band")
+    notify(f"{path}: {int((~valid).sum())} of {valid.size} pixels are NaN or infinite in a band; they count as holding nothing")
+    return evened(image, valid), valid
 
 # %% ../nbs/28_request.ipynb #9840aaee
 def place_of(size: tuple[int, int], point: tuple[int, int] | None, region: Mask | None, window: int | None) -> Window | None:
@@ -65,11 +99,17 @@ def place_of(size: tuple[int, int], point: tuple[int, int] | None, region: Mask 
     return crop_window(size, point or (x, y), window)
 
 # %% ../nbs/28_request.ipynb #f095b666
-def check_sizes(image: Path, size: tuple[int, int], others: Sequence[Path | None]) -> None:
-    """Raises ValueError for a mask or label file of another size than the image's (rows, columns)."""
+def reading_of(image: Facts) -> str:
+    """What to say of an array whose size does not fit, as `other_reading`; nothing for another file."""
+    return other_reading((*image.size, len(image.bits))) if image.kind == "NPY" else ""
+
+
+def check_sizes(image: Facts, others: Sequence[Path | None]) -> None:
+    """Raises ValueError for a mask or label file of another size than the image's."""
+    rows, columns = image.size
     for path in others:
-        if path is not None and (own := look(path).size) != size:
-            raise ValueError(f"{path}: a mask of {own[1]} x {own[0]} for an image of {size[1]} x {size[0]} pixels")
+        if path is not None and (own := look(path).size) != image.size:
+            raise ValueError(f"{path}: a mask of {own[1]} x {own[0]} for an image of {columns} x {rows} pixels{reading_of(image)}")
 
 # %% ../nbs/28_request.ipynb #56219726
 def read_request(image: Path, mask: Path | None = None, label: Path | None = None, point: tuple[int, int] | None = None,
@@ -77,10 +117,12 @@ def read_request(image: Path, mask: Path | None = None, label: Path | None = Non
     """Read a window of the files of a request, or all. Raises ValueError for files that do not fit together or a point outside."""
     if values is not None and label is None:
         raise ValueError(f"--label-values '{values}' says what a label's values mean; give --label too")
-    height, width = size = look(image).size
-    check_sizes(image, size, (mask, label))
+    facts = look(image)
+    height, width = size = facts.size
+    check_sizes(facts, (mask, label))
     if point is not None and not (0 <= point[0] < width and 0 <= point[1] < height):
-        raise ValueError(f"the point ({point[0]}, {point[1]}) lies outside the image of {width} x {height} pixels")
+        raise ValueError(f"the point ({point[0]}, {point[1]}) lies outside the image of {width} x {height} pixels"
+                         f"{reading_of(facts)}")
     # A large mask is decoded whole only if its own pixels say where the window is.
     place = None if point is None else place_of(size, point, None, window)
     region = None if mask is None else read_mask(mask, window=place)
@@ -91,13 +133,18 @@ def read_request(image: Path, mask: Path | None = None, label: Path | None = Non
         rows, columns = place or (slice(0, height), slice(0, width))
         where = f"rows {rows.start} to {rows.stop} and columns {columns.start} to {columns.stop}"
         raise ValueError(f"{mask}: no pixel is set in {where}")
-    return Request(read_image(image, place), extent_of(image, place), region,
-                   None if label is None else read_label(label, values, place), point)
+    pixels, valid = with_holes(read_image(image, place), image)
+    truth = None if label is None else read_label(label, values, place)
+    return Request(pixels, extent_of(image, place), region, truth, point, valid)
 
 # %% ../nbs/28_request.ipynb #2899f302
-def color(text: str) -> tuple[int, ...]:
-    """The numbers 0 to 255 of `--nodata`, one, or one per band. Raises ValueError, quoting it, for anything else."""
-    parts = [int(part) if part.strip().isdecimal() else -1 for part in text.split(",")]
-    if len(parts) not in (1, 3) or not all(0 <= part <= 255 for part in parts):
-        raise ValueError(f"--nodata {text!r}: expected a number from 0 to 255, or three with commas between, as 255,255,255")
-    return tuple(parts)
+def parse_nodata(text: str) -> tuple[float, ...]:
+    """The numbers of `--nodata`, one, or one per band. Raises ValueError, quoting it, for anything else."""
+    try:
+        numbers = tuple(float(part) for part in text.split(","))
+    except ValueError:
+        numbers = ()
+    if not numbers or not np.isfinite(numbers).all():
+        raise ValueError(f"--nodata {text!r}: expected a number, or one per band with commas between, as 255,255,255; pixels that "
+                         "are not a number hold nothing anyway")
+    return numbers
