@@ -447,7 +447,7 @@ def test_above_the_limit_there_are_windows_or_one_line(tmp_path, monkeypatch, ca
     for name, extra in (("large.tif", []), ("large.png", []), ("large.png", ["--point", x, y, "--window", 96])):
         said = run(monkeypatch, capsys, "explain", tmp_path / name, *extra, "--out", tmp_path / "out")
         assert "65,536" in said and "16,000" in said and "--window" in said and "MAX_IMAGE_PIXELS" in said
-    monkeypatch.setattr("entropy_captum.explanation.choose_region", lambda request, model: np.ones((96, 96), bool))
+    monkeypatch.setattr("entropy_captum.explanation.choose_region", lambda request, model, target: np.ones((96, 96), bool))
     asked = ["explain", str(tmp_path / "large.tif"), "--point", str(x), str(y), "--window", "96", "--grid-size", "2",
              "--n-samples", "2"]
     done = CliRunner().invoke(app, [*asked, "--method", "random", "--out", str(tmp_path / "out")])
@@ -465,7 +465,7 @@ def test_a_window_keeps_its_place(tmp_path, monkeypatch, capsys):
     path = tmp_path / "scene.png"
     Image.fromarray(scene.image).save(path)
     Image.fromarray(scene.label.astype(np.uint8) * 255).save(tmp_path / "label.png")
-    monkeypatch.setattr("entropy_captum.explanation.predict_mask", lambda model, image: (np.arange(image.shape[1]) < 40) & np.ones(
+    monkeypatch.setattr("entropy_captum.explanation.predict_mask", lambda model, image, target: (np.arange(image.shape[1]) < 40) & np.ones(
         (image.shape[0], 1), bool))
     asked = ["explain", str(path), "--point", "150", "170", "--window", "64", "--grid-size", "2", "--n-samples", "2", "--label",
              str(tmp_path / "label.png"), "--out", str(tmp_path / "out")]
@@ -487,7 +487,7 @@ def test_a_window_keeps_its_place(tmp_path, monkeypatch, capsys):
 def test_errors_speak_of_the_image_not_of_the_window(tmp_path, monkeypatch, capsys):
     Image.fromarray(procedural_scene(3, 256).image).save(tmp_path / "scene.png")
     diagonal = np.eye(64, dtype=bool) & (np.arange(64) > 50)
-    monkeypatch.setattr("entropy_captum.explanation.predict_mask", lambda model, image: diagonal)
+    monkeypatch.setattr("entropy_captum.explanation.predict_mask", lambda model, image, target: diagonal)
     asked = ["explain", tmp_path / "scene.png", "--point", 150, 170, "--window", 64, "--out", tmp_path / "out"]
     said = run(monkeypatch, capsys, *asked)
     # The window begins at column 118 and row 138; its pixel (51, 51) is the nearest.
