@@ -465,8 +465,8 @@ def test_a_window_keeps_its_place(tmp_path, monkeypatch, capsys):
     path = tmp_path / "scene.png"
     Image.fromarray(scene.image).save(path)
     Image.fromarray(scene.label.astype(np.uint8) * 255).save(tmp_path / "label.png")
-    monkeypatch.setattr("entropy_captum.explanation.predict_mask", lambda model, image, target: (np.arange(image.shape[1]) < 40) & np.ones(
-        (image.shape[0], 1), bool))
+    monkeypatch.setattr("entropy_captum.explanation.predict_mask", lambda model, image, target: (
+        (np.arange(image.shape[1]) < 40) & np.ones((image.shape[0], 1), bool)))
     asked = ["explain", str(path), "--point", "150", "170", "--window", "64", "--grid-size", "2", "--n-samples", "2", "--label",
              str(tmp_path / "label.png"), "--out", str(tmp_path / "out")]
     done = CliRunner().invoke(app, asked)
