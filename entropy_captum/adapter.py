@@ -147,7 +147,7 @@ class Adapted(Padded):
             outputs = outputs[:, None]
         elif isinstance(outputs, Tensor) and outputs.ndim == 4 and self.card.layout == "NHWC":
             outputs = outputs.permute(0, 3, 1, 2)
-        outputs = check_outputs(outputs, len(inputs))
+        outputs = check_outputs(outputs, inputs.shape[0])  # not len(), which an exporter takes for a constant
         if self.card.classes and outputs.shape[1] != len(self.card.classes):
             raise ValueError(f"the model returns {outputs.shape[1]} channels, its card names {len(self.card.classes)} classes: "
                              f"{', '.join(self.card.classes)}")

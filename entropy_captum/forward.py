@@ -59,7 +59,7 @@ def check_outputs(outputs: Any, batch: int) -> Tensor:
     """The model's score map, (B,K,h,w), at least float32. Raises TypeError/ValueError saying what came instead."""
     if not isinstance(outputs, Tensor):
         raise TypeError(f"expected the model to return a tensor (B,K,h,w), got {advise(outputs)}")
-    if outputs.ndim != 4 or len(outputs) != batch:
+    if outputs.ndim != 4 or outputs.shape[0] != batch:
         hint = "; a map without a channel axis is outputs[:, None]" if outputs.ndim == 3 and len(outputs) == batch else ""
         raise ValueError(f"expected a score map (B,K,h,w) with B={batch}, got shape {tuple(outputs.shape)}{hint}")
     if not outputs.is_floating_point():
