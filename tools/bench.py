@@ -355,7 +355,7 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("parts", nargs="*", default=list(PARTS), help=f"of {', '.join(PARTS)}")
     parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--only", default="", help="incremental, runtimes: networks with this in their name; others keep their rows")
+    parser.add_argument("--only", default="", help="incremental, runtimes: networks with this in their name")
     parser.add_argument("--peak", type=int, nargs=2, metavar=("N", "GRID"), help=argparse.SUPPRESS)
     parser.add_argument("--budget", type=int, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
