@@ -32,7 +32,7 @@ from .names import Runtime
 from .notices import needed, notify
 
 # %% auto #0
-__all__ = ['RUNTIMES', 'FileNetwork', 'OnnxNetwork', 'OpenVinoNetwork', 'load_onnx', 'RuntimeForward', 'run_by']
+__all__ = ['RUNTIMES', 'FileNetwork', 'OnnxNetwork', 'OpenVinoNetwork', 'load_onnx', 'export_onnx', 'RuntimeForward', 'run_by']
 
 # %% ../nbs/34_runtimes.ipynb #1321d31e
 @dataclass(frozen=True)
@@ -47,6 +47,7 @@ class Port:
         return f"{self.name} ({', '.join('any' if n is None else str(n) for n in self.shape)})"
 
 
+
 @dataclass(frozen=True)
 class Contents:
     """What is known of a network from its file, and all files that belong to it."""
@@ -56,7 +57,7 @@ class Contents:
     outputs: tuple[Port, ...]
     metadata: Mapping[str, str]
 
-# %% ../nbs/34_runtimes.ipynb #a0a21961
+# %% ../nbs/34_runtimes.ipynb #41c914bf
 def tensors_of(graph: Any) -> Iterator[Any]:
     """The stored tensors of an ONNX graph, those of its branches and loops too."""
     yield from graph.initializer
@@ -67,7 +68,7 @@ def tensors_of(graph: Any) -> Iterator[Any]:
                 if inner.node:
                     yield from tensors_of(inner)
 
-
+# %% ../nbs/34_runtimes.ipynb #9a7ba257
 def beside(model: Any, path: Path) -> tuple[Path, ...]:
     """The files that hold weights of an ONNX model. Raises ValueError, naming it, for one that is not there."""
     names = dict.fromkeys(entry.value for tensor in tensors_of(model.graph) for entry in tensor.external_data
@@ -77,7 +78,18 @@ def beside(model: Any, path: Path) -> tuple[Path, ...]:
         raise ValueError(f"{path}: its weights are in {missing[0]}, which is not there; keep both in one folder")
     return files
 
-# %% ../nbs/34_runtimes.ipynb #0c7f793c
+# %% ../nbs/34_runtimes.ipynb #ec96340d
+def first_line(problem: Exception) -> str:
+    """The first line of what an error says, or its kind."""
+    return next(iter(str(problem).strip().splitlines()), type(problem).__name__)
+
+
+def reason_in(problem: Exception) -> str:
+    """What an error of OpenVINO comes down to: its last line; those before say where in its source it was found."""
+    lines = [line.strip() for line in str(problem).splitlines() if line.strip()]
+    return lines[-1] if lines else type(problem).__name__
+
+# %% ../nbs/34_runtimes.ipynb #29b960d4
 #: The numbers of ONNX tensors, by their names there.
 ONNX_NUMBERS = {"FLOAT": "float32", "DOUBLE": "float64"}
 
@@ -90,7 +102,7 @@ def onnx_port(value: Any) -> Port:
     shape = tuple(d.dim_value if d.HasField("dim_value") and d.dim_value > 0 else None for d in kind.shape.dim)
     return Port(value.name, shape, ONNX_NUMBERS.get(dtype, dtype.lower()))
 
-
+# %% ../nbs/34_runtimes.ipynb #80ca90c4
 def read_onnx(path: Path) -> Contents:
     """What an ONNX file says; its weights are not read. Raises ValueError, naming the file, for another."""
     with needed("onnx"):
@@ -105,12 +117,7 @@ def read_onnx(path: Path) -> Contents:
     return Contents((path, *beside(model, path)), tuple(onnx_port(v) for v in model.graph.input if v.name not in stored),
                     tuple(map(onnx_port, model.graph.output)), {entry.key: entry.value for entry in model.metadata_props})
 
-
-def first_line(problem: Exception) -> str:
-    """The first line of what an error says, or its kind."""
-    return next(iter(str(problem).strip().splitlines()), type(problem).__name__)
-
-# %% ../nbs/34_runtimes.ipynb #cb683b31
+# %% ../nbs/34_runtimes.ipynb #8b07dbff
 #: The numbers of OpenVINO tensors, by their names there.
 OPENVINO_NUMBERS = {"f16": "float16", "f32": "float32", "f64": "float64", "u8": "uint8", "u16": "uint16", "i32": "int32"}
 
@@ -127,11 +134,9 @@ def openvino_model(path: Path) -> Any:
     except Exception as problem:
         raise ValueError(f"{path}: OpenVINO reads no model from it ({reason_in(problem)})") from problem
 
-
-def reason_in(problem: Exception) -> str:
-    """What an error of OpenVINO comes down to: its last line; those before say where in its source it was found."""
-    lines = [line.strip() for line in str(problem).splitlines() if line.strip()]
-    return lines[-1] if lines else type(problem).__name__
+# %% ../nbs/34_runtimes.ipynb #4583004a
+#: The entry of a file's metadata that holds a model card, as we write it.
+OWN_KEY = "entropy_captum.card"
 
 
 def read_openvino(path: Path) -> Contents:
@@ -148,11 +153,7 @@ def read_openvino(path: Path) -> Contents:
     own = {OWN_KEY: str(model.get_rt_info([OWN_KEY]).astype(str))} if model.has_rt_info([OWN_KEY]) else {}
     return Contents((path, path.with_suffix(".bin")), tuple(map(port, model.inputs)), tuple(map(port, model.outputs)), own)
 
-
-#: The entry of a file's metadata that holds a model card, as we write it.
-OWN_KEY = "entropy_captum.card"
-
-# %% ../nbs/34_runtimes.ipynb #e31c5e63
+# %% ../nbs/34_runtimes.ipynb #9dd5acaf
 #: More channels than this are told from the sides of an image by these being equal, or not at all.
 FEW_CHANNELS = 16
 
@@ -168,7 +169,7 @@ def find_layout(shape: Sequence[int | None]) -> Layout | None:
         return "NCHW" if first < last else "NHWC"
     return None
 
-# %% ../nbs/34_runtimes.ipynb #b789cbbb
+# %% ../nbs/34_runtimes.ipynb #882caade
 def facts_of_axes(contents: Contents, path: Path) -> dict[str, Any]:
     """What the axes and numbers of a network's input say for its card. Raises ValueError for what is no network of one image."""
     if len(contents.inputs) != 1:
@@ -188,7 +189,7 @@ def facts_of_axes(contents: Contents, path: Path) -> dict[str, Any]:
         facts["size"] = tuple(sides)
     return facts
 
-# %% ../nbs/34_runtimes.ipynb #837f918d
+# %% ../nbs/34_runtimes.ipynb #c67d4f0e
 def parsed(text: str) -> Any:
     """A value of the metadata: JSON, or as Python writes it; None for neither."""
     for read in (json.loads, ast.literal_eval):
@@ -206,7 +207,7 @@ def class_names(metadata: Mapping[str, str], outputs: Sequence[Port]) -> tuple[s
     names = {int(number): str(name) for number, name in table.items()}
     return tuple(names[k] for k in range(len(names))) if len(names) in channels else ()
 
-# %% ../nbs/34_runtimes.ipynb #80ca90c4
+# %% ../nbs/34_runtimes.ipynb #caf1ff95
 #: What Deepness calls models that return no score maps of classes.
 OTHER_TASKS = ("Detector", "Recognition", "Superresolution")
 
@@ -228,7 +229,7 @@ def facts_of_metadata(contents: Contents, path: Path) -> dict[str, Any]:
     classes = class_names(said, contents.outputs)
     return facts | ({"classes": classes} if classes else {})
 
-# %% ../nbs/34_runtimes.ipynb #8b07dbff
+# %% ../nbs/34_runtimes.ipynb #41f41490
 def hash_files(files: Sequence[Path]) -> str:
     """The BLAKE2 hash (16 hex digits) of what is in some files."""
     digest = hashlib.blake2b(digest_size=8)
@@ -237,6 +238,7 @@ def hash_files(files: Sequence[Path]) -> str:
             while block := content.read(2**22):
                 digest.update(block)
     return digest.hexdigest()
+
 
 
 #: Arrays by name.
@@ -252,7 +254,7 @@ def in_batches(run: Callable[[NDArray[Any]], Arrays], values: NDArray[Any], batc
         found.append({name: out[:len(part)] if out.ndim else out for name, out in run(filled).items()})
     return {name: np.concatenate([each[name] for each in found]) if first.ndim else first for name, first in found[0].items()}
 
-# %% ../nbs/34_runtimes.ipynb #4583004a
+# %% ../nbs/34_runtimes.ipynb #d15d1788
 class FileNetwork(ABC):
     """A network in a file, run on the CPU by another program than torch: inputs as its file wants them to outputs (B, ...) by name.
 
@@ -301,7 +303,7 @@ class FileNetwork(ABC):
                              "that are multiples of 32: the card's `multiple`") from problem
         return {name: torch.from_numpy(out).to(inputs.device) for name, out in found.items()}
 
-# %% ../nbs/34_runtimes.ipynb #171048e8
+# %% ../nbs/34_runtimes.ipynb #0ced2f7d
 class OnnxNetwork(FileNetwork):
     """An ONNX file, run by onnxruntime; see `FileNetwork`. Raises ImportError without the extra `onnx`."""
 
@@ -321,7 +323,7 @@ class OnnxNetwork(FileNetwork):
         names, name = [port.name for port in self.contents.outputs], self.contents.inputs[0].name
         return lambda values: dict(zip(names, session.run(names, {name: values}), strict=True))
 
-# %% ../nbs/34_runtimes.ipynb #9dd5acaf
+# %% ../nbs/34_runtimes.ipynb #5a86ceab
 class OpenVinoNetwork(FileNetwork):
     """An OpenVINO model (.xml with its .bin), or an ONNX file, run by OpenVINO in float32; see `FileNetwork`.
 
@@ -348,13 +350,13 @@ class OpenVinoNetwork(FileNetwork):
 
         return run
 
-
+# %% ../nbs/34_runtimes.ipynb #654fc30a
 #: What runs networks, by name.
 #:
 #: :meta hide-value:
 RUNTIMES: dict[Runtime, type[FileNetwork]] = {"onnxruntime": OnnxNetwork, "openvino": OpenVinoNetwork}
 
-# %% ../nbs/34_runtimes.ipynb #882caade
+# %% ../nbs/34_runtimes.ipynb #f5ac27c5
 def load_onnx(path: str | Path) -> tuple[FileNetwork, dict[str, Any]]:
     """A network in an ONNX or OpenVINO (.xml) file, and what it says for its card.
 
@@ -367,7 +369,7 @@ def load_onnx(path: str | Path) -> tuple[FileNetwork, dict[str, Any]]:
         notify(f"{path}: takes batches of {batch} only, so rows are run {batch} at a time; exported for any batch it may be faster")
     return network, facts
 
-# %% ../nbs/34_runtimes.ipynb #da4326f6
+# %% ../nbs/34_runtimes.ipynb #18f3e405
 def card_of_export(card: ModelCard, size: tuple[int, int]) -> ModelCard:
     """The card of a file that takes images in [-1, 1], of a network with a card."""
     middle, half = card.middle
@@ -375,7 +377,7 @@ def card_of_export(card: ModelCard, size: tuple[int, int]) -> ModelCard:
     mean, std = (middle,) * len(bands), (half,) * len(bands)
     return ModelCard(bands, card.value_range, 1.0, mean, std, card.classes, card.activation, size)
 
-
+# %% ../nbs/34_runtimes.ipynb #20e46766
 @torch.no_grad()
 def export_onnx(model: Adapted, path: str | Path, size: tuple[int, int]) -> Path:
     """Write a network of `load_model` to an ONNX file for images of a size (rows, columns), with its card in it; the path.
@@ -398,7 +400,7 @@ def export_onnx(model: Adapted, path: str | Path, size: tuple[int, int]) -> Path
         raise ValueError(f"{type(model.model).__name__} cannot be exported to ONNX ({first_line(problem)})") from problem
     return Path(path)
 
-# %% ../nbs/34_runtimes.ipynb #07ee604b
+# %% ../nbs/34_runtimes.ipynb #577f4057
 #: The largest difference to torch, in shares of the largest score, with which a program is used.
 AGREEMENT = 1e-4
 
@@ -418,7 +420,7 @@ def observed(model: nn.Module, inputs: Tensor) -> bool:
     hooked = any(m._forward_hooks or m._forward_pre_hooks for m in model.modules())
     return hooked or (inputs.requires_grad and torch.is_grad_enabled())
 
-# %% ../nbs/34_runtimes.ipynb #41f41490
+# %% ../nbs/34_runtimes.ipynb #ad91cee6
 class RuntimeForward(Forward):
     """A torch network behind its card whose full forwards a runtime makes, to 1e-4: images (B,C,H,W) in [-1, 1] to (B,K,h,w).
 
@@ -486,7 +488,7 @@ class RuntimeForward(Forward):
                 program = self.program(x[:1])
                 return check_outputs(self.network(x) if program is None else program(x)["scores"], len(x))
 
-# %% ../nbs/34_runtimes.ipynb #d15d1788
+# %% ../nbs/34_runtimes.ipynb #c0bf9ba9
 def run_by(model: Adapted | AdaptedForward, runtime: Runtime) -> RuntimeForward | AdaptedForward:
     """A model of `load_model` whose full forwards a runtime makes.
 
