@@ -26,6 +26,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from .adapter import Adapted, AdaptedForward, in_order
+from .capture import has_hooks
 from .card import Layout, ModelCard, Number, check_facts
 from .forward import TURN, Forward, Model, check_outputs, eval_mode, weights_hash
 from .names import Runtime
@@ -417,8 +418,13 @@ def seconds_of(action: Callable[[], object], repeats: int = 3) -> float:
 
 def observed(model: nn.Module, inputs: Tensor) -> bool:
     """Whether somebody wants gradients of a call, or to see its layers."""
-    hooked = any(m._forward_hooks or m._forward_pre_hooks for m in model.modules())
-    return hooked or (inputs.requires_grad and torch.is_grad_enabled())
+    return has_hooks(model) or (inputs.requires_grad and torch.is_grad_enabled())
+
+
+def state_of(model: nn.Module) -> int:
+    """A number that changes when weights are written to, or replaced."""
+    weights = chain(model.parameters(), model.buffers())
+    return hash(tuple((w.data_ptr(), 0 if w.is_inference() else w._version) for w in weights))
 
 # %% ../nbs/34_runtimes.ipynb #ad91cee6
 class RuntimeForward(Forward):
@@ -441,6 +447,7 @@ class RuntimeForward(Forward):
         self.runtime, self.speed = runtime, 1.0
         self.card, self.activation, self.classes = model.card, model.card.activation, model.card.classes
         self.programs: dict[tuple[int, ...], FileNetwork | None] = {}
+        self.state = 0
 
     @property
     def key(self) -> str | None:  # type: ignore[override]
@@ -456,7 +463,10 @@ class RuntimeForward(Forward):
 
     def program(self, row: Tensor) -> FileNetwork | None:
         """What runs images of the size of a row (1,C,H,W), made if there is none; None for torch."""
-        size = (int(row.shape[2]), int(row.shape[3]))
+        size, state = (int(row.shape[2]), int(row.shape[3])), state_of(self.network)
+        if state != self.state:  # what was exported has weights of before
+            self.programs.clear()
+            self.state = state
         if size not in self.programs:
             try:
                 self.programs[size] = self.exported(row, size)

@@ -320,6 +320,28 @@ def test_incremental_inference_still_serves_a_network_that_another_program_runs(
     assert torch.allclose(estimate.scores, wanted, atol=1e-4)
 
 
+def test_the_planner_weighs_a_plan_against_the_faster_forwards() -> None:
+    from entropy_captum.inference import FullInference
+    from entropy_captum.planning import propose
+    from entropy_captum.question import Budget, Question
+    question = Question(load_model(Small(), CARD, runtime="onnxruntime"), torch.rand(1, 3, SIDE, SIDE),
+                        torch.ones(1, SIDE, SIDE), target=1, grid_size=3)
+    full = FullInference(question.network)
+    plain = propose(full, question.perturbation, question.regions, Budget(4))
+    question.network.speed = 4.0
+    assert propose(full, question.perturbation, question.regions, Budget(4)).full == pytest.approx(plain.full / 4)
+
+
+def test_weights_that_are_changed_are_exported_anew() -> None:
+    model, x = load_model(Small(), CARD, runtime="onnxruntime"), torch.rand(1, 3, SIDE, SIDE)
+    before = model(x)
+    with torch.no_grad():
+        model.network.model.head.weight.mul_(2)
+        assert torch.allclose(model(x), model.network(x), atol=1e-4) and not torch.allclose(model(x), before, atol=1e-2)
+    model.network.model.head.weight.data = torch.zeros(2, 8, 1, 1)
+    assert float(model(x).std(dim=(2, 3)).max()) == 0
+
+
 class Branching(nn.Module):
     """No exporter can follow it."""
 
