@@ -510,3 +510,20 @@ def test_explain_writes_its_files_for_an_onnx_model(files, tmp_path: Path, optio
     assert {"panel.png", "table.csv", "pixels.json", "entropy.npy", "entropy.png", "entropy-estimate.npz"} <= {
         path.name for path in (tmp_path / "out").iterdir()}
     assert np.isfinite(np.load(tmp_path / "out" / "entropy.npy")).all()
+
+
+def test_evaluate_runs_a_torch_model_by_another_program(tmp_path: Path) -> None:
+    from typer.testing import CliRunner
+
+    from entropy_captum import cli
+    from entropy_captum.drawn import write_scenes
+    write_scenes(tmp_path / "tiles" / "drawn", range(1), SIDE)
+    (tmp_path / "nets.py").write_text(
+        "import torch\n\nclass Net(torch.nn.Module):\n    card = {'scale': 1 / 255, 'mean': 0.5}\n\n    def forward(self, x):\n"
+        "        return 20 * (x[:, :1] - x[:, 1:2]) + 1\n")
+    done = CliRunner().invoke(cli.app, ["evaluate", "--data", str(tmp_path / "tiles"), "--out", str(tmp_path / "run"), "--methods",
+                                        "entropy,random", "--grid-size", "3", "--n-samples", "2", "--runtime", "onnxruntime",
+                                        "--model", f"{tmp_path}/nets.py:Net"])
+    assert done.exit_code == 0, (done.output, done.exception)
+    said = json.loads(next((tmp_path / "run").glob("*/run.json")).read_text())
+    assert said["weights"].endswith("-onnxruntime") and any((tmp_path / "run").glob("**/*.parquet"))
