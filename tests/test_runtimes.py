@@ -26,7 +26,8 @@ from entropy_captum.runtimes import OnnxNetwork, RuntimeForward, export_onnx, fi
 
 MEAN, STD, SIDE = 0.45, 0.22, 48
 CARD = {"scale": 1 / 255, "mean": MEAN, "std": STD}
-pytestmark = pytest.mark.filterwarnings("ignore:.*takes batches of")
+# Slow, since nearly all need the files, which take seconds to export.
+pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore:.*takes batches of")]
 
 
 class Small(nn.Module):
