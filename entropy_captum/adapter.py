@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .card import ModelCard, Number
+from .card import Layout, ModelCard, Number
 from .forward import Forward, Model, as_forward, check_outputs
 from .region import resize_outputs
 
@@ -80,6 +80,9 @@ def score_map(outputs: Any, output: str | int | None = None) -> Any:
         if output not in entries and not (isinstance(output, int) and 0 <= output < len(names)):
             raise ValueError(f"the model has no output {output!r}; it returns {', '.join(map(str, names))}")
         return entries[output] if output in entries else entries[names[int(output)]]
+    only = next(iter(entries.values())) if len(entries) == 1 else None
+    if isinstance(only, Tensor):  # by a name, or of three axes
+        return only
     maps = [name for name, value in entries.items() if isinstance(value, Tensor) and value.ndim == 4]
     named = [name for name in ("logits", "out") if name in maps]
     chosen = maps if len(maps) == 1 else named[:1]
@@ -100,6 +103,18 @@ def as_dtype(x: Tensor, name: Number) -> Tensor:
         return x.to(dtype)
     limits = torch.iinfo(dtype)
     return x.round().clamp(limits.min, limits.max).to(dtype)
+
+
+def channels_last(shape: tuple[int, ...], size: tuple[int, int], layout: Layout) -> bool:
+    """Whether a map of a shape (B, ...) has its channels last, for inputs of a size (H,W) in a layout: where its sides say so.
+
+    What converts networks may turn the input round and leave the output, so that they differ.
+    """
+    def sides(rows: int, columns: int) -> bool:
+        return abs(rows * size[1] - columns * size[0]) <= max(size)  # as long to each other as the input's, to a pixel
+
+    last, first = sides(shape[1], shape[2]), sides(shape[2], shape[3])
+    return layout == "NHWC" if last == first else last
 
 # %% ../nbs/32_adapter.ipynb #4451847d
 class Adapted(Padded):
@@ -145,9 +160,10 @@ class Adapted(Padded):
         outputs: Tensor = score_map(self.model(self.prepare(inputs)), self.card.output)
         if isinstance(outputs, Tensor) and outputs.ndim == 3:
             outputs = outputs[:, None]
-        elif isinstance(outputs, Tensor) and outputs.ndim == 4 and self.card.layout == "NHWC":
+        elif isinstance(outputs, Tensor) and outputs.ndim == 4 and channels_last(
+                outputs.shape, (inputs.shape[-2], inputs.shape[-1]), self.card.layout):
             outputs = outputs.permute(0, 3, 1, 2)
-        outputs = check_outputs(outputs, len(inputs))
+        outputs = check_outputs(outputs, inputs.shape[0])  # not len(), which an exporter takes for a constant
         if self.card.classes and outputs.shape[1] != len(self.card.classes):
             raise ValueError(f"the model returns {outputs.shape[1]} channels, its card names {len(self.card.classes)} classes: "
                              f"{', '.join(self.card.classes)}")

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 from .labels import parse_values
-from .names import LITE0, STUDY_METHODS, Activation, BaselineName, InferenceKind
+from .names import LITE0, STUDY_METHODS, Activation, BaselineName, InferenceKind, Runtime
 from .notices import needed
 from .request import parse_nodata, read_request
 from .writing import write_whole
@@ -24,8 +24,8 @@ if TYPE_CHECKING:  # what takes a second or more is imported by the command that
     import pandas as pd
 
 # %% auto #0
-__all__ = ['app', 'Device', 'Out', 'ModelSource', 'CardFile', 'Target', 'Values', 'GridSize', 'NSamples', 'Rows', 'Labels',
-           'DEMO_METHODS', 'model_app', 'demo', 'explain', 'train', 'evaluate', 'report', 'inspect', 'main']
+__all__ = ['app', 'Device', 'Out', 'ModelSource', 'CardFile', 'RunBy', 'Target', 'Values', 'GridSize', 'NSamples', 'Rows',
+           'Labels', 'DEMO_METHODS', 'model_app', 'demo', 'explain', 'train', 'evaluate', 'report', 'inspect', 'main']
 
 # %% ../nbs/48_cli.ipynb #3d36ff09
 #: The program `entropy-captum`.
@@ -51,6 +51,11 @@ ModelSource = Annotated[str | None, typer.Option("--model", help="What `train` w
 #: :meta hide-value:
 CardFile = Annotated[Path | None, typer.Option("--model-card", help="A TOML or JSON file that says what pixel values the model "
                                                "takes and what its classes are, as `model inspect` writes it.")]
+#: The option `--runtime`.
+#:
+#: :meta hide-value:
+RunBy = Annotated[Runtime | None, typer.Option("--runtime", help="A program that runs a torch network or an ONNX file on the CPU, "
+                                               "often faster than torch.")]
 #: The option `--target`.
 #:
 #: :meta hide-value:
@@ -159,7 +164,7 @@ def explain(image: Annotated[Path, typer.Argument(help="An 8-bit RGB image: PNG,
             nodata: Annotated[str | None, typer.Option(help="The value of pixels that hold nothing, as -9999 or 0,0,0.")] = None,
             inference: Annotated[InferenceKind, typer.Option(help="Exact shortcuts where they pay, or never.")] = "auto",
             target: Target = None, out: Out = Path("explanation"), model: ModelSource = None, model_card: CardFile = None,
-            device: Device = "auto") -> None:
+            runtime: RunBy = None, device: Device = "auto") -> None:
     """Explain one building (--point), a region (--mask), or all that the network predicts in an image."""
     check_model(model, model_card)
     request = read_request(image, mask, label, point, window, parse_values(label_values or ()))
@@ -169,7 +174,8 @@ def explain(image: Annotated[Path, typer.Argument(help="An 8-bit RGB image: PNG,
     from entropy_captum.models import load_model
 
     budget = Budget(n_samples, perturbations_per_eval, seed, inference=inference, show_progress=sys.stderr.isatty())
-    question = ask(load_model(model, model_card, pick_device(device)), request, baseline, grid_size, target)
+    network = load_model(model, model_card, pick_device("cpu" if runtime and device == "auto" else device), runtime)
+    question = ask(network, request, baseline, grid_size, target)
     print_table(explain_request(request, question, budget, names(method), out), out)
 
 # %% ../nbs/48_cli.ipynb #7d9f0ab2
@@ -241,7 +247,7 @@ def evaluate(data: Annotated[Path, typer.Option(help="A folder with data sets of
              skip: Annotated[str, typer.Option(help="Data sets to leave out, by their path, with commas between.")] = "",
              labels: Labels = None, label_values: Values = None,
              keep_maps: Annotated[bool, typer.Option(help="Keep the heat maps (zarr).")] = False, model: ModelSource = None,
-             model_card: CardFile = None) -> None:
+             model_card: CardFile = None, runtime: RunBy = None) -> None:
     """Run methods over data sets and test every map; rows go to OUT, tile by tile, and a stopped run goes on."""
     given, values = numbers("--seeds", seeds), parse_values(label_values or ())
     check_folder(data)
@@ -252,7 +258,7 @@ def evaluate(data: Annotated[Path, typer.Option(help="A folder with data sets of
     from entropy_captum.models import load_model
     from entropy_captum.region import class_number
 
-    network = load_model(model, model_card)
+    network = load_model(model, model_card, runtime=runtime)
     settings = Settings(names(methods), grid_size, n_samples, perturbations_per_eval, given,
                         names(baselines), per, crop, noisy=noisy,  # type: ignore[arg-type]
                         target=class_number(target, network.card.classes), activation=activation)

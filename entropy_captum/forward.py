@@ -59,7 +59,7 @@ def check_outputs(outputs: Any, batch: int) -> Tensor:
     """The model's score map, (B,K,h,w), at least float32. Raises TypeError/ValueError saying what came instead."""
     if not isinstance(outputs, Tensor):
         raise TypeError(f"expected the model to return a tensor (B,K,h,w), got {advise(outputs)}")
-    if outputs.ndim != 4 or len(outputs) != batch:
+    if outputs.ndim != 4 or outputs.shape[0] != batch:
         hint = "; a map without a channel axis is outputs[:, None]" if outputs.ndim == 3 and len(outputs) == batch else ""
         raise ValueError(f"expected a score map (B,K,h,w) with B={batch}, got shape {tuple(outputs.shape)}{hint}")
     if not outputs.is_floating_point():
@@ -293,7 +293,8 @@ class Forward(ABC):
     device: where inputs belong. key: stands for the weights, in caches and saved settings; None where they cannot be known. module:
     the network whose graph incremental inference may capture, None where there is none. dtype: of the weights, where that is one.
     settled: whether all networks in it are known and in eval mode; else one input is checked to have one answer. classes: names of
-    the channels; activation: how scores become probabilities; both by the model's card, where it has one.
+    the channels; activation: how scores become probabilities; both by the model's card, where it has one. speed: how many times as
+    fast it is as `module`, where another program runs that.
     """
 
     key: str | None = None
@@ -303,6 +304,7 @@ class Forward(ABC):
     settled: bool = False
     classes: tuple[str, ...] = ()
     activation: Activation = "auto"
+    speed: float = 1.0
 
     @property
     def origin(self) -> Any:

@@ -29,7 +29,7 @@ from .run import Quantity, answer
 from .cam import WEIGHTINGS, LayerScoreCam, default_layer, seg_grad_cam
 from .estimate import Estimate, total_order
 from .evaluation import ones_attribution, random_attribution
-from .forward import Model, eval_mode
+from .forward import Model, TorchForward, eval_mode
 from .inference import FullInference
 from .notices import notify
 from .question import Budget, Question, bases_of, of_image, shapes
@@ -370,7 +370,8 @@ def why_not(question: Question, name: str) -> str:
         except ValueError as problem:
             return f"it looks into a layer, and {problem}"
     gradient = isinstance(own, Own) and isinstance(own.method, type) and issubclass(own.method, GradientAttribution)
-    if (name == "grad-cam" or gradient) and not getattr(question.network, "modules", ()):  # a forward of another kind has none
+    network = question.network
+    if (name == "grad-cam" or gradient) and not (network.modules if isinstance(network, TorchForward) else network.module):
         return "it needs gradients, and the model is no torch module"
     return ""
 

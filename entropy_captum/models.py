@@ -21,6 +21,8 @@ from torch import nn
 from .adapter import Adapted, AdaptedForward, adapt
 from .card import ModelCard, check_facts, make_card, read_card
 from .forward import Forward, Model
+from .names import Runtime
+from .runtimes import RuntimeForward, load_onnx, run_by
 from .zoo import read_unet
 
 # %% auto #0
@@ -112,7 +114,8 @@ def load_checkpoint(source: str) -> tuple[Model, dict[str, Any]]:
 #:
 #: :meta hide-value:
 ENDINGS: dict[str, Callable[[str], tuple[Model, dict[str, Any]]]] = {
-    ".safetensors": load_checkpoint, ".pth": load_checkpoint, ".pt": load_checkpoint, ".ckpt": load_checkpoint}
+    ".safetensors": load_checkpoint, ".pth": load_checkpoint, ".pt": load_checkpoint, ".ckpt": load_checkpoint,
+    ".onnx": load_onnx, ".xml": load_onnx}
 
 
 def find_loader(source: str) -> Callable[[str], tuple[Model, dict[str, Any]]]:
@@ -148,13 +151,20 @@ def find_model(source: Any = None, card: ModelCard | Mapping[str, Any] | str | P
 
 # %% ../nbs/38_models.ipynb #14a2f272
 def load_model(source: Any = None, card: ModelCard | Mapping[str, Any] | str | Path | None = None,
-               device: str = "cpu") -> Adapted | AdaptedForward:
+               device: str = "cpu", runtime: Runtime | None = None) -> Adapted | AdaptedForward | RuntimeForward:
     """A model, ready to be explained: images (B,C,H,W) in [-1, 1], as `card.to_inputs` makes them, to score maps (B,K,h,w).
 
     source: None for the bundled network; a checkpoint of its architecture; "package.module:function" or "file.py:function"; a torch
     module or function. card: what the source does not say, a `ModelCard`, a table of some of its entries, or a TOML or JSON file.
+    runtime: the program that makes the full forwards of a torch network or an ONNX file, on the CPU.
     Returns a torch module in eval mode where the network is one, else a forward; both have a `card`.
     Raises ValueError, naming the source, for what cannot be loaded, and where nothing says what pixel values the model takes.
     """
     found = find_model(source, card)
-    return adapt(found.network, make_card(found.facts, found.name)).to(device)
+    model = adapt(found.network, make_card(found.facts, found.name))
+    if runtime is None:
+        return model.to(device)
+    if device != "cpu":
+        raise ValueError(f"{runtime} runs networks on the CPU, got the device {device}")
+    return run_by(model, runtime)
+

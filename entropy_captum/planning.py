@@ -170,7 +170,7 @@ def propose(full: FullInference, perturbation: Perturbation, region: Tensor, bud
     chunk = min(budget.n_samples, (memory - fixed) // each)
     predicted = [predicted_seconds(plan, seconds, chunk) for plan in plans]
     engine = IncrementalInference(plans, full, chunk)
-    return Proposal(engine, seconds, sum(cost for cost, _ in predicted), predicted[0][1])
+    return Proposal(engine, seconds, sum(cost for cost, _ in predicted), predicted[0][1] / full.forward.speed)
 
 # %% ../nbs/15_planning.ipynb #3159892f
 # What was planned and found not worth it, so that the next run of the same shapes does not plan again: a plan costs some forwards.

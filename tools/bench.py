@@ -10,6 +10,7 @@ import tempfile
 import time
 import warnings
 from collections.abc import Callable
+from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
@@ -22,11 +23,15 @@ from distributed import Client, LocalCluster
 from torch import nn
 
 from entropy_captum import EntropyCentric, RegionScore, rooftop_unet
+from entropy_captum.adapter import Adapted
+from entropy_captum.card import ModelCard
 from entropy_captum.data import normalize
 from entropy_captum.drawn import procedural_scene, write_scenes
 from entropy_captum.methods import Counter, ask_of_image, method_names, run_methods
+from entropy_captum.models import load_model
 from entropy_captum.perturbation import grid_feature_mask
 from entropy_captum.question import Budget
+from entropy_captum.runtimes import RUNTIMES, export_onnx
 from entropy_captum.study import evaluate, worker_model
 from entropy_captum.tiles import Settings
 from entropy_captum.zoo import Padded
@@ -265,6 +270,45 @@ def imports(repeats: int) -> None:
         print(f"{name} (wanted: at most 1.5): median {statistics.median(ratios[1:]):.2f}", flush=True)
 
 
+def programs_of(model: Adapted, size: int) -> dict[str, Callable[[torch.Tensor], torch.Tensor]]:
+    """The forwards of a network, by torch and by each other program that takes it."""
+    found: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {"torch": model}
+    with tempfile.TemporaryDirectory() as folder:
+        path = export_onnx(model, Path(folder) / "network.onnx", (size, size))
+        for name, kind in RUNTIMES.items():
+            program = kind(path)
+            program.prepare()
+            found[name] = lambda x, program=program: program(x)["scores"]
+    return found
+
+
+def runtimes(repeats: int, only: str = "", size: int = 512) -> None:
+    """Rows per second of full forwards by each program, and how far its logits are from torch's at most; one thread."""
+    torch.set_num_threads(1)
+    print(f"rows per second of full forwards, {size} x {size}, one thread")
+    scene = normalize(procedural_scene(2, size).image)
+    for name, (build, _) in NETWORKS.items():
+        if name not in ("bundled (lite0)", "U-Net resnet34") or only not in name:
+            continue
+        programs, rows = programs_of(load_model(build(), ModelCard()), size), []
+        for batch in (1, 8):
+            x = scene * torch.linspace(1, 0.5, batch)[:, None, None, None]
+            with torch.no_grad():
+                outputs = {program: run(x) for program, run in programs.items()}  # warms up
+                times: dict[str, list[float]] = {program: [] for program in programs}
+                for _ in range(repeats):
+                    for program, run in programs.items():
+                        times[program].append(seconds(lambda run=run, x=x: run(x)))
+            for program, own in times.items():
+                ratio = statistics.median(a / b for a, b in zip(times["torch"], own, strict=True))
+                rows.append({"network": name, "batch": batch, "program": program, "version": version(program),
+                             "rows_per_second": batch / statistics.median(own), "over_torch": ratio,
+                             "largest_logit": float(outputs["torch"].abs().max()),
+                             "largest_difference": f"{float((outputs[program] - outputs['torch']).abs().max()):.0e}"})
+                print("  " + "  ".join(f"{v:.2f}" if isinstance(v, float) else str(v) for v in rows[-1].values()), flush=True)
+        replace_rows("runtimes", pd.DataFrame(rows))
+
+
 def whole_tile(repeats: int) -> None:
     """The region is the whole tile: `auto` must not be slower than full mode."""
     torch.set_num_threads(1)
@@ -304,14 +348,14 @@ def budgets() -> None:
 
 PARTS = {"imports": imports, "overhead": overhead, "precision": precision, "study": study, "cost": cost,
          "memory": lambda _: memory(), "whole_tile": whole_tile, "budgets": lambda _: budgets(),
-         "incremental": incremental, "explain": explain}
+         "incremental": incremental, "runtimes": runtimes, "explain": explain}
 
 if __name__ == "__main__":
     warnings.simplefilter("ignore")
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("parts", nargs="*", default=list(PARTS), help=f"of {', '.join(PARTS)}")
     parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--only", default="", help="incremental: networks whose name contains this; others keep their rows")
+    parser.add_argument("--only", default="", help="incremental, runtimes: networks with this in their name")
     parser.add_argument("--peak", type=int, nargs=2, metavar=("N", "GRID"), help=argparse.SUPPRESS)
     parser.add_argument("--budget", type=int, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
@@ -321,7 +365,7 @@ if __name__ == "__main__":
         print(peak_with_budget(arguments.budget))
     else:
         for part in arguments.parts:
-            if part == "incremental":
-                incremental(arguments.repeats, arguments.only)
+            if part in ("incremental", "runtimes"):
+                PARTS[part](arguments.repeats, arguments.only)
             else:
                 PARTS[part](arguments.repeats)
