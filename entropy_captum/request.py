@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .files import Extent, Window, extent_of, look, read_image
-from .labels import Label, LabelValues, read_label, read_mask
+from .labels import Labels, LabelValues, read_labels, read_mask
 
 # %% auto #0
 __all__ = ['Mask', 'Request', 'read_request']
@@ -35,12 +35,12 @@ def crop_window(shape: tuple[int, int], center: tuple[int, int], window: int) ->
 # %% ../nbs/28_request.ipynb #7845dd5b
 @dataclass(frozen=True)
 class Request:
-    """Pixels of an image (H,W,C), where they lie, and what the user gave: region, label, point (column, row), valid pixels."""
+    """Pixels of an image (H,W,C), where they lie, and what the user gave: region, labels, point (column, row), valid pixels."""
 
     image: NDArray[Any]
     extent: Extent
     region: Mask | None = None
-    label: Label | None = None
+    labels: Labels | None = None
     point: tuple[int, int] | None = None
     valid: Mask | None = None
 
@@ -92,7 +92,7 @@ def read_request(image: Path, mask: Path | None = None, label: Path | None = Non
         where = f"rows {rows.start} to {rows.stop} and columns {columns.start} to {columns.stop}"
         raise ValueError(f"{mask}: no pixel is set in {where}")
     return Request(read_image(image, place), extent_of(image, place), region,
-                   None if label is None else read_label(label, values, place), point)
+                   None if label is None else read_labels(label, values, place), point)
 
 # %% ../nbs/28_request.ipynb #2899f302
 def color(text: str) -> tuple[int, ...]:
