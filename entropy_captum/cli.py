@@ -280,8 +280,8 @@ def print_study(rows: pd.DataFrame, out: Path, baseline: str) -> None:
         typer.echo(f"\n{classes_table(rows).round(3).to_string(index=False, na_rep='-')}")
     good = rows[(rows.status == "ok") & (rows.baseline == baseline)] if "baseline" in rows else rows[:0]
     columns = ("gap", "l_sit_confidence_drop", "l_sit_kept_area", "h_sit_confidence_drop", "h_sit_kept_area")
-    for name in (name for name in classes_in(rows) if (good["target"] == name).any()):
-        table = wide_table(with_far(good[good["target"] == name]), {name: TESTS[name] for name in columns}).to_string(index=False)
+    for name, part in good.groupby("target", sort=False):
+        table = wide_table(with_far(part), {name: TESTS[name] for name in columns}).to_string(index=False)
         typer.echo(f"\n{name}\n{table}" if several else table)
 
 # %% ../nbs/48_cli.ipynb #9ad2d7b8

@@ -389,7 +389,7 @@ def failures(rows: pd.DataFrame) -> pd.DataFrame:
     found = sorted(((len(tiles), reason, tiles[0]) for reason, tiles in groups.items()), key=lambda each: -each[0])
     return pd.DataFrame(found, columns=["tiles", "reason", "first"])
 
-# %% ../nbs/42_study.ipynb #c4fd30f5
+
 def left_out(rows: pd.DataFrame) -> dict[str, str]:
     """Why methods were left out, by method."""
     late = rows[rows["status"] == LEFT_OUT]
@@ -455,7 +455,7 @@ def retest_tile(tile: Asked, settings: Settings, maps: Mapping[MapName, Values],
             yield from ({"unit": unit, "baseline": baseline, "seed": seed, "method": name, "status": "ok",
                          **tests_of(tester, torch.from_numpy(heat), settings, seed)} for name, heat in found.items())
 
-# %% ../nbs/42_study.ipynb #ed102855
+
 def retest(model: Model, run: Path, sources: Sequence[Source], derive: Callable[[dict[str, Values]], Mapping[str, Values]], *,
            show_progress: bool = True) -> pd.DataFrame:
     """Rows of tests of new maps: `derive` gets the kept maps (H,W) of a unit by method, and returns others by name.

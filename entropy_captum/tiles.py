@@ -41,8 +41,8 @@ with needed("study"):
 # %% auto #0
 __all__ = ['Values', 'LEFT_OUT', 'Settings', 'scene_of', 'Source', 'find_homes', 'find_sources', 'Asked', 'ask_tile',
            'cell_means', 'held_ids', 'rank_correlation', 'tests_of', 'rank_given', 'map_columns', 'with_baseline',
-           'left_out_rows', 'explain_tile', 'failure', 'failures_of', 'tile_rows', 'study_class', 'MapName',
-           'read_map_name', 'study_tile']
+           'left_out_rows', 'explain_tile', 'failure', 'failures_of', 'tile_rows', 'study_class', 'study_tile',
+           'MapName', 'read_map_name']
 
 # %% ../nbs/41_tiles.ipynb #c3781695
 @dataclass(frozen=True)
@@ -318,7 +318,7 @@ def with_baseline(question: Question, name: BaselineName) -> Question:
 #: The status of a row about a method that cannot be asked of the model.
 LEFT_OUT = "left out"
 
-# %% ../nbs/41_tiles.ipynb #ab1d1e0f
+
 def left_out_rows(tile: Asked, settings: Settings) -> list[dict[str, Any]]:
     """A row for every method that cannot be asked of the model, with the reason under "error"."""
     asked = with_baseline(tile.question, settings.baselines[0])
@@ -387,6 +387,19 @@ def study_class(model: Model, source: Source, settings: Settings, target: int | 
         rows = [failure(problem, settings)]
     return [facts | row for row in rows]
 
+
+def study_tile(model: Model, source: Source, settings: Settings, run: str) -> tuple[pd.DataFrame, dict[str, NDArray[Any]]]:
+    """The rows of one tile, class by class, and its maps (H,W) by name; what goes wrong becomes a row of status "error"."""
+    rows, maps = [], dict[str, NDArray[Any]]()
+    for target in settings.targets:
+        number = class_number(target, card_of(model).classes) if len(settings.targets) > 1 else None
+        for row in study_class(model, source, settings, target):
+            if "map" in row:
+                name = MapName(source.key, number, row["unit"], row["baseline"], row["seed"], row["method"])
+                maps[f"{name.home}/{name.method}"] = row.pop("map")
+            rows.append(row)
+    return tile_rows(rows, source, run), maps
+
 # %% ../nbs/41_tiles.ipynb #8a5ccc69
 class MapName(NamedTuple):
     """Which map of a run it is: of a tile (`Source.key`), a class (its number, None for the only one of the run), a unit, ..."""
@@ -411,16 +424,3 @@ def read_map_name(name: str) -> MapName:
     key, found, number = home.rpartition("/target-")
     target = int(number) if found and number.isdecimal() else None
     return MapName(home if target is None else key, target, unit, baseline, int(seed), method)
-
-# %% ../nbs/41_tiles.ipynb #44b04136
-def study_tile(model: Model, source: Source, settings: Settings, run: str) -> tuple[pd.DataFrame, dict[str, NDArray[Any]]]:
-    """The rows of one tile, class by class, and its maps (H,W) by name; what goes wrong becomes a row of status "error"."""
-    rows, maps = [], dict[str, NDArray[Any]]()
-    for target in settings.targets:
-        number = class_number(target, card_of(model).classes) if len(settings.targets) > 1 else None
-        for row in study_class(model, source, settings, target):
-            if "map" in row:
-                name = MapName(source.key, number, row["unit"], row["baseline"], row["seed"], row["method"])
-                maps[f"{name.home}/{name.method}"] = row.pop("map")
-            rows.append(row)
-    return tile_rows(rows, source, run), maps

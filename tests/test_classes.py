@@ -275,7 +275,7 @@ def test_rows_of_two_classes_are_no_replicates(study):
 
 
 def test_classes_of_a_study_are_counted_by_numpy(study):
-    data, _, rows = study
+    _, _, rows = study
     table = classes_table(rows).set_index("class")
     pixels = {}
     for seed in SEEDS:
@@ -482,7 +482,7 @@ def test_mistakes_are_those_of_numpy(wrong):
 
 
 def test_mistakes_at_a_point_in_a_region_and_among_pixels_that_hold_something(wrong):
-    _, request, seen, label = wrong
+    _, request, seen, _ = wrong
     at = find_mistakes(Request(request.image, request.extent, None, request.labels, (33, 5)), Lookup(), 1)
     block = np.zeros(seen.shape, bool)
     block[4:14, 30:40] = True
@@ -522,7 +522,7 @@ def explain(folder, *options):
 
 @pytest.mark.slow
 def test_the_command_explains_both_kinds_of_mistakes(wrong):
-    folder, request, seen, label = wrong
+    folder, request, *_ = wrong
     done = explain(folder, "--target", "building", "--mistakes", "--method", "entropy,distance")
     assert done.exit_code == 0, done.output
     for kind in ("false-positives", "false-negatives"):
@@ -559,7 +559,7 @@ def test_the_command_says_which_mistakes_there_are_not(wrong):
 
 @pytest.mark.slow
 def test_the_command_runs_classes_by_name_number_and_all(study, tmp_path):
-    data, run, rows = study
+    data, _, rows = study
     (tmp_path / "network.py").write_text("from test_classes import Blurred\n")
     common = ["evaluate", "--data", str(data), "--model", f"{tmp_path / 'network.py'}:Blurred", "--methods",
               "entropy,random,distance", "--grid-size", "4", "--n-samples", "4", "--label-values", CODE]
