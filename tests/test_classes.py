@@ -20,11 +20,12 @@ from entropy_captum.explanation import ask, choose_region, find_mistakes
 from entropy_captum.files import extent_of_array
 from entropy_captum.labels import LabelValues, parse_values, read_label, read_labels
 from entropy_captum.perturbation import filled
+from entropy_captum.question import Question
 from entropy_captum.report import classes_table, make_report, wide_table
 from entropy_captum.request import Request, read_request
 from entropy_captum.statistics import curves, method_table, rival_table, scene_means, tile_counts, with_far
 from entropy_captum.study import RunFolder, evaluate, kept_maps, left_out, read_facts, retest, settings_of
-from entropy_captum.tiles import Settings, find_sources
+from entropy_captum.tiles import Settings, cell_means, find_sources, held_ids
 from entropy_captum.zoo import class_table, predict_mask
 
 NAMES = SCENE_CLASSES
@@ -434,6 +435,14 @@ def test_pixels_that_hold_nothing_are_nowhere_in_a_study(tmp_path):
         found = evaluate(Lookup(), tiles_of(tmp_path / "data", code), tmp_path / f"run{value}", changed, show_progress=False)
         left = found[(found.tile == "a_1") & (found.target == "building")]
         pd.testing.assert_frame_equal(compared(left).drop(columns="checksum"), compared(one).drop(columns="checksum"))
+
+
+def test_cells_are_of_pixels_that_hold_something():
+    held, heat = torch.ones(8, 8, dtype=torch.bool), torch.arange(64.0).reshape(8, 8)
+    held[:, 6:], held[:4, 4:] = False, False
+    question = Question(Lookup(), torch.zeros(1, 3, 8, 8), torch.ones(1, 8, 8), 1, valid=held, grid_size=2)
+    cells = [heat[:4, :4], heat[4:, :4], heat[4:, 4:6]]  # the cell at the upper right holds nothing
+    assert cell_means(heat, held_ids(question)) == pytest.approx([float(cell.mean()) for cell in cells])
 
 
 def test_what_stands_where_nothing_is():
