@@ -27,6 +27,8 @@ class Padded(nn.Module):
     def __init__(self, model: Model, multiple: int = 32) -> None:
         super().__init__()
         self.model, self.multiple = model, multiple
+        if isinstance(card := getattr(model, "card", None), ModelCard):
+            self.card = card  # what the network says of its classes is true of this one
 
     def margins(self, height: int, width: int) -> tuple[int, int]:
         """How many rows and columns are added to an input of a size."""

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import sys
 import warnings
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -14,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated
 from .labels import parse_values
 from .names import LITE0, STUDY_METHODS, Activation, BaselineName, InferenceKind, Runtime
 from .notices import needed
-from .request import parse_nodata, read_request
+from .request import Request, parse_nodata, read_request
 from .writing import write_whole
 
 with needed("models"):
@@ -23,9 +24,12 @@ with needed("models"):
 if TYPE_CHECKING:  # what takes a second or more is imported by the command that needs it, when its arguments are known to be right
     import pandas as pd
 
+    from entropy_captum.forward import Model
+
 # %% auto #0
-__all__ = ['app', 'Device', 'Out', 'ModelSource', 'CardFile', 'RunBy', 'Target', 'Values', 'GridSize', 'NSamples', 'Rows',
-           'Labels', 'DEMO_METHODS', 'model_app', 'demo', 'explain', 'train', 'evaluate', 'report', 'inspect', 'main']
+__all__ = ['app', 'Device', 'Out', 'ModelSource', 'CardFile', 'RunBy', 'Target', 'Targets', 'Values', 'NoData', 'GridSize',
+           'NSamples', 'Rows', 'Labels', 'DEMO_METHODS', 'model_app', 'demo', 'explain', 'train', 'evaluate', 'report',
+           'inspect', 'main']
 
 # %% ../nbs/48_cli.ipynb #3d36ff09
 #: The program `entropy-captum`.
@@ -60,11 +64,20 @@ RunBy = Annotated[Runtime | None, typer.Option("--runtime", help="A program that
 #:
 #: :meta hide-value:
 Target = Annotated[str | None, typer.Option(help="The class, by its name or number, for a model of several.")]
+#: The option `--target` of a study.
+#:
+#: :meta hide-value:
+Targets = Annotated[str | None, typer.Option("--target", help="The classes, by their names or numbers with commas between, or all, "
+                                             "for a model of several.")]
 #: The option `--label-values`.
 #:
 #: :meta hide-value:
-Values = Annotated[list[str] | None, typer.Option(help="What a label's values mean, as building=0,0,255 or ignore=255: needed "
-                                                       "for more than two. Repeat the option, or put ; between.")]
+Values = Annotated[list[str] | None, typer.Option(help="What a label's values mean, as building=0,0,255, road=2 or ignore=255: "
+                                                       "needed for more than two. Repeat the option, or put ; between.")]
+#: The option `--nodata`.
+#:
+#: :meta hide-value:
+NoData = Annotated[str | None, typer.Option(help="The value of pixels that hold nothing, as -9999 or 0,0,0.")]
 #: The option `--grid-size`.
 #:
 #: :meta hide-value:
@@ -149,6 +162,26 @@ def names(text: str) -> tuple[str, ...]:
     """The parts of a list with commas."""
     return tuple(part.strip() for part in text.split(",") if part.strip())
 
+# %% ../nbs/48_cli.ipynb #37e090a1
+def print_classes(network: Model, request: Request, target: str | None) -> None:
+    """Print all classes of an image, where the model has several; a label that names none is of the target."""
+    from entropy_captum.adapter import card_of
+    from entropy_captum.zoo import class_name, class_table
+
+    labels = request.labels and request.labels.named(class_name(target, card_of(network).classes))
+    table = class_table(network, request.image, labels, valid=request.valid)
+    if len(table) > 1:
+        typer.echo(f"\n{table.dropna(axis=1, how='all').round(3).to_string(index=False, na_rep='-')}")
+
+
+def say_mistakes(found: Collection[str], labelled: str | None) -> None:
+    """Print which kinds of mistakes there are not."""
+    kinds = ("false-positives", "false-negatives") if labelled is None else ("false-positives",)
+    where = "" if labelled is None else f" that the label calls {labelled}"
+    for kind in kinds:
+        if kind not in found:
+            typer.echo(f"there are no {kind.replace('-', ' ')}{where}")
+
 # %% ../nbs/48_cli.ipynb #5ab37bf8
 @app.command()
 def explain(image: Annotated[Path, typer.Argument(help="An 8-bit RGB image: PNG, TIFF or JPEG; or an array (H,W,C) of the "
@@ -161,22 +194,40 @@ def explain(image: Annotated[Path, typer.Argument(help="An 8-bit RGB image: PNG,
             baseline: Annotated[BaselineName, typer.Option(help="What replaces a removed patch.")] = "grey",
             window: Annotated[int | None, typer.Option(help="Only a window of that many pixels around the object.")] = None,
             label_values: Values = None,
-            nodata: Annotated[str | None, typer.Option(help="The value of pixels that hold nothing, as -9999 or 0,0,0.")] = None,
+            nodata: NoData = None,
+            mistakes: Annotated[bool, typer.Option("--mistakes", help="Explain where it is wrong by the label, false positives and "
+                                                   "false negatives.")] = False,
+            labelled: Annotated[str | None, typer.Option(help="With --mistakes: only where the label says this class.")] = None,
             inference: Annotated[InferenceKind, typer.Option(help="Exact shortcuts where they pay, or never.")] = "auto",
             target: Target = None, out: Out = Path("explanation"), model: ModelSource = None, model_card: CardFile = None,
             runtime: RunBy = None, device: Device = "auto") -> None:
-    """Explain one building (--point), a region (--mask), or all that the network predicts in an image."""
+    """Explain one building (--point), a region (--mask), all that the network predicts in an image, or its --mistakes."""
     check_model(model, model_card)
+    if mistakes and label is None:
+        raise ValueError("--mistakes needs --label, which tells them")
+    if labelled is not None and not mistakes:
+        raise ValueError(f"--labelled {labelled} goes with --mistakes")
     request = read_request(image, mask, label, point, window, parse_values(label_values or ()))
     request = request if nodata is None else request.without(parse_nodata(nodata))
-    from entropy_captum.explanation import ask, explain_request
+    from entropy_captum.explanation import ask, explain_request, find_mistakes, label_of
+    from entropy_captum.signs import warn_of_signs
     from entropy_captum.question import Budget
     from entropy_captum.models import load_model
 
-    budget = Budget(n_samples, perturbations_per_eval, seed, inference=inference, show_progress=sys.stderr.isatty())
     network = load_model(model, model_card, pick_device("cpu" if runtime and device == "auto" else device), runtime)
-    question = ask(network, request, baseline, grid_size, target)
-    print_table(explain_request(request, question, budget, names(method), out), out)
+    budget = Budget(n_samples, perturbations_per_eval, seed, inference=inference, show_progress=sys.stderr.isatty())
+    asked = {out: request}
+    if mistakes:
+        found = find_mistakes(request, network, target, labelled)
+        say_mistakes(found, labelled)
+        asked = {out / kind: replace(request, region=region) for kind, region in found.items()}
+    questions = {place: ask(network, one, baseline, grid_size, target) for place, one in asked.items()}
+    if model is not None and runtime is None:
+        warn_of_signs(network, request.image, label_of(request, network, target), next(iter(questions.values())).channel)
+    print_classes(network, request, target)
+    for place, question in questions.items():
+        print_table(explain_request(asked[place], question, budget, names(method), place), place)
+
 
 # %% ../nbs/48_cli.ipynb #7d9f0ab2
 @app.command()
@@ -210,24 +261,53 @@ def numbers(option: str, text: str) -> tuple[int, ...]:
         raise ValueError(f"{option} {text!r}: expected whole numbers with commas between, for example 0,1,2") from None
 
 # %% ../nbs/48_cli.ipynb #eebf3bfb
-def print_study(rows: pd.DataFrame, out: Path, baseline: str) -> None:
-    """Print how many tiles were explained, why the others were not, and means for a baseline. Raises ValueError if all failed."""
-    from entropy_captum.report import TESTS, wide_table
-    from entropy_captum.statistics import with_far
-    from entropy_captum.study import failures
+def print_counts(rows: pd.DataFrame, out: Path) -> None:
+    """Print how many tiles were explained, by class where there are several, and why others, and methods, were not."""
+    from entropy_captum.statistics import classes_in
+    from entropy_captum.study import failures, left_out
 
-    counts, failed = rows.drop_duplicates(["dataset", "tile"])["status"].value_counts(), failures(rows)
-    typer.echo(f"{len(rows)} rows of {int(counts.sum())} tiles in {out} ({', '.join(f'{n} {s}' for s, n in counts.items())})")
-    for tiles, reason, first in failed.head(10).itertuples(index=False, name=None):
-        typer.echo(f"failed: {tiles} ({first}{', ...' if tiles > 1 else ''}): {reason}")
+    classes, tiles = classes_in(rows), rows.drop_duplicates(["dataset", "tile", "target"])
+    counts = {name: tiles[tiles["target"] == name]["status"].value_counts() for name in classes}
+    parts = {name: ", ".join(f"{n} {status}" for status, n in count.items()) for name, count in counts.items()}
+    said = parts[classes[0]] if len(classes) == 1 else "; ".join(f"{name}: {part}" for name, part in parts.items())
+    typer.echo(f"{len(rows)} rows of {len(tiles.drop_duplicates(['dataset', 'tile']))} tiles in {out} ({said})")
+    failed = failures(rows)
+    for count, reason, first in failed.head(10).itertuples(index=False, name=None):
+        typer.echo(f"failed: {count} ({first}{', ...' if count > 1 else ''}): {reason}")
     if len(failed) > 10:
         typer.echo(f"failed: {failed['tiles'][10:].sum()} for {len(failed) - 10} other reasons")
-    if set(counts.index) == {"error"}:
+    for method, reason in left_out(rows).items():
+        typer.echo(f"left out: {method}: {reason}")
+
+# %% ../nbs/48_cli.ipynb #078cf7b0
+def print_study(rows: pd.DataFrame, out: Path, baseline: str) -> None:
+    """Print how many tiles were explained, and means for a baseline, class by class. Raises ValueError if all failed."""
+    from entropy_captum.report import TESTS, classes_table, wide_table
+    from entropy_captum.statistics import classes_in, with_far
+
+    print_counts(rows, out)
+    if (rows["status"] == "error").all():
         raise ValueError(f"every tile failed; the first with {rows['error'].iloc[0]}")
+    several = len(classes_in(rows)) > 1
+    if several:
+        typer.echo(f"\n{classes_table(rows).round(3).to_string(index=False, na_rep='-')}")
     good = rows[(rows.status == "ok") & (rows.baseline == baseline)] if "baseline" in rows else rows[:0]
-    if len(good):
-        columns = ("gap", "l_sit_confidence_drop", "l_sit_kept_area", "h_sit_confidence_drop", "h_sit_kept_area")
-        typer.echo(wide_table(with_far(good), {name: TESTS[name] for name in columns}).to_string(index=False))
+    columns = ("gap", "l_sit_confidence_drop", "l_sit_kept_area", "h_sit_confidence_drop", "h_sit_kept_area")
+    for name, part in good.groupby("target", sort=False):
+        table = wide_table(with_far(part), {name: TESTS[name] for name in columns}).to_string(index=False)
+        typer.echo(f"\n{name}\n{table}" if several else table)
+
+# %% ../nbs/48_cli.ipynb #9ad2d7b8
+def targets_of(text: str | None, classes: Sequence[str]) -> tuple[int | None, ...]:
+    """The numbers of the classes that `--target` names, "all" for those of the card. Raises ValueError for others, listing all."""
+    from entropy_captum.region import class_number
+
+    if text == "all" and "all" not in classes:
+        if not classes:
+            raise ValueError("--target all: the model's card names no classes; give their numbers, as 0,1,2")
+        return tuple(range(len(classes)))
+    parts = (text,) if text is None or text in classes else names(text)
+    return tuple(class_number(part, tuple(classes)) for part in parts)
 
 # %% ../nbs/48_cli.ipynb #6e247d0e
 @app.command()
@@ -240,7 +320,7 @@ def evaluate(data: Annotated[Path, typer.Option(help="A folder with data sets of
              per: Annotated[str, typer.Option(help="Explain the predicted class, or each predicted building.")] = "class",
              crop: Annotated[int | None, typer.Option(help="Only the central square of so many pixels.")] = None,
              noisy: Annotated[int, typer.Option(help="Noisy copies of the input for the column `sensitivity`.")] = 0,
-             target: Target = None,
+             target: Targets = None, nodata: NoData = None,
              activation: Annotated[Activation, typer.Option(help="How its scores become probabilities.")] = "auto",
              cluster: Annotated[str | None, typer.Option(help="local, or the address of a Dask scheduler.")] = None,
              limit: Annotated[int | None, typer.Option(help="At most so many tiles of each data set.")] = None,
@@ -256,12 +336,12 @@ def evaluate(data: Annotated[Path, typer.Option(help="A folder with data sets of
     from entropy_captum.study import evaluate as run_study
     from entropy_captum.tiles import Settings, find_sources
     from entropy_captum.models import load_model
-    from entropy_captum.region import class_number
 
     network = load_model(model, model_card, runtime=runtime)
     settings = Settings(names(methods), grid_size, n_samples, perturbations_per_eval, given,
                         names(baselines), per, crop, noisy=noisy,  # type: ignore[arg-type]
-                        target=class_number(target, network.card.classes), activation=activation)
+                        targets=targets_of(target, network.card.classes), activation=activation,
+                        nodata=None if nodata is None else parse_nodata(nodata))
     sources = find_sources(data, limit, names(skip), labels=labels, values=values)
     typer.echo(labels_found([source.tile for source in sources]))
     rows = run_study(network, sources, out, settings, cluster=cluster, keep_maps=keep_maps)
@@ -305,10 +385,14 @@ def inspect(source: Annotated[str, typer.Argument(metavar="MODEL", help="A model
     from entropy_captum.models import find_model
     from entropy_captum.region import class_number
     from entropy_captum.signs import inspect_model
+    from entropy_captum.zoo import class_name
 
-    number = class_number(target, tuple(find_model(source, model_card).facts.get("classes") or ()))
-    found = inspect_model(source, model_card, None if request is None else request.image,
-                          None if request is None or request.label is None else request.label.building, number)
+    classes = tuple(find_model(source, model_card).facts.get("classes") or ())
+    name, truth = class_name(target, classes), None
+    if request is not None and request.labels is not None:
+        truth = request.labels.find(name, (name,)) or request.labels.of(name)
+    found = inspect_model(source, model_card, None if request is None else request.image, None if truth is None else truth.mask,
+                          class_number(target, classes))
     typer.echo(found)
     if out is not None:
         write_whole(out, lambda file: file.write_text(found.card, encoding="utf-8"))

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from .card import ModelCard, from_inputs, to_inputs
 from .files import check_mask, read_image
-from .labels import LabelValues, read_label
+from .labels import Labels, LabelValues, read_labels
 from .labels import read_mask as read_mask  # beside `read_image`, where readers look for it
 
 # %% auto #0
@@ -87,13 +87,20 @@ class Tile:
         """The file's name without its ending."""
         return self.image.stem
 
-    def read(self) -> TilePixels:
-        """Image, label and where it is known. Raises ValueError if a file is none, or if their sizes differ."""
+    def read_classes(self) -> tuple[NDArray[np.uint8], Labels | None]:
+        """Image, and label of every class. Raises ValueError if a file is none, or if their sizes differ."""
         image = read_image(self.image)
         if self.label is None:
-            return TilePixels(image, None, None)
-        label, known = read_label(self.label, self.values)
-        return TilePixels(image, check_mask(label, image.shape[:2], f"{self.label}: the label"), known)
+            return image, None
+        labels = read_labels(self.label, self.values)
+        for mask in labels.masks.values():
+            check_mask(mask, image.shape[:2], f"{self.label}: the label")
+        return image, labels
+
+    def read(self, name: str | None = None) -> TilePixels:
+        """Image, label of a class (None: of the only one) and where it is known. Raises ValueError also for no such class."""
+        image, labels = self.read_classes()
+        return TilePixels(image, *((None, None) if labels is None else labels.of(name)))
 
 # %% ../nbs/30_data.ipynb #b9137643
 def by_name(paths: Sequence[Path], kind: str) -> Mapping[str, list[Path]]:

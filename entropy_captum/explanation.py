@@ -23,22 +23,22 @@ from .evaluation import SitTester, kept_pixels, verdict
 from .figures import Tested, explanation_figure, panel
 from .files import extent_of, extent_of_array
 from .forward import Model, as_forward
-from .labels import Label
+from .labels import UNNAMED, Label, Labels
 from .methods import UNITS, Maps, image_of, leave_out, run_methods
 from .names import BaselineName
 from .notices import needed
-from .perturbation import named_baseline
+from .perturbation import filled, named_baseline
 from .question import Budget, Question
 from .region import object_at, objects
 from .request import Mask, Request
 from .writing import write_together
-from .zoo import predict, predict_mask
+from .zoo import class_name, predict, predict_mask
 
 with needed("models"):
     import pandas as pd
 
 # %% auto #0
-__all__ = ['largest_object', 'choose_region', 'ask', 'explain_request']
+__all__ = ['largest_object', 'choose_region', 'label_of', 'ask', 'find_mistakes', 'explain_request']
 
 # %% ../nbs/46_explanation.ipynb #facf118e
 def largest_object(mask: Mask) -> Mask:
@@ -72,14 +72,14 @@ def choose_region(request: Request, model: Model, target: int | str | None = Non
         raise ValueError("the network predicts nothing of this class in this image; give --mask")
     return predicted
 
-# %% ../nbs/46_explanation.ipynb #cc5a7a44
-def filled(x: Tensor, valid: Mask | None, baseline: BaselineName) -> Tensor:
-    """An image (1,C,H,W) whose pixels that hold nothing are as a baseline would make them; for "blur" the mean of the others."""
-    if valid is None:
-        return x
-    held = torch.from_numpy(valid).to(x.device)
-    fill = {"grey": 0.0, "black": -1.0}.get(baseline, x[..., held].mean(-1)[..., None, None])
-    return torch.where(held, x, torch.as_tensor(fill, dtype=x.dtype, device=x.device))
+# %% ../nbs/46_explanation.ipynb #4f88bf8b
+def label_of(request: Request, model: Model, target: int | str | None = None) -> Label | None:
+    """The label of a class of a model; None where the request has none. Raises ValueError, listing its classes, for one without it.
+    """
+    name = class_name(target, card_of(model).classes)
+    if request.labels is None:
+        return None
+    return request.labels.find(name, (name,)) or request.labels.of(name)
 
 # %% ../nbs/46_explanation.ipynb #2bbd8600
 def ask(model: Model, request: Request, baseline: BaselineName = "grey", grid_size: int = 8,
@@ -89,10 +89,35 @@ def ask(model: Model, request: Request, baseline: BaselineName = "grey", grid_si
     Raises ValueError for an image or a region that does not fit, a class that the model has not, or a grid finer than the image.
     """
     image = filled(to_inputs(request.image, card_of(model)), request.valid, baseline).to(as_forward(model).device)
-    region = choose_region(request, model, target)[None]
-    label = None if request.label is None else request.label.truth
-    return Question(model, image, region, target, baselines=named_baseline(baseline, image), label=label, valid=request.valid,
-                    grid_size=grid_size)
+    region, label = choose_region(request, model, target)[None], label_of(request, model, target)
+    return Question(model, image, region, target, baselines=named_baseline(baseline, image), valid=request.valid,
+                    label=None if label is None else label.truth, grid_size=grid_size)
+
+# %% ../nbs/46_explanation.ipynb #169b34c0
+def find_mistakes(request: Request, model: Model, target: int | str | None = None, labelled: str | None = None) -> dict[str, Mask]:
+    """Where (H,W) a model is wrong about a class by the request's label: "false-positives" and "false-negatives", those that exist.
+
+    Only inside the request's region, if it has one, and with its point only the object there. labelled: only where the class is
+    predicted and the label says that it is this one.
+    Raises ValueError without a label, for a class that the label has not or that is the target, and for no mistake at the point.
+    """
+    label, predicted = label_of(request, model, target), predict_mask(model, request.image, target=target)
+    if request.labels is None or label is None:
+        raise ValueError("mistakes are told by a label: give --label")
+    limits = (np.ones_like(predicted), request.valid, label.known, request.region)
+    where = np.all([mask for mask in limits if mask is not None], axis=0)
+    found = {"false-positives": predicted & ~label.mask & where, "false-negatives": ~predicted & label.mask & where}
+    if labelled is not None:
+        others = set(request.labels.masks) - {UNNAMED, class_name(target, card_of(model).classes)}
+        if labelled not in others:
+            raise ValueError(f"--labelled {labelled!r}: expected another class of the label; known are {', '.join(sorted(others))}")
+        found = {"false-positives": found["false-positives"] & request.labels.masks[labelled]}
+    found = {name: mask for name, mask in found.items() if mask.any()}
+    if request.point is not None and found:
+        (x, y), corner = request.point, (request.extent.columns[0], request.extent.rows[0])
+        object_at(np.any(list(found.values()), axis=0), x, y, corner)  # says where the nearest is, if none is there
+        found = {name: object_at(mask, x, y, corner) for name, mask in found.items() if mask[y - corner[1], x - corner[0]]}
+    return found
 
 # %% ../nbs/46_explanation.ipynb #35624147
 #: An 8-bit RGB image, uint8 (H,W,3).
@@ -127,7 +152,7 @@ def save_explanation(folder: Path, request: Request, question: Question, found: 
     (folder / "pixels.json").write_text(json.dumps(pixels, indent=1) + "\n", encoding="utf-8")
     shown = {name: tested(question, each.maps[0], UNITS.get(name, "")) for name, each in found.items()}
     x, image = image_of(question)[0], to_picture(request.image, card_of(question.forward))
-    label = None if request.label is None else request.label.building
+    label = None if question.label is None else np.asarray(question.label) == 1
     panel(image, label, predicted(question, x), region, shown).savefig(folder / "panel.png", dpi=110)
     for name, each in found.items():
         np.save(folder / f"{name}.npy", each.maps[0].numpy())
@@ -156,9 +181,9 @@ def demo_request(data: Path | None, seed: int) -> Request:
     if data is None:
         scene = procedural_scene(seed)
         extent = extent_of_array(scene.image, f"the drawn scene of seed {seed}")
-        return Request(scene.image, extent, label=Label(scene.label, None))
+        return Request(scene.image, extent, labels=Labels({UNNAMED: scene.label}))
     for tile in find_tiles(data):
-        image, label, _ = tile.read()
-        if label is None or label.any():
-            return Request(image, extent_of(tile.image), label=None if label is None else Label(label, None))
+        image, labels = tile.read_classes()
+        if labels is None or labels.of().mask.any():
+            return Request(image, extent_of(tile.image), labels=labels)
     raise ValueError(f"{data}: no tile with a building in its label")

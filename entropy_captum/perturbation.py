@@ -19,7 +19,7 @@ from .names import BaselineName
 from .sampling import check_count
 
 # %% auto #0
-__all__ = ['Baselines', 'grid_feature_mask', 'check_baselines', 'named_baseline', 'constant_border', 'Perturbation',
+__all__ = ['Baselines', 'grid_feature_mask', 'check_baselines', 'named_baseline', 'constant_border', 'filled', 'Perturbation',
            'spread_scores']
 
 # %% ../nbs/04_perturbation.ipynb #d13ba8ad
@@ -153,6 +153,19 @@ def constant_border(image: Tensor, least: float = 0.01) -> NDArray[np.bool_]:
     border = np.isin(parts, touching[touching > 0])
     varies = not border.all() and bool(np.ptp(pixels[:, ~border], axis=1).any())
     return border if varies and border.mean() >= least else np.zeros_like(border)
+
+# %% ../nbs/04_perturbation.ipynb #52b05324
+def filled(inputs: Tensor, valid: Tensor | NDArray[np.bool_] | None, baseline: BaselineName) -> Tensor:
+    """Images (B,C,H,W) whose pixels that hold nothing (not in `valid`, (H,W)) are as a baseline makes them; for "blur", the mean.
+
+    Errors as `check_valid`.
+    """
+    if valid is None:
+        return inputs
+    held = check_valid(valid, inputs)
+    mean = (inputs * held).sum((2, 3), keepdim=True) / held.sum((2, 3), keepdim=True)
+    fill = {"grey": 0.0, "black": -1.0}.get(baseline, mean)
+    return torch.where(held, inputs, torch.as_tensor(fill, dtype=inputs.dtype, device=inputs.device))
 
 # %% ../nbs/04_perturbation.ipynb #7af9c92d
 class Perturbation:

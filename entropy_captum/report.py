@@ -9,6 +9,7 @@ import base64
 import io
 import json
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +19,10 @@ from matplotlib.figure import Figure
 
 from .figures import curve_figure, outline, overlay
 from .notices import needed
+from .region import class_number
 from entropy_captum.statistics import (
     FEWEST,
+    classes_in,
     curves,
     mean_interval,
     method_table,
@@ -29,16 +32,17 @@ from entropy_captum.statistics import (
     whole_sets,
     with_far,
 )
-from .study import failures, read_facts, read_rows
-from .tiles import Source, cut_centre, find_sources
+from .study import failures, left_out, read_facts, read_rows
+from .tiles import LEFT_OUT, Source, cut_centre, find_sources
 from .writing import write_whole
+from .zoo import class_shares
 
 with needed("study"):
     import pandas as pd
     from jinja2 import Environment
 
 # %% auto #0
-__all__ = ['TESTS', 'CHARACTER', 'BASELINES', 'RIVALS', 'find_run', 'wide_table', 'make_report', 'write_report']
+__all__ = ['TESTS', 'CHARACTER', 'BASELINES', 'RIVALS', 'find_run', 'wide_table', 'classes_table', 'make_report', 'write_report']
 
 # %% ../nbs/45_report.ipynb #5aafb66e
 def find_run(folder: str | Path) -> Path:
@@ -58,12 +62,15 @@ def find_run(folder: str | Path) -> Path:
 
 # %% ../nbs/45_report.ipynb #5757eb6a
 def rows_of(run: Path) -> pd.DataFrame:
-    """All rows of a run, methods and baselines in the order of its settings. Raises ValueError where there are none."""
+    """All rows of a run, classes, methods and baselines in the order of its settings. Raises ValueError where there are none."""
     rows, settings = read_rows(sorted((run / "rows").rglob("*.parquet"))), read_facts(run)["settings"]
     if "method" not in rows:
         return rows
     order = {name: k for column in ("methods", "baselines") for k, name in enumerate(settings[column])}
-    return rows.sort_values(["method", "baseline"], key=lambda names: names.map(order), kind="stable", ignore_index=True)
+    ordered = rows.sort_values(["method", "baseline"], key=lambda names: names.map(order), kind="stable")
+    places = {name: k for k, name in enumerate(classes_in(rows))}
+    ordered = ordered.assign(place=ordered["target"].map(places), late=ordered["status"] == LEFT_OUT)
+    return ordered.sort_values(["place", "late"], kind="stable", ignore_index=True).drop(columns=["place", "late"])
 
 # %% ../nbs/45_report.ipynb #d15eabd1
 def with_interval(row: pd.Series[Any], digits: int = 2) -> str:
@@ -154,12 +161,12 @@ def extreme_tiles(rows: pd.DataFrame, method: str, count: int = 4) -> dict[str, 
     return {"best": tiles.head(few or len(tiles)), "worst": tiles.tail(few).iloc[::-1]}
 
 # %% ../nbs/45_report.ipynb #2068d242
-def kept_map(run: Path, source: Source, method: str) -> np.ndarray[Any, Any] | None:
-    """The first kept map (H,W) of a method on a tile, or None."""
+def kept_map(run: Path, source: Source, method: str, target: int | None = None) -> np.ndarray[Any, Any] | None:
+    """The first kept map (H,W) of a method on a tile, or None; in a run of several classes of the `target`."""
     if not (run / "maps.zarr").exists():
         return None
     import zarr
-    found = zarr.open_group(run / "maps.zarr", mode="r").get(source.key)
+    found = zarr.open_group(run / "maps.zarr", mode="r").get(source.key if target is None else f"{source.key}/target-{target}")
     # unit/baseline/seed/method: the first of each.
     while isinstance(found, zarr.Group):
         names = sorted(found.keys())
@@ -167,17 +174,22 @@ def kept_map(run: Path, source: Source, method: str) -> np.ndarray[Any, Any] | N
     return None if found is None else np.asarray(found)
 
 # %% ../nbs/45_report.ipynb #2a237a06
-def tile_figure(run: Path, sources: Sequence[Source], crop: int | None, method: str) -> Figure:
-    """Tiles in a row with the outline of their labels, and below each the method's map where it was kept."""
-    heats = [kept_map(run, source, method) for source in sources]
+def tile_figure(run: Path, sources: Sequence[Source], crop: int | None, method: str, name: str = "", target: int | None = None,
+                classes: Sequence[Any] = ()) -> Figure:
+    """Tiles in a row with the outline of their labels, and below each the method's map where it was kept.
+
+    name: of one of the model's `classes`; target: its number in a run of several.
+    """
+    heats = [kept_map(run, source, method, target) for source in sources]
     height = 1 if all(heat is None for heat in heats) else 2
     figure = Figure(figsize=(2.6 * len(sources), 2.8 * height), layout="constrained")
     axes = figure.subplots(height, len(sources), squeeze=False)
     for ax in axes.flat:
         ax.axis("off")
     for column, (source, heat) in enumerate(zip(sources, heats, strict=True)):
-        image, label, _ = (None if a is None else cut_centre(a, crop) for a in source.tile.read())
-        assert image is not None
+        image, labels = source.tile.read_classes()
+        own = None if labels is None else labels.find(name, classes)
+        image, label = cut_centre(image, crop), None if own is None else cut_centre(own.mask, crop)
         axes[0, column].imshow(image)
         outline(axes[0, column], label)
         axes[0, column].set_title(f"{source.dataset}\n{source.tile.name}", fontsize=8)
@@ -273,14 +285,57 @@ def baseline_section(rows: pd.DataFrame, first: str) -> dict[str, Any]:
                    "first baseline.", as_table(gaps) + as_table(same))
 
 # %% ../nbs/45_report.ipynb #5ca3a0fa
-def tile_sections(run: Path, rows: pd.DataFrame, sources: dict[tuple[str, str], Source], method: str,
-                  crop: int | None) -> list[dict[str, Any]]:
+@dataclass(frozen=True)
+class Run:
+    """What the sections about one class need to know of a run: where it is, its method, tiles that are at hand, and the class."""
+
+    home: Path
+    facts: dict[str, Any]
+    sources: dict[tuple[str, str], Source]
+    target: str = ""
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """The settings of the run, as text."""
+        return dict(self.facts["settings"])
+
+    @property
+    def named(self) -> tuple[str, ...]:
+        """The classes of its model, as far as they have names."""
+        return tuple(self.facts.get("card", {}).get("classes", ()))
+
+    @property
+    def targets(self) -> list[int | None]:
+        """The numbers of the classes that it is about."""
+        return list(self.settings.get("targets", (None,)))
+
+    @property
+    def several(self) -> bool:
+        """Whether it is about several classes."""
+        return len(self.targets) > 1
+
+    @property
+    def number(self) -> int | None:
+        """The number of the class in a run of several."""
+        return class_number(self.target, self.named) if self.several else None
+
+# %% ../nbs/45_report.ipynb #0dadd3db
+def pick_method(rows: pd.DataFrame) -> str:
+    """The method that a report is about: entropy, else the first of the rows."""
+    names = list(rows["method"].unique())
+    return "entropy" if "entropy" in names else names[0]
+
+
+def tile_sections(run: Run, rows: pd.DataFrame, method: str) -> list[dict[str, Any]]:
     """The best and the worst tiles, shown where their files are at hand."""
     found = []
     for name, tiles in extreme_tiles(rows, method).items():
         keys = list(tiles[["dataset", "tile"]].itertuples(index=False, name=None))
-        shown = [sources[key] for key in keys if key in sources]
-        picture = as_image(tile_figure(run, shown, crop, method), f"the {name} tiles with their labels") if shown else Markup("")
+        shown = [run.sources[key] for key in keys if key in run.sources]
+        picture = Markup("")
+        if shown:
+            figure = tile_figure(run.home, shown, run.settings["crop"], method, run.target, run.number, run.named or run.targets)
+            picture = as_image(figure, f"the {name} tiles with their labels")
         found.append(section(f"The {name} tiles", f"By the gap of {method}.", as_table(tiles) + picture))
     return found
 
@@ -292,37 +347,76 @@ def result_sections(rows: pd.DataFrame, first: pd.DataFrame, method: str, rivals
             section("What the maps are like", f"{MEANS} Agreement is the rank correlation of the cells' means.",
                     as_table(wide_table(first, character_columns(first))))]
 
+# %% ../nbs/45_report.ipynb #b8eda48e
+def class_part(run: Run, rows: pd.DataFrame) -> tuple[list[str], list[dict[str, Any]]]:
+    """The sentences and sections about the explained tiles of one class; with several its name before each."""
+    first = rows[rows["baseline"] == run.settings["baselines"][0]]
+    method = pick_method(first)
+    rivals = rival_table(with_far(first), "gap", method)
+    sentences = [against_chance(first, method), against_rivals(rivals)]
+    sections = [*result_sections(rows, first, method, rivals), *tile_sections(run, first, method)]
+    if not run.several:
+        return sentences, sections
+    named = f"{run.target}: {' '.join(filter(None, sentences))}"
+    return [named], [part | {"title": f"{run.target}: {part['title']}"} for part in sections]
+
+# %% ../nbs/45_report.ipynb #1b9e8b3e
+def classes_table(rows: pd.DataFrame) -> pd.DataFrame:
+    """All classes of a study, a row each: the tiles, those that the network and the label see the class in, and `class_shares`."""
+    seen, found = rows[rows["status"] != "error"].drop_duplicates(["dataset", "tile", "target"]), []
+    for name, part in seen.groupby("target", sort=False):
+        found.append({"class": name, "tiles": len(part), "predicted in": int((part["predicted_pixels"] > 0).sum()),
+                      "labelled in": int((part["labelled_pixels"] > 0).sum()), **class_shares(part)})
+    return pd.DataFrame(found).rename(columns={"predicted": "share predicted", "labelled": "share labelled", "iou": "IoU",
+                                               "confidence": "mean confidence"})
+
+# %% ../nbs/45_report.ipynb #f09b7afb
+def status_sections(rows: pd.DataFrame, several: bool) -> list[dict[str, Any]]:
+    """How many tiles were explained, the classes if there are several, and which methods were left out, and why."""
+    found = [section("Tiles", "ok: explained; absent: the network predicts nothing there; error: see below.",
+                     as_table(tile_counts(rows).rename_axis(columns=None).reset_index()))]
+    if several:
+        text = ("Of all pixels of all tiles: the share that the network calls so, the share that the labels do, the pooled IoU, "
+                "and the mean probability of the class where it is predicted. Every class is explained and averaged by itself.")
+        found.append(section("Classes", text, as_table(classes_table(rows))))
+    if reasons := left_out(rows):
+        table = pd.DataFrame({"method": reasons.keys(), "reason": reasons.values()})
+        found.append(section("Methods that were left out", "They cannot be asked of this model.", as_table(table)))
+    return found
+
+
+def failed_sections(rows: pd.DataFrame) -> list[dict[str, Any]]:
+    """Which tiles failed, and why; nothing where none did."""
+    failed = rows[rows["status"] == "error"]
+    columns = ["dataset", "tile", "error"] if len(classes_in(rows)) < 2 else ["dataset", "tile", "target", "error"]
+    return [section("Tiles that failed", "They are not in any mean.", as_table(failures(rows)) + as_table(failed[columns]))
+            ] if len(failed) else []
+
 # %% ../nbs/45_report.ipynb #c5296236
 def make_report(folder: str | Path, data: str | Path | None = None, **labels: Any) -> str:
-    """The report of a run as one HTML page.
+    """The report of a run as one HTML page; for several classes with the results of each, and a table of all.
 
     folder: a run folder, or the run in it. data: the folder that the run read; with it the best and worst tiles are shown. labels:
     `labels` and `values` as of `tiles.find_sources`, as the run had them.
     Raises ValueError for a folder without rows, or with more than one run.
     """
-    run = find_run(folder)
-    rows, facts = rows_of(run), read_facts(run)
-    counts, settings = tile_counts(rows), facts["settings"]
+    home = find_run(folder)
+    rows, facts = rows_of(home), read_facts(home)
     good = rows[rows["status"] == "ok"] if "method" in rows else rows[:0]
-    what = "all" if settings["per"] == "class" else "each building"
-    summary = [f"Methods: {len(settings['methods'])}; tiles: {int(counts.to_numpy().sum())}; data sets: {len(counts)}. "
+    sources = {} if data is None or good.empty else {(s.dataset, s.tile.name): s for s in find_sources(data, **labels)}
+    run = Run(home, facts, sources)
+    what, settings = "all" if run.settings["per"] == "class" else "each building", run.settings
+    tiles = rows.drop_duplicates(["dataset", "tile"])
+    classes = f"Classes: {', '.join(classes_in(rows))}, each by itself. " if run.several else ""
+    summary = [f"Methods: {len(settings['methods'])}; tiles: {len(tiles)}; data sets: {tiles['dataset'].nunique()}. {classes}"
                f"Explained is {what} that the network predicts in a tile. Removed pixels become {settings['baselines'][0]}."]
-    sections = [section("Tiles", "ok: explained; absent: the network predicts nothing there; error: see below.",
-                        as_table(counts.rename_axis(columns=None).reset_index()))]
-    if len(good):
-        method = "entropy" if "entropy" in settings["methods"] else settings["methods"][0]
-        sources = {} if data is None else {(s.dataset, s.tile.name): s for s in find_sources(data, **labels)}
-        first = good[good["baseline"] == settings["baselines"][0]]
-        rivals = rival_table(with_far(first), "gap", method)
-        summary += [against_chance(first, method), against_rivals(rivals)]
-        sections += [*result_sections(good, first, method, rivals),
-                     *tile_sections(run, first, sources, method, settings["crop"])]
-    failed = rows[rows["status"] == "error"]
-    if len(failed):
-        sections.append(section("Tiles that failed", "They are not in any mean.",
-                                as_table(failures(rows)) + as_table(failed[["dataset", "tile", "error"]])))
+    sections = status_sections(rows, run.several)
+    for name, part in good.groupby("target", sort=False):
+        sentences, own = class_part(replace(run, target=str(name)), part)
+        summary, sections = [*summary, *sentences], [*sections, *own]
     page = Environment(autoescape=True).from_string(PAGE)
-    return page.render(title=f"Study {run.name}", summary=summary, sections=sections, facts=json.dumps(facts, indent=1))
+    return page.render(title=f"Study {home.name}", summary=summary, sections=[*sections, *failed_sections(rows)],
+                       facts=json.dumps(facts, indent=1))
 
 # %% ../nbs/45_report.ipynb #413ca2b3
 def write_report(folder: str | Path, out: str | Path | None = None, data: str | Path | None = None, **labels: Any) -> Path:

@@ -14,8 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .files import Extent, Facts, Window, extent_of, look, other_reading, read_image
-from .labels import Label, LabelValues, as_text, read_label, read_mask
+from .labels import Labels, LabelValues, as_text, read_labels, read_mask
 from .notices import notify
+
 
 # %% auto #0
 __all__ = ['Mask', 'Request', 'read_request']
@@ -46,12 +47,12 @@ def evened(image: NDArray[Any], valid: Mask) -> NDArray[Any]:
 # %% ../nbs/28_request.ipynb #7845dd5b
 @dataclass(frozen=True)
 class Request:
-    """Pixels of an image (H,W,C), where they lie, and what the user gave: region, label, point (column, row), valid pixels."""
+    """Pixels of an image (H,W,C), where they lie, and what the user gave: region, labels, point (column, row), valid pixels."""
 
     image: NDArray[Any]
     extent: Extent
     region: Mask | None = None
-    label: Label | None = None
+    labels: Labels | None = None
     point: tuple[int, int] | None = None
     valid: Mask | None = None
 
@@ -134,8 +135,9 @@ def read_request(image: Path, mask: Path | None = None, label: Path | None = Non
         where = f"rows {rows.start} to {rows.stop} and columns {columns.start} to {columns.stop}"
         raise ValueError(f"{mask}: no pixel is set in {where}")
     pixels, valid = with_holes(read_image(image, place), image)
-    truth = None if label is None else read_label(label, values, place)
+    truth = None if label is None else read_labels(label, values, place)
     return Request(pixels, extent_of(image, place), region, truth, point, valid)
+
 
 # %% ../nbs/28_request.ipynb #2899f302
 def parse_nodata(text: str) -> tuple[float, ...]:

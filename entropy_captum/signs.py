@@ -19,6 +19,8 @@ from torch import Tensor, nn
 from .adapter import Adapted, AdaptedForward, adapt
 from .card import ModelCard, card_text, make_card, to_inputs
 from .drawn import procedural_scene
+from .forward import Model
+from .labels import Label
 from .models import find_model
 from .notices import needed, notify
 from entropy_captum.region import (
@@ -174,10 +176,12 @@ def signs(model: Adapted | AdaptedForward, image: NDArray[Any] | None = None, la
     return [f"{reading}, the pixels would suit the model better: {why}" for reading, why in found if why]
 
 # %% ../nbs/98_signs.ipynb #8e885133
-def warn_of_signs(model: Adapted | AdaptedForward, image: NDArray[Any], label: NDArray[np.bool_] | None = None,
-                  target: int | None = None) -> None:
-    """Warn of what speaks against a model's card, on an image (H,W,C) with its label (H,W): see `signs`."""
-    for sign in signs(model, image, label, target):
+def warn_of_signs(model: Model, image: NDArray[Any], label: Label | None = None, target: Any = None) -> None:
+    """Warn of what speaks against a model's card, on an image (H,W,C) with its label: see `signs`; nothing for one without it."""
+    if not isinstance(model, Adapted | AdaptedForward):
+        return
+    mask = label.mask if label is not None and label.known is None and isinstance(target, int) else None
+    for sign in signs(model, image, mask, target if isinstance(target, int) else None):
         notify(f"is the model's card right? {sign}")
 
 # %% ../nbs/98_signs.ipynb #c2c8a561

@@ -19,17 +19,27 @@ with needed("study"):
     import pandas as pd
 
 # %% auto #0
-__all__ = ['FEWEST', 'tile_means', 'scene_means', 'Interval', 'mean_interval', 'holm', 'share_won', 'Comparison', 'compare',
-           'tile_counts', 'method_table', 'rival_table', 'curves', 'with_far']
+__all__ = ['FEWEST', 'classes_in', 'tile_means', 'scene_means', 'Interval', 'mean_interval', 'holm', 'share_won', 'Comparison',
+           'compare', 'tile_counts', 'method_table', 'rival_table', 'curves', 'with_far']
 
 # %% ../nbs/43_statistics.ipynb #db5d33c5
 def whole_sets(rows: pd.DataFrame) -> pd.Series:
     """The data set of every row, its splits joined: "inria/val" is "inria"."""
     return rows["dataset"].str.replace(r"/(train|val|test)$", "", regex=True)
 
+# %% ../nbs/43_statistics.ipynb #edbceaef
+def classes_in(rows: pd.DataFrame) -> list[str]:
+    """The classes that rows are about, in their order; one without a name where they do not say."""
+    return list(rows["target"].unique()) if "target" in rows else [""]
+
 # %% ../nbs/43_statistics.ipynb #455a8924
 def tile_means(rows: pd.DataFrame, column: str) -> pd.Series:
-    """The mean of a column per data set (without its split), scene and tile: over the buildings of the tile."""
+    """The mean of a column per data set (without its split), scene and tile: over the buildings of the tile.
+
+    Raises ValueError for rows of several classes: those of one tile are no replicates.
+    """
+    if len(found := classes_in(rows)) > 1:
+        raise ValueError(f"rows of several classes ({', '.join(found)}): a mean is of one, as rows[rows['target'] == {found[0]!r}]")
     return rows.assign(dataset=whole_sets(rows)).groupby(["dataset", "scene", "tile"], sort=True)[column].mean()
 
 # %% ../nbs/43_statistics.ipynb #c6f1bc18
@@ -153,9 +163,10 @@ def compare(a: pd.Series, b: pd.Series, rival: str) -> Comparison:
 
 # %% ../nbs/43_statistics.ipynb #4ce73dc6
 def tile_counts(rows: pd.DataFrame) -> pd.DataFrame:
-    """Tiles per data set by status."""
-    tiles = rows.drop_duplicates(["dataset", "tile"])
-    return pd.crosstab(tiles["dataset"], tiles["status"])
+    """Tiles per data set by status, and per class where there are several."""
+    keys = ["dataset", "target"] if len(classes_in(rows)) > 1 else ["dataset"]
+    tiles = rows.drop_duplicates([*keys, "tile"])
+    return pd.crosstab([tiles[key] for key in keys], tiles["status"])
 
 # %% ../nbs/43_statistics.ipynb #8203c6c5
 def method_table(rows: pd.DataFrame, columns: Sequence[str]) -> pd.DataFrame:
@@ -207,7 +218,7 @@ def with_far(rows: pd.DataFrame) -> pd.DataFrame:
     Known of `far` are `gap` and the drops by removed share (`l_drop_r...`, `h_drop_r...`); the other measured columns are NaN.
     """
     near = rows[rows["method"] == "distance"]
-    facts = [column for column in ("dataset", "scene", "tile", "unit", "baseline", "seed", "status") if column in near]
+    facts = [column for column in ("dataset", "scene", "tile", "target", "unit", "baseline", "seed", "status") if column in near]
     swapped = {f"{a}_drop_r{r}": f"{b}_drop_r{r}" for a, b in ("lh", "hl") for r in removed_shares(near)}
     far = near[[*facts, *swapped]].rename(columns=swapped).assign(method="far", gap=-near["gap"])
     return pd.concat([rows, far], ignore_index=True) if len(far) else rows

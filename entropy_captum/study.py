@@ -18,7 +18,7 @@ import tempfile
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from importlib.metadata import version
 from itertools import islice, product
 from pathlib import Path
@@ -30,34 +30,41 @@ from numpy.typing import NDArray
 from torch import nn
 from tqdm import tqdm
 
-from .notices import needed
+from .notices import needed, notify
 from .run import PACKAGES
 from .adapter import card_of
 from .card import to_inputs
 from .evaluation import SitTester
+from .files import read_image
 from .forward import Model, as_forward
 from .inference import FullInference
+from .labels import UNNAMED, match_class
 from .methods import REGISTRY, Own
 from .models import FROM_FILES
 from .perturbation import grid_feature_mask
-from .region import check_target, resolve_activation
+from .region import check_target, class_number, resolve_activation
 from entropy_captum.tiles import (
+    LEFT_OUT,
+    Asked,
+    MapName,
     Settings,
     Source,
     Values,
     ask_tile,
     cell_means,
     cut_centre,
-    failure,
+    failures_of,
     find_sources,
     rank_correlation,
     rank_given,
+    read_map_name,
     scene_of,
     study_tile,
     tests_of,
     tile_rows,
     with_baseline,
 )
+from .zoo import class_name
 from .writing import clear_leftovers, write_whole, writing_to
 
 with needed("study"):
@@ -66,7 +73,8 @@ with needed("study"):
     import pyarrow as pyarrow  # what pandas reads and writes Parquet with
 
 # %% auto #0
-__all__ = ['RunFolder', 'read_rows', 'evaluate', 'failures', 'kept_maps', 'read_facts', 'settings_of', 'compare_runs', 'retest']
+__all__ = ['RunFolder', 'read_rows', 'count_channels', 'resolve_targets', 'warn_of_labels', 'evaluate', 'failures', 'left_out',
+           'kept_maps', 'read_facts', 'settings_of', 'compare_runs', 'retest_tile', 'retest']
 
 # %% ../nbs/42_study.ipynb #ea623355
 def code_hash() -> str:
@@ -279,7 +287,7 @@ def run_on(client: Any, model: Model, sources: Iterable[Source], settings: Setti
         try:
             result = future.result()
         except KilledWorker as problem:
-            result = tile_rows([failure(problem, settings)], source, run), {}
+            result = tile_rows(failures_of(problem, settings, model), source, run), {}
         future.release()
         yield source, result
         top_up()
@@ -293,30 +301,55 @@ def read_tile_rows(path: str | Path) -> pd.DataFrame:
         raise ValueError(f"{path}: not a readable file of rows; `entropy-captum evaluate` writes it anew") from problem
     if not {"dataset", "tile", "status"} <= set(rows):
         raise ValueError(f"{path}: not the rows of a tile, it holds {', '.join(map(str, rows))}")
-    return rows
+    return rows if "target" in rows else rows.assign(target="")  # from before there were several classes
 
 # %% ../nbs/42_study.ipynb #a27c1e97
 def read_rows(paths: Iterable[str | Path]) -> pd.DataFrame:
-    """The rows of some Parquet files in one table, in a fixed order. Raises ValueError where there are none."""
+    """The rows of some Parquet files in one table, in a fixed order: classes as in the files, of each the `LEFT_OUT` ones last.
+
+    Raises ValueError where there are none.
+    """
     tables = [read_tile_rows(path) for path in paths]
     if not tables:
         raise ValueError("no rows yet: run `entropy-captum evaluate` first")
     rows = pd.concat(tables, ignore_index=True)
-    keys = [key for key in ("dataset", "tile", "unit", "baseline", "seed", "method") if key in rows]
-    return rows.sort_values(keys, kind="stable", ignore_index=True)
+    rows = rows.assign(place=pd.factorize(rows["target"])[0], late=rows["status"] == LEFT_OUT)
+    keys = [key for key in ("dataset", "tile", "place", "late", "unit", "baseline", "seed", "method") if key in rows]
+    return rows.sort_values(keys, kind="stable", ignore_index=True).drop(columns=["place", "late"])
 
 # %% ../nbs/42_study.ipynb #ecbce62a
-def check_class(model: Model, sources: Sequence[Source], settings: Settings) -> None:
-    """Raises ValueError where the settings name no class of the network, found on the middle of one of the first tiles."""
+def count_channels(model: Model, sources: Sequence[Source]) -> int | None:
+    """The channels of the network's score map, found on the middle of one of the first tiles; None where none can be read."""
     for source in sources[:8]:
         with suppress(Exception):  # what is wrong with a tile stands in its row
-            image = to_inputs(cut_centre(source.tile.read()[0], 256), card_of(model)).to(as_forward(model).device)
-            channels = FullInference(model).clean((image,)).shape[1]
-            break
-    else:
-        return
-    check_target(settings.target, 1, channels)
-    resolve_activation(settings.activation, channels)
+            image = to_inputs(cut_centre(read_image(source.tile.image), 256), card_of(model)).to(as_forward(model).device)
+            return FullInference(model).clean((image,)).shape[1]
+    return None
+
+
+def resolve_targets(model: Model, sources: Sequence[Source], settings: Settings) -> Settings:
+    """The settings with the number of each class that they name. Raises ValueError for none of the network's, or one twice."""
+    classes, channels = card_of(model).classes, count_channels(model, sources)
+    numbers = tuple(class_number(target, classes) for target in settings.targets)
+    if channels is not None:
+        for number in numbers:
+            check_target(number, 1, channels)
+        resolve_activation(settings.activation, channels)
+        numbers = (None,) if numbers == (0,) and channels == 1 else numbers
+    if len(set(numbers)) < len(numbers):
+        raise ValueError(f"targets must be different classes, got {settings.targets}")
+    return replace(settings, targets=numbers)
+
+# %% ../nbs/42_study.ipynb #bb54a57d
+def warn_of_labels(model: Model, sources: Sequence[Source], settings: Settings) -> None:
+    """Say which classes have no label by what is known of the labels' values, and so no IoU."""
+    classes, codes = card_of(model).classes, {str(one.tile.values): one.tile.values for one in sources if one.tile.label}
+    known = {name for values in codes.values() for name in (values.classes if values and values.classes else (UNNAMED,))}
+    names = [class_name(target, classes) for target in settings.targets]
+    if without := [name for name in names if known and match_class(tuple(known), name, classes or names) is None]:
+        held = "values without a class's name" if known == {UNNAMED} else ", ".join(sorted(known))
+        notify(f"there is no label of {', '.join(without)}, and so no IoU: the labels hold {held}; --label-values NAME=VALUE names "
+               "them as the model does")
 
 # %% ../nbs/42_study.ipynb #f54ea909
 def evaluate(model: Model, data: str | Path | Sequence[Source], out: str | Path, settings: Settings | None = None, *,
@@ -324,12 +357,13 @@ def evaluate(model: Model, data: str | Path | Sequence[Source], out: str | Path,
     """Run a study, or go on with it, and return all its rows.
 
     data: a folder with data sets below it, or sources. out: the run folder. cluster: None (this process), "local", the address of a
-    scheduler, or a `distributed.Client`. limit: tiles per data set. keep_maps: keep heat maps (zarr). Raises ValueError for a
-    folder without tiles, a class that the model has not, or a run folder that another process is writing to.
+    scheduler, or a `distributed.Client`. limit: tiles per data set. keep_maps: keep heat maps (zarr). Methods that cannot be asked
+    of the model are left out, with a row that says why. Raises ValueError for a folder without tiles, a class that the model has
+    not, or a run folder that another process is writing to.
     """
-    settings = settings or Settings()
     sources = find_sources(data, limit) if isinstance(data, (str, Path)) else list(data)
-    check_class(model, sources, settings)
+    settings = resolve_targets(model, sources, settings or Settings())
+    warn_of_labels(model, sources, settings)
     with RunFolder(out, facts_of(settings, model)) as folder:
         todo = [source for source in sources if not folder.done(source)]
         client = None if cluster is None or not todo else connect(cluster)
@@ -350,7 +384,7 @@ def failures(rows: pd.DataFrame) -> pd.DataFrame:
     """Why tiles failed: a row per `reason`, with how many `tiles` gave it and the `first` of them, the commonest first.
 
     Reasons that differ in the file's name alone are one."""
-    failed = rows[rows["status"] == "error"].drop_duplicates(["dataset", "tile"])
+    failed = rows[rows["status"] == "error"].drop_duplicates(["dataset", "tile", "error"])
     groups: dict[str, list[str]] = {}
     for dataset, tile, error in failed[["dataset", "tile", "error"]].itertuples(index=False, name=None):
         reason = re.sub(rf"\S*(?<!\w){re.escape(tile)}\.\w+", "FILE", error)
@@ -358,15 +392,21 @@ def failures(rows: pd.DataFrame) -> pd.DataFrame:
     found = sorted(((len(tiles), reason, tiles[0]) for reason, tiles in groups.items()), key=lambda each: -each[0])
     return pd.DataFrame(found, columns=["tiles", "reason", "first"])
 
+
+def left_out(rows: pd.DataFrame) -> dict[str, str]:
+    """Why methods were left out, by method."""
+    late = rows[rows["status"] == LEFT_OUT]
+    return dict(zip(late["method"], late["error"], strict=True)) if len(late) else {}
+
 # %% ../nbs/42_study.ipynb #f799b967
 def kept_maps(run: Path) -> dict[str, Values]:
-    """The kept maps (H,W) of a run's finished tiles, by dataset/tile/unit/baseline/seed/method. Raises ValueError for none."""
+    """The kept maps (H,W) of a run's finished tiles, by the names that `read_map_name` reads. Raises ValueError for none."""
     if not (run / "maps.zarr").is_dir():
         raise ValueError(f"{run}: no maps were kept; run `entropy-captum evaluate` with --keep-maps")
     import zarr
     root = zarr.open_group(run / "maps.zarr", mode="r")
     return {name: np.asarray(array) for name, array in root.members(max_depth=None)
-            if isinstance(array, zarr.Array) and (run / "rows" / f"{name.rsplit('/', 4)[0]}.parquet").is_file()}
+            if isinstance(array, zarr.Array) and (run / "rows" / f"{read_map_name(name).key}.parquet").is_file()}
 
 # %% ../nbs/42_study.ipynb #989786d0
 def read_facts(run: Path) -> dict[str, Any]:
@@ -382,6 +422,8 @@ def read_facts(run: Path) -> dict[str, Any]:
 def settings_of(facts: dict[str, Any]) -> Settings:
     """The settings in a run's `run.json`."""
     values: dict[str, Any] = {name: tuple(value) if isinstance(value, list) else value for name, value in facts["settings"].items()}
+    if "target" in values:  # from before there were several
+        values["targets"] = (values.pop("target"),)
     return Settings(**values)
 
 # %% ../nbs/42_study.ipynb #84d87bfa
@@ -391,18 +433,32 @@ def compare_runs(one: Path, other: Path) -> pd.DataFrame:
     Raises ValueError where a run kept none.
     """
     first, second, rows = kept_maps(one), kept_maps(other), []
-    grid = read_facts(one)["settings"]["grid_size"]
+    known = read_facts(one)
+    grid, classes = known["settings"]["grid_size"], known.get("card", {}).get("classes", ())
     for name in sorted(first.keys() & second.keys()):
-        dataset, image, unit, baseline, seed, method = name.rsplit("/", 5)
-        facts = {"dataset": dataset, "scene": scene_of(Path(image).stem), "tile": Path(image).stem, "unit": unit}
-        ids = grid_feature_mask(first[name].shape, grid)
+        which, ids = read_map_name(name), grid_feature_mask(first[name].shape, grid)
+        dataset, _, image = which.key.rpartition("/")
+        facts = {"dataset": dataset, "scene": scene_of(Path(image).stem), "tile": Path(image).stem, "unit": which.unit}
+        facts |= {} if which.target is None else {"target": class_name(which.target, classes)}
         control = first.get(f"{name.rpartition('/')[0]}/distance", np.full_like(first[name], np.nan))
         a, b, near = (cell_means(torch.from_numpy(heat), ids) for heat in (first[name], second[name], control))
-        rows.append({**facts, "baseline": baseline, "seed": int(seed), "method": method,
+        rows.append({**facts, "baseline": which.baseline, "seed": which.seed, "method": which.method,
                      "rank": rank_correlation(a, b), "rank_given_nearness": rank_given(a, b, near)})
     return pd.DataFrame(rows)
 
 # %% ../nbs/42_study.ipynb #9c0cfccb
+def retest_tile(tile: Asked, settings: Settings, maps: Mapping[MapName, Values],
+                derive: Callable[[dict[str, Values]], Mapping[str, Values]]) -> Iterator[dict[str, Any]]:
+    """Rows of tests of what `derive` makes of the kept maps (H,W) of a tile and class."""
+    for baseline in settings.baselines:
+        testers = [SitTester(one) for one in with_baseline(tile.question, baseline).each()]
+        for (unit, tester), seed in product(zip(tile.units, testers, strict=True), settings.seeds):
+            own = {name.method: heat for name, heat in maps.items() if name[2:5] == (unit, baseline, seed)}
+            found = derive({method: own[method] for method in settings.methods if method in own})
+            yield from ({"unit": unit, "baseline": baseline, "seed": seed, "method": name, "status": "ok",
+                         **tests_of(tester, torch.from_numpy(heat), settings, seed)} for name, heat in found.items())
+
+
 def retest(model: Model, run: Path, sources: Sequence[Source], derive: Callable[[dict[str, Values]], Mapping[str, Values]], *,
            show_progress: bool = True) -> pd.DataFrame:
     """Rows of tests of new maps: `derive` gets the kept maps (H,W) of a unit by method, and returns others by name.
@@ -410,24 +466,22 @@ def retest(model: Model, run: Path, sources: Sequence[Source], derive: Callable[
     Tiles whose maps were not kept are left out. Raises ValueError where none were, a tile has changed since, or the model is
     not the run's.
     """
-    maps, facts, rows = kept_maps(run), read_facts(run), []
+    maps, facts, rows = {read_map_name(name): heat for name, heat in kept_maps(run).items()}, read_facts(run), []
     if facts["weights"] != as_forward(model).key:
         raise ValueError(f"{run}: its maps are of another network than the one given")
     settings, model = settings_of(facts), worker_model(model)
-    keys = {name.rsplit("/", 4)[0] for name in maps}
+    keys = {name.key for name in maps}
     kept = [source for source in sources if source.key in keys]
     if not kept:
         raise ValueError(f"{run}: no maps of these tiles were kept; the data folder has to be the one that the run was given")
-    for source in tqdm(kept, unit="tile", disable=not show_progress):
+    classes = card_of(model).classes
+    for source, target in tqdm(list(product(kept, settings.targets)), unit="tile", disable=not show_progress):
         if (pd.read_parquet(run / "rows" / f"{source.key}.parquet")["checksum"] != source.checksum()).any():
             raise ValueError(f"{source.tile.image}: has changed since the run kept its maps; run `entropy-captum evaluate` again")
-        tile = ask_tile(model, source, settings)
-        for baseline in settings.baselines:
-            testers = [SitTester(one) for one in with_baseline(tile.question, baseline).each()]
-            for (unit, tester), seed in product(zip(tile.units, testers, strict=True), settings.seeds):
-                home = f"{source.key}/{unit}/{baseline}/{seed}"
-                found = derive({method: maps[f"{home}/{method}"] for method in settings.methods})
-                rows += [{"dataset": source.dataset, "scene": source.scene, "tile": source.tile.name, "unit": unit,
-                          "baseline": baseline, "seed": seed, "method": name, "status": "ok",
-                          **tests_of(tester, torch.from_numpy(heat), settings, seed)} for name, heat in found.items()]
+        number = target if len(settings.targets) > 1 else None
+        own = {name: heat for name, heat in maps.items() if (name.key, name.target) == (source.key, number)}
+        place = {"dataset": source.dataset, "scene": source.scene, "tile": source.tile.name,
+                 "target": class_name(target, classes)}
+        tile = ask_tile(model, source, settings, target)
+        rows += [place | row for row in retest_tile(tile, settings, own, derive)] if own else []
     return pd.DataFrame(rows)

@@ -26,21 +26,23 @@ from .evaluation import REMOVED, SitTester
 from .files import checksum
 from .forward import Model, as_forward
 from .labels import Label, LabelValues
-from .methods import distance_from, feature_ids, method_names, nearness, run_methods
+from .methods import distance_from, feature_ids, method_names, nearness, run_methods, why_not
 from .names import STUDY_METHODS, Activation, BaselineName
 from .notices import needed
-from .perturbation import named_baseline
+from .perturbation import filled, named_baseline
 from .question import Budget, Question, of_image
-from .region import objects
+from .region import check_target, class_number, objects, predicted_region
 from .sampling import check_design
-from .zoo import predict
+from .zoo import class_name, count_class, score_maps
 
 with needed("study"):
     import pandas as pd
 
 # %% auto #0
-__all__ = ['Values', 'Settings', 'scene_of', 'Source', 'find_homes', 'find_sources', 'cell_means', 'rank_correlation', 'tests_of',
-           'rank_given']
+__all__ = ['Values', 'LEFT_OUT', 'Settings', 'scene_of', 'Source', 'find_homes', 'find_sources', 'Asked', 'ask_tile',
+           'cell_means', 'held_ids', 'rank_correlation', 'tests_of', 'rank_given', 'map_columns', 'with_baseline',
+           'left_out_rows', 'explain_tile', 'failure', 'failures_of', 'tile_rows', 'study_class', 'study_tile',
+           'MapName', 'read_map_name']
 
 # %% ../nbs/41_tiles.ipynb #c3781695
 @dataclass(frozen=True)
@@ -51,8 +53,9 @@ class Settings:
     baselines: every combination is run. per: explain the predicted class of a tile, or each predicted building of at least
     `min_pixels`. crop: only the central square of so many pixels. threshold: of the fixed form of the tests. noisy: on how many
     noisy copies of the input the maps are computed again (uniform noise of at most 0.02 in model space), for the column
-    `sensitivity`. target: the class that is predicted, explained and tested, None only for a network of one channel. activation:
-    as for `EntropyCentric`.
+    `sensitivity`. targets: the classes that are predicted, explained and tested, each by itself, by name or number; None only for a
+    network of one channel. activation: as for `EntropyCentric`. nodata: the value of pixels that hold nothing, a number or one per
+    band; they belong to no region, area or test.
     Raises ValueError for an unknown name or a number out of range.
     """
 
@@ -67,8 +70,9 @@ class Settings:
     min_pixels: int = 64
     threshold: float = 0.1
     noisy: int = 0
-    target: int | None = None
+    targets: tuple[int | str | None, ...] = (None,)
     activation: Activation = "auto"
+    nodata: tuple[float, ...] | None = None
 
     def __post_init__(self) -> None:
         unknown = [name for name in self.methods if name not in method_names()]
@@ -81,17 +85,18 @@ class Settings:
             raise ValueError(f"activation must be one of {', '.join(get_args(Activation))}, got {self.activation!r}")
         if self.per not in ("class", "building"):
             raise ValueError(f"per must be 'class' or 'building', got {self.per!r}")
-        for name in ("methods", "seeds", "baselines"):
+        for name in ("methods", "seeds", "baselines", "targets"):
             given = getattr(self, name)
             if not given or len(set(given)) < len(given):
                 raise ValueError(f"{name} must be at least one, each once, got {given}")
         if min(self.seeds) < 0:
             raise ValueError(f"seeds must be at least 0, got {self.seeds}")
-        for name, least in (("grid_size", 1), ("perturbations_per_eval", 1), ("min_pixels", 1), ("noisy", 0), ("crop", 1),
-                            ("target", 0)):
+        for name, least in (("grid_size", 1), ("perturbations_per_eval", 1), ("min_pixels", 1), ("noisy", 0), ("crop", 1)):
             value = getattr(self, name)
             if value is not None and value < least:
                 raise ValueError(f"{name} must be at least {least}, got {value}")
+        if any(isinstance(one, int) and one < 0 for one in self.targets) or (None in self.targets and len(self.targets) > 1):
+            raise ValueError(f"targets must be names or numbers of at least 0, or None alone, got {self.targets}")
         check_design(self.n_samples, self.grid_size**2, "supercube")
 
 # %% ../nbs/41_tiles.ipynb #6354af2c
@@ -175,28 +180,47 @@ def find_regions(prediction: NDArray[np.bool_], settings: Settings) -> tuple[lis
 
 # %% ../nbs/41_tiles.ipynb #4056d11e
 class Asked(NamedTuple):
-    """What is asked of a tile: the names of its K units, and the question with their regions (K,H,W), without any for K = 0."""
+    """What is asked of a tile about a class: the names of its K units, and the question with their regions (K,H,W), none for K = 0.
+
+    facts: what is counted in the tile, see `zoo.count_class`.
+    """
 
     units: list[str]
     question: Question
+    facts: dict[str, Any]
 
 # %% ../nbs/41_tiles.ipynb #c7dbf1e2
-def ask_tile(model: Model, source: Source, settings: Settings) -> Asked:
+def ask_tile(model: Model, source: Source, settings: Settings, target: int | str | None = None) -> Asked:
     """Read, crop and segment a tile. Raises ValueError for files that do not fit, or a class that the model has not."""
-    image, label, known = source.tile.read()
-    inputs = to_inputs(cut_centre(image, settings.crop), card_of(model)).to(as_forward(model).device)
-    predicted = predict(model, inputs, settings.target, settings.activation)[0]
-    units, masks = find_regions(predicted.cpu().numpy(), settings)
-    truth = None if label is None else torch.from_numpy(cut_centre(Label(label, known).truth, settings.crop)).to(inputs.device)
-    question = Question(model, inputs, None, settings.target, label=truth, activation=settings.activation,
-                        grid_size=settings.grid_size)
-    return Asked(units, of_image(question, torch.from_numpy(masks)) if units else question)
+    (image, labels), card = source.tile.read_classes(), card_of(model)
+    image = cut_centre(image, settings.crop)
+    inputs = to_inputs(image, card).to(as_forward(model).device)
+    held = np.ones(image.shape[:2], bool) if settings.nodata is None else (image != np.array(settings.nodata)).any(-1)
+    outputs, activation = score_maps(model, inputs, settings.activation)
+    index = check_target(class_number(target, card.classes), 1, outputs.shape[1])
+    units, masks = find_regions(predicted_region(outputs, index, activation)[0].cpu().numpy() & held, settings)
+    own = None if labels is None else labels.find(class_name(target, card.classes), card.classes or settings.targets)
+    label = own and Label(cut_centre(own.mask, settings.crop), None if own.known is None else cut_centre(own.known, settings.crop))
+    truth = None if label is None else torch.from_numpy(label.truth).to(inputs.device)
+    question = Question(model, inputs, None, target, label=truth, activation=settings.activation, grid_size=settings.grid_size,
+                        valid=None if held.all() or not units else torch.from_numpy(held))
+    facts = count_class(outputs, int(index), activation, held, label)
+    return Asked(units, of_image(question, torch.from_numpy(masks)) if units else question, facts)
 
 # %% ../nbs/41_tiles.ipynb #4bcf9d85
 def cell_means(heat: Tensor, feature_mask: Tensor) -> NDArray[np.float64]:
-    """The mean of a map (H,W) in each cell of the grid: what maps of all methods are compared by."""
+    """The mean of a map (H,W) in each cell of the grid, in the order of ids: what maps of all methods are compared by.
+
+    Pixels of the id -1 belong to no cell.
+    """
     ids = feature_mask[0, 0].cpu().numpy()
-    return np.asarray(ndimage.mean(heat.double().numpy(), ids, np.arange(ids.max() + 1)))
+    return np.asarray(ndimage.mean(heat.double().numpy(), ids, np.unique(ids[ids >= 0])))
+
+
+def held_ids(question: Question) -> Tensor:
+    """The `feature_ids` of a question about one image, (1,1,H,W), -1 where its pixels hold nothing."""
+    ids = feature_ids(question)
+    return torch.where(question.held[None].to(ids.device), ids, -1)
 
 # %% ../nbs/41_tiles.ipynb #86eecc2a
 def rank_correlation(a: NDArray[np.float64], b: NDArray[np.float64]) -> float:
@@ -276,40 +300,60 @@ def sensitivity(heat: Tensor, noisy: Sequence[Tensor]) -> float:
     return max((float((other - heat).double().norm()) / size for other in noisy if size), default=float("nan"))
 
 # %% ../nbs/41_tiles.ipynb #56b902c2
-def map_columns(heat: Tensor, noisy: Sequence[Tensor], away: Values) -> dict[str, float]:
-    """What a map (H,W) is like by itself: its mean, where it lies, how much it moves with noise; `away` (H,W) as in `BANDS`."""
-    return {"map_mean": float(heat.double().mean()), "sensitivity": sensitivity(heat, noisy)} | shares_by_distance(heat, away)
+def map_columns(heat: Tensor, noisy: Sequence[Tensor], away: Values, held: Values | bool = True) -> dict[str, float]:
+    """What a map (H,W) is like by itself: its mean where pixels are `held` (H,W), where it lies, how much it moves with noise.
+
+    `away` (H,W) as in `BANDS`.
+    """
+    mean = float(heat.double().numpy()[np.broadcast_to(held, away.shape)].mean())
+    return {"map_mean": mean, "sensitivity": sensitivity(heat, noisy)} | shares_by_distance(heat, away)
 
 # %% ../nbs/41_tiles.ipynb #4ef56583
 def with_baseline(question: Question, name: BaselineName) -> Question:
-    """A question about one image in which another baseline replaces what is removed."""
-    return replace(question, baselines=named_baseline(name, question.tensors[0]))
+    """A question about one image in which another baseline replaces what is removed, and stands where pixels hold nothing."""
+    image = filled(question.tensors[0], question.valid, name)
+    return replace(question, inputs=image, baselines=named_baseline(name, image))
 
-# %% ../nbs/41_tiles.ipynb #ab1d1e0f
+# %% ../nbs/41_tiles.ipynb #d82129f2
+#: The status of a row about a method that cannot be asked of the model.
+LEFT_OUT = "left out"
+
+
+def left_out_rows(tile: Asked, settings: Settings) -> list[dict[str, Any]]:
+    """A row for every method that cannot be asked of the model, with the reason under "error"."""
+    asked = with_baseline(tile.question, settings.baselines[0])
+    reasons = {name: why_not(asked, name) for name in settings.methods}
+    return [{"unit": settings.per, "method": name, "status": LEFT_OUT, "error": reason}
+            for name, reason in reasons.items() if reason]
+
+# %% ../nbs/41_tiles.ipynb #eaeb113f
 def explain_tile(tile: Asked, settings: Settings) -> Iterator[dict[str, Any]]:
-    """The rows of a tile, and under "map" the heat map (H,W) of each."""
+    """The rows of a tile, and under "map" the heat map (H,W) of each; last those of methods that cannot be asked of the model."""
     cells: Cells = {}
-    inputs, regions = tile.question.tensors[0], tile.question.regions
-    away, ids = distance_from(regions), feature_ids(tile.question)
+    left_out = left_out_rows(tile, settings)
+    methods = [name for name in settings.methods if name not in {row["method"] for row in left_out}]
+    regions, held = tile.question.regions, tile.question.held[0].cpu().numpy()
+    away, ids = distance_from(regions), held_ids(tile.question)
     near = [cell_means(each, ids) for each in nearness(away)]
-    for baseline in settings.baselines:
+    for baseline in settings.baselines if methods else ():
         asked = with_baseline(tile.question, baseline)
         testers = [SitTester(one) for one in asked.each()]
         for seed in settings.seeds:
             budget = Budget(settings.n_samples, settings.perturbations_per_eval, seed)
-            found = run_methods(asked, budget, settings.methods)
+            found = run_methods(asked, budget, methods)
             cells |= {(unit, baseline, seed, method): cell_means(of_method.maps[k], ids)
                       for k, unit in enumerate(tile.units) for method, of_method in found.items()}
-            noisy = [run_methods(replace(asked, inputs=x), budget, settings.methods) for x in noisy_inputs(inputs, settings, seed)]
+            noisy = [run_methods(replace(asked, inputs=x), budget, methods) for x in noisy_inputs(asked.tensors[0], settings, seed)]
             for k, (unit, tester) in enumerate(zip(tile.units, testers, strict=True)):
                 clean = {f"clean_{name}": float(v[0, 0]) for name, v in tester.before._asdict().items()}
                 for method, of_method in found.items():
                     start, heat, key = time.perf_counter(), of_method.maps[k], (unit, baseline, seed, method)
                     row = (tests_of(tester, heat, settings, seed) | ranks_of(cells, key, near[k], settings)
-                           | map_columns(heat, [each[method].maps[k] for each in noisy], away[k]))
+                           | map_columns(heat, [each[method].maps[k] for each in noisy], away[k], held))
                     yield {"unit": unit, "baseline": baseline, "seed": seed, "method": method, "status": "ok", "error": "",
                            "region_pixels": int(regions[k].sum()), "forwards": of_method.forwards, **clean, **row,
                            "seconds_maps": of_method.seconds, "seconds_tests": time.perf_counter() - start, "map": heat.numpy()}
+    yield from left_out
 
 # %% ../nbs/41_tiles.ipynb #1811fa3e
 def failure(problem: Exception, settings: Settings) -> dict[str, Any]:
@@ -319,23 +363,64 @@ def failure(problem: Exception, settings: Settings) -> dict[str, Any]:
     return {"unit": settings.per, "status": "error", "error": f"{type(problem).__name__}{where}: {problem}"}
 
 
+def failures_of(problem: Exception, settings: Settings, model: Model) -> list[dict[str, Any]]:
+    """The rows of a tile that failed for every class, one each."""
+    return [{"target": class_name(target, card_of(model).classes)} | failure(problem, settings) for target in settings.targets]
+
+
 def tile_rows(rows: Sequence[dict[str, Any]], source: Source, run: str) -> pd.DataFrame:
     """The rows of a tile with what tells them from those of others."""
     facts = {"run_id": run, "dataset": source.dataset, "scene": source.scene, "tile": source.tile.name}
     return pd.DataFrame([facts | row for row in rows])
 
 # %% ../nbs/41_tiles.ipynb #cdc016a2
-def study_tile(model: Model, source: Source, settings: Settings, run: str) -> tuple[pd.DataFrame, dict[str, NDArray[Any]]]:
-    """The rows of one tile and its maps (H,W) by name; whatever goes wrong with the tile becomes a row of status "error"."""
-    facts: dict[str, Any] = {}
+def study_class(model: Model, source: Source, settings: Settings, target: int | str | None) -> list[dict[str, Any]]:
+    """The rows of one tile about one class, with their maps (H,W) under "map"; what goes wrong becomes a row of status "error"."""
+    facts: dict[str, Any] = {"target": class_name(target, card_of(model).classes)}
     rows: list[dict[str, Any]] = [{"unit": settings.per, "status": "absent", "error": ""}]
     try:
         facts["checksum"] = source.checksum()
-        tile = ask_tile(model, source, settings)
+        tile = ask_tile(model, source, settings, target)
+        facts |= tile.facts
         rows = list(explain_tile(tile, settings)) if tile.units else rows
-        label = tile.question.label
-        facts["labelled_pixels"] = -1 if label is None else int((label == 1).sum())
     except Exception as problem:  # a method may raise anything, and one tile must not end a study
         rows = [failure(problem, settings)]
-    maps = {"/".join(str(row[k]) for k in ("unit", "baseline", "seed", "method")): row.pop("map") for row in rows if "map" in row}
-    return tile_rows([facts | row for row in rows], source, run), maps
+    return [facts | row for row in rows]
+
+
+def study_tile(model: Model, source: Source, settings: Settings, run: str) -> tuple[pd.DataFrame, dict[str, NDArray[Any]]]:
+    """The rows of one tile, class by class, and its maps (H,W) by name; what goes wrong becomes a row of status "error"."""
+    rows, maps = [], dict[str, NDArray[Any]]()
+    for target in settings.targets:
+        number = class_number(target, card_of(model).classes) if len(settings.targets) > 1 else None
+        for row in study_class(model, source, settings, target):
+            if "map" in row:
+                name = MapName(source.key, number, row["unit"], row["baseline"], row["seed"], row["method"])
+                maps[f"{name.home}/{name.method}"] = row.pop("map")
+            rows.append(row)
+    return tile_rows(rows, source, run), maps
+
+# %% ../nbs/41_tiles.ipynb #8a5ccc69
+class MapName(NamedTuple):
+    """Which map of a run it is: of a tile (`Source.key`), a class (its number, None for the only one of the run), a unit, ..."""
+
+    key: str
+    target: int | None
+    unit: str
+    baseline: str
+    seed: int
+    method: str
+
+    @property
+    def home(self) -> str:
+        """Where a tile's maps of this unit, baseline and seed are kept, below the tile's key."""
+        prefix = "" if self.target is None else f"target-{self.target}/"
+        return f"{prefix}{self.unit}/{self.baseline}/{self.seed}"
+
+
+def read_map_name(name: str) -> MapName:
+    """A map's name from KEY/UNIT/BASELINE/SEED/METHOD, or KEY/target-NUMBER/UNIT/... in a run of several classes."""
+    home, unit, baseline, seed, method = name.rsplit("/", 4)
+    key, found, number = home.rpartition("/target-")
+    target = int(number) if found and number.isdecimal() else None
+    return MapName(home if target is None else key, target, unit, baseline, int(seed), method)

@@ -7,9 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
@@ -21,20 +22,26 @@ from .checkpoints import fill, load_weights, read_checkpoint, tensors_in
 from .data import Tile
 from .forward import Model, as_forward
 from .inference import FullInference
+from .labels import Label, Labels
 from .names import LITE0, Activation
 from .notices import needed
 from entropy_captum.region import (
     check_target,
     class_number,
     iou,
+    log_odds,
     predicted_region,
     resize_outputs,
     resolve_activation,
     warn_if_activated,
 )
 
+if TYPE_CHECKING:
+    import pandas as pd
+
 # %% auto #0
-__all__ = ['BUNDLED_WEIGHTS', 'new_unet', 'read_unet', 'rooftop_unet', 'paper_unet', 'predict', 'predict_mask', 'dataset_iou']
+__all__ = ['BUNDLED_WEIGHTS', 'new_unet', 'read_unet', 'rooftop_unet', 'paper_unet', 'class_name', 'score_maps', 'predict',
+           'predict_mask', 'dataset_iou', 'count_class', 'class_shares', 'class_table']
 
 # %% ../nbs/33_zoo.ipynb #86c6e9f2
 def trained_encoder(content: Mapping[Any, Any]) -> str:
@@ -96,6 +103,32 @@ def paper_unet(weights: str | Path | None = None) -> nn.Module:
     model = smp.Unet("tu-tf_efficientnet_b0", encoder_weights=None, classes=3)
     return model.eval() if weights is None else load_weights(model, weights)
 
+# %% ../nbs/33_zoo.ipynb #dc09234e
+def class_name(target: int | str | None, classes: Sequence[str]) -> str:
+    """What a target (a class's name or number, None for the only one) is called: its name, else its number; "" for the only one.
+
+    Raises ValueError, listing all, for a name that is none of the `classes`.
+    """
+    number = class_number(target, tuple(classes))
+    if number is None:
+        return classes[0] if classes else ""
+    return classes[number] if number < len(classes) else str(number)
+
+# %% ../nbs/33_zoo.ipynb #09301ae4
+def score_maps(model: Model, inputs: Tensor, activation: Activation = "auto",
+               size: tuple[int, int] | None = None) -> tuple[Tensor, str]:
+    """The score maps (B,K,H,W) of a model, in eval mode, for inputs (B,C,H,W), at their size or another, and its activation's name.
+
+    Raises ValueError for an activation that does not fit, and for NaN.
+    """
+    forward = as_forward(model)
+    outputs = FullInference(forward).clean((inputs,))
+    if bool(outputs.isnan().any()):
+        raise ValueError(f"the model returned NaN in {int(outputs.isnan().sum())} of {outputs.numel()} scores")
+    named = resolve_activation(forward.activation if activation == "auto" else activation, outputs.shape[1])
+    warn_if_activated(outputs, named)
+    return resize_outputs(outputs, size or (inputs.shape[2], inputs.shape[3])), named
+
 # %% ../nbs/33_zoo.ipynb #930bd2cc
 def predict(model: Model, inputs: Tensor, target: int | str | None = None, activation: Activation = "auto",
             size: tuple[int, int] | None = None) -> Tensor:
@@ -104,14 +137,9 @@ def predict(model: Model, inputs: Tensor, target: int | str | None = None, activ
     target: its number, or its name in the model's card. The rule is that of `region.predicted_region`. Raises ValueError where the
     model has no such class or activation, where it has several channels and no target is named, and for NaN.
     """
-    forward = as_forward(model)
-    outputs = FullInference(forward).clean((inputs,))
-    if bool(outputs.isnan().any()):
-        raise ValueError(f"the model returned NaN in {int(outputs.isnan().sum())} of {outputs.numel()} scores")
-    named = resolve_activation(forward.activation if activation == "auto" else activation, outputs.shape[1])
-    classes = check_target(class_number(target, forward.classes), len(inputs), outputs.shape[1])
-    warn_if_activated(outputs, named)
-    return predicted_region(resize_outputs(outputs, size or (inputs.shape[2], inputs.shape[3])), classes, named)
+    outputs, named = score_maps(model, inputs, activation, size)
+    classes = check_target(class_number(target, as_forward(model).classes), len(inputs), outputs.shape[1])
+    return predicted_region(outputs, classes, named)
 
 # %% ../nbs/33_zoo.ipynb #e5098b8c
 def predict_mask(model: Model, image: NDArray[Any], scale: float = 1.0, *, target: int | str | None = None,
@@ -133,3 +161,55 @@ def dataset_iou(model: Model, tiles: Sequence[Tile], scale: float = 1.0, *, targ
                    for each, known in zip(read, counted, strict=True)]
     labels = [each.label[known] for each, known in zip(read, counted, strict=True) if each.label is not None]
     return iou(np.concatenate(predictions), np.concatenate(labels))
+
+# %% ../nbs/33_zoo.ipynb #2018df49
+def count_class(outputs: Tensor, target: int, activation: str, held: NDArray[np.bool_], label: Label | None) -> dict[str, float]:
+    """What score maps (1,K,H,W) say of a class among the pixels that are `held` (H,W), in pixels; -1 for what needs a label.
+
+    `class_confidence`: the mean probability of the class where it is predicted, NaN for nowhere.
+    """
+    index = torch.tensor([target])
+    predicted = predicted_region(outputs, index, activation)[0].cpu().numpy() & held
+    scores = outputs[0].flatten(1).double()
+    p = scores[target] if activation == "none" else log_odds(scores, index.to(scores.device), activation).sigmoid()
+    row = {"tile_pixels": held.sum(), "predicted_pixels": predicted.sum()}
+    if label is None:
+        row |= dict.fromkeys(("known_pixels", "labelled_pixels", "common_pixels", "union_pixels"), -1)
+    else:
+        known, truth = held & (True if label.known is None else label.known), label.mask
+        row |= {"known_pixels": known.sum(), "labelled_pixels": (truth & known).sum(),
+                "common_pixels": (predicted & truth & known).sum(), "union_pixels": ((predicted | truth) & known).sum()}
+    confidence = float(p.cpu().numpy()[predicted.ravel()].mean()) if predicted.any() else float("nan")
+    return {name: int(value) for name, value in row.items()} | {"class_confidence": confidence}
+
+# %% ../nbs/33_zoo.ipynb #d2f92d3f
+def class_shares(counts: pd.DataFrame) -> dict[str, float]:
+    """A class in tiles by their `count_class`: the shares of pixels predicted and labelled, the pooled IoU, the mean confidence.
+
+    NaN for what needs a label where no tile has one, and for the confidence where nothing is predicted.
+    """
+    def ratio(a: pd.Series, b: pd.Series) -> float:
+        return float(a.sum() / b.sum()) if b.sum() > 0 else float("nan")
+
+    labelled, predicted = counts[counts["known_pixels"] >= 0], counts["predicted_pixels"]
+    return {"predicted": ratio(predicted, counts["tile_pixels"]),
+            "labelled": ratio(labelled["labelled_pixels"], labelled["known_pixels"]),
+            "iou": ratio(labelled["common_pixels"], labelled["union_pixels"]),
+            "confidence": ratio(counts["class_confidence"] * predicted, predicted)}
+
+# %% ../nbs/33_zoo.ipynb #f3b6d620
+def class_table(model: Model, image: NDArray[Any], labels: Labels | None = None, *, valid: NDArray[np.bool_] | None = None,
+                activation: Activation = "auto") -> pd.DataFrame:
+    """All classes of a model in an image (H,W,C), a row each, by `class_shares`, of the pixels that are `valid` (H,W).
+
+    The labels go with the classes by their names, see `labels.match_class`. Raises ValueError for what does not fit.
+    """
+    with needed("models"):
+        import pandas as pd
+    outputs, named = score_maps(sized(model), to_inputs(image, card_of(model)).to(as_forward(model).device), activation)
+    classes, held, rows = card_of(model).classes, np.ones(image.shape[:2], bool) if valid is None else valid, []
+    for k in range(outputs.shape[1]):
+        name = class_name(k if outputs.shape[1] > 1 else None, classes)
+        label = None if labels is None else labels.find(name, classes or range(outputs.shape[1]))
+        rows.append({"class": name, **class_shares(pd.DataFrame([count_class(outputs, k, named, held, label)]))})
+    return pd.DataFrame(rows)

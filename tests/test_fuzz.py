@@ -105,10 +105,10 @@ def test_a_tiff_whose_tags_are_no_numbers_is_named(tmp_path, kind, width):
 def test_a_building_value_must_be_one_that_the_label_can_hold(tmp_path, dtype, value, fits):
     Image.fromarray(np.eye(8).astype(dtype)).save(tmp_path / "label.png")
     if fits:
-        assert read_label(tmp_path / "label.png", LabelValues(((value,),))).building.any() == (value == 1)
+        assert read_label(tmp_path / "label.png", LabelValues({"building": ((value,),)})).mask.any() == (value == 1)
     else:
         with pytest.raises(ValueError, match=f"label.png: holds 1 band .* no pixel can have the value {value}"):
-            read_label(tmp_path / "label.png", LabelValues(((value,),)))
+            read_label(tmp_path / "label.png", LabelValues({"building": ((value,),)}))
 
 
 @pytest.mark.parametrize("change", [lambda t: t.to_sparse(), lambda t: t.to("meta"), lambda t: t.to(torch.complex64)])

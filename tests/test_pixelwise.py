@@ -445,7 +445,7 @@ def test_masks_and_labels_may_be_arrays(sky):
     np.save("mask.npy", region)
     np.save("label.npy", region.astype(np.uint8))
     request = read_request(Path("sky.npy"), Path("mask.npy"), Path("label.npy"))
-    assert np.array_equal(request.region, region) and np.array_equal(request.label.building, region)
+    assert np.array_equal(request.region, region) and np.array_equal(request.labels.of().mask, region)
     with pytest.raises(ValueError, match=r"10 bands of 32 float bits .* but a label of one band is expected"):
         read_request(Path("sky.npy"), Path("sky.npy"))
 

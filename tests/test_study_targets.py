@@ -98,7 +98,7 @@ def test_one_function_in_several_networks_gives_one_study(data, tmp_path, name):
     methods = tuple(name for name in method_names() if name not in left_out)
     common = dict(methods=methods, grid_size=2, n_samples=4, perturbations_per_eval=4, per="building", min_pixels=20, noisy=1)
     want = evaluate(build(Roofs), data, tmp_path / "one", Settings(**common), keep_maps=True, show_progress=False)
-    settings = Settings(**common, target=target, activation=activation)
+    settings = Settings(**common, targets=(target,), activation=activation)
     found = evaluate(build(form), data, tmp_path / "several", settings, keep_maps=True, show_progress=False)
     assert set(want.status) == set(found.status) == {"ok"}, found.error.tolist()
     assert (want.groupby("tile").unit.nunique() == 2).all()
@@ -133,7 +133,7 @@ def test_a_class_that_is_not_named_is_never_the_first(data, tmp_path):
     for target, message in ((None, "target=None needs a one-channel output, got 3 channels; name the class, 0 to 2"),
                             (3, "target 3 is no class of an output with 3 channels")):
         with pytest.raises(ValueError, match=message):
-            evaluate(three, data, tmp_path / "run", Settings(("ones",), 2, 2, target=target), show_progress=False)
+            evaluate(three, data, tmp_path / "run", Settings(("ones",), 2, 2, targets=(target,)), show_progress=False)
     with pytest.raises(ValueError, match="softmax of one channel"):
         evaluate(build(Roofs), data, tmp_path / "run", Settings(("ones",), 2, 2, activation="softmax"), show_progress=False)
     assert not (tmp_path / "run").exists()
@@ -145,7 +145,7 @@ def test_a_class_that_is_not_named_is_never_the_first(data, tmp_path):
                  *(partial(run_methods, question, Budget(2), [name]) for name in explained)):
         with pytest.raises(ValueError, match="target=None needs a one-channel output"):
             call()
-    for wrong, message in ((dict(target=-1), "target must be at least 0, got -1"),
+    for wrong, message in ((dict(targets=(-1,)), r"targets must be names or numbers of at least 0, or None alone, got \(-1,\)"),
                            (dict(activation="relu"), "activation must be one of auto, softmax, sigmoid, none, got 'relu'")):
         with pytest.raises(ValueError, match=message):
             Settings(**wrong)
@@ -155,7 +155,7 @@ def test_a_tile_that_cannot_be_read_does_not_hide_the_class(data, tmp_path):
     (data / "town/image/scene_0.png").write_bytes(b"cut off")
     with pytest.raises(ValueError, match="target=None needs a one-channel output"):
         evaluate(build(GroundAndRoof), data, tmp_path / "run", Settings(("ones",), 2, 2), show_progress=False)
-    rows = evaluate(build(GroundAndRoof), data, tmp_path / "run", Settings(("ones",), 2, 2, target=1), show_progress=False)
+    rows = evaluate(build(GroundAndRoof), data, tmp_path / "run", Settings(("ones",), 2, 2, targets=(1,)), show_progress=False)
     assert list(rows.status) == ["error", "ok"]
 
 
@@ -163,8 +163,8 @@ def test_runs_from_before_are_still_read(data, tmp_path):
     evaluate(build(Roofs), data, tmp_path, Settings(("ones", "random"), 2, 2), keep_maps=True, show_progress=False)
     home = only_run(tmp_path)
     facts = read_facts(home)
-    assert {"target", "activation"} <= facts["settings"].keys()
-    old = {k: v for k, v in facts["settings"].items() if k not in ("target", "activation")}
+    assert {"targets", "activation"} <= facts["settings"].keys()
+    old = {k: v for k, v in facts["settings"].items() if k not in ("targets", "activation")}
     (home / "run.json").write_text(json.dumps(facts | {"settings": old}))
     assert settings_of(read_facts(home)) == Settings(("ones", "random"), 2, 2)
     assert len(retest(build(Roofs), home, find_sources(data), lambda maps: maps, show_progress=False)) == 4
@@ -273,7 +273,7 @@ def test_the_class_is_named_on_the_command_line(data, tmp_path):
                                         "--activation", "softmax"])
         assert done.exit_code == 0, done.output
         rows = pd.concat(map(pd.read_parquet, (tmp_path / f"run{target}").rglob("*.parquet"))).sort_values(["tile", "method"])
-        settings = Settings(("entropy", "ones"), 2, 2, target=target)
+        settings = Settings(("entropy", "ones"), 2, 2, targets=(target,))
         want = evaluate(model, data, tmp_path / f"want{target}", settings, show_progress=False)
         assert rows.status.tolist() == want.status.tolist()
         assert np.allclose(rows.clean_confidence, want.clean_confidence, equal_nan=True)
