@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from typing import Any
 
 import torch
@@ -31,6 +32,12 @@ class Padded(nn.Module):
     def margins(self, height: int, width: int) -> tuple[int, int]:
         """How many rows and columns are added to an input of a size."""
         return -height % self.multiple, -width % self.multiple
+
+    def train(self, mode: bool = True) -> Padded:
+        """As of any module; a network that refuses, such as an exported program, stays as it is."""
+        with suppress(RuntimeError):
+            super().train(mode)
+        return self
 
     def scores(self, inputs: Tensor) -> Tensor:
         """The score maps (B,K,h,w) of inputs that have the right size."""
@@ -147,7 +154,7 @@ class Adapted(Padded):
             outputs = outputs[:, None]
         elif isinstance(outputs, Tensor) and outputs.ndim == 4 and self.card.layout == "NHWC":
             outputs = outputs.permute(0, 3, 1, 2)
-        outputs = check_outputs(outputs, len(inputs))
+        outputs = check_outputs(outputs, inputs.shape[0])
         if self.card.classes and outputs.shape[1] != len(self.card.classes):
             raise ValueError(f"the model returns {outputs.shape[1]} channels, its card names {len(self.card.classes)} classes: "
                              f"{', '.join(self.card.classes)}")
