@@ -139,7 +139,7 @@ class Adapted(Padded):
 
     def prepare(self, images: Tensor) -> Tensor:
         """What the network is called with, in its layout, for images of the right size."""
-        x = images if self.order is None else images[:, self.order]
+        x = images.clone() if self.order is None else images[:, self.order]  # its own, which it may write into
         x = x if self.gain is None or self.offset is None else x * self.gain + self.offset
         if self.card.dtype != "float32":
             x = as_dtype(x, self.card.dtype)
