@@ -172,4 +172,6 @@ def load_model(source: Any = None, card: ModelCard | Mapping[str, Any] | str | P
         name, network = f"the model {type(source).__name__}", source
         facts = facts_of(source, name)
     model = adapt(network, make_card(facts | given_card(card), name))
+    if isinstance(model, nn.Module) and any(w.is_meta for w in model.parameters()):
+        raise ValueError(f"{name}: its weights are on the device 'meta' and hold no numbers; load a checkpoint into it first")
     return model.to(device)
