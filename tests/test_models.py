@@ -29,7 +29,8 @@ from entropy_captum.sampling import pick_freeze
 transformers = pytest.importorskip("transformers")
 transformers.utils.logging.set_verbosity_error()
 transformers.utils.logging.disable_progress_bar()
-pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning", "ignore:.*images are explained at")
+pytestmark = [pytest.mark.slow, *(pytest.mark.filterwarnings(f"ignore:{what}") for what in (
+    ":DeprecationWarning", ":FutureWarning", ".*images are explained at"))]
 
 SIZE, GRID, DESIGNS = 64, 2, 2
 CARD = {"scale": 1 / 255, "mean": (0.4, 0.5, 0.6), "std": (0.2, 0.3, 0.25)}
@@ -416,7 +417,6 @@ ENGINE = {"segformer": segformer, "upernet": upernet, "fcn": lambda: tv("fcn_res
           "in place": lambda: in_place(unet(1), None)}
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("name", ENGINE)
 def test_incremental_inference_engages_and_is_exact(name, image, region):
     torch.manual_seed(2)
