@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from typing import Any
 
 import torch
@@ -33,6 +34,12 @@ class Padded(nn.Module):
     def margins(self, height: int, width: int) -> tuple[int, int]:
         """How many rows and columns are added to an input of a size."""
         return -height % self.multiple, -width % self.multiple
+
+    def train(self, mode: bool = True) -> Padded:
+        """As of any module; a network that refuses, such as an exported program, stays as it is."""
+        with suppress(RuntimeError):
+            super().train(mode)
+        return self
 
     def scores(self, inputs: Tensor) -> Tensor:
         """The score maps (B,K,h,w) of inputs that have the right size."""
@@ -149,7 +156,7 @@ class Adapted(Padded):
 
     def prepare(self, images: Tensor) -> Tensor:
         """What the network is called with, in its layout, for images of the right size."""
-        x = images if self.order is None else images[:, self.order]
+        x = images.clone() if self.order is None else images[:, self.order]  # its own, which it may write into
         x = x if self.gain is None or self.offset is None else x * self.gain + self.offset
         if self.card.dtype != "float32":
             x = as_dtype(x, self.card.dtype)

@@ -22,7 +22,7 @@ from .names import Activation, InferenceKind
 from .notices import notify
 from .perturbation import Baselines, as_tensor, constant_border
 from .plan_report import PlanReport, report_plan
-from .planning import propose
+from .planning import contained, propose
 from .question import Budget, Question, check_inference, of_image, shapes
 from .region import resolve_activation
 from .run import REDUCTIONS, Quantity, Run, answer, prepare
@@ -271,7 +271,8 @@ class PickFreezeAttribution(OfRegions):
         """
         question, budget = self.ask(*arguments, **keywords)
         question, full = prepare(question, budget)
-        return report_plan(propose(full, question.perturbation, question.regions, budget))
+        with contained():
+            return report_plan(propose(full, question.perturbation, question.regions, budget))
 
 # %% ../nbs/21_attribution.ipynb #ab4b518e
 class EntropyCentric(PickFreezeAttribution):

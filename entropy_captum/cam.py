@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from .forward import Model, call_model, eval_mode, find_modules
+from .forward import Model, as_written, call_model, eval_mode, find_modules
 from .inference import expand_arguments
 from .perturbation import Baselines, as_tensor, check_baselines
 from .region import RegionScore
@@ -25,33 +25,55 @@ from .region import RegionScore
 __all__ = ['Weighting', 'WEIGHTINGS', 'default_layer', 'seg_grad_cam', 'ChannelScores', 'LayerScoreCam']
 
 # %% ../nbs/22_cam.ipynb #01087edb
+#: What networks call the part of them that turns an image into maps of features.
+ENCODERS = ("encoder", "backbone")
+
+
+def find_encoder(model: Model) -> nn.Module:
+    """The part of a network that makes its features, by name; else what transformers calls a model's base. ValueError without."""
+    networks = find_modules(model)
+    # Wrappers such as DataParallel, or one that takes the map out of a dict, hold the network that has the encoder.
+    modules = [m for network in networks for m in network.modules()]
+    parts = [getattr(m, name, None) for m in modules for name in ENCODERS]
+    parts += [getattr(m, name, None) for m in modules if (name := getattr(m, "base_model_prefix", ""))]
+    found = next((part for part in parts if isinstance(part, nn.Module)), None)
+    if found is None:
+        inner = next(iter(networks), None)
+        while isinstance(getattr(inner, "model", None), nn.Module):
+            inner = inner.model  # type: ignore[union-attr, assignment]
+        raise ValueError(f"{type(inner or model).__name__} has no encoder to find a layer in; name the layer yourself")
+    return found
+
+# %% ../nbs/22_cam.ipynb #f6842e20
 @torch.no_grad()
 def default_layer(model: Model, inputs: Tensor) -> nn.Module:
-    """The bottleneck of a segmentation-models-pytorch model: the module of its `encoder` that last returned a map.
+    """The bottleneck of a network: the module of its encoder (or `backbone`) that last returned a map.
 
-    `inputs`: (B,C,H,W). Raises ValueError for a model without an encoder, or whose encoder returns no map (B,C,h,w).
+    `inputs`: (B,C,H,W). Raises ValueError for a model without an encoder, or whose encoder returns no map (B,C,h,w), as those do
+    that work on a list of patches, and programs, whose parts are not run one by one.
     """
-    # Wrappers such as DataParallel, or one that takes the map out of a dict, hold the network that has the encoder.
-    modules = (m for module in find_modules(model) for m in module.modules())
-    encoder = next((e for m in modules if isinstance(e := getattr(m, "encoder", None), nn.Module)), None)
-    if encoder is None:
-        raise ValueError(f"{type(model).__name__} has no encoder to find a layer in; name the layer yourself")
-    maps: list[nn.Module] = []
+    encoder, maps, ran = find_encoder(model), list[tuple[nn.Module, int]](), list[nn.Module]()
 
     def record(module: nn.Module, _: Any, output: Any) -> None:
-        if isinstance(output, Tensor) and output.ndim == 4:
-            maps.append(module)
+        if next(module.parameters(recurse=False), None) is not None:
+            ran.append(module)
+        # Attention drops out of its weights, which are no map.
+        if isinstance(output, Tensor) and output.ndim == 4 and not isinstance(module, nn.Dropout):
+            maps.append((module, len(output)))
 
     handles = [m.register_forward_hook(record) for m in encoder.modules()]
     try:
-        with eval_mode(model):
-            call_model(model, (inputs[:1],), (), find_modules(model))
+        with eval_mode(model), as_written():
+            call_model(model, (inputs[:1].repeat(2, 1, 1, 1),), (), find_modules(model))
     finally:
         for handle in handles:
             handle.remove()
-    if not maps:
-        raise ValueError(f"the encoder of {type(model).__name__} returns no map (B,C,h,w); name the layer yourself")
-    return maps[-1]
+    # Two images make two maps, and one table of relative positions. The cut into patches alone makes no features.
+    found = [m for m, rows in maps if rows == max(rows for _, rows in maps)]
+    if not found or (found[-1] is ran[0] and len(ran) > 1):
+        raise ValueError(f"the {type(encoder).__name__} that makes the features of the model returns no map (B,C,h,w); name the "
+                         "layer yourself")
+    return found[-1]
 
 # %% ../nbs/22_cam.ipynb #192f7b00
 def seg_grad_cam(model: Model, inputs: Tensor, *, region: Tensor | NDArray[Any], target: int | list[int] | Tensor | None = None,
@@ -63,7 +85,7 @@ def seg_grad_cam(model: Model, inputs: Tensor, *, region: Tensor | NDArray[Any],
     if isinstance(model, nn.DataParallel):
         model = model.module  # its replicas would each keep a part of the layer's gradients
     score, mask = RegionScore(model, None, target, score="logit", reduce="mean"), as_tensor(region).to(inputs.device)
-    with eval_mode(model), torch.enable_grad():
+    with eval_mode(model), as_written(), torch.enable_grad():
         cam = LayerGradCam(score, layer or default_layer(model, inputs))
         attribution = cam.attribute(inputs.detach().clone(), additional_forward_args=mask, relu_attributions=True)
     return F.interpolate(attribution.detach().to(inputs), inputs.shape[-2:], mode="bilinear", align_corners=False)
@@ -173,7 +195,7 @@ class LayerScoreCam(LayerAttribution):
 
     def _score(self, x: Tensor, arguments: Any, k: int, batch: int) -> Tensor:
         """Scores (k,B) of k-major rows."""
-        with eval_mode(self.forward_func):
+        with eval_mode(self.forward_func), as_written():
             extra = expand_arguments(arguments, k, torch.arange(batch, device=x.device), batch)
             scores = call_model(self.forward_func, (x,), extra, find_modules(self.forward_func))
         if not isinstance(scores, Tensor) or scores.shape not in ((len(x),), (len(x), 1)):

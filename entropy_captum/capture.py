@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor, fx, nn
 
-from .forward import eval_mode
+from .forward import as_written, eval_mode
 from .layers import Site, layout
 
 # %% auto #0
@@ -85,8 +85,9 @@ class Graph:
                 if isinstance(n.meta.get("val"), torch.SymInt)}
 
 # %% ../nbs/11_capture.ipynb #b4909ea1
-#: Where hooks come from that a library leaves on a network and that do nothing unless it collects layers' outputs.
-HARMLESS = ("transformers.utils.output_capturing",)
+#: Where hooks come from that a library leaves on a network: that do nothing unless it collects layers' outputs, or check a
+#: program's inputs.
+HARMLESS = ("transformers.utils.output_capturing", "torch.export._unlift")
 
 
 def check_supported(node: fx.Node) -> None:
@@ -112,9 +113,11 @@ def capture(model: nn.Module, inputs: Tensor) -> Graph:
     """Record a network for inputs (B,C,H,W) of this size and any B. Raises Unsupported, saying why, where that fails."""
     if has_hooks(model):
         raise NotCaptured("the model has forward hooks")
+    if any(isinstance(module, torch.jit.ScriptModule) for module in model.modules()):
+        raise NotCaptured("the model is TorchScript, which torch.export does not record")
     try:
         with (eval_mode(model), torch.inference_mode(False), torch.no_grad(), torch.autocast(inputs.device.type, enabled=False),
-              warnings.catch_warnings()):
+              as_written(), warnings.catch_warnings()):
             warnings.simplefilter("ignore")
             # Two rows: a batch of one would be taken for a constant. A copy: a network may take no view, and neither does the
             # exporter take tensors that were made in inference mode.

@@ -38,7 +38,8 @@ def reading(path: Path) -> Iterator[None]:
     except (SafetensorError, pickle.UnpicklingError, EOFError, RuntimeError, LookupError, ValueError, TypeError,
             AttributeError, ArithmeticError, struct.error) as problem:
         foreign = re.search(r"Unsupported global: GLOBAL (\S+)", str(problem))
-        why = f"it holds a {foreign[1]}, but only tensors are read: save a state dict" if foreign else type(problem).__name__
+        why = (f"it holds a {foreign[1]}, but only tensors are read: save a state dict, or name a function that makes the network, "
+               "file.py:function") if foreign else type(problem).__name__
         raise ValueError(f"{path}: not a readable weights file ({why})") from problem
 
 # %% ../nbs/31_checkpoints.ipynb #5ad44a28

@@ -9,12 +9,13 @@ import functools
 import hashlib
 import pickle
 import re
+import sys
 import threading
 import types
 import weakref
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from itertools import chain
 from typing import Any
 
@@ -25,7 +26,8 @@ from .names import Activation
 from .notices import notify
 
 # %% auto #0
-__all__ = ['Model', 'TURN', 'advise', 'find_modules', 'eval_mode', 'weights_hash', 'Forward', 'TorchForward', 'as_forward']
+__all__ = ['Model', 'TURN', 'advise', 'find_modules', 'eval_mode', 'as_written', 'weights_hash', 'Forward', 'TorchForward',
+           'as_forward']
 
 # %% ../nbs/05_forward.ipynb #40edb348
 #: A network, or any function, that returns score maps (B,K,h,w).
@@ -59,8 +61,9 @@ def check_outputs(outputs: Any, batch: int) -> Tensor:
     """The model's score map, (B,K,h,w), at least float32. Raises TypeError/ValueError saying what came instead."""
     if not isinstance(outputs, Tensor):
         raise TypeError(f"expected the model to return a tensor (B,K,h,w), got {advise(outputs)}")
-    if outputs.ndim != 4 or outputs.shape[0] != batch:
-        hint = "; a map without a channel axis is outputs[:, None]" if outputs.ndim == 3 and len(outputs) == batch else ""
+    rows = outputs.shape[0] if outputs.ndim else 0  # len() would make a constant of a batch that is captured as any
+    if outputs.ndim != 4 or rows != batch:
+        hint = "; a map without a channel axis is outputs[:, None]" if outputs.ndim == 3 and rows == batch else ""
         raise ValueError(f"expected a score map (B,K,h,w) with B={batch}, got shape {tuple(outputs.shape)}{hint}")
     if not outputs.is_floating_point():
         raise ValueError(f"expected scores, got {outputs.dtype}: classes that are already decided have no probability")
@@ -213,6 +216,12 @@ def eval_mode(function: Callable[..., Any]) -> Iterator[None]:
         finally:
             for m in changed:
                 _set_training(m, True)
+
+# %% ../nbs/05_forward.ipynb #af93bdcc
+def as_written() -> AbstractContextManager[Any]:
+    """While this is entered, compiled networks run the code that they were compiled of."""
+    # Where nothing was compiled, the compiler need not be imported, which takes a second.
+    return torch.compiler.set_stance("force_eager") if "torch._dynamo" in sys.modules else nullcontext()
 
 # %% ../nbs/05_forward.ipynb #e4ab4d14
 def _content(value: Any) -> bytes:

@@ -5,10 +5,12 @@
 # %% ../nbs/38_models.ipynb #b9b6601e
 from __future__ import annotations
 
+import ast
 import hashlib
 import importlib
 import importlib.util
 import inspect
+import re
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
@@ -20,8 +22,11 @@ from torch import nn
 
 from .adapter import Adapted, AdaptedForward, adapt
 from .card import ModelCard, check_facts, make_card, read_card
+from .checkpoints import read_checkpoint
 from .forward import Forward, Model
+from .hub import load_folder, load_task, load_torchvision
 from .names import Runtime
+from .programs import kind_of_archive, load_program
 from .runtimes import RuntimeForward, load_onnx, run_by
 from .zoo import read_unet
 
@@ -59,15 +64,35 @@ def import_named(reference: str) -> Any:
                          "file.py:name") from problem
     return found
 
+# %% ../nbs/38_models.ipynb #07632bcd
+def split_call(reference: str) -> tuple[str, dict[str, Any] | None]:
+    """A reference and the arguments behind it, `place:name(key=value)`; None where it is not called. ValueError for others."""
+    found = re.fullmatch(r"(.+:[\w.]+)(\(.*\))", reference, re.DOTALL)
+    if found is None:
+        return reference, None
+    try:
+        call = ast.parse(f"f{found[2]}", mode="eval").body
+        if not isinstance(call, ast.Call) or call.args:
+            raise SyntaxError("no name")
+        return found[1], {str(keyword.arg): ast.literal_eval(keyword.value) for keyword in call.keywords}
+    except (SyntaxError, ValueError) as problem:
+        raise ValueError(f"{reference}: expected arguments by name and written out, as place:name(classes=3)") from problem
+
 # %% ../nbs/38_models.ipynb #6cf968c3
 def load_reference(reference: str) -> tuple[Model, dict[str, Any]]:
     """The model that `package.module:name` or `file.py:name` stands for, and what its attribute `card` says of it.
 
-    A class, or a function that needs no arguments, is called and makes the model; any other function is the model.
+    A class, or a function that needs no arguments, is called and makes the model, and so is one with arguments given,
+    `name(key=value)`; any other function is the model. Builders of torchvision fetch no weights that are not named.
     Raises ValueError, quoting the reference, for what cannot be imported, and TypeError for what is no model.
     """
-    found = import_named(reference)
-    if callable(found) and not isinstance(found, nn.Module | Forward):
+    named, options = split_call(reference)
+    found = import_named(named)
+    if str(getattr(found, "__module__", "")).startswith("torchvision.models") and inspect.isfunction(found):
+        return load_torchvision(found, options or {}, reference)
+    if options is not None:
+        found = found(**options)
+    elif callable(found) and not isinstance(found, nn.Module | Forward):
         required = [p for p in inspect.signature(found).parameters.values()
                     if p.default is p.empty and p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)]
         found = found() if not required else found
@@ -105,7 +130,12 @@ def given_card(card: ModelCard | Mapping[str, Any] | str | Path | None) -> dict[
 
 # %% ../nbs/38_models.ipynb #b3818564
 def load_checkpoint(source: str) -> tuple[Model, dict[str, Any]]:
-    """A checkpoint of the bundled architecture and its card."""
+    """A checkpoint of the bundled architecture or of a Lightning task, or a program under a checkpoint's ending; and its card."""
+    if kind_of_archive(source) != "weights":
+        return load_program(source)
+    content = read_checkpoint(source)
+    if (task := load_task(source, content)) is not None:
+        return task
     network, card = read_unet(source)
     return network, asdict(card)
 
@@ -115,7 +145,7 @@ def load_checkpoint(source: str) -> tuple[Model, dict[str, Any]]:
 #: :meta hide-value:
 ENDINGS: dict[str, Callable[[str], tuple[Model, dict[str, Any]]]] = {
     ".safetensors": load_checkpoint, ".pth": load_checkpoint, ".pt": load_checkpoint, ".ckpt": load_checkpoint,
-    ".onnx": load_onnx, ".xml": load_onnx}
+    ".pt2": load_program, ".ts": load_program, ".torchscript": load_program, ".onnx": load_onnx, ".xml": load_onnx}
 
 
 def find_loader(source: str) -> Callable[[str], tuple[Model, dict[str, Any]]]:
@@ -125,8 +155,11 @@ def find_loader(source: str) -> Callable[[str], tuple[Model, dict[str, Any]]]:
         return load_reference
     if not path.exists():
         raise ValueError(f"{source}: no such model file or folder; expected one, or package.module:function")
+    if path.is_dir():
+        return load_folder
     if path.suffix.lower() not in ENDINGS:
-        raise ValueError(f"{source}: no known kind of model; expected {', '.join(ENDINGS)}, or package.module:function")
+        raise ValueError(f"{source}: no known kind of model; expected {', '.join(ENDINGS)}, a folder with config.json, or "
+                         "package.module:function")
     return ENDINGS[path.suffix.lower()]
 
 # %% ../nbs/38_models.ipynb #504c7628
@@ -154,14 +187,17 @@ def load_model(source: Any = None, card: ModelCard | Mapping[str, Any] | str | P
                device: str = "cpu", runtime: Runtime | None = None) -> Adapted | AdaptedForward | RuntimeForward:
     """A model, ready to be explained: images (B,C,H,W) in [-1, 1], as `card.to_inputs` makes them, to score maps (B,K,h,w).
 
-    source: None for the bundled network; a checkpoint of its architecture; "package.module:function" or "file.py:function"; a torch
-    module or function. card: what the source does not say, a `ModelCard`, a table of some of its entries, or a TOML or JSON file.
-    runtime: the program that makes the full forwards of a torch network or an ONNX file, on the CPU.
+    source: None for the bundled network; a checkpoint of its architecture; a folder of segmentation_models_pytorch or transformers;
+    TorchScript, an exported program, ONNX or OpenVINO; "package.module:function" or "file.py:function"; a torch module or function.
+    card: what the source does not say, a `ModelCard`, a table of some of its entries, or a TOML or JSON file. runtime: the program
+    that makes the full forwards of a torch network or an ONNX file, on the CPU.
     Returns a torch module in eval mode where the network is one, else a forward; both have a `card`.
     Raises ValueError, naming the source, for what cannot be loaded, and where nothing says what pixel values the model takes.
     """
     found = find_model(source, card)
     model = adapt(found.network, make_card(found.facts, found.name))
+    if isinstance(model, nn.Module) and any(w.is_meta for w in model.parameters()):
+        raise ValueError(f"{found.name}: its weights are on the device 'meta' and hold no numbers; load a checkpoint into it first")
     if runtime is None:
         return model.to(device)
     if device != "cpu":

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from .adapter import Adapted, AdaptedForward, adapt
 from .card import ModelCard, card_text, make_card, to_inputs
 from .drawn import procedural_scene
-from .forward import Model
+from .forward import Model, as_forward
 from .labels import Label
 from .models import find_model
 from .notices import needed, notify
@@ -86,7 +86,7 @@ def with_card(model: Adapted | AdaptedForward, card: ModelCard) -> Adapted | Ada
     """The same network behind another card."""
     if isinstance(model, AdaptedForward):
         return adapt(model.function, card)
-    return adapt(model.model, card).to(str(next(iter(model.parameters())).device))
+    return adapt(model.model, card).to(str(as_forward(model).device))
 
 # %% ../nbs/98_signs.ipynb #98f21bf3
 def odds_of(outputs: Tensor, channel: int, activation: str) -> Tensor:
@@ -144,7 +144,7 @@ def readings(model: Adapted | AdaptedForward, image: NDArray[Any] | None = None,
     if image is None:
         image = procedural_scene(2, 256 if model.card.size is None else min(256, *model.card.size)).image
     x = to_inputs(image, model.card)
-    device = next((p.device for p in model.parameters()), x.device) if isinstance(model, nn.Module) else x.device
+    device = as_forward(model).device
     return [read_as(with_card(model, card), name, x.to(device), label, target)
             for name, card in (other_cards(model.card) if cards is None else cards).items()]
 
