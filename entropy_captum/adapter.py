@@ -66,7 +66,7 @@ def entries_of(outputs: Any) -> dict[Any, Any]:
         return dict(outputs._asdict())
     return dict(enumerate(outputs)) if isinstance(outputs, list | tuple) else {}
 
-
+# %% ../nbs/32_adapter.ipynb #809b9966
 def mask_classes(classes: Tensor, masks: Tensor) -> Tensor:
     """The log of the sums (B,K,h,w) that a mask classification network predicts by: class logits (B,Q,K+1), mask logits (B,Q,h,w).
 
@@ -104,7 +104,7 @@ def in_order(card: ModelCard) -> list[int] | None:
     order = [("red", "green", "blue").index(name) for name in names] if set(names) == {"red", "green", "blue"} else None
     return None if order == [0, 1, 2] else order
 
-
+# %% ../nbs/32_adapter.ipynb #54b842bc
 def as_dtype(x: Tensor, name: Number) -> Tensor:
     """Numbers as a dtype: rounded, and cut to its range, where that holds whole numbers."""
     dtype: torch.dtype = getattr(torch, name)
@@ -113,7 +113,7 @@ def as_dtype(x: Tensor, name: Number) -> Tensor:
     limits = torch.iinfo(dtype)
     return x.round().clamp(limits.min, limits.max).to(dtype)
 
-
+# %% ../nbs/32_adapter.ipynb #b0eec895
 def channels_last(shape: tuple[int, ...], size: tuple[int, int], layout: Layout) -> bool:
     """Whether a map of a shape (B, ...) has its channels last, for inputs of a size (H,W) in a layout: where its sides say so.
 
@@ -214,13 +214,13 @@ def adapt(network: Any, card: ModelCard) -> Adapted | AdaptedForward:
         return adapted
     return AdaptedForward(network, card)
 
-
+# %% ../nbs/32_adapter.ipynb #60f968e5
 def card_of(model: Any) -> ModelCard:
     """The card of a model from `load_model`; for any other that of 8-bit RGB images, as `data.normalize` makes them."""
     card = getattr(model, "card", None)
     return card if isinstance(card, ModelCard) else ModelCard()
 
-
+# %% ../nbs/32_adapter.ipynb #fd0ca42d
 def sized(model: Model) -> Model:
     """A model that takes images of any size: as it is where it has a card or pads by itself, else `Padded` to multiples of 32.
 

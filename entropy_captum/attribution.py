@@ -51,7 +51,7 @@ def warn_if_undefined(index: Tensor) -> None:
         notify(f"Sobol indices of example {lost[0]} are undefined (NaN): over the designs the mean probability of its "
                "region varies by rounding only; explain its logits, or take a baseline that removes more")
 
-
+# %% ../nbs/21_attribution.ipynb #356474f5
 def warn_of_border(estimate: Estimate, question: Question, least: float = 0.05) -> None:
     """Warn where more than the share `least` of an example's scores lies on a constant border of its image (B,C,H,W).
 

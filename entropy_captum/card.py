@@ -120,7 +120,7 @@ def to_inputs(image: NDArray[Any], card: ModelCard) -> Tensor:
     pixels = torch.from_numpy(np.array(check_pixels(image, card), order="C").astype(np.float32)).permute(2, 0, 1)[None]
     return (pixels - m) / h
 
-
+# %% ../nbs/27_card.ipynb #c02023ff
 def from_inputs(inputs: Tensor, card: ModelCard) -> NDArray[Any]:
     """The inverse of `to_inputs` for one image (1,C,H,W) or (C,H,W): (H,W,C), of 8 bits where files of the card hold 0 to 255.
 
@@ -132,7 +132,7 @@ def from_inputs(inputs: Tensor, card: ModelCard) -> NDArray[Any]:
     values = (inputs.detach().cpu().reshape(inputs.shape[-3:]) * h + m).permute(1, 2, 0)
     return (values.round().clamp(0, 255).to(torch.uint8) if card.value_range == (0.0, 255.0) else values).numpy()
 
-
+# %% ../nbs/27_card.ipynb #b8676575
 def to_picture(image: NDArray[Any], card: ModelCard, like: NDArray[Any] | None = None) -> NDArray[np.uint8]:
     """An image (H,W,C) to look at, 8-bit RGB (H,W,3): red, green and blue where the card names them, else the first band or three.
 
@@ -188,7 +188,7 @@ def make_card(facts: Mapping[str, Any], source: str) -> ModelCard:
     except (ValueError, TypeError) as problem:
         raise ValueError(f"{source}: {problem}") from problem
 
-
+# %% ../nbs/27_card.ipynb #cc9a0395
 def card_text(facts: Mapping[str, Any]) -> str:
     """What is known about a model as the text of a TOML card; what is not stands there as a comment."""
     lines = [f"{name} = {json.dumps(value, ensure_ascii=False)}" for name, value in facts.items() if value is not None]

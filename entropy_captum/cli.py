@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import sys
 import warnings
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -174,13 +174,24 @@ def print_classes(network: Model, request: Request, target: str | None) -> None:
         typer.echo(f"\n{table.dropna(axis=1, how='all').round(3).to_string(index=False, na_rep='-')}")
 
 
-def say_mistakes(found: Collection[str], labelled: str | None) -> None:
-    """Print which kinds of mistakes there are not."""
-    kinds = ("false-positives", "false-negatives") if labelled is None else ("false-positives",)
+def check_mistakes(mistakes: bool, labelled: str | None, label: Path | None) -> None:
+    """Raises ValueError for `--mistakes` without a label, and `--labelled` without these."""
+    if mistakes and label is None:
+        raise ValueError("--mistakes needs --label, which tells them")
+    if labelled is not None and not mistakes:
+        raise ValueError(f"--labelled {labelled} goes with --mistakes")
+
+
+def mistakes_of(request: Request, network: Model, out: Path, target: str | None, labelled: str | None) -> dict[Path, Request]:
+    """The requests of both kinds of mistakes, by the folders of their results; which there are not is printed."""
+    from entropy_captum.explanation import find_mistakes
+
+    found = find_mistakes(request, network, target, labelled)
     where = "" if labelled is None else f" that the label calls {labelled}"
-    for kind in kinds:
+    for kind in ("false-positives", "false-negatives") if labelled is None else ("false-positives",):
         if kind not in found:
             typer.echo(f"there are no {kind.replace('-', ' ')}{where}")
+    return {out / kind: replace(request, region=region) for kind, region in found.items()}
 
 # %% ../nbs/49_cli.ipynb #5ab37bf8
 @app.command()
@@ -203,24 +214,17 @@ def explain(image: Annotated[Path, typer.Argument(help="An 8-bit RGB image: PNG,
             runtime: RunBy = None, device: Device = "auto") -> None:
     """Explain one building (--point), a region (--mask), all that the network predicts in an image, or its --mistakes."""
     check_model(model, model_card)
-    if mistakes and label is None:
-        raise ValueError("--mistakes needs --label, which tells them")
-    if labelled is not None and not mistakes:
-        raise ValueError(f"--labelled {labelled} goes with --mistakes")
+    check_mistakes(mistakes, labelled, label)
     request = read_request(image, mask, label, point, window, parse_values(label_values or ()))
     request = request if nodata is None else request.without(parse_nodata(nodata))
-    from entropy_captum.explanation import ask, explain_request, find_mistakes, label_of
-    from entropy_captum.signs import warn_of_signs
-    from entropy_captum.question import Budget
+    from entropy_captum.explanation import ask, explain_request, label_of
     from entropy_captum.models import load_model
+    from entropy_captum.question import Budget
+    from entropy_captum.signs import warn_of_signs
 
     network = load_model(model, model_card, pick_device("cpu" if runtime and device == "auto" else device), runtime)
     budget = Budget(n_samples, perturbations_per_eval, seed, inference=inference, show_progress=sys.stderr.isatty())
-    asked = {out: request}
-    if mistakes:
-        found = find_mistakes(request, network, target, labelled)
-        say_mistakes(found, labelled)
-        asked = {out / kind: replace(request, region=region) for kind, region in found.items()}
+    asked = mistakes_of(request, network, out, target, labelled) if mistakes else {out: request}
     questions = {place: ask(network, one, baseline, grid_size, target) for place, one in asked.items()}
     if model is not None and runtime is None:
         warn_of_signs(network, request.image, label_of(request, network, target), next(iter(questions.values())).channel)

@@ -237,7 +237,7 @@ def _content(value: Any) -> bytes:
     except Exception:  # weights on "meta", sparse ones, and whatever else there is: a hash ends no call
         return type(value).__name__.encode()
 
-
+# %% ../nbs/05_forward.ipynb #440fedcc
 def weights_hash(function: Callable[..., Any]) -> str | None:
     """The BLAKE2 hash (16 hex digits) of all parameters, buffers and extra state, or None for a function without a module."""
     modules = find_modules(function)

@@ -32,7 +32,7 @@ def read_config(path: Path) -> dict[str, Any]:
         raise ValueError(f"{path}: expected a table, got {type(found).__name__}")
     return found
 
-
+# %% ../nbs/36_hub.ipynb #2bbcf657
 def bands_of(channels: int) -> dict[str, Any]:
     """What a number of channels says for a card: nothing for 3, else numbered bands."""
     return {} if channels == 3 else {"bands": tuple(f"band {k + 1}" for k in range(channels))}

@@ -30,7 +30,7 @@ def changed_inputs(features: Sequence[Box], rows: Iterable[Row]) -> dict[tuple[i
     """The box of the input that each row changes, by its features, whose boxes are given; rows that change nothing are left out."""
     return {row.changed: functools.reduce(operator.or_, (features[i] for i in row.changed)) for row in rows if row.changed}
 
-
+# %% ../nbs/14_incremental.ipynb #b7d5ad86
 def feature_boxes(perturbation: Perturbation) -> list[Box]:
     """The box of the input that each feature changes: its bounding box, or where bilinear weights reach."""
     height, width = perturbation.inputs[0].shape[-2:]
@@ -57,12 +57,12 @@ def rows_of(node: fx.Node) -> bool | None:
     symbolic = [isinstance(n, torch.SymInt) for n in value.shape]
     return None if any(symbolic[1:]) else bool(symbolic and symbolic[0])
 
-
+# %% ../nbs/14_incremental.ipynb #7e53dd3c
 def divisible(plan: Plan) -> bool:
     """Whether the rows of all that is kept can be told apart, so that few designs at a time can go through a pass."""
     return all(rows_of(node) is not None for node in plan.kept)
 
-
+# %% ../nbs/14_incremental.ipynb #685a20d7
 def designs_at_once(plan: Plan, steps: Pass, inputs: Tensor, designs: int, batch: int) -> int:
     """How many designs of inputs (B,C,H,W) go through a pass together; on a CPU few for large maps, to stay in its caches."""
     if inputs.is_cuda or not divisible(plan):
@@ -81,7 +81,7 @@ def merge_rows(merged: dict[fx.Node, Value], stored: Mapping[fx.Node, Value], ro
             merged[node] = Value(torch.empty(size, dtype=data.dtype, device=data.device, memory_format=layout(data)), box)
         merged[node].data[rows] = data
 
-
+# %% ../nbs/14_incremental.ipynb #aa5a99a0
 def run_designs(plan: Plan, steps: Pass, perturbation: Perturbation, designs: Sequence[PickFreeze], row: Row, examples: Tensor,
                 kept: Mapping[fx.Node, Value], keep: Mapping[fx.Node, Box] | None) -> tuple[Tensor, dict[fx.Node, Value]]:
     """One row of k designs through a pass at once, `examples` int64 (b,): outputs (k,b,K,h,w), and the values to keep."""

@@ -119,7 +119,7 @@ def card_beside(source: str) -> dict[str, Any]:
         raise ValueError(f"{found[0]} and {found[1]}: two cards of one model; remove one")
     return read_card(found[0]) if found else {}
 
-
+# %% ../nbs/38_models.ipynb #c9a2e164
 def given_card(card: ModelCard | Mapping[str, Any] | str | Path | None) -> dict[str, Any]:
     """What a card that the user gave says: a file, a table or a card."""
     if isinstance(card, ModelCard):
@@ -139,7 +139,7 @@ def load_checkpoint(source: str) -> tuple[Model, dict[str, Any]]:
     network, card = read_unet(source)
     return network, asdict(card)
 
-
+# %% ../nbs/38_models.ipynb #46fee7e7
 #: The kinds of sources, by the endings of their files.
 #:
 #: :meta hide-value:
@@ -170,7 +170,7 @@ class FoundModel(NamedTuple):
     facts: dict[str, Any]
     name: str
 
-
+# %% ../nbs/38_models.ipynb #9f49f1a7
 def find_model(source: Any = None, card: ModelCard | Mapping[str, Any] | str | Path | None = None) -> FoundModel:
     """The network of a source, and all that the source, the card beside it and the given card say; arguments as `load_model`."""
     if source is None:

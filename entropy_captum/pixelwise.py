@@ -72,7 +72,7 @@ def array_content(array: NDArray[Any], inside: tuple[int, ...]) -> Iterator[byte
         yield f"{array.dtype.str}{array.shape}".encode()
         yield np.ascontiguousarray(array).tobytes()
 
-
+# %% ../nbs/37_pixelwise.ipynb #fd652949
 def content(value: Any, inside: tuple[int, ...] = ()) -> Iterator[bytes]:
     """The content of a value, piece by piece, the same in every process. Raises TypeError for what cannot be pickled."""
     if isinstance(value, np.ndarray):

@@ -46,7 +46,7 @@ def relative_difference(found: Tensor, want: Tensor) -> float:
     largest = float((found - want).abs().max()) / max(float(want.abs().max()), 1e-30)
     return largest if math.isfinite(largest) else math.inf
 
-
+# %% ../nbs/15_planning.ipynb #97a09ed8
 @torch.no_grad()
 def largest_difference(engine: IncrementalInference, perturbation: Perturbation) -> float:
     """The largest difference of one C_ij's outputs to those of a full forward, in shares of the region's largest."""
@@ -141,7 +141,7 @@ class Proposal:
         """Whether "auto" takes it."""
         return self.full >= WORTH * self.incremental
 
-
+# %% ../nbs/15_planning.ipynb #8b63e580
 @torch.no_grad()
 def propose(full: FullInference, perturbation: Perturbation, region: Tensor, budget: Budget, again: bool = False) -> Proposal:
     """Plan a call incrementally for a region (R,H,W); `again`: capture the model anew.

@@ -29,7 +29,7 @@ def shapes(inputs: Any) -> str:
     """The shapes of one tensor or of several, in words."""
     return str([tuple(x.shape) for x in inputs]) if isinstance(inputs, tuple) else f"shape {tuple(inputs.shape)}"
 
-
+# %% ../nbs/07_question.ipynb #41b62dc6
 def check_inputs(inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
     """Detached inputs, each (B, ...). Raises TypeError for no floating tensors, ValueError for differing batches or NaN."""
     for x in inputs:

@@ -203,7 +203,7 @@ def own_activation(outputs: Tensor, activation: str) -> str:
         return ""
     return "softmax" if outputs.ndim > 1 and outputs.shape[1] > 1 and bool(((outputs.sum(1) - 1).abs() < 1e-3).all()) else "sigmoid"
 
-
+# %% ../nbs/06_region.ipynb #e817b87d
 def warn_if_activated(outputs: Tensor, activation: str) -> None:
     """Warn if score maps (B,K,h,w) that are read with softmax or sigmoid hold nothing outside [0, 1]."""
     if kind := own_activation(outputs, activation):

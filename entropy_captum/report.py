@@ -325,7 +325,7 @@ def pick_method(rows: pd.DataFrame) -> str:
     names = list(rows["method"].unique())
     return "entropy" if "entropy" in names else names[0]
 
-
+# %% ../nbs/46_report.ipynb #cd7a07d6
 def tile_sections(run: Run, rows: pd.DataFrame, method: str) -> list[dict[str, Any]]:
     """The best and the worst tiles, shown where their files are at hand."""
     found = []

@@ -57,7 +57,7 @@ def varying_probability(tally: Tally, block: Block, measure: Measure) -> Tensor:
         tally.sure = p[block.row.index(A)] > 0.5
     return torch.where(tally.sure[tally.active.to(p.device)], q, p)
 
-
+# %% ../nbs/20_run.ipynb #c325bdee
 @dataclass
 class OpenDesign:
     """A design whose rows are still coming in: its bases' packed entropies (P,), and what every row gave so far.
@@ -160,7 +160,7 @@ def checkpoints(n_samples: int, tolerance: float | None) -> list[int]:
     doubled = [8 << k for k in range(n_samples.bit_length()) if 8 << k < n_samples]
     return [*doubled, n_samples]
 
-
+# %% ../nbs/20_run.ipynb #f6a5961d
 def parts(start: int, end: int, streamed: bool) -> Iterator[int]:
     """How many designs at a time lead from `start` to `end`: all at once, or for a stream 1, 3, 12, 48, ...
 
@@ -209,7 +209,7 @@ def kind_of_error(quantity: Quantity, budget: Budget) -> str:
         return "jackknife"
     return "nearest neighbours" if budget.sampler == "supercube" else "sample deviation"
 
-
+# %% ../nbs/20_run.ipynb #a6026eb1
 def describe(quantity: Quantity, question: Question, budget: Budget) -> dict[str, Any]:
     """The settings that an estimate is saved with."""
     return {"method": quantity.name, "reduction": quantity.reduction, "activation": question.activation,

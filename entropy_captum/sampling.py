@@ -30,7 +30,7 @@ class Row(NamedTuple):
     base: Literal["a", "b"]
     changed: tuple[int, ...] = ()
 
-
+# %% ../nbs/03_sampling.ipynb #b196ad3d
 #: The two points of a design themselves.
 A, B = Row("a"), Row("b")
 

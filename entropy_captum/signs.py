@@ -81,7 +81,7 @@ class Reading(NamedTuple):
     entropy: float
     iou: float
 
-
+# %% ../nbs/39_signs.ipynb #342bdc4f
 def with_card(model: Adapted | AdaptedForward, card: ModelCard) -> Adapted | AdaptedForward:
     """The same network behind another card."""
     if isinstance(model, AdaptedForward):
@@ -103,7 +103,7 @@ def classes_of(outputs: Tensor) -> range:
     """The channels that are looked at: all but the first of several, which is mostly background."""
     return range(min(1, outputs.shape[1] - 1), outputs.shape[1])
 
-
+# %% ../nbs/39_signs.ipynb #433bf903
 def read_as(model: Adapted | AdaptedForward, name: str, x: Tensor, label: NDArray[np.bool_] | None, target: int | None) -> Reading:
     """What a model does with inputs (1,C,H,W): means over its classes, or about one; label (H,W)."""
     with first_norm(model) as seen, torch.no_grad():
@@ -215,7 +215,7 @@ def usual_cards(facts: Mapping[str, Any], name: str) -> dict[str, ModelCard]:
     return {reading: make_card(known | {"scale": scale, "mean": mean, "std": std}, name)
             for reading, (scale, mean, std) in USUAL.items() if bands == 3 or not isinstance(mean, tuple)}
 
-
+# %% ../nbs/39_signs.ipynb #44da88bc
 def describe(outputs: Tensor, activation: str, size: tuple[int, int]) -> list[str]:
     """In sentences: the shape and range of score maps (1,K,h,w) of an image of a size, and an activation that is in them."""
     said = [f"one forward: an image of {size[1]} x {size[0]} pixels gave a score map {tuple(outputs.shape)}, from "

@@ -82,7 +82,7 @@ def read_unet(weights: str | Path | None = None) -> tuple[nn.Module, ModelCard]:
     card = ModelCard(multiple=32, classes=("building",) if classes == 1 else ())
     return fill(new_unet(trained_encoder(content), classes), content, path), card
 
-
+# %% ../nbs/33_zoo.ipynb #77a9ed18
 def rooftop_unet(weights: str | Path | None = None) -> nn.Module:
     """The rooftop network in eval mode: normalised float (B,3,H,W), H and W multiples of 32, to logits (B,1,H,W).
 

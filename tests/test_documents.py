@@ -10,6 +10,8 @@ from pathlib import Path
 import nbformat
 import pandas as pd
 import pytest
+import segmentation_models_pytorch as smp
+import torch
 from test_package import SETTINGS
 from typer.testing import CliRunner
 
@@ -21,7 +23,7 @@ from entropy_captum.zoo import rooftop_unet
 ROOT = Path(__file__).resolve().parent.parent
 # Small enough for a test; the words of the documents stay as they are.
 SMALLER = {"explain": ["--n-samples", "4"], "evaluate": ["--grid-size", "4", "--n-samples", "4", "--limit", "1", "--crop", "96"],
-           "demo": ["--grid-size", "4", "--n-samples", "4"], "report": []}
+           "demo": ["--grid-size", "4", "--n-samples", "4"], "report": [], "model": []}
 
 
 def shell_lines() -> list[tuple[str, str]]:
@@ -40,11 +42,16 @@ def shell_lines() -> list[tuple[str, str]]:
 
 @pytest.fixture(scope="module")
 def workplace(tmp_path_factory) -> Path:
-    """A folder with what the documents' placeholders stand for: IMAGE.png and the data set DATA."""
+    """A folder with what the documents' placeholders stand for: IMAGE.png, the data set DATA, and MODEL with CARD.toml."""
     home = tmp_path_factory.mktemp("work")
     write_scenes(home / "DATA/town", (2,))
     shutil.copy(home / "DATA/town/image/scene_2.png", home / "IMAGE.png")
     shutil.copytree(home / "DATA", home / "FOLDER")
+    torch.manual_seed(0)
+    network = smp.Unet("resnet18", encoder_weights=None, classes=2)
+    network.segmentation_head[0].bias.data = torch.tensor([0.0, 9.0])  # so that there is some road to explain
+    network.save_pretrained(home / "MODEL")
+    (home / "CARD.toml").write_text('scale = 0.00392156862745098\nclasses = ["ground", "road"]\n')
     return home
 
 
