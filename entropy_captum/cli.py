@@ -217,9 +217,11 @@ def explain(image: Annotated[Path, typer.Argument(help="An 8-bit RGB image: PNG,
     check_mistakes(mistakes, labelled, label)
     request = read_request(image, mask, label, point, window, parse_values(label_values or ()))
     request = request if nodata is None else request.without(parse_nodata(nodata))
+    from entropy_captum.adapter import card_of
     from entropy_captum.explanation import ask, explain_request, label_of
     from entropy_captum.models import load_model
     from entropy_captum.question import Budget
+    from entropy_captum.region import class_number
     from entropy_captum.signs import warn_of_signs
 
     network = load_model(model, model_card, pick_device("cpu" if runtime and device == "auto" else device), runtime)
@@ -227,7 +229,8 @@ def explain(image: Annotated[Path, typer.Argument(help="An 8-bit RGB image: PNG,
     asked = mistakes_of(request, network, out, target, labelled) if mistakes else {out: request}
     questions = {place: ask(network, one, baseline, grid_size, target) for place, one in asked.items()}
     if model is not None and runtime is None:
-        warn_of_signs(network, request.image, label_of(request, network, target), next(iter(questions.values())).channel)
+        number = class_number(target, card_of(network).classes)
+        warn_of_signs(network, request.image, label_of(request, network, target), number)
     print_classes(network, request, target)
     for place, question in questions.items():
         print_table(explain_request(asked[place], question, budget, names(method), place), place)

@@ -176,12 +176,12 @@ def signs(model: Adapted | AdaptedForward, image: NDArray[Any] | None = None, la
     return [f"{reading}, the pixels would suit the model better: {why}" for reading, why in found if why]
 
 # %% ../nbs/39_signs.ipynb #8e885133
-def warn_of_signs(model: Model, image: NDArray[Any], label: Label | None = None, target: Any = None) -> None:
+def warn_of_signs(model: Model, image: NDArray[Any], label: Label | None = None, target: int | None = None) -> None:
     """Warn of what speaks against a model's card, on an image (H,W,C) with its label: see `signs`; nothing for one without it."""
     if not isinstance(model, Adapted | AdaptedForward):
         return
-    mask = label.mask if label is not None and label.known is None and isinstance(target, int) else None
-    for sign in signs(model, image, mask, target if isinstance(target, int) else None):
+    mask = label.mask if label is not None and label.known is None else None
+    for sign in signs(model, image, mask, target):
         notify(f"is the model's card right? {sign}")
 
 # %% ../nbs/39_signs.ipynb #c2c8a561

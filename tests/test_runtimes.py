@@ -482,7 +482,7 @@ def test_a_study_of_an_onnx_file_resumes_for_the_same_weights_alone(files, tmp_p
     from entropy_captum.study import evaluate
     from entropy_captum.tiles import Settings
     write_scenes(tmp_path / "tiles" / "drawn", range(2), SIDE)
-    settings = Settings(("entropy", "random"), 3, 2, target=1)
+    settings = Settings(("entropy", "random"), 3, 2, targets=(1,))
     rows = evaluate(load_model(*files["free"]), tmp_path / "tiles", tmp_path / "run", settings, show_progress=False)
     same = evaluate(load_model(Small(), CARD), tmp_path / "tiles", tmp_path / "torch", settings, show_progress=False)
     assert set(rows.status) == {"ok"} and len(rows) == len(same)
