@@ -121,16 +121,16 @@ def run_all(page, url: str, name: str) -> None:
 
 EXPLORER = """from entropy_captum.drawn import procedural_scene
 from entropy_captum.explorer import explore
-from entropy_captum.zoo import rooftop_unet
+from entropy_captum.models import load_model
 
 scene = procedural_scene(2)
-explorer = explore(rooftop_unet(), scene.image, label=scene.label, grid_size={grid_size}, n_samples={n_samples})
+explorer = explore(load_model({model}), scene.image, label=scene.label, grid_size={grid_size}, n_samples={n_samples})
 explorer"""
 
 
-def write_explorer(path: Path, grid_size: int = 8, n_samples: int = 16) -> None:
-    """A notebook whose one cell opens the explorer on a drawn scene."""
-    code = nbformat.v4.new_code_cell(EXPLORER.format(grid_size=grid_size, n_samples=n_samples))
+def write_explorer(path: Path, grid_size: int = 8, n_samples: int = 16, model: str = "") -> None:
+    """A notebook whose one cell opens the explorer on a drawn scene; `model`: what `load_model` is given, by default nothing."""
+    code = nbformat.v4.new_code_cell(EXPLORER.format(grid_size=grid_size, n_samples=n_samples, model=model))
     kernel = {"name": "python3", "display_name": "python3", "language": "python"}
     nbformat.write(nbformat.v4.new_notebook(cells=[code], metadata={"kernelspec": kernel}), path)
 

@@ -17,6 +17,8 @@ from entropy_captum import EntropyCentric, Estimate
 from entropy_captum.data import normalize
 from entropy_captum.drawn import procedural_scene
 from entropy_captum.explorer import SHOWN, Explorer, answer, explore
+from entropy_captum.models import load_model
+from entropy_captum.runtimes import export_onnx
 from entropy_captum.zoo import rooftop_unet
 
 NBS = Path(__file__).resolve().parent.parent / "nbs"
@@ -372,6 +374,26 @@ def in_python(page, code: str) -> None:
         const reply = await kernel.requestExecute({ code }).done;
         if (reply.content.status !== 'ok') throw new Error(reply.content.evalue);
     }""", code)
+
+
+@pytest.mark.browser
+def test_an_onnx_file_is_explored(lab):
+    """The same clicks for a network that no torch module is: a map and a verdict, and a word where a layer would be needed."""
+    url, browser, root = lab
+    export_onnx(load_model(), root / "roofs.onnx", (256, 256))
+    write_explorer(root / "onnx.ipynb", 2, 2, "'roofs.onnx'")
+    watched = Watched(browser, url, viewport={"width": 1280, "height": 1000})
+    page, canvas = watched.page, watched.page.locator(".ec-picture canvas")
+    run_all(page, url, "onnx.ipynb")
+    canvas.wait_for(timeout=120_000)
+    canvas.click(position=roof_on(canvas))
+    wait_for_message(page, "Done: gap")
+    assert page.locator(".ec-panel table tr").all_inner_texts()[0].split() == ["entropy", "ones"]
+    page.locator(".ec-panel").get_by_label("method").select_option("grad-cam")
+    page.get_by_role("button", name="Explain", exact=True).click()
+    wait_for_message(page, "has no encoder")
+    page.close()
+    assert not watched.wrong
 
 
 @pytest.mark.browser
