@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .card import Layout, ModelCard, Number
+from .card import Layout, ModelCard, Number, Padding
 from .forward import Forward, Model, as_forward, check_outputs
 from .region import resize_outputs
 
@@ -23,11 +23,11 @@ __all__ = ['Padded', 'score_map', 'Adapted', 'AdaptedForward', 'adapt', 'card_of
 
 # %% ../nbs/32_adapter.ipynb #7b0164ae
 class Padded(nn.Module):
-    """A network that takes any size: reflect-pads (B,C,H,W) to multiples of `multiple`, crops the output back."""
+    """A network that takes any size: pads (B,C,H,W) to multiples of `multiple`, by default by reflection, crops the output back."""
 
-    def __init__(self, model: Model, multiple: int = 32) -> None:
+    def __init__(self, model: Model, multiple: int = 32, padding: Padding = "reflect") -> None:
         super().__init__()
-        self.model, self.multiple = model, multiple
+        self.model, self.multiple, self.padding = model, multiple, padding
         if isinstance(card := getattr(model, "card", None), ModelCard):
             self.card = card  # what the network says of its classes is true of this one
 
@@ -50,7 +50,8 @@ class Padded(nn.Module):
         """The score maps of the inputs, (B,K,H,W), without the padding."""
         height, width = inputs.shape[-2:]
         bottom, right = self.margins(height, width)
-        mode = "reflect" if bottom < height and right < width else "replicate"
+        mode = "constant" if self.padding == "grey" else "reflect" if self.padding == "reflect" and (
+            bottom < height and right < width) else "replicate"  # there is nothing to mirror beyond the image's own size
         padded = F.pad(inputs, (0, right, 0, bottom), mode=mode) if bottom or right else inputs
         outputs = self.scores(padded)
         if padded.shape != inputs.shape:  # cut what was padded, also where the network returns a smaller map
@@ -137,7 +138,7 @@ class Adapted(Padded):
     offset: Tensor | None
 
     def __init__(self, model: Model, card: ModelCard) -> None:
-        super().__init__(model, card.multiple)
+        super().__init__(model, card.multiple, card.padding)
         self.card, self.order = card, in_order(card)
         gain, offset = (values.float().view(1, -1, 1, 1) for values in card.affine())
         same = bool((gain == 1).all()) and bool((offset == 0).all())

@@ -28,6 +28,8 @@ __all__ = ['ModelCard', 'to_inputs', 'from_inputs', 'to_picture', 'read_card', '
 Number = Literal["float32", "float16", "float64", "uint8", "uint16", "int32"]
 #: Where the channels stand in a network's input and score map.
 Layout = Literal["NCHW", "NHWC"]
+#: What is put beside an image that is too small: its mirror image, its border, or mid-grey.
+Padding = Literal["reflect", "replicate", "grey"]
 
 
 def per_band(value: Any, bands: int, name: str) -> tuple[float, ...]:
@@ -44,7 +46,8 @@ class ModelCard:
 
     bands: names, in the network's order; an image file has "red", "green", "blue". value_range: of the pixels as files hold them.
     scale, mean, std: the network takes (pixel * scale - mean) / std. classes: names of the score map's channels. activation: how
-    scores become probabilities. size: the only one (rows, columns) that it takes; multiple: else its sides are multiples of this.
+    scores become probabilities. size: the only one (rows, columns) that it takes; multiple: else its sides are multiples of this;
+    padding: what is put beside an image up to there.
     layout, dtype: of its input. output: the name or number of the score map among several outputs.
     Raises ValueError, quoting it, for what cannot be.
     """
@@ -58,6 +61,7 @@ class ModelCard:
     activation: Activation = "auto"
     size: tuple[int, int] | None = None
     multiple: int = 1
+    padding: Padding = "reflect"
     layout: Layout = "NCHW"
     dtype: Number = "float32"
     output: str | int | None = None
@@ -83,7 +87,8 @@ class ModelCard:
             object.__setattr__(self, name, numbers[0] if name == "scale" else numbers)
         if not isinstance(self.multiple, int) or self.multiple < 1 or (self.size is not None and min(self.size) < 1):
             raise ValueError(f"model card: expected sides of at least 1, got multiple {self.multiple!r} and size {self.size!r}")
-        for name, known in (("activation", Activation), ("layout", Layout), ("dtype", Number)):
+        for name, known in (("activation", Activation), ("padding", Padding), ("layout", Layout),
+                            ("dtype", Number)):
             if getattr(self, name) not in get_args(known):
                 raise ValueError(f"model card: {name} must be one of {', '.join(get_args(known))}, got {getattr(self, name)!r}")
 

@@ -67,8 +67,8 @@ def test_the_bundled_card_changes_nothing():
 
 
 def test_a_card_survives_its_file(tmp_path):
-    card = ModelCard(("nir", "röt", 'a "b"'), (-1.5, 4), 0.1, (1, 2, 3), 2, ("x", "y z"), "sigmoid", (64, 32), 8, "NHWC",
-                     "uint16", 1)
+    card = ModelCard(("nir", "röt", 'a "b"'), (-1.5, 4), 0.1, (1, 2, 3), 2, ("x", "y z"), "sigmoid", (64, 32), 8, "grey",
+                     "NHWC", "uint16", 1)
     for name, text in (("a.toml", card_text(asdict(card))), ("a.json", json.dumps(asdict(card)))):
         (tmp_path / name).write_text(text, encoding="utf-8")
         assert make_card(read_card(tmp_path / name), name) == card
@@ -130,6 +130,18 @@ def test_a_fixed_size_is_padded_up_to_and_no_further():
     assert torch.equal(model(x), x) and model.model.seen.shape == (1, 3, 64, 96)
     with pytest.raises(ValueError, match=r"images of 96 x 64 pixels only, got 97 x 64.*--window 64"):
         model(torch.zeros(1, 3, 64, 97))
+
+
+@pytest.mark.parametrize("padding, mode", [("reflect", "reflect"), ("replicate", "edge"), ("grey", "constant")])
+def test_what_is_put_beside_a_small_image(padding, mode):
+    model, x = adapt(Echo(), ModelCard(multiple=32, padding=padding)), normalize(IMAGE[:50, :40])
+    assert torch.equal(model(x), x)
+    assert np.array_equal(model.model.seen[0].numpy(), np.pad(x[0].numpy(), ((0, 0), (0, 14), (0, 24)), mode))
+    model(normalize(IMAGE[:50, :20]))
+    beyond = "edge" if padding == "reflect" else mode  # 12 columns can be mirrored, more than there are cannot
+    tiny = normalize(IMAGE[:10, :20])
+    model(tiny)
+    assert np.array_equal(model.model.seen[0].numpy(), np.pad(tiny[0].numpy(), ((0, 0), (0, 22), (0, 12)), beyond))
 
 
 def test_channels_and_classes_must_agree():
