@@ -269,7 +269,7 @@ def test_dictionary_output_is_refused():
 
 def test_activated_outputs_are_a_warning():
     model = nn.Sequential(small_net(), nn.Sigmoid())
-    with pytest.warns(UserWarning, match="activation already"):
+    with pytest.warns(UserWarning, match="in a sigmoid already"):
         EntropyCentric(model).attribute(X, region=REGION, **SMALL)
 
 
