@@ -114,7 +114,7 @@ def check_folder(*folders: Path | None) -> None:
         if folder is not None and not folder.is_dir():
             raise ValueError(f"{folder}: no such folder")
 
-
+# %% ../nbs/49_cli.ipynb #2501a9d9
 def check_model(model: str | None, card: Path | None) -> None:
     """Raises ValueError, naming it, for a model's file or folder, or a card, that is not there, before anything slow is loaded."""
     if model is not None and ":" not in model and not Path(model).exists():
@@ -173,7 +173,7 @@ def print_classes(network: Model, request: Request, target: str | None) -> None:
     if len(table) > 1:
         typer.echo(f"\n{table.dropna(axis=1, how='all').round(3).to_string(index=False, na_rep='-')}")
 
-
+# %% ../nbs/49_cli.ipynb #53039192
 def check_mistakes(mistakes: bool, labelled: str | None, label: Path | None) -> None:
     """Raises ValueError for `--mistakes` without a label, and `--labelled` without these."""
     if mistakes and label is None:
@@ -181,7 +181,7 @@ def check_mistakes(mistakes: bool, labelled: str | None, label: Path | None) -> 
     if labelled is not None and not mistakes:
         raise ValueError(f"--labelled {labelled} goes with --mistakes")
 
-
+# %% ../nbs/49_cli.ipynb #d69043bb
 def mistakes_of(request: Request, network: Model, out: Path, target: str | None, labelled: str | None) -> dict[Path, Request]:
     """The requests of both kinds of mistakes, by the folders of their results; which there are not is printed."""
     from entropy_captum.explanation import find_mistakes
