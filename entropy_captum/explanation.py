@@ -59,7 +59,7 @@ def largest_object(mask: Mask) -> Mask:
 
 # %% ../nbs/47_explanation.ipynb #8a429d1f
 def choose_region(request: Request, model: Model, target: int | str | None = None) -> Mask:
-    """The given region, the predicted object that holds the point, or all that is predicted of a class. Raises ValueError for none."""
+    """The given region, the predicted object with the point in it, or all predicted of a class. Raises ValueError for none."""
     valid = True if request.valid is None else request.valid
     if request.region is not None:
         if not (request.region & valid).any():
