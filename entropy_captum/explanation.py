@@ -88,8 +88,11 @@ def ask(model: Model, request: Request, baseline: BaselineName = "grey", grid_si
 
     Raises ValueError for an image or a region that does not fit, a class that the model has not, or a grid finer than the image.
     """
-    image = filled(to_inputs(request.image, card_of(model)), request.valid, baseline).to(as_forward(model).device)
-    region, label = choose_region(request, model, target)[None], label_of(request, model, target)
+    card = card_of(model)
+    image = filled(to_inputs(request.image, card), request.valid, baseline).to(as_forward(model).device)
+    # The region is predicted on what is explained: pixels that hold nothing already hold what replaces them.
+    seen = request if request.valid is None else replace(request, image=from_inputs(image, card))
+    region, label = choose_region(seen, model, target)[None], label_of(request, model, target)
     return Question(model, image, region, target, baselines=named_baseline(baseline, image), valid=request.valid,
                     label=None if label is None else label.truth, grid_size=grid_size)
 

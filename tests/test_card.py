@@ -19,9 +19,12 @@ from entropy_captum.card import ModelCard, card_text, from_inputs, make_card, re
 from entropy_captum.cli import app
 from entropy_captum.data import normalize
 from entropy_captum.drawn import procedural_scene
+from entropy_captum.explanation import ask
+from entropy_captum.files import extent_of_array
 from entropy_captum.forward import as_forward
 from entropy_captum.models import load_model
 from entropy_captum.question import Question
+from entropy_captum.request import Request
 from entropy_captum.study import model_plugin
 from entropy_captum.zoo import Padded, predict, predict_mask, rooftop_unet
 
@@ -193,6 +196,21 @@ def test_a_card_decides_activation_and_names_for_every_caller():
     for call in (lambda: predict(model, x, "water"), lambda: EntropyCentric(model).attribute(x, target="water", n_samples=2)):
         with pytest.raises(ValueError, match="no class 'water'; known are roof, road, tree"):
             call()
+
+
+def test_the_region_is_predicted_on_what_is_explained():
+    """Next to pixels that hold nothing, a network that looks around sees what replaces them, not what the file holds there."""
+    mosaic = np.full((32, 32, 3), 160, np.uint8)
+    mosaic[:, 16:] = 0
+    blur = nn.Conv2d(3, 1, 9, padding=4, padding_mode="replicate")
+    nn.init.constant_(blur.weight, 1 / 243)
+    nn.init.constant_(blur.bias, -0.1)
+    model = adapt(blur, ModelCard())
+    request = Request(mosaic, extent_of_array(mosaic, "a mosaic")).without((0,))
+    region = ask(model, request, "grey", 2).regions[0].numpy() > 0
+    filled = np.where(request.valid[..., None], mosaic, 128).astype(np.uint8)
+    want = (blur(normalize(filled))[0, 0] > 0).detach().numpy() & request.valid
+    assert np.array_equal(region, want) and not np.array_equal(region, predict_mask(model, mosaic) & request.valid)
 
 
 FUNCTION = '''
