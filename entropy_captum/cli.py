@@ -168,7 +168,10 @@ def print_classes(network: Model, request: Request, target: str | None) -> None:
     from entropy_captum.adapter import card_of
     from entropy_captum.zoo import class_name, class_table
 
-    labels = request.labels and request.labels.named(class_name(target, card_of(network).classes))
+    classes = card_of(network).classes
+    if len(classes) == 1:
+        return
+    labels = request.labels and request.labels.named(class_name(target, classes))
     table = class_table(network, request.image, labels, valid=request.valid)
     if len(table) > 1:
         typer.echo(f"\n{table.dropna(axis=1, how='all').round(3).to_string(index=False, na_rep='-')}")
@@ -394,12 +397,11 @@ def inspect(source: Annotated[str, typer.Argument(metavar="MODEL", help="A model
     from entropy_captum.signs import inspect_model
     from entropy_captum.zoo import class_name
 
-    classes = tuple(find_model(source, model_card).facts.get("classes") or ())
-    name, truth = class_name(target, classes), None
-    if request is not None and request.labels is not None:
-        truth = request.labels.find(name, (name,)) or request.labels.of(name)
-    found = inspect_model(source, model_card, None if request is None else request.image, None if truth is None else truth.mask,
-                          class_number(target, classes))
+    model = find_model(source, model_card)
+    classes = tuple(model.facts.get("classes") or ())
+    labels = None if request is None else request.labels
+    truth = None if labels is None else labels.meant(class_name(target, classes)).mask
+    found = inspect_model(model, None, None if request is None else request.image, truth, class_number(target, classes))
     typer.echo(found)
     if out is not None:
         write_whole(out, lambda file: file.write_text(found.card, encoding="utf-8"))

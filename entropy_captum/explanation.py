@@ -79,7 +79,7 @@ def label_of(request: Request, model: Model, target: int | str | None = None) ->
     name = class_name(target, card_of(model).classes)
     if request.labels is None:
         return None
-    return request.labels.find(name, (name,)) or request.labels.of(name)
+    return request.labels.meant(name)
 
 # %% ../nbs/47_explanation.ipynb #2bbd8600
 def ask(model: Model, request: Request, baseline: BaselineName = "grey", grid_size: int = 8,

@@ -188,6 +188,10 @@ class Labels:
             raise ValueError(f"{what}; known are {', '.join(self.masks)} (--label-values)")
         return Label(self.masks[name], self.known)
 
+    def meant(self, name: str) -> Label:
+        """The label of a class of that name, also where this one names none. Raises ValueError, listing all, for no such class."""
+        return self.find(name, (name,)) or self.of(name)
+
     def find(self, name: str, classes: Sequence[Any]) -> Label | None:
         """The label of one of a model's classes, by `match_class`; None where there is none."""
         chosen = match_class(tuple(self.masks), name, classes)

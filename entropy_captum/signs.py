@@ -5,7 +5,7 @@
 # %% ../nbs/39_signs.ipynb #fc984ba8
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
@@ -21,7 +21,7 @@ from .card import ModelCard, card_text, make_card, to_inputs
 from .drawn import procedural_scene
 from .forward import Model, as_forward
 from .labels import Label
-from .models import find_model
+from .models import FoundModel, find_model
 from .notices import needed, notify
 from entropy_captum.region import (
     binary_entropy_from_log_odds,
@@ -38,7 +38,7 @@ with needed("models"):
     import pandas as pd
 
 # %% auto #0
-__all__ = ['Reading', 'with_card', 'readings', 'signs', 'warn_of_signs', 'Inspection', 'inspect_model']
+__all__ = ['Reading', 'with_card', 'readings', 'signs_in', 'signs', 'warn_of_signs', 'Inspection', 'inspect_model']
 
 # %% ../nbs/39_signs.ipynb #7b790729
 def divergence(x: Tensor, norm: nn.BatchNorm2d) -> float:
@@ -165,15 +165,20 @@ def speaks_for(other: Reading, own: Reading) -> str:
     return f"the log-odds vary by {other.contrast:.2g}, not {own.contrast:.2g}, and {surer}" if clearer else ""
 
 # %% ../nbs/39_signs.ipynb #08fa8213
+def signs_in(found: Sequence[Reading]) -> list[str]:
+    """What readings say against the first of them, the card's own, each in a sentence."""
+    own, *others = found
+    reasons = ((other.reading, speaks_for(other, own)) for other in others)
+    return [f"{reading}, the pixels would suit the model better: {why}" for reading, why in reasons if why]
+
+
 def signs(model: Adapted | AdaptedForward, image: NDArray[Any] | None = None, label: NDArray[np.bool_] | None = None,
           target: int | None = None) -> list[str]:
     """What speaks against a model's card, each in a sentence with what was measured; none where nothing does.
 
     image: (H,W,C), by default a drawn scene. label: (H,W), of the target's class.
     """
-    own, *others = readings(model, image, label, target)
-    found = ((other.reading, speaks_for(other, own)) for other in others)
-    return [f"{reading}, the pixels would suit the model better: {why}" for reading, why in found if why]
+    return signs_in(readings(model, image, label, target))
 
 # %% ../nbs/39_signs.ipynb #8e885133
 def warn_of_signs(model: Model, image: NDArray[Any], label: Label | None = None, target: int | None = None) -> None:
@@ -230,10 +235,10 @@ def inspect_model(source: Any, card: ModelCard | Mapping[str, Any] | str | Path 
                   label: NDArray[np.bool_] | None = None, target: int | None = None) -> Inspection:
     """Look at a model: what its source says of it, what a card must add, one forward, and how each reading of the pixels suits it.
 
-    source, card: as `load_model`. image: (H,W,C), by default a drawn scene; label: (H,W), of the target's class.
-    Raises ValueError, naming the source, for what cannot be loaded or run.
+    source, card: as `load_model`, or what `find_model` found. image: (H,W,C), by default a drawn scene; label: (H,W), of the
+    target's class. Raises ValueError, naming the source, for what cannot be loaded or run.
     """
-    found = find_model(source, card)
+    found = source if isinstance(source, FoundModel) else find_model(source, card)
     known = {entry.name: found.facts[entry.name] for entry in fields(ModelCard) if found.facts.get(entry.name) is not None}
     scaled = "scale" in known or str(known.get("dtype", "")).startswith(("uint", "int"))
     cards = {"": make_card(known, found.name)} if scaled else usual_cards(known, found.name)
@@ -243,7 +248,7 @@ def inspect_model(source: Any, card: ModelCard | Mapping[str, Any] | str | Path 
         image = image if model.card.size is None else image[: model.card.size[0], : model.card.size[1]]
     with torch.no_grad():
         outputs = model(to_inputs(image, model.card))
-    table = pd.DataFrame(readings(model, image, label, target, None if scaled else cards))
+    tried = readings(model, image, label, target, None if scaled else cards)
     said, *others = describe(outputs, model.card.activation, (image.shape[0], image.shape[1]))
-    against = [*others, *(signs(model, image, label, target) if scaled else ())]
-    return Inspection(found.name, known, () if scaled else ("scale", "mean", "std"), said, table, tuple(against))
+    against = [*others, *(signs_in(tried) if scaled else ())]
+    return Inspection(found.name, known, () if scaled else ("scale", "mean", "std"), said, pd.DataFrame(tried), tuple(against))
