@@ -37,7 +37,8 @@ from .region import RegionScore, resize_outputs
 
 # %% auto #0
 __all__ = ['PICK_FREEZE', 'CONTROLS', 'REGISTRY', 'UNITS', 'ask_of_image', 'image_of', 'feature_ids', 'Maps', 'Counter',
-           'distance_from', 'nearness', 'method_names', 'register', 'why_not', 'leave_out', 'run_methods']
+           'distance_from', 'nearness', 'method_names', 'register', 'without_layer', 'why_not', 'reasons_against',
+           'without_gradient', 'leave_out', 'run_methods']
 
 # %% ../nbs/41_methods.ipynb #dc7b379e
 def ask_of_image(forward: Model, image: Tensor, regions: Tensor, **options: Any) -> Question:
@@ -361,14 +362,31 @@ def timed(run: Callable[[Question, Budget, Sequence[str]], dict[str, Maps]], que
     return {name: maps._replace(seconds=seconds) for name, maps in found.items()}
 
 # %% ../nbs/41_methods.ipynb #3de742cc
+def without_layer(question: Question) -> str:
+    """Why no layer of a question's model can be looked into; empty where one can. Takes a forward."""
+    try:
+        default_layer(question.forward, image_of(question)[0])
+    except ValueError as problem:
+        return f"it looks into a layer, and {problem}"
+    return ""
+
+
 def why_not(question: Question, name: str) -> str:
     """Why a method cannot be asked of a question's model; empty where it can."""
+    return reasons_against(question, [name]).get(name, "")
+
+
+def reasons_against(question: Question, names: Sequence[str]) -> dict[str, str]:
+    """Why methods cannot be asked of a question's model, by name; without those that can."""
+    cams = [name for name in names if name in ("grad-cam", *SCORE_CAMS)]
+    layer = without_layer(question) if cams else ""
+    found = {name: (layer if name in cams else "") or without_gradient(question, name) for name in names}
+    return {name: reason for name, reason in found.items() if reason}
+
+
+def without_gradient(question: Question, name: str) -> str:
+    """Why a method that needs gradients gets none from a question's model; empty where it does, or needs none."""
     own = REGISTRY.get(name)
-    if name in ("grad-cam", *SCORE_CAMS):
-        try:
-            default_layer(question.forward, image_of(question)[0])
-        except ValueError as problem:
-            return f"it looks into a layer, and {problem}"
     gradient = isinstance(own, Own) and isinstance(own.method, type) and issubclass(own.method, GradientAttribution)
     network = question.network
     if (name == "grad-cam" or gradient) and not (network.modules if isinstance(network, TorchForward) else network.module):
@@ -378,13 +396,12 @@ def why_not(question: Question, name: str) -> str:
 
 def leave_out(question: Question, names: Sequence[str]) -> list[str]:
     """The methods that can be asked of a question's model; the others with a warning each. Raises ValueError where none can."""
-    reasons = {name: why_not(question, name) for name in names}
+    reasons = reasons_against(question, names)
     for name, reason in reasons.items():
-        if reason:
-            notify(f"{name} is left out: {reason}")
-    if names and all(reasons.values()):
+        notify(f"{name} is left out: {reason}")
+    if names and len(reasons) == len(set(names)):
         raise ValueError(f"no method of {', '.join(names)} can be asked of this model: {next(iter(reasons.values()))}")
-    return [name for name, reason in reasons.items() if not reason]
+    return [name for name in dict.fromkeys(names) if name not in reasons]
 
 # %% ../nbs/41_methods.ipynb #c5ca963e
 def run_methods(question: Question, budget: Budget, names: Sequence[str]) -> dict[str, Maps]:

@@ -26,7 +26,7 @@ from .evaluation import REMOVED, SitTester
 from .files import checksum
 from .forward import Model, as_forward
 from .labels import Label, LabelValues
-from .methods import distance_from, feature_ids, method_names, nearness, run_methods, why_not
+from .methods import distance_from, feature_ids, method_names, nearness, reasons_against, run_methods
 from .names import STUDY_METHODS, Activation, BaselineName
 from .notices import needed
 from .perturbation import filled, named_baseline
@@ -322,9 +322,8 @@ LEFT_OUT = "left out"
 def left_out_rows(tile: Asked, settings: Settings) -> list[dict[str, Any]]:
     """A row for every method that cannot be asked of the model, with the reason under "error"."""
     asked = with_baseline(tile.question, settings.baselines[0])
-    reasons = {name: why_not(asked, name) for name in settings.methods}
     return [{"unit": settings.per, "method": name, "status": LEFT_OUT, "error": reason}
-            for name, reason in reasons.items() if reason]
+            for name, reason in reasons_against(asked, settings.methods).items()]
 
 # %% ../nbs/42_tiles.ipynb #eaeb113f
 def explain_tile(tile: Asked, settings: Settings) -> Iterator[dict[str, Any]]:
