@@ -14,12 +14,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .card import Layout, ModelCard, Number, Padding
+from .card import RGB8, Layout, ModelCard, Number, Padding
 from .forward import Forward, Model, as_forward, check_outputs
 from .region import resize_outputs
 
 # %% auto #0
-__all__ = ['Padded', 'score_map', 'Adapted', 'AdaptedForward', 'adapt', 'card_of', 'sized']
+__all__ = ['Padded', 'score_map', 'Adapted', 'images_alone', 'AdaptedForward', 'adapt', 'card_of', 'sized']
 
 # %% ../nbs/32_adapter.ipynb #7b0164ae
 class Padded(nn.Module):
@@ -50,8 +50,9 @@ class Padded(nn.Module):
         """The score maps of the inputs, (B,K,H,W), without the padding."""
         height, width = inputs.shape[-2:]
         bottom, right = self.margins(height, width)
-        mode = "constant" if self.padding == "grey" else "reflect" if self.padding == "reflect" and (
-            bottom < height and right < width) else "replicate"  # there is nothing to mirror beyond the image's own size
+        mode = {"grey": "constant"}.get(self.padding, self.padding)
+        if mode == "reflect" and not (bottom < height and right < width):
+            mode = "replicate"  # there is nothing to mirror beyond the image's own size
         padded = F.pad(inputs, (0, right, 0, bottom), mode=mode) if bottom or right else inputs
         outputs = self.scores(padded)
         if padded.shape != inputs.shape:  # cut what was padded, also where the network returns a smaller map
@@ -157,8 +158,12 @@ class Adapted(Padded):
 
     def prepare(self, images: Tensor) -> Tensor:
         """What the network is called with, in its layout, for images of the right size."""
-        x = images.clone() if self.order is None else images[:, self.order]  # its own, which it may write into
-        x = x if self.gain is None or self.offset is None else x * self.gain + self.offset
+        x = images if self.order is None else images[:, self.order]
+        # The network may write into what it gets: where nothing is computed it is a copy.
+        if self.gain is not None and self.offset is not None:
+            x = x * self.gain + self.offset
+        elif self.order is None:
+            x = x.clone()
         if self.card.dtype != "float32":
             x = as_dtype(x, self.card.dtype)
         elif isinstance(self.model, nn.Module):  # a network in half precision takes its own kind
@@ -180,6 +185,13 @@ class Adapted(Padded):
         return outputs
 
 # %% ../nbs/32_adapter.ipynb #f88efd02
+def images_alone(inputs: tuple[Tensor, ...], extra: tuple[Any, ...]) -> Tensor:
+    """The images (B,C,H,W) that a model with a card is called with. Raises TypeError for several inputs, or other arguments."""
+    if len(inputs) != 1 or extra:
+        raise TypeError(f"a model with a card takes images alone, got {len(inputs)} inputs and {len(extra)} arguments")
+    return inputs[0]
+
+
 class AdaptedForward(Forward):
     """A function that is no torch module behind its model card: images (B,C,H,W) in [-1, 1] to score maps (B,K,h,w).
 
@@ -202,10 +214,9 @@ class AdaptedForward(Forward):
 
     def __call__(self, *inputs: Tensor, extra: tuple[Any, ...] = ()) -> Tensor:
         """As in `Forward`."""
-        if len(inputs) != 1 or extra:
-            raise TypeError(f"a model with a card takes images alone, got {len(inputs)} inputs and {len(extra)} arguments")
+        images = images_alone(inputs, extra)
         with torch.no_grad():
-            return check_outputs(self.adapted(inputs[0]), len(inputs[0]))
+            return check_outputs(self.adapted(images), len(images))
 
 # %% ../nbs/32_adapter.ipynb #4a4df95b
 def adapt(network: Any, card: ModelCard) -> Adapted | AdaptedForward:
@@ -219,7 +230,7 @@ def adapt(network: Any, card: ModelCard) -> Adapted | AdaptedForward:
 def card_of(model: Any) -> ModelCard:
     """The card of a model from `load_model`; for any other that of 8-bit RGB images, as `data.normalize` makes them."""
     card = getattr(model, "card", None)
-    return card if isinstance(card, ModelCard) else ModelCard()
+    return card if isinstance(card, ModelCard) else RGB8
 
 # %% ../nbs/32_adapter.ipynb #fd0ca42d
 def sized(model: Model) -> Model:

@@ -17,6 +17,7 @@ from torch import Tensor, fx, nn
 
 from .forward import as_written, eval_mode
 from .layers import Site, layout
+from .notices import first_line
 
 # %% auto #0
 __all__ = ['Unsupported', 'NotCaptured', 'UnknownOperation', 'OverBudget', 'Inexact', 'Graph', 'capture', 'is_captured',
@@ -125,7 +126,7 @@ def capture(model: nn.Module, inputs: Tensor) -> Graph:
             dynamic = ({0: torch.export.Dim.DYNAMIC},)
             program = torch.export.export(model, (example,), dynamic_shapes=dynamic, strict=False).run_decompositions({})
     except Exception as error:  # the exporter raises many kinds
-        raise NotCaptured(f"torch.export: {str(error).strip().splitlines()[0] if str(error) else type(error).__name__}") from error
+        raise NotCaptured(f"torch.export: {first_line(error)}") from error
     return read_program(program)
 
 # %% ../nbs/11_capture.ipynb #5612dde7

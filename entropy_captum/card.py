@@ -103,6 +103,17 @@ class ModelCard:
         (m, h), mean, std = self.middle, np.array(self.mean), np.array(self.std)
         return torch.from_numpy(h * self.scale / std), torch.from_numpy((m * self.scale - mean) / std)
 
+# %% ../nbs/27_card.ipynb #22ea50a5
+#: The card of 8-bit RGB images from -1 to 1, as the bundled network takes them.
+#:
+#: :meta hide-value:
+RGB8 = ModelCard()
+
+
+def band_facts(channels: int | None) -> dict[str, Any]:
+    """What a number of channels says for a card: nothing for 3, which an image has, or an unknown one, else numbered bands."""
+    return {} if channels in (None, 3) else {"bands": tuple(f"band {k + 1}" for k in range(channels or 0))}
+
 # %% ../nbs/27_card.ipynb #83a7975c
 def check_pixels(image: Any, card: ModelCard) -> NDArray[Any]:
     """An image (H,W,C) of a card's bands, an 8-bit RGB one where the card says so. Raises TypeError or ValueError for another."""

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from .card import ModelCard, from_inputs, to_inputs
+from .card import RGB8, from_inputs, to_inputs
 from .files import check_mask, read_image
 from .labels import Labels, LabelValues, read_labels
 from .labels import read_mask as read_mask  # beside `read_image`, where readers look for it
@@ -28,12 +28,12 @@ __all__ = ['LAYOUTS', 'SUFFIXES', 'WORDS', 'normalize', 'denormalize', 'is_named
 # %% ../nbs/30_data.ipynb #f737aef6
 def normalize(image: NDArray[np.uint8]) -> Tensor:
     """An 8-bit RGB image (H,W,3) as the network's input: float32 (1,3,H,W) in [-1, 1]. Raises ValueError for another kind."""
-    return to_inputs(image, ModelCard())
+    return to_inputs(image, RGB8)
 
 # %% ../nbs/30_data.ipynb #f65119c2
 def denormalize(inputs: Tensor) -> NDArray[np.uint8]:
     """The inverse of `normalize` for one image (1,3,H,W) or (3,H,W), clipped to [-1, 1]: (H,W,3). Raises ValueError for a batch."""
-    return from_inputs(inputs, ModelCard())
+    return from_inputs(inputs, RGB8)
 
 # %% ../nbs/30_data.ipynb #deea2b99
 #: Names of image and label folders of data sets, as published. Any of the first kind goes with any of the second.

@@ -15,8 +15,9 @@ from typing import Any
 import torch
 from torch import nn
 
+from .card import band_facts
 from .checkpoints import fill, read_checkpoint
-from .notices import needed, notify
+from .notices import first_line, needed, notify
 
 # %% auto #0
 __all__ = ['load_task', 'load_folder', 'load_torchvision']
@@ -31,11 +32,6 @@ def read_config(path: Path) -> dict[str, Any]:
     if not isinstance(found, dict):
         raise ValueError(f"{path}: expected a table, got {type(found).__name__}")
     return found
-
-# %% ../nbs/36_hub.ipynb #2bbcf657
-def bands_of(channels: int) -> dict[str, Any]:
-    """What a number of channels says for a card: nothing for 3, else numbered bands."""
-    return {} if channels == 3 else {"bands": tuple(f"band {k + 1}" for k in range(channels))}
 
 # %% ../nbs/36_hub.ipynb #d88f14b6
 def build_smp(architecture: str, options: Mapping[str, Any], source: str) -> nn.Module:
@@ -86,7 +82,7 @@ def load_smp(folder: Path, config: dict[str, Any]) -> tuple[nn.Module, dict[str,
     network = build_smp(str(config["_model_class"]), options, str(folder))
     weights = folder / "model.safetensors"
     fill(network, read_checkpoint(weights), weights)
-    facts = encoder_facts(config, str(folder)) | bands_of(int(config.get("in_channels", 3)))
+    facts = encoder_facts(config, str(folder)) | band_facts(int(config.get("in_channels", 3)))
     if config.get("activation") in ("sigmoid", "softmax", "softmax2d"):
         facts["activation"] = "none"
     return network, facts | {"multiple": 2 ** int(config.get("encoder_depth", 5))}
@@ -114,7 +110,7 @@ def load_task(source: str, content: Mapping[str, Any]) -> tuple[nn.Module, dict[
         return None
     architecture = parts.pop("architecture").replace("+", "plus").replace("-", "")
     network = build_smp(architecture, parts, source)
-    return fill(network, content, source), {"multiple": 32, **bands_of(int(parts.get("in_channels", 3)))}
+    return fill(network, content, source), {"multiple": 32, **band_facts(int(parts.get("in_channels", 3)))}
 
 # %% ../nbs/36_hub.ipynb #3f67b8a4
 #: Networks that classify masks and that `adapter.mask_classes` turns into score maps.
@@ -143,8 +139,8 @@ def read_transformer(folder: Path, name: str) -> nn.Module:
     try:
         network, info = kind.from_pretrained(folder, local_files_only=True, use_safetensors=True, output_loading_info=True)
     except Exception as problem:  # the library raises many kinds
-        first = (str(problem).strip().splitlines() or [type(problem).__name__])[0]
-        raise ValueError(f"{folder}: transformers cannot load it ({first}); save it anew with save_pretrained") from problem
+        raise ValueError(f"{folder}: transformers cannot load it ({first_line(problem)}); save it anew with "
+                         "save_pretrained") from problem
     missing = sorted(map(str, [*info["missing_keys"], *info.get("mismatched_keys", ())]))
     if missing:
         raise ValueError(f"{folder}: the weights lack {len(missing)} tensors of {name}, the first: {missing[0]}")
@@ -202,7 +198,7 @@ def load_transformer(folder: Path, config: dict[str, Any]) -> tuple[nn.Module, d
     network = read_transformer(folder, name)
     settings: Any = network.config
     channels = int(getattr(settings, "num_channels", 3))
-    return network, bands_of(channels) | processor_facts(folder) | class_names(settings) | size_facts(network, channels)
+    return network, band_facts(channels) | processor_facts(folder) | class_names(settings) | size_facts(network, channels)
 
 # %% ../nbs/36_hub.ipynb #3222392f
 def load_folder(source: str | Path) -> tuple[nn.Module, dict[str, Any]]:

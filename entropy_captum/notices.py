@@ -25,6 +25,11 @@ def notify(message: str) -> None:
         level, frame = level + 1, frame.f_back
     warnings.warn(message, stacklevel=level)
 
+# %% ../nbs/01_notices.ipynb #cd4689d6
+def first_line(problem: Exception) -> str:
+    """The first line of what an error says, or its kind where it says nothing."""
+    return next(iter(str(problem).strip().splitlines()), type(problem).__name__)
+
 # %% ../nbs/01_notices.ipynb #29714e59
 @contextmanager
 def needed(extra: str) -> Iterator[None]:

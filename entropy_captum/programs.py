@@ -17,8 +17,8 @@ from typing import Any, Literal, get_args
 import torch
 from torch import Tensor, nn
 
-from .card import Number
-from .notices import notify
+from .card import Number, band_facts
+from .notices import first_line, notify
 
 # %% auto #0
 __all__ = ['Kind', 'INSTEAD', 'kind_of_archive', 'Program', 'load_program']
@@ -59,8 +59,7 @@ def facts_of_input(example: Tensor) -> dict[str, Any]:
     """What a program's input (B,C,H,W) says for its card: the number of bands where it is not 3, size or multiple, and dtype."""
     facts: dict[str, Any] = {}
     channels, *sides = list[Any](example.shape[1:])
-    if isinstance(channels, int) and channels != 3:
-        facts["bands"] = tuple(f"band {k + 1}" for k in range(channels))
+    facts |= band_facts(channels if isinstance(channels, int) else None)
     if all(isinstance(side, int) for side in sides):
         facts["size"] = tuple(sides)
     else:  # a side that is written as 32*s is a multiple of 32
@@ -123,8 +122,7 @@ def read_archive(path: Path, kind: Kind) -> Any:
         check_pickles(path)
         return torch.export.load(path)
     except Exception as problem:  # what torch raises for a file of another version or a broken one has many types
-        first = (str(problem).strip().splitlines() or [type(problem).__name__])[0]
-        raise ValueError(f"{path}: torch {torch.__version__} cannot load it ({first}); {INSTEAD}") from problem
+        raise ValueError(f"{path}: torch {torch.__version__} cannot load it ({first_line(problem)}); {INSTEAD}") from problem
 
 # %% ../nbs/35_programs.ipynb #b99151b4
 #: What to do about a file that is of no use.

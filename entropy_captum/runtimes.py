@@ -25,12 +25,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from .adapter import Adapted, AdaptedForward, in_order
+from .adapter import Adapted, AdaptedForward, images_alone, in_order
 from .capture import has_hooks
-from .card import Layout, ModelCard, Number, check_facts
-from .forward import TURN, Forward, Model, check_outputs, eval_mode, weights_hash
+from .card import Layout, ModelCard, Number, band_facts, check_facts
+from .forward import TURN, Forward, Model, as_forward, check_outputs, eval_mode, weights_hash
 from .names import Runtime
-from .notices import needed, notify
+from .notices import first_line, needed, notify
 
 # %% auto #0
 __all__ = ['RUNTIMES', 'FileNetwork', 'OnnxNetwork', 'OpenVinoNetwork', 'load_onnx', 'export_onnx', 'RuntimeForward', 'run_by']
@@ -80,11 +80,6 @@ def beside(model: Any, path: Path) -> tuple[Path, ...]:
     return files
 
 # %% ../nbs/34_runtimes.ipynb #ec96340d
-def first_line(problem: Exception) -> str:
-    """The first line of what an error says, or its kind."""
-    return next(iter(str(problem).strip().splitlines()), type(problem).__name__)
-
-
 def reason_in(problem: Exception) -> str:
     """What an error of OpenVINO comes down to: its last line; those before say where in its source it was found."""
     lines = [line.strip() for line in str(problem).splitlines() if line.strip()]
@@ -184,8 +179,8 @@ def facts_of_axes(contents: Contents, path: Path) -> dict[str, Any]:
     layout = find_layout(port.shape)
     bands, *sides = (port.shape[i] for i in ((3, 1, 2) if layout == "NHWC" else (1, 2, 3)))
     facts: dict[str, Any] = {"layout": layout, "dtype": port.dtype}  # a layout of None is no card's, so that it must say
-    if layout is not None and bands not in (None, 3):
-        facts["bands"] = tuple(f"band {k + 1}" for k in range(bands or 0))
+    if layout is not None:
+        facts |= band_facts(bands)
     if layout is not None and None not in sides:
         facts["size"] = tuple(sides)
     return facts
@@ -388,8 +383,7 @@ def export_onnx(model: Adapted, path: str | Path, size: tuple[int, int]) -> Path
     with needed("onnx"):
         import onnx  # noqa: F401  (torch imports both, and would not name the extra)
         import onnxscript  # noqa: F401
-    device = next((w.device for w in chain(model.parameters(), model.buffers())), torch.device("cpu"))
-    example = torch.zeros(2, len(model.card.bands), *size, device=device)
+    example = torch.zeros(2, len(model.card.bands), *size, device=as_forward(model).device)
     try:
         with eval_mode(model), warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -488,9 +482,7 @@ class RuntimeForward(Forward):
 
     def __call__(self, *inputs: Tensor, extra: tuple[Any, ...] = ()) -> Tensor:
         """As in `Forward`; by the torch network where layers are looked at or gradients are wanted."""
-        if len(inputs) != 1 or extra:
-            raise TypeError(f"a model with a card takes images alone, got {len(inputs)} inputs and {len(extra)} arguments")
-        (x,) = inputs
+        x = images_alone(inputs, extra)
         with eval_mode(self.network):
             if observed(self.network, x):
                 return check_outputs(self.network(x), len(x))
