@@ -25,8 +25,8 @@ with needed("models"):
     from PIL import Image
 
 # %% auto #0
-__all__ = ['Window', 'Facts', 'look', 'pixel_limit', 'Raster', 'read_raster', 'read_image', 'other_reading', 'Extent', 'checksum',
-           'extent_of', 'extent_of_array']
+__all__ = ['Window', 'Transform', 'Facts', 'look', 'pixel_limit', 'Stored', 'read_stored', 'read_image', 'other_reading',
+           'Extent', 'checksum', 'extent_of', 'extent_of_array']
 
 # %% ../nbs/25_files.ipynb #f9efabde
 @dataclass(frozen=True)
@@ -215,7 +215,7 @@ def check_single(facts: Facts) -> None:
                          "exiftool -Orientation=1 -n FILE; if it does in a viewer: PIL.ImageOps.exif_transpose)")
 
 # %% ../nbs/25_files.ipynb #bbb19041
-class Raster(NamedTuple):
+class Stored(NamedTuple):
     """Pixels as stored, (H,W) or (H,W,C), without alpha; palette (n,3), where they are numbers in one, and alpha (H,W), or None."""
 
     values: NDArray[Any]
@@ -223,7 +223,7 @@ class Raster(NamedTuple):
     alpha: NDArray[np.uint8] | None
 
 # %% ../nbs/25_files.ipynb #d0f89f5f
-def read_tiff(facts: Facts, page: Page, rows: slice, columns: slice) -> Raster:
+def read_tiff(facts: Facts, page: Page, rows: slice, columns: slice) -> Stored:
     """A window of a TIFF; its mask counts as alpha."""
     values, alpha, palette = read_part(facts.path, page, rows, columns), None, None
     if facts.alpha:
@@ -233,10 +233,10 @@ def read_tiff(facts: Facts, page: Page, rows: slice, columns: slice) -> Raster:
         alpha = np.where(hidden, np.uint8(0), np.uint8(255) if alpha is None else alpha)
     if facts.colour == "palette":
         palette = (np.array(page.tags[320]).reshape(3, -1).T // 256).astype(np.uint8)
-    return Raster(values[..., 0] if values.ndim == 3 and values.shape[2] == 1 else values, palette, alpha)
+    return Stored(values[..., 0] if values.ndim == 3 and values.shape[2] == 1 else values, palette, alpha)
 
 # %% ../nbs/25_files.ipynb #71ed0bdc
-def read_other(facts: Facts, rows: slice, columns: slice) -> Raster:
+def read_other(facts: Facts, rows: slice, columns: slice) -> Stored:
     """A window of a PNG or JPEG, which is decoded whole. A transparent colour, or entry of a palette, counts as alpha."""
     with Image.open(facts.path) as file:
         values, alpha, palette = np.asarray(file), None, None
@@ -249,12 +249,12 @@ def read_other(facts: Facts, rows: slice, columns: slice) -> Raster:
     if facts.colour == "grey" and facts.bits[0] in (2, 4):  # spread over 0 to 255 by Pillow
         values = values // np.uint8(255 // (2**facts.bits[0] - 1))
     values = values[..., 0] if values.ndim == 3 and values.shape[2] == 1 else values
-    return Raster(values[rows, columns], palette, None if alpha is None else alpha[rows, columns])
+    return Stored(values[rows, columns], palette, None if alpha is None else alpha[rows, columns])
 
 # %% ../nbs/25_files.ipynb #a1381183
-def read_npy(facts: Facts, rows: slice, columns: slice) -> Raster:
+def read_npy(facts: Facts, rows: slice, columns: slice) -> Stored:
     """A window of an array; no more of the file is read."""
-    return Raster(np.array(np.load(facts.path, mmap_mode="r", allow_pickle=False)[rows, columns]), None, None)
+    return Stored(np.array(np.load(facts.path, mmap_mode="r", allow_pickle=False)[rows, columns]), None, None)
 
 # %% ../nbs/25_files.ipynb #523f66b1
 #: Compressions of TIFFs that may not be decoded here.
@@ -262,7 +262,7 @@ COMPRESSIONS = {6: "old-style JPEG", 34712: "JPEG 2000", 34887: "LERC", 34925: "
                 50002: "JPEG XL"}
 
 # %% ../nbs/25_files.ipynb #89b214e5
-def read_raster(facts: Facts, window: Window | None = None) -> Raster:
+def read_stored(facts: Facts, window: Window | None = None) -> Stored:
     """The pixels of a file, or of a window of it. Raises ValueError naming the file where they cannot be read without doubt."""
     check_single(facts)
     try:
@@ -323,10 +323,10 @@ def read_image(path: str | Path, window: Window | None = None) -> NDArray[Any]:
     """
     facts = look(path)
     if facts.kind == "NPY":
-        return np.atleast_3d(read_raster(facts, window).values)
+        return np.atleast_3d(read_stored(facts, window).values)
     if advice := advice_for(facts):
         raise ValueError(f"{path}: expected an 8-bit RGB image, but it holds {facts}: {advice}")
-    raster = read_raster(facts, window)
+    raster = read_stored(facts, window)
     check_opaque(facts, raster.alpha)
     values = raster.values if raster.palette is None else raster.palette[raster.values]
     return np.ascontiguousarray(values)
@@ -360,12 +360,18 @@ def check_mask(mask: Any, size: tuple[int, int], name: str = "the mask") -> NDAr
     return array.astype(bool)
 
 # %% ../nbs/25_files.ipynb #96df18a2
+#: The six numbers a, b, c, d, e, f of an affine transform.
+Transform = tuple[float, float, float, float, float, float]
+
+
 @dataclass(frozen=True)
 class Extent:
     """Which pixels of which file a result covers.
 
     rows, columns: from (included) to (not included), counted from the first pixel that the file stores. size: rows and columns of
-    the whole file. checksum: BLAKE2b of the file's bytes, 8 bytes in hex.
+    the whole file. checksum: BLAKE2b of the file's bytes, 8 bytes in hex; of a scene, of the window's pixels. crs, transform: of a
+    georeferenced file its coordinate reference system (WKT), and what makes coordinates of (column, row): x = a column + b row + c,
+    y = d column + e row + f, counted at the pixels' corners.
     """
 
     file: str
@@ -373,15 +379,27 @@ class Extent:
     size: tuple[int, int]
     rows: tuple[int, int]
     columns: tuple[int, int]
+    crs: str | None = None
+    transform: Transform | None = None
 
     @property
     def window(self) -> Window:
         """The rows and columns as slices."""
         return slice(*self.rows), slice(*self.columns)
 
+    @property
+    def window_transform(self) -> Transform | None:
+        """The transform of the window's own pixels; None where the file has none."""
+        if self.transform is None:
+            return None
+        a, b, c, d, e, f = self.transform
+        column, row = self.columns[0], self.rows[0]
+        return a, b, a * column + b * row + c, d, e, d * column + e * row + f
+
     def facts(self) -> dict[str, Any]:
-        """What is written to JSON."""
-        return {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(self).items()}
+        """What is written to JSON; what is not known is left out."""
+        known = {name: value for name, value in asdict(self).items() if value is not None}
+        return {name: list(value) if isinstance(value, tuple) else value for name, value in known.items()}
 
 # %% ../nbs/25_files.ipynb #08e02348
 def checksum(*paths: str | Path | None, note: str = "") -> str:

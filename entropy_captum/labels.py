@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from .files import Facts, Raster, Window, look, read_raster
+from .files import Facts, Stored, Window, look, read_stored
 
 # %% auto #0
 __all__ = ['Mask', 'UNNAMED', 'LabelValues', 'parse_values', 'Label', 'match_class', 'Labels', 'check_code', 'plain_mask',
@@ -78,7 +78,7 @@ def parse_values(texts: Iterable[str]) -> LabelValues | None:
     return LabelValues(values, ignore) if found else None
 
 # %% ../nbs/26_labels.ipynb #7c18c728
-def where(raster: Raster, value: Value) -> NDArray[np.bool_]:
+def where(raster: Stored, value: Value) -> NDArray[np.bool_]:
     """The pixels (H,W) of a value: a number as it is stored (in a palette), a colour as it is seen."""
     values = raster.values if raster.palette is None or len(value) == 1 else raster.palette[raster.values]
     if values.ndim == 3:
@@ -86,7 +86,7 @@ def where(raster: Raster, value: Value) -> NDArray[np.bool_]:
     return np.asarray(values == value[0]) if len(set(value)) == 1 else np.zeros(values.shape, bool)
 
 # %% ../nbs/26_labels.ipynb #f2cd6b70
-def shares_of(raster: Raster, counted: NDArray[np.bool_]) -> dict[tuple[float, ...], float]:
+def shares_of(raster: Stored, counted: NDArray[np.bool_]) -> dict[tuple[float, ...], float]:
     """The values of the pixels that are counted (H,W), each with its share of them, the most frequent first.
 
     Colours where the file has any, else numbers. Entries of a palette that look alike are told apart: number, then colour.
@@ -105,7 +105,7 @@ def shares_of(raster: Raster, counted: NDArray[np.bool_]) -> dict[tuple[float, .
     return {found[k]: float(counts[k] / counts.sum()) for k in order}
 
 # %% ../nbs/26_labels.ipynb #3c9a65bc
-def is_plain(raster: Raster, found: Iterable[tuple[float, ...]]) -> bool:
+def is_plain(raster: Stored, found: Iterable[tuple[float, ...]]) -> bool:
     """Whether the values of a label say by themselves what is building: 0 and 1, 0 and 255 (or the most that the file's bits hold),
     or black and one colour."""
     values, top = set(found), 1 if raster.values.dtype == bool else 255
@@ -202,7 +202,7 @@ class Labels:
         return Labels({name if own == UNNAMED else own: mask for own, mask in self.masks.items()}, self.known)
 
 # %% ../nbs/26_labels.ipynb #2493d696
-def value_range(raster: Raster) -> tuple[float, float]:
+def value_range(raster: Stored) -> tuple[float, float]:
     """The smallest and the largest value that a file's numbers can have."""
     kind = raster.values.dtype
     if np.issubdtype(kind, np.integer):
@@ -210,7 +210,7 @@ def value_range(raster: Raster) -> tuple[float, float]:
     return (0, 1) if kind.kind == "b" else (-np.inf, np.inf)
 
 # %% ../nbs/26_labels.ipynb #b82cebfc
-def check_code(code: LabelValues, raster: Raster, facts: Facts) -> None:
+def check_code(code: LabelValues, raster: Stored, facts: Facts) -> None:
     """Raises ValueError, naming the file, for a value of a code that its pixels cannot have."""
     if raster.palette is None and raster.values.ndim == 2:
         for _, value in code.pairs:
@@ -222,7 +222,7 @@ def check_code(code: LabelValues, raster: Raster, facts: Facts) -> None:
             raise ValueError(f"{facts.path}: holds {facts}, in which no pixel can have the value {as_text(value)}")
 
 # %% ../nbs/26_labels.ipynb #817d1053
-def plain_mask(raster: Raster, counted: Mask, facts: Facts) -> Mask:
+def plain_mask(raster: Stored, counted: Mask, facts: Facts) -> Mask:
     """What a label of two values marks, of the pixels that are counted, (H,W) each. Raises ValueError, listing them, for others."""
     found = shares_of(raster, counted)
     if not is_plain(raster, found):
@@ -238,7 +238,7 @@ def read_labels(path: str | Path, values: LabelValues | None = None, window: Win
     """
     facts, code = look(path), values or LabelValues()
     check_label_file(facts)
-    raster = read_raster(facts, window)
+    raster = read_stored(facts, window)
     if raster.alpha is not None and raster.alpha.min() < 255:
         raise ValueError(f"{path}: its transparency hides {(raster.alpha < 255).mean():.1%} of the pixels, and nothing says what "
                          "they are; save the label without transparency, with a value for them (--label-values ignore=VALUE)")
