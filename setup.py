@@ -31,7 +31,7 @@ MODELS = requirements("models_requirements")
 STUDY, LAB = [*MODELS, *requirements("study_requirements")], [*MODELS, *requirements("lab_requirements")]
 ALL, DOCS = [*STUDY, *requirements("lab_requirements")], requirements("docs_requirements")
 # What models from elsewhere need: one extra for each way they come, none of them in [all].
-ELSEWHERE = {name: [*MODELS, *requirements(f"{name}_requirements")] for name in ("onnx", "openvino", "transformers")}
+ELSEWHERE = {name: [*MODELS, *requirements(f"{name}_requirements")] for name in ("geo", "onnx", "openvino", "transformers")}
 EXTRAS = {"models": MODELS, "study": STUDY, "lab": LAB, "all": ALL, "docs": DOCS, **ELSEWHERE,
           "train": [*MODELS, *requirements("train_requirements")],
           "dev": [*ALL, *DOCS, *chain.from_iterable(ELSEWHERE.values()), *requirements("dev_requirements")]}
