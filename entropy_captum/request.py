@@ -8,18 +8,18 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from .files import Extent, Facts, Window, extent_of, look, other_reading, read_image
+from .files import Extent, Window, extent_of, look, other_reading, read_image
 from .labels import Labels, LabelValues, as_text, read_labels, read_mask
 from .notices import notify
 
 
 # %% auto #0
-__all__ = ['Mask', 'Request', 'read_request']
+__all__ = ['Mask', 'Request', 'Picture', 'ImageFile', 'read_request']
 
 # %% ../nbs/28_request.ipynb #27238f32
 #: A mask, bool (H,W).
@@ -100,30 +100,49 @@ def place_of(size: tuple[int, int], point: tuple[int, int] | None, region: Mask 
     return crop_window(size, point or (x, y), window)
 
 # %% ../nbs/28_request.ipynb #f095b666
-def reading_of(image: Facts) -> str:
-    """What to say of an array whose size does not fit, as `other_reading`; nothing for another file."""
-    return other_reading((*image.size, len(image.bits))) if image.kind == "NPY" else ""
+class Picture(Protocol):
+    """What a request is read from, whole or a window of it: an image file, or a raster. hint: said where a size does not fit."""
+
+    path: Path
+    size: tuple[int, int]
+    hint: str
+
+    def read(self, window: Window | None) -> tuple[NDArray[Any], Mask | None, Extent]:
+        """Pixels (H,W,C), which of them hold something, bool (H,W) or None for all, and where they lie."""
 
 
-def check_sizes(image: Facts, others: Sequence[Path | None]) -> None:
-    """Raises ValueError for a mask or label file of another size than the image's."""
-    rows, columns = image.size
+class ImageFile:
+    """An image file as `files.read_image` reads it; pixels of an array that are not a number hold nothing."""
+
+    def __init__(self, path: Path) -> None:
+        facts = look(path)
+        self.path, self.size = path, facts.size
+        self.hint = other_reading((*facts.size, len(facts.bits))) if facts.kind == "NPY" else ""
+
+    def read(self, window: Window | None) -> tuple[NDArray[Any], Mask | None, Extent]:
+        """As in `Picture`."""
+        return *with_holes(read_image(self.path, window), self.path), extent_of(self.path, window)
+
+# %% ../nbs/28_request.ipynb #ed9589a8
+def check_sizes(picture: Picture, others: Sequence[Path | None]) -> None:
+    """Raises ValueError for a mask or label file of another size than the picture's."""
+    rows, columns = picture.size
     for path in others:
-        if path is not None and (own := look(path).size) != image.size:
-            raise ValueError(f"{path}: a mask of {own[1]} x {own[0]} for an image of {columns} x {rows} pixels{reading_of(image)}")
+        if path is not None and (own := look(path).size) != picture.size:
+            raise ValueError(f"{path}: a mask of {own[1]} x {own[0]} for an image of {columns} x {rows} pixels{picture.hint}")
 
 # %% ../nbs/28_request.ipynb #56219726
-def read_request(image: Path, mask: Path | None = None, label: Path | None = None, point: tuple[int, int] | None = None,
+def read_request(image: Path | Picture, mask: Path | None = None, label: Path | None = None, point: tuple[int, int] | None = None,
                  window: int | None = None, values: LabelValues | None = None) -> Request:
     """Read a window of the files of a request, or all. Raises ValueError for files that do not fit together or a point outside."""
     if values is not None and label is None:
         raise ValueError(f"--label-values '{values}' says what a label's values mean; give --label too")
-    facts = look(image)
-    height, width = size = facts.size
-    check_sizes(facts, (mask, label))
+    picture = ImageFile(image) if isinstance(image, Path) else image
+    height, width = size = picture.size
+    check_sizes(picture, (mask, label))
     if point is not None and not (0 <= point[0] < width and 0 <= point[1] < height):
         raise ValueError(f"the point ({point[0]}, {point[1]}) lies outside the image of {width} x {height} pixels"
-                         f"{reading_of(facts)}")
+                         f"{picture.hint}")
     # A large mask is decoded whole only if its own pixels say where the window is.
     place = None if point is None else place_of(size, point, None, window)
     region = None if mask is None else read_mask(mask, window=place)
@@ -134,10 +153,9 @@ def read_request(image: Path, mask: Path | None = None, label: Path | None = Non
         rows, columns = place or (slice(0, height), slice(0, width))
         where = f"rows {rows.start} to {rows.stop} and columns {columns.start} to {columns.stop}"
         raise ValueError(f"{mask}: no pixel is set in {where}")
-    pixels, valid = with_holes(read_image(image, place), image)
+    pixels, valid, extent = picture.read(place)
     truth = None if label is None else read_labels(label, values, place)
-    return Request(pixels, extent_of(image, place), region, truth, point, valid)
-
+    return Request(pixels, extent, region, truth, point, valid)
 
 # %% ../nbs/28_request.ipynb #2899f302
 def parse_nodata(text: str) -> tuple[float, ...]:
