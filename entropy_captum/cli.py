@@ -145,7 +145,7 @@ def demo(data: Annotated[Path | None, typer.Option(help="A folder of tiles; defa
     """Explain one building by four methods and test the maps: the main job on one tile."""
     check_folder(data)
     check_model(model, model_card)
-    from entropy_captum.explanation import ask, demo_request, explain_request, largest_object
+    from entropy_captum.explanation import ask, demo_request, explain_question, largest_object
     from entropy_captum.question import Budget
     from entropy_captum.models import load_model
     from entropy_captum.zoo import predict_mask
@@ -155,7 +155,9 @@ def demo(data: Annotated[Path | None, typer.Option(help="A folder of tiles; defa
     height, width = request.image.shape[:2]
     typer.echo(f"explaining a building of {int(request.region.sum())} pixels in a tile of {width} x {height}")  # type: ignore[union-attr]
     budget = Budget(n_samples, perturbations_per_eval, seed, show_progress=sys.stderr.isatty())
-    print_table(explain_request(request, ask(network, request, "grey", grid_size, target), budget, DEMO_METHODS, out), out)
+    told = explain_question(request, ask(network, request, "grey", grid_size, target), budget, DEMO_METHODS)
+    told.save(out)
+    print_table(told.table, out)
 
 # %% ../nbs/49_cli.ipynb #a018d5c1
 def names(text: str) -> tuple[str, ...]:
@@ -221,7 +223,7 @@ def explain(image: Annotated[Path, typer.Argument(help="An 8-bit RGB image: PNG,
     request = read_request(image, mask, label, point, window, parse_values(label_values or ()))
     request = request if nodata is None else request.without(parse_nodata(nodata))
     from entropy_captum.adapter import card_of
-    from entropy_captum.explanation import ask, explain_request, label_of
+    from entropy_captum.explanation import ask, explain_question, label_of
     from entropy_captum.models import load_model
     from entropy_captum.question import Budget
     from entropy_captum.region import class_number
@@ -236,7 +238,9 @@ def explain(image: Annotated[Path, typer.Argument(help="An 8-bit RGB image: PNG,
         warn_of_signs(network, request.image, label_of(request, network, target), number)
     print_classes(network, request, target)
     for place, question in questions.items():
-        print_table(explain_request(asked[place], question, budget, names(method), place), place)
+        told = explain_question(asked[place], question, budget, names(method))
+        told.save(place)
+        print_table(told.table, place)
 
 
 # %% ../nbs/49_cli.ipynb #7d9f0ab2

@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import hashlib
-import io
 import json
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
@@ -309,7 +308,7 @@ def draw_estimate(estimate: Estimate, shown: int = 4) -> bytes:
     """What a notebook shows of an estimate: the score map and the error map of its first examples (or regions) as PNG."""
     from matplotlib.figure import Figure
 
-    from entropy_captum.figures import ERROR_MAP, SCORE_MAP
+    from entropy_captum.figures import ERROR_MAP, SCORE_MAP, png_of
     rows = min(shown, len(estimate.scores))
     figure = Figure(figsize=(6.4, 2.6 * rows), layout="constrained")
     image = len(estimate.shapes[0]) == 3
@@ -320,9 +319,7 @@ def draw_estimate(estimate: Estimate, shown: int = 4) -> bytes:
             figure.colorbar(ax.imshow(values.cpu(), cmap=colors), ax=ax)
             ax.set_title(title, fontsize=8)
             ax.axis("off")
-    stream = io.BytesIO()
-    figure.savefig(stream, format="png", dpi=80)
-    return stream.getvalue()
+    return png_of(figure)
 
 # %% ../nbs/19_estimate.ipynb #cefcae61
 def _files(path: str | Path) -> tuple[Path, Path]:

@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import torch
+from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -20,7 +21,7 @@ from .card import from_inputs, to_inputs, to_picture
 from .data import find_tiles
 from .drawn import procedural_scene
 from .evaluation import SitTester, kept_pixels, verdict
-from .figures import Tested, explanation_figure, panel
+from .figures import Tested, explanation_figure, panel, png_of
 from .files import extent_of, extent_of_array
 from .forward import Model, as_forward
 from .labels import UNNAMED, Label, Labels
@@ -38,7 +39,7 @@ with needed("models"):
     import pandas as pd
 
 # %% auto #0
-__all__ = ['largest_object', 'choose_region', 'label_of', 'ask', 'find_mistakes', 'explain_request']
+__all__ = ['largest_object', 'choose_region', 'label_of', 'ask', 'find_mistakes', 'Explanation', 'explain_question']
 
 # %% ../nbs/47_explanation.ipynb #facf118e
 def largest_object(mask: Mask) -> Mask:
@@ -148,35 +149,66 @@ def tested(question: Question, heat: Tensor, unit: str) -> Tested:
     return Tested(e, unit, (picture(question, low), picture(question, high)), (predicted(question, low), predicted(question, high)))
 
 # %% ../nbs/47_explanation.ipynb #95552c85
-def save_explanation(folder: Path, request: Request, question: Question, found: Mapping[str, Maps], table: pd.DataFrame) -> None:
-    """Write the table, the panel, which pixels they cover, and for each method its map, and its estimate with a figure if any."""
-    table.to_csv(folder / "table.csv", index=False, float_format="%.6g")
-    pixels, region = request.extent.facts(), question.regions[0].cpu().numpy() >= 0.5
+@dataclass(frozen=True, eq=False)
+class Explanation:
+    """What methods say of a request: its question, a map of each, and a table that tests these and the controls."""
+
+    request: Request
+    question: Question
+    found: Mapping[str, Maps]
+    table: pd.DataFrame
+
+    @property
+    def region(self) -> Mask:
+        """The explained pixels (H,W)."""
+        return np.asarray(self.question.regions[0].cpu().numpy() >= 0.5)
+
+    @property
+    def picture(self) -> Image8:
+        """The image (H,W,3) to look at."""
+        return to_picture(self.request.image, card_of(self.question.forward))
+
+    def error(self, method: str) -> NDArray[np.float64] | None:
+        """The standard error (H,W) of a method's map; None for a method without one."""
+        estimate = self.found[method].estimate
+        return None if estimate is None else estimate.spread(estimate.standard_error)[0][0, 0].cpu().numpy()
+
+    def figure(self, method: str | None = None) -> Figure:
+        """The image with the region, a method's map (by default the first one's) and its standard error, if it has one."""
+        name = next(iter(self.found)) if method is None else method
+        heat, error = self.found[name].maps[0].numpy(), self.error(name)
+        return explanation_figure(self.picture, heat, error, self.region, unit=UNITS.get(name, ""), title=name)
+
+    def _repr_png_(self) -> bytes:
+        return png_of(self.figure())
+
+    def save(self, folder: str | Path) -> None:
+        """Write the table, a panel of all, which pixels they cover, and of each method its map, and its estimate if it has one."""
+        write_together(Path(folder), lambda place: save_explanation(place, self))
+
+# %% ../nbs/47_explanation.ipynb #e54f523c
+def save_explanation(folder: Path, told: Explanation) -> None:
+    """Write what `Explanation.save` names."""
+    told.table.to_csv(folder / "table.csv", index=False, float_format="%.6g")
+    pixels, question = told.request.extent.facts(), told.question
     (folder / "pixels.json").write_text(json.dumps(pixels, indent=1) + "\n", encoding="utf-8")
-    shown = {name: tested(question, each.maps[0], UNITS.get(name, "")) for name, each in found.items()}
-    x, image = image_of(question)[0], to_picture(request.image, card_of(question.forward))
+    shown = {name: tested(question, each.maps[0], UNITS.get(name, "")) for name, each in told.found.items()}
     label = None if question.label is None else np.asarray(question.label) == 1
-    panel(image, label, predicted(question, x), region, shown).savefig(folder / "panel.png", dpi=110)
-    for name, each in found.items():
+    now = predicted(question, image_of(question)[0])
+    panel(told.picture, label, now, told.region, shown).savefig(folder / "panel.png", dpi=110)
+    for name, each in told.found.items():
         np.save(folder / f"{name}.npy", each.maps[0].numpy())
         if each.estimate is not None:
             replace(each.estimate, settings=each.estimate.settings | {"pixels": pixels}).save(folder / f"{name}-estimate")
-            error = each.estimate.spread(each.estimate.standard_error)[0][0, 0].cpu().numpy()
-            figure = explanation_figure(image, each.maps[0].numpy(), error, region, unit=UNITS[name], title=name)
-            figure.savefig(folder / f"{name}.png", dpi=120)
+            told.figure(name).savefig(folder / f"{name}.png", dpi=120)
 
-# %% ../nbs/47_explanation.ipynb #a381876b
-def explain_request(request: Request, question: Question, budget: Budget, methods: Sequence[str], out: Path) -> pd.DataFrame:
-    """Run the methods on a request's question, test every map beside the controls, write all to a folder; the table.
-
-    Raises ValueError for unknown methods.
-    """
+# %% ../nbs/47_explanation.ipynb #ba90f0b6
+def explain_question(request: Request, question: Question, budget: Budget, methods: Sequence[str]) -> Explanation:
+    """Run the methods on a request's question, and test every map beside the controls. Raises ValueError for unknown methods."""
     found = run_methods(question, budget, leave_out(question, methods))
     missing = [control for control in ("ones", "random") if control not in found]
     shown = found | (run_methods(question, budget, missing) if missing else {})
-    table = verdict(SitTester(question), {name: each.maps for name, each in shown.items()})
-    write_together(out, lambda folder: save_explanation(folder, request, question, found, table))
-    return table
+    return Explanation(request, question, found, verdict(SitTester(question), {name: each.maps for name, each in shown.items()}))
 
 # %% ../nbs/47_explanation.ipynb #0a28cfc0
 def demo_request(data: Path | None, seed: int) -> Request:

@@ -28,7 +28,7 @@ from .adapter import card_of, sized
 from .card import to_inputs, to_picture
 from .estimate import Estimate
 from .evaluation import SitTester, ones_attribution, verdict
-from .figures import ERROR_MAP, SCORE_MAP, explanation_figure
+from .figures import ERROR_MAP, SCORE_MAP, explanation_figure, png_of
 from .files import Extent, check_mask, extent_of_array
 from .forward import Model, as_forward, eval_mode
 from .methods import PICK_FREEZE, UNITS, run_methods
@@ -76,11 +76,9 @@ class Explored(NamedTuple):
                 f"{self.heat.min():.3g} to {self.heat.max():.3g} {self.unit}>")
 
     def _repr_png_(self) -> bytes:
-        stream = io.BytesIO()
         heat, error = self.heat.astype(np.float64), self.error().astype(np.float64)
         figure = explanation_figure(self.image, heat, error, self.region, unit=self.unit, title=self.method)
-        figure.savefig(stream, format="png", dpi=64)
-        return stream.getvalue()
+        return png_of(figure, 64)
 
     def save(self, folder: str | Path) -> Path:
         """Write map.npy, region.png, map.png, pixels.json, and verdict.csv and the estimate (.npz, .json) if there are any.

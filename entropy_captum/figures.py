@@ -5,6 +5,7 @@
 # %% ../nbs/18_figures.ipynb #90562a95
 from __future__ import annotations
 
+import io
 import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -19,8 +20,8 @@ if TYPE_CHECKING:
     import pandas as pd
 
 # %% auto #0
-__all__ = ['SCORE_MAP', 'ERROR_MAP', 'Array', 'overlay', 'outline', 'explanation_figure', 'Tested', 'agreement', 'panel',
-           'curve_figure']
+__all__ = ['SCORE_MAP', 'ERROR_MAP', 'Array', 'overlay', 'outline', 'explanation_figure', 'png_of', 'Tested', 'agreement',
+           'panel', 'curve_figure']
 
 # %% ../nbs/18_figures.ipynb #23a149ac
 #: The colour map of scores, which reads the same with any colour vision.
@@ -53,18 +54,27 @@ def outline(ax: Axes, region: NDArray[np.bool_] | None) -> None:
         ax.contour(region, [0.5], colors="white", linewidths=1)
 
 # %% ../nbs/18_figures.ipynb #eef1c7a8
-def explanation_figure(image: NDArray[np.uint8], scores: Array, error: Array, region: NDArray[np.bool_], *, unit: str,
+def explanation_figure(image: NDArray[np.uint8], scores: Array, error: Array | None, region: NDArray[np.bool_], *, unit: str,
                        title: str = "") -> Figure:
-    """Image (H,W,3), score map and standard-error map, with the region's outline (each (H,W)), in a row."""
-    figure = Figure(figsize=(10, 3.4), layout="constrained")
-    axes = figure.subplots(1, 3)
+    """Image (H,W,3), score map and, where there is one, standard-error map, with the region's outline (each (H,W)), in a row."""
+    columns = 2 if error is None else 3
+    figure = Figure(figsize=(3.35 * columns, 3.4), layout="constrained")
+    axes = figure.subplots(1, columns)
     axes[0].imshow(image)
     outline(axes[0], region)
     axes[0].set_title(title or "image and region", fontsize=8)
     axes[0].axis("off")
     overlay(axes[1], image, scores, region, title="score", unit=unit)
-    overlay(axes[2], image, error, region, title="standard error", unit=unit, color_map=ERROR_MAP)
+    if error is not None:
+        overlay(axes[2], image, error, region, title="standard error", unit=unit, color_map=ERROR_MAP)
     return figure
+
+
+def png_of(figure: Figure, dpi: int = 80) -> bytes:
+    """A figure as a PNG file, as a notebook shows it."""
+    stream = io.BytesIO()
+    figure.savefig(stream, format="png", dpi=dpi, metadata={"Software": None})  # no version: the same bytes on every machine
+    return stream.getvalue()
 
 # %% ../nbs/18_figures.ipynb #b32e8feb
 @dataclass(frozen=True)

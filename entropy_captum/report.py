@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import base64
-import io
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -17,7 +16,7 @@ import numpy as np
 from markupsafe import Markup
 from matplotlib.figure import Figure
 
-from .figures import curve_figure, outline, overlay
+from .figures import curve_figure, outline, overlay, png_of
 from .notices import needed
 from .region import class_number
 from entropy_captum.statistics import (
@@ -200,9 +199,7 @@ def tile_figure(run: Path, sources: Sequence[Source], crop: int | None, method: 
 # %% ../nbs/46_report.ipynb #d07ab0fc
 def as_image(figure: Figure, description: str) -> Markup:
     """A figure as an `img` element that holds its own data."""
-    stream = io.BytesIO()
-    figure.savefig(stream, format="png", dpi=90, metadata={"Software": None})
-    data = base64.b64encode(stream.getvalue()).decode()
+    data = base64.b64encode(png_of(figure, 90)).decode()
     return Markup('<img alt="{}" src="data:image/png;base64,{}">').format(description, data)
 
 # %% ../nbs/46_report.ipynb #5bf4483f
