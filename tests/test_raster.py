@@ -54,7 +54,8 @@ def says(words):
 @pytest.mark.parametrize("dtype", ["uint8", "int8", "uint16", "int16", "uint32", "int32", "float32", "float64"])
 def test_a_window_holds_the_numbers_of_the_file(write, dtype):
     values = stack(dtype)
-    found = open_raster(write(values, tiled=True, blockxsize=16, blockysize=16, photometric="MINISBLACK")).read((slice(3, 21), slice(30, 50)))
+    path = write(values, tiled=True, blockxsize=16, blockysize=16, photometric="MINISBLACK")
+    found = open_raster(path).read((slice(3, 21), slice(30, 50)))
     assert found.valid is None and found.values.dtype == values.dtype and (found.values == values[3:21, 30:50]).all()
 
 
@@ -206,12 +207,12 @@ def test_what_is_no_file_here_is_not_opened_unasked(path):
 
 @pytest.mark.parametrize("inside", ["<SourceFilename>https://example.org/a.tif</SourceFilename>",
                                     "<SourceDataset>/vsicurl/example.org/a.tif</SourceDataset>",
-                                    "<SimpleSource><SourceFilename relativeToVRT='1'>/vsis3/b/a.tif</SourceFilename></SimpleSource>",
+                                    "<A><SourceFilename relativeToVRT='1'>/vsis3/b/a.tif</SourceFilename></A>",
                                     "<OverviewFile>https://example.org/a.ovr</OverviewFile>"])
 def test_a_vrt_that_names_what_is_elsewhere_is_not_opened_unasked(tmp_path, inside):
     (tmp_path / "inner.vrt").write_text(f"<VRTDataset rasterXSize='4' rasterYSize='4'>{inside}</VRTDataset>")
-    (tmp_path / "outer.vrt").write_text("<VRTDataset rasterXSize='4' rasterYSize='4'><SourceFilename relativeToVRT='1'>inner.vrt"
-                                        "</SourceFilename></VRTDataset>")
+    (tmp_path / "outer.vrt").write_text("<VRTDataset rasterXSize='4' rasterYSize='4'>"
+                                        "<SourceFilename relativeToVRT='1'>inner.vrt</SourceFilename></VRTDataset>")
     for name in ("inner.vrt", "outer.vrt"):
         with pytest.raises(ValueError, match=r"inner.vrt: names '.*', which is no file on this machine"):
             open_raster(tmp_path / name)
@@ -247,8 +248,9 @@ def test_several_pictures_in_a_file_are_refused(tmp_path):
         open_raster(tmp_path / "pages.tif")
 
 
-@pytest.mark.parametrize("affine", [NORTH_UP, rasterio.Affine(0.3, 0, 691000, 0, 0.3, 5334000),
-                                    NORTH_UP * rasterio.Affine.rotation(30), rasterio.Affine(0.3, 0.1, 691000, -0.05, -0.3, 5335000)])
+@pytest.mark.parametrize("affine", [
+    NORTH_UP, rasterio.Affine(0.3, 0, 691000, 0, 0.3, 5334000), NORTH_UP * rasterio.Affine.rotation(30),
+    rasterio.Affine(0.3, 0.1, 691000, -0.05, -0.3, 5335000)])
 @pytest.mark.parametrize("meaning", ["Area", "Point"])
 def test_a_pixel_lies_where_rasterio_says(write, affine, meaning):
     path = write(stack(), transform=affine)
@@ -278,7 +280,8 @@ def test_a_raster_without_a_place_says_so(write):
     assert bare.crs is None and bare.transform is None and bare.metres is None
     with pytest.raises(ValueError, match="does not say where on Earth it lies"):
         bare.pixel_at(11.5, 48.1, "EPSG:4326")
-    points = [rasterio.control.GroundControlPoint(row, column, *(NORTH_UP * (column, row))) for row in (0, 40) for column in (0, 50)]
+    corners = [(column, row) for row in (0, 40) for column in (0, 50)]
+    points = [rasterio.control.GroundControlPoint(row, column, *(NORTH_UP * (column, row))) for column, row in corners]
     assert from_gcps(points).almost_equals(NORTH_UP, 1e-6)
     with says("4 control points"):
         assert open_raster(write(stack(), "gcps.tif", transform=None, gcps=points)).transform is None
@@ -313,7 +316,8 @@ def test_an_extent_says_where_the_window_lies_and_tells_other_pixels(write):
 @pytest.mark.parametrize(("name", "options", "words"), [
     ("a.tif", {"compress": "JPEG", "photometric": "YCBCR"}, "JPEG"), ("b.tif", {"compress": "deflate"}, None),
     ("c.tif", {"compress": "WEBP"}, "WEBP"), ("d.tif", {"compress": "WEBP", "webp_lossless": True}, None),
-    ("e.jp2", {"driver": "JP2OpenJPEG"}, "JPEG 2000"), ("f.jp2", {"driver": "JP2OpenJPEG", "quality": 100, "reversible": "YES"}, None)])
+    ("e.jp2", {"driver": "JP2OpenJPEG"}, "JPEG 2000"),
+    ("f.jp2", {"driver": "JP2OpenJPEG", "quality": 100, "reversible": "YES"}, None)])
 def test_compression_with_loss_is_known(write, name, options, words):
     assert open_raster(write(procedural_scene(2, 64).image, name, **options)).lossy == words
 
