@@ -7,12 +7,15 @@ from __future__ import annotations
 
 import sys
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import replace
+from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
-from .labels import parse_values
+from .files import look
+from .labels import LabelValues, parse_values
 from .names import LITE0, STUDY_METHODS, Activation, BaselineName, InferenceKind, Runtime
 from .notices import needed
 from .request import Request, parse_nodata, read_request
@@ -198,50 +201,142 @@ def mistakes_of(request: Request, network: Model, out: Path, target: str | None,
             typer.echo(f"there are no {kind.replace('-', ' ')}{where}")
     return {out / kind: replace(request, region=region) for kind, region in found.items()}
 
+# %% ../nbs/49_cli.ipynb #dcb2cfd4
+ImageName = Annotated[str, typer.Argument(help="An 8-bit RGB image (PNG, TIFF or JPEG), an array (H,W,C) of the bands that the "
+                                               "model takes (.npy), or any raster that GDAL reads.")]
+Point = Annotated[tuple[int, int] | None, typer.Option(help="Column and row in the building to explain.")]
+At = Annotated[tuple[float, float] | None, typer.Option(help="Longitude and latitude of the building, or x and y in --crs.")]
+Crs = Annotated[str, typer.Option(help="What the numbers of --at mean.")]
+MaskFile = Annotated[Path | None, typer.Option(help="A mask file of the region.")]
+LabelFile = Annotated[Path | None, typer.Option(help="A mask file of the ground truth, for the IoU.")]
+WindowSide = Annotated[str | None, typer.Option(help="Only a window around the object: pixels, as 512, or metres, as 60m. Default: "
+                                                     "512 of a raster larger than 1024.")]
+Bands = Annotated[str | None, typer.Option(help="Bands of a raster in the model's order, by number or name: 4,3,2.")]
+Scale = Annotated[tuple[float, float] | None, typer.Option(help="The pixel values that become the ends of the model's value range: "
+                                                                "0 4095 for 12 bits.")]
+Stored = Annotated[bool, typer.Option("--stored", help="Pixels as the raster stores them, without its scale and offset.")]
+Remote = Annotated[bool, typer.Option("--remote", help="Fetch a raster that lies elsewhere.")]
+
+# %% ../nbs/49_cli.ipynb #716f2ab6
+class Place(NamedTuple):
+    """What is to be explained of an image, as the options say it."""
+
+    at: tuple[float, float] | None = None
+    crs: str = "EPSG:4326"
+    point: tuple[int, int] | None = None
+    window: str | None = None
+    mask: Path | None = None
+    label: Path | None = None
+    values: LabelValues | None = None
+
+
+class Reading(NamedTuple):
+    """How a raster is read, as the options say it."""
+
+    bands: str | None = None
+    scale: tuple[float, float] | None = None
+    stored: bool = False
+    remote: bool = False
+
+# %% ../nbs/49_cli.ipynb #190b21b0
+def is_scene(image: str, place: Place, reading: Reading) -> bool:
+    """Whether an image is read by GDAL: any but PNG, JPEG and .npy where that is installed, and where an option asks for it.
+
+    Raises ValueError, naming the file, for what nothing here can read.
+    """
+    if place.at is not None or any(reading) or str(place.window).endswith("m"):
+        return True
+    try:
+        return look(image).kind == "TIFF" and find_spec("rasterio") is not None
+    except ValueError:
+        if find_spec("rasterio") is None or not Path(image).is_file():
+            raise
+        from entropy_captum.raster import open_raster
+        with suppress(ValueError):
+            open_raster(image)
+            return True
+        raise
+
+# %% ../nbs/49_cli.ipynb #a05e8329
+def side_of(window: str | None) -> int | None:
+    """A window's side in pixels. Raises ValueError, quoting it, for anything else."""
+    if window is not None and not window.isdecimal():
+        raise ValueError(f"--window {window}: expected a number of pixels, as 512")
+    return None if window is None else int(window)
+
+
+def find_request(image: str, place: Place, reading: Reading) -> Callable[[Model], Request]:
+    """What makes the request for a network. Raises ValueError for what is wrong with the files, before any network is loaded."""
+    files: dict[str, Any] = {"mask": place.mask, "label": place.label, "values": place.values}
+    if not is_scene(image, place, reading):
+        request = read_request(Path(image), point=place.point, window=side_of(place.window), **files)
+        return lambda network: located(request)
+    with needed("geo"):
+        from entropy_captum.raster import open_raster
+    open_raster(image, remote=reading.remote)
+
+    def of_scene(network: Model) -> Request:
+        from entropy_captum.scene import Scene
+        scene = Scene(image, network, **reading._asdict())
+        return scene.request(place.at, crs=place.crs, point=place.point, window=place.window, **files)
+
+    return of_scene
+
+# %% ../nbs/49_cli.ipynb #c8756cb2
+def located(request: Request) -> Request:
+    """A request of an image file with its place on Earth, if the file or one beside it (world file, .aux.xml) says it."""
+    if find_spec("rasterio") is None or request.extent.file.endswith(".npy"):
+        return request
+    from entropy_captum.raster import located as on_earth
+    return replace(request, extent=on_earth(request.extent))
+
+# %% ../nbs/49_cli.ipynb #8ecf35e6
+def look_for_signs(network: Model, request: Request, target: str | None) -> None:
+    """Warn where a model's scores of an image look as if its card did not fit."""
+    from entropy_captum.adapter import card_of
+    from entropy_captum.explanation import label_of
+    from entropy_captum.region import class_number
+    from entropy_captum.signs import warn_of_signs
+    number = class_number(target, card_of(network).classes)
+    warn_of_signs(network, request.image, label_of(request, network, target), number)
+
 # %% ../nbs/49_cli.ipynb #5ab37bf8
 @app.command()
-def explain(image: Annotated[Path, typer.Argument(help="An 8-bit RGB image: PNG, TIFF or JPEG; or an array (H,W,C) of the "
-                                                  "bands that the model takes: .npy.")],
-            point: Annotated[tuple[int, int] | None, typer.Option(help="Column and row in the building to explain.")] = None,
-            mask: Annotated[Path | None, typer.Option(help="A mask file of the region.")] = None,
-            label: Annotated[Path | None, typer.Option(help="A mask file of the ground truth, for the IoU.")] = None,
+def explain(image: ImageName, point: Point = None, at: At = None, crs: Crs = "EPSG:4326", mask: MaskFile = None,
+            label: LabelFile = None,
             method: Annotated[str, typer.Option(help="Names of methods with commas between; a wrong one lists all.")] = "entropy",
             grid_size: GridSize = 8, n_samples: NSamples = 32, perturbations_per_eval: Rows = 8, seed: int = 0,
             baseline: Annotated[BaselineName, typer.Option(help="What replaces a removed patch.")] = "grey",
-            window: Annotated[int | None, typer.Option(help="Only a window of that many pixels around the object.")] = None,
-            label_values: Values = None,
-            nodata: NoData = None,
+            window: WindowSide = None, bands: Bands = None, scale: Scale = None, stored: Stored = False, remote: Remote = False,
+            label_values: Values = None, nodata: NoData = None,
             mistakes: Annotated[bool, typer.Option("--mistakes", help="Explain where it is wrong by the label, false positives and "
                                                    "false negatives.")] = False,
             labelled: Annotated[str | None, typer.Option(help="With --mistakes: only where the label says this class.")] = None,
             inference: Annotated[InferenceKind, typer.Option(help="Exact shortcuts where they pay, or never.")] = "auto",
             target: Target = None, out: Out = Path("explanation"), model: ModelSource = None, model_card: CardFile = None,
             runtime: RunBy = None, device: Device = "auto") -> None:
-    """Explain one building (--point), a region (--mask), all that the network predicts in an image, or its --mistakes."""
+    """Explain one building (--point, --at), a region (--mask), all that the network predicts in an image, or its --mistakes."""
     check_model(model, model_card)
     check_mistakes(mistakes, labelled, label)
-    request = read_request(image, mask, label, point, window, parse_values(label_values or ()))
-    request = request if nodata is None else request.without(parse_nodata(nodata))
-    from entropy_captum.adapter import card_of
-    from entropy_captum.explanation import ask, explain_question, label_of
+    place = Place(at, crs, point, window, mask, label, parse_values(label_values or ()))
+    request_for = find_request(image, place, Reading(bands, scale, stored, remote))
+    from entropy_captum.explanation import ask, explain_question
     from entropy_captum.models import load_model
     from entropy_captum.question import Budget
-    from entropy_captum.region import class_number
-    from entropy_captum.signs import warn_of_signs
 
     network = load_model(model, model_card, pick_device("cpu" if runtime and device == "auto" else device), runtime)
+    request = request_for(network)
+    request = request if nodata is None else request.without(parse_nodata(nodata))
     budget = Budget(n_samples, perturbations_per_eval, seed, inference=inference, show_progress=sys.stderr.isatty())
     asked = mistakes_of(request, network, out, target, labelled) if mistakes else {out: request}
-    questions = {place: ask(network, one, baseline, grid_size, target) for place, one in asked.items()}
+    questions = {folder: ask(network, one, baseline, grid_size, target) for folder, one in asked.items()}
     if model is not None and runtime is None:
-        number = class_number(target, card_of(network).classes)
-        warn_of_signs(network, request.image, label_of(request, network, target), number)
+        look_for_signs(network, request, target)
     print_classes(network, request, target)
-    for place, question in questions.items():
-        told = explain_question(asked[place], question, budget, names(method))
-        told.save(place)
-        print_table(told.table, place)
-
+    for folder, question in questions.items():
+        told = explain_question(asked[folder], question, budget, names(method))
+        told.save(folder)
+        print_table(told.table, folder)
 
 # %% ../nbs/49_cli.ipynb #7d9f0ab2
 @app.command()

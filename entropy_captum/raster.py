@@ -11,7 +11,7 @@ import warnings
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple, cast
@@ -30,7 +30,8 @@ with needed("geo"):
     from rasterio.windows import Window as RasterWindow
 
 # %% auto #0
-__all__ = ['Band', 'Pixels', 'to_world', 'to_pixel', 'pixel_metres', 'Raster', 'open_raster', 'stretched', 'warn_of_loss']
+__all__ = ['Band', 'Pixels', 'to_world', 'to_pixel', 'pixel_metres', 'Raster', 'open_raster', 'stretched', 'located',
+           'warn_of_loss']
 
 # %% ../nbs/59_raster.ipynb #f415630f
 def is_remote(name: str) -> bool:
@@ -426,6 +427,16 @@ def stretched(pixels: Pixels, percentiles: tuple[float, float] = (2.0, 98.0)) ->
     low, high = np.percentile(shown[valid].astype(np.float64), percentiles, axis=0)
     scaled = np.clip(np.nan_to_num((shown - low) / np.maximum(high - low, 1e-12)), 0, 1)
     return np.where(valid[..., None], scaled * 255, 255).astype(np.uint8)
+
+# %% ../nbs/59_raster.ipynb #a82e8750
+def located(extent: Extent) -> Extent:
+    """An extent of an image file with its CRS and transform, if it or a file beside it says them."""
+    try:
+        with opened(extent.file) as dataset:
+            crs, transform = place_of(dataset)
+    except ValueError:  # a file that other decoders read
+        return extent
+    return replace(extent, crs=crs, transform=transform)
 
 # %% ../nbs/59_raster.ipynb #93150af9
 def warn_of_loss(raster: Raster) -> None:
