@@ -14,7 +14,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
-from .files import look
+from .files import is_remote, look
 from .labels import LabelValues, parse_values
 from .names import LITE0, STUDY_METHODS, Activation, BaselineName, InferenceKind, Runtime
 from .notices import needed
@@ -244,7 +244,7 @@ def is_scene(image: str, place: Place, reading: Reading) -> bool:
 
     Raises ValueError, naming the file, for what nothing here can read.
     """
-    if place.at is not None or any(reading) or str(place.window).endswith("m"):
+    if place.at is not None or any(reading) or str(place.window).endswith("m") or is_remote(image):
         return True
     try:
         return look(image).kind == "TIFF" and find_spec("rasterio") is not None

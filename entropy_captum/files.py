@@ -57,6 +57,11 @@ class Facts:
         bands = f"{len(self.bits)} band{'s' * (len(self.bits) > 1)} of {bits}{numbers} bit{'s' * (bits != '1')}"
         return f"{bands} ({self.colour}{' and alpha' * self.alpha}), {self.size[1]} x {self.size[0]} pixels"
 
+# %% ../nbs/25_files.ipynb #590b1e69
+def is_remote(name: str) -> bool:
+    """Whether a name means something else than a file of this machine: an address, or a virtual file system of GDAL."""
+    return "://" in name or name.startswith("/vsi") or name.lstrip().startswith(("<", "{"))
+
 # %% ../nbs/25_files.ipynb #0c4cdbea
 def orientation_of(exif: bytes) -> int:
     """The orientation tag of EXIF data, which is a small TIFF; 1, "as stored", where there is none."""

@@ -19,7 +19,7 @@ from typing import Any, NamedTuple, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from .files import Extent, Transform, Window, read_image
+from .files import Extent, Transform, Window, check_single, is_remote, look, read_image
 from .notices import first_line, needed, notify
 
 with needed("geo"):
@@ -32,11 +32,6 @@ with needed("geo"):
 # %% auto #0
 __all__ = ['Band', 'Pixels', 'to_world', 'to_pixel', 'pixel_metres', 'Raster', 'open_raster', 'stretched', 'located',
            'warn_of_loss']
-
-# %% ../nbs/59_raster.ipynb #f415630f
-def is_remote(name: str) -> bool:
-    """Whether a name means something else than a file of this machine: an address, or a virtual file system of GDAL."""
-    return "://" in name or name.startswith("/vsi") or name.lstrip().startswith(("<", "{"))
 
 # %% ../nbs/59_raster.ipynb #dbd86644
 def named_files(path: Path) -> Iterator[str]:
@@ -406,9 +401,8 @@ def open_raster(path: str | Path, bands: Sequence[int | str] | None = None, *, r
     Raises ValueError, naming the file, for one that GDAL cannot read, several pictures, no such band, and what is no local file.
     """
     with opened(path, remote) as dataset:
-        if len(dataset.subdatasets) > 1:
-            raise ValueError(f"{path}: holds {len(dataset.subdatasets)} pictures; save the one that is meant in a file of its own, "
-                             f"for example by gdal_translate {dataset.subdatasets[0]} scene.tif")
+        if dataset.driver == "GTiff" and not remote:
+            check_single(look(path))  # GDAL takes the first of several pictures, and looks at no orientation tag
         own = data_bands(dataset) if bands is None else choose_bands(bands_of(dataset), bands, str(path))
         crs, transform = place_of(dataset)
         return Raster(str(path), (dataset.height, dataset.width), own, " and ".join(dict.fromkeys(

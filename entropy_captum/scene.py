@@ -69,7 +69,8 @@ def in_numbers(values: NDArray[Any], card: ModelCard, scale: tuple[float, float]
         spread = bottom + (top - bottom) * np.clip((values.astype(np.float64) - low) / (high - low), 0, 1)
         return np.rint(np.nan_to_num(spread)).astype(np.uint8) if eight else spread.astype(np.float32)
     if eight and values.dtype != np.uint8:
-        raise ValueError(f"{source}: holds {values.dtype}, here from {np.nanmin(values):g} to {np.nanmax(values):g}, and the model "
+        low, high = np.nanmin(values), np.nanmax(values)
+        raise ValueError(f"{source}: holds {values.shape[2]} bands of {values.dtype}, here from {low:g} to {high:g}, and the model "
                          "takes 0 to 255: say which numbers become these, for example --scale 0 4095 for 12 bits, or give a "
                          "model card with the value_range that it was trained on")
     return values
@@ -94,8 +95,9 @@ class RasterPicture:
         whole = (slice(0, self.size[0]), slice(0, self.size[1]))
         area = math.prod(s.stop - s.start for s in window or whole)
         if area > pixel_limit():
-            raise ValueError(f"{self.path}: {area:,} pixels would be read at once, more than the limit of {pixel_limit():,}; say "
-                             "which part is meant: --at LON LAT, --point COLUMN ROW, or --footprints, and --window")
+            raise ValueError(f"{self.path}: {area:,} pixels would be read at once, more than the limit of {pixel_limit():,} "
+                             "(twice PIL.Image.MAX_IMAGE_PIXELS); say which part is meant: --at LON LAT, --point COLUMN ROW, or "
+                             "--footprints, and --window")
         pixels = self.raster.read(window or whole)
         values = in_numbers(pixels.values, self.card, self.scale, str(self.path))
         if pixels.valid is not None:
@@ -122,7 +124,7 @@ def window_side(text: str | int | None, raster: Raster) -> int | None:
         raise ValueError(f"--window {text}: expected pixels, as 512, or metres, as 60m")
     if metric and raster.metres is None:
         raise ValueError(f"--window {text}: {raster.path} does not say how long a pixel is; give the window in pixels")
-    return math.ceil(number / min(raster.metres or (1.0,))) if metric else round(number)
+    return round(number / min(raster.metres or (1.0,)) if metric else number)
 
 # %% ../nbs/67_scene.ipynb #355d1eea
 def parts_of(text: str | Sequence[int | str] | None) -> list[int | str] | None:

@@ -224,7 +224,7 @@ def run(monkeypatch, capsys, *arguments) -> str:
 @pytest.mark.slow
 def test_depth_is_looked_at_by_every_command(tmp_path, monkeypatch, capsys):
     deep = write_tiff(tmp_path / "deep.tif", dict(values=DEEP))
-    assert "3 bands of 16 bits" in run(monkeypatch, capsys, "explain", deep, "--out", tmp_path / "out")
+    assert "3 bands of uint16" in run(monkeypatch, capsys, "explain", deep, "--out", tmp_path / "out")
     for split in ("train", "val"):
         for kind in ("image", "label"):
             (tmp_path / f"town/{split}/{kind}").mkdir(parents=True)
