@@ -211,6 +211,9 @@ MaskFile = Annotated[Path | None, typer.Option(help="A mask file of the region."
 LabelFile = Annotated[Path | None, typer.Option(help="A mask file of the ground truth, for the IoU.")]
 WindowSide = Annotated[str | None, typer.Option(help="Only a window around the object: pixels, as 512, or metres, as 60m. Default: "
                                                      "512 of a raster larger than 1024.")]
+Footprints = Annotated[Path | None, typer.Option(help="A file of polygons (GeoPackage, GeoJSON, ...): what is explained is the one "
+                                                      "at --at, at --point, or of an --id.")]
+Building = Annotated[str | None, typer.Option("--id", help="The id of a footprint.")]
 Bands = Annotated[str | None, typer.Option(help="Bands of a raster in the model's order, by number or name: 4,3,2.")]
 Scale = Annotated[tuple[float, float] | None, typer.Option(help="The pixel values that become the ends of the model's value range: "
                                                                 "0 4095 for 12 bits.")]
@@ -228,6 +231,8 @@ class Place(NamedTuple):
     mask: Path | None = None
     label: Path | None = None
     values: LabelValues | None = None
+    footprints: Path | None = None
+    building: str | None = None
 
 
 class Reading(NamedTuple):
@@ -244,7 +249,8 @@ def is_scene(image: str, place: Place, reading: Reading) -> bool:
 
     Raises ValueError, naming the file, for what nothing here can read.
     """
-    if place.at is not None or any(reading) or str(place.window).endswith("m") or is_remote(image):
+    options = (place.at, place.footprints, place.building, *filter(None, reading))
+    if any(option is not None for option in options) or str(place.window).endswith("m") or is_remote(image):
         return True
     try:
         return look(image).kind == "TIFF" and find_spec("rasterio") is not None
@@ -277,8 +283,8 @@ def find_request(image: str, place: Place, reading: Reading) -> Callable[[Model]
 
     def of_scene(network: Model) -> Request:
         from entropy_captum.scene import Scene
-        scene = Scene(image, network, **reading._asdict())
-        return scene.request(place.at, crs=place.crs, point=place.point, window=place.window, **files)
+        scene = Scene(image, network, place.footprints, **reading._asdict())
+        return scene.request(place.at, crs=place.crs, point=place.point, building=place.building, window=place.window, **files)
 
     return of_scene
 
@@ -304,6 +310,7 @@ def look_for_signs(network: Model, request: Request, target: str | None) -> None
 @app.command()
 def explain(image: ImageName, point: Point = None, at: At = None, crs: Crs = "EPSG:4326", mask: MaskFile = None,
             label: LabelFile = None,
+            footprints: Footprints = None, building: Building = None,
             method: Annotated[str, typer.Option(help="Names of methods with commas between; a wrong one lists all.")] = "entropy",
             grid_size: GridSize = 8, n_samples: NSamples = 32, perturbations_per_eval: Rows = 8, seed: int = 0,
             baseline: Annotated[BaselineName, typer.Option(help="What replaces a removed patch.")] = "grey",
@@ -318,7 +325,7 @@ def explain(image: ImageName, point: Point = None, at: At = None, crs: Crs = "EP
     """Explain one building (--point, --at), a region (--mask), all that the network predicts in an image, or its --mistakes."""
     check_model(model, model_card)
     check_mistakes(mistakes, labelled, label)
-    place = Place(at, crs, point, window, mask, label, parse_values(label_values or ()))
+    place = Place(at, crs, point, window, mask, label, parse_values(label_values or ()), footprints, building)
     request_for = find_request(image, place, Reading(bands, scale, stored, remote))
     from entropy_captum.explanation import ask, explain_question
     from entropy_captum.models import load_model

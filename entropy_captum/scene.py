@@ -9,7 +9,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -20,11 +20,17 @@ from .card import ModelCard
 from .explanation import Explanation, ask, explain_question
 from .figures import png_of
 from .files import Extent, Window, pixel_limit
+from .footprints import at_point, burn, by_id, in_pixels, read_footprints
 from .forward import Model
 from .names import BaselineName
+from .notices import needed
 from .question import Budget
-from .raster import Band, Raster, open_raster, stretched, warn_of_loss
+from .raster import Band, Raster, open_raster, stretched, to_world, warn_of_loss
 from .request import Mask, Request, evened, read_request
+
+with needed("geo"):
+    from geopandas import GeoDataFrame, GeoSeries
+    from pandas import Series
 
 # %% auto #0
 __all__ = ['RasterPicture', 'window_side', 'Scene']
@@ -133,34 +139,75 @@ def parts_of(text: str | Sequence[int | str] | None) -> list[int | str] | None:
         return None if text is None else list(text)
     return [part.strip() for part in text.split(",") if part.strip()]
 
+# %% ../nbs/67_scene.ipynb #c079566e
+def footprints_of(raster: Raster, path: str | Path, **options: Any) -> GeoDataFrame:
+    """The footprints of a file that meet a raster, in its CRS. Raises ValueError where the raster does not say where it lies."""
+    if raster.transform is None:
+        raise ValueError(f"{raster.path}: does not say where on Earth it lies, so {path} cannot be laid on it; use --point, --mask")
+    return read_footprints(path, raster.crs, bounds=raster.bounds(), **options)
+
+
+def middle_pixel(raster: Raster, geometry: Any) -> tuple[int, int]:
+    """The pixel (column, row) in the middle of a footprint's bounds, or the nearest one of a raster."""
+    left, top, right, bottom = in_pixels(geometry, raster.transform).bounds  # type: ignore[arg-type]
+    height, width = raster.size
+    return min(max(int((left + right) // 2), 0), width - 1), min(max(int((top + bottom) // 2), 0), height - 1)
+
+
+def with_footprint(request: Request, row: Series) -> Request:
+    """A request whose region is a footprint. Raises ValueError where no pixel of it is in the window, or none holds anything."""
+    place = request.extent.window_transform
+    mask, flags = burn(row.geometry, place, request.image.shape[:2], valid=request.valid)  # type: ignore[arg-type]
+    if not mask.any():
+        raise ValueError(f"building {row.building}: no pixel of it can be explained here ({'; '.join(flags)})")
+    return replace(request, region=mask, point=None)
+
 # %% ../nbs/67_scene.ipynb #b6cb31fa
 class Scene:
-    """A raster and the network that explains it.
+    """A raster, the network that explains it, and perhaps the footprints of its buildings.
 
-    path: of the raster. model: from `load_model`, or any other (its pixels are then 8-bit RGB). bands: names or numbers, in the
-    model's order. scale: the two numbers that become the ends of the model's value range. remote: fetch what is elsewhere. stored:
-    ignore the file's own scale and offset. Raises ValueError, quoting it, for what does not fit.
+    path: of the raster. model: from `load_model`, or any other (its pixels are then 8-bit RGB). footprints: a file of polygons, or
+    rows as `read_footprints` gives them. bands: names or numbers, in the model's order. scale: the two numbers that become the ends
+    of the model's value range. remote: fetch what is elsewhere. stored: ignore the file's own scale and offset.
+    Raises ValueError, quoting it, for what does not fit.
     """
 
-    def __init__(self, path: str | Path, model: Model, *, bands: str | Sequence[int | str] | None = None,
-                 scale: tuple[float, float] | None = None, remote: bool = False, stored: bool = False) -> None:
+    def __init__(self, path: str | Path, model: Model, footprints: str | Path | GeoDataFrame | None = None, *,
+                 bands: str | Sequence[int | str] | None = None, scale: tuple[float, float] | None = None, remote: bool = False,
+                 stored: bool = False) -> None:
         self.model, card = model, card_of(model)
         self.raster = raster_for(path, card, parts_of(bands), remote, stored)
         self.picture = RasterPicture(self.raster, card, scale)
         warn_of_loss(self.raster)
+        self.footprints = footprints if footprints is None or isinstance(footprints, GeoDataFrame) else footprints_of(
+            self.raster, footprints, remote=remote)
 
     def request(self, at: tuple[float, float] | None = None, *, crs: str = "EPSG:4326", point: tuple[int, int] | None = None,
-                window: str | int | None = None, **files: Any) -> Request:
-        """What is asked: the building at coordinates (longitude or east first) of a CRS, or at a pixel (column, row).
+                building: str | int | None = None, window: str | int | None = None, **files: Any) -> Request:
+        """What is asked: the building at coordinates (longitude or east first) of a CRS, at a pixel (column, row), or of an id.
 
         window: its side, see `window_side`. files: masks and labels, as of `request.read_request`. Raises ValueError for a place
-        outside, and for two.
+        outside, no such building, and several places.
         """
-        if at is not None and point is not None:
-            raise ValueError(f"expected one place, got coordinates {at} and the pixel {point}")
-        place = point if at is None else self.raster.pixel_at(*at, crs)
+        places = {"at": at, "point": point, "building": building}
+        if len(given := [name for name, value in places.items() if value is not None]) > 1:
+            raise ValueError(f"expected one place, got {' and '.join(given)}")
+        place, row = point if at is None else self.raster.pixel_at(*at, crs), None
+        if building is not None or (self.footprints is not None and place is not None):
+            row = self.footprint(building, place)
+            place = middle_pixel(self.raster, row.geometry) if place is None else place
         side = window_side(window, self.raster) if window is not None or place is not None else None
-        return read_request(self.picture, point=place, window=side, **files)
+        request = read_request(self.picture, point=place, window=side, **files)
+        return request if row is None else with_footprint(request, row)
+
+    def footprint(self, building: str | int | None, place: tuple[int, int] | None = None) -> Series:
+        """The row of the footprint of an id, or at a pixel (column, row). Raises ValueError where there is none."""
+        if self.footprints is None or self.raster.transform is None:
+            raise ValueError(f"building {building}: there are no footprints to look it up in; give them (--footprints)")
+        if building is not None:
+            return by_id(self.footprints, building)
+        column, row = cast(tuple[int, int], place)
+        return at_point(self.footprints, *to_world(self.raster.transform, column + 0.5, row + 0.5))
 
     def explain(self, at: tuple[float, float] | None = None, *, budget: Budget | None = None,
                 methods: Sequence[str] = ("entropy",), baseline: BaselineName = "grey", grid_size: int = 8,
@@ -177,7 +224,12 @@ class Scene:
     def _repr_png_(self) -> bytes:
         figure = Figure(figsize=(5, 5), layout="constrained")
         axes = figure.subplots()
-        axes.imshow(stretched(self.raster.overview(600)))
+        seen = stretched(self.raster.overview(600))
+        axes.imshow(seen, extent=(0, self.raster.size[1], self.raster.size[0], 0))
+        if self.footprints is not None and self.raster.transform is not None:
+            shapes = self.footprints.geometry.map(lambda shape: in_pixels(shape, self.raster.transform))
+            GeoSeries(shapes[~shapes.is_empty].to_numpy()).boundary.plot(ax=axes, color="#e69f00", linewidth=0.8)
+        axes.set(xlim=(0, self.raster.size[1]), ylim=(self.raster.size[0], 0))
         axes.set_axis_off()
         return png_of(figure)
 

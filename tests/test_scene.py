@@ -7,7 +7,9 @@ import pytest
 import rasterio
 import rasterio.warp
 import torch
+from geopandas import GeoDataFrame
 from PIL import Image
+from shapely.geometry import box
 from typer.testing import CliRunner
 
 from entropy_captum.adapter import adapt
@@ -15,6 +17,7 @@ from entropy_captum.card import ModelCard
 from entropy_captum.cli import app
 from entropy_captum.drawn import procedural_scene
 from entropy_captum.explanation import ask, largest_object
+from entropy_captum.footprints import outline
 from entropy_captum.question import Budget
 from entropy_captum.raster import Band, to_world
 from entropy_captum.request import read_request
@@ -157,6 +160,41 @@ def test_a_window_is_given_in_pixels_or_metres(network, tile, tmp_path):
                         ("-5m", "expected pixels"), ("nanm", "expected pixels")):
         with pytest.raises(ValueError, match=words):
             window_side(text, bare)
+
+
+def test_a_footprint_is_what_is_explained_by_its_id_at_a_pixel_or_a_coordinate(network, tile, tmp_path):
+    mask = largest_object(predict_mask(network, tile))
+    shape = outline(mask, tuple(PLACE)[:6])
+    frame = GeoDataFrame({"id": ["a", "b"]}, geometry=[shape, box(691030, 5334990, 691034, 5334994)], crs="EPSG:25832")
+    frame.to_crs(4326).to_file(tmp_path / "houses.gpkg")
+    scene = Scene(write(tmp_path / "scene.tif", tile), network, tmp_path / "houses.gpkg")
+    inside = shape.representative_point()
+    column, row = scene.raster.pixel_at(inside.x, inside.y)
+    for place in ({"building": "a"}, {"point": (column, row)}, {"at": (inside.x, inside.y), "crs": "EPSG:25832"}):
+        assert (scene.request(**place).region == mask).all()
+    assert scene.request().region is None
+    with pytest.raises(ValueError, match="expected one place, got at and building"):
+        scene.request(at=(1, 2), building="a")
+    with pytest.raises(ValueError, match=r"there is no building 'c'.*known are a, b"):
+        scene.request(building="c")
+    with pytest.raises(ValueError, match=r"there is no building at .*; the nearest is '[ab]', [\d.]+ m away"):
+        scene.request(point=(0, 127) if not mask[127, 0] else (127, 127))
+    plain = Scene(tmp_path / "scene.tif", network)
+    np.testing.assert_allclose(scores(network, scene.request(building="a")),
+                               scores(network, replace(plain.request(), region=mask)), atol=1e-6)
+    with pytest.raises(ValueError, match="there are no footprints to look it up in"):
+        plain.request(building="a")
+
+
+def test_the_command_explains_a_footprint(network, tile, tmp_path):
+    path, houses = write(tmp_path / "scene.tif", tile), tmp_path / "houses.geojson"
+    GeoDataFrame({"id": ["a"]}, geometry=[box(691009, 5334979, 691015, 5334985)], crs="EPSG:25832").to_file(houses)
+    asked = ["explain", str(path), "--footprints", str(houses), "--id", "a", "--n-samples", "2", "--grid-size", "4",
+             "--out", str(tmp_path / "out")]
+    assert CliRunner().invoke(app, asked, catch_exceptions=False).exit_code == 0
+    assert (tmp_path / "out/entropy.npy").is_file()
+    asked[asked.index("a")] = "b"
+    assert "there is no building 'b'" in str(CliRunner().invoke(app, asked).exception)
 
 
 def test_a_large_scene_asks_for_a_place_and_takes_a_window(network, tmp_path):
