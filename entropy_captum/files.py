@@ -227,10 +227,21 @@ class Stored(NamedTuple):
     palette: NDArray[np.uint8] | None
     alpha: NDArray[np.uint8] | None
 
+# %% ../nbs/25_files.ipynb #86bad8be
+def read_by_gdal(path: Path, page: Page, rows: slice, columns: slice) -> NDArray[Any]:
+    """A window of a TIFF, (H,W,C), whose colours JPEG has halved."""
+    with needed("geo"):
+        import rasterio
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", rasterio.errors.NotGeoreferencedWarning)
+        with rasterio.open(path) as file:
+            return np.moveaxis(file.read(window=((rows.start, rows.stop), (columns.start, columns.stop))), 0, -1)
+
 # %% ../nbs/25_files.ipynb #d0f89f5f
 def read_tiff(facts: Facts, page: Page, rows: slice, columns: slice) -> Stored:
     """A window of a TIFF; its mask counts as alpha."""
-    values, alpha, palette = read_part(facts.path, page, rows, columns), None, None
+    decode = read_by_gdal if page.tag(262) == 6 else read_part
+    values, alpha, palette = decode(facts.path, page, rows, columns), None, None
     if facts.alpha:
         values, alpha = values[..., :-1], values[..., -1]
     if facts.mask is not None:

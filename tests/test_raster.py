@@ -331,6 +331,14 @@ def test_a_jpeg_file_is_decoded_as_a_tile_of_that_format_is(tmp_path):
     assert raster.transform == pytest.approx((0.3, 0, 691000, 0, -0.3, 5335000)) and raster.lossy == "JPEG"
 
 
+def test_a_jpeg_in_a_tiff_is_decoded_alike_as_a_tile_and_as_a_scene(write):
+    path = write(procedural_scene(2, 64).image, compress="JPEG", photometric="YCBCR")
+    window = (slice(5, 60), slice(8, 40))
+    with rasterio.open(path) as file:
+        expected = np.moveaxis(file.read(), 0, -1)[window]
+    assert (read_image(path, window) == expected).all() and (open_raster(path).read(window).values == expected).all()
+
+
 def test_a_raster_travels_to_another_process_without_its_pixels(write):
     raster = open_raster(write(stack()), [4, 1])
     sent = pickle.dumps(raster)
