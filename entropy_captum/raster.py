@@ -30,7 +30,7 @@ with needed("geo"):
     from rasterio.windows import Window as RasterWindow
 
 # %% auto #0
-__all__ = ['Band', 'Pixels', 'to_world', 'to_pixel', 'pixel_metres', 'Raster', 'open_raster', 'stretched', 'located',
+__all__ = ['Band', 'Pixels', 'to_world', 'to_pixel', 'steps_of', 'pixel_metres', 'Raster', 'open_raster', 'stretched', 'located',
            'warn_of_loss']
 
 # %% ../nbs/59_raster.ipynb #dbd86644
@@ -255,24 +255,33 @@ def between(source: str, target: str) -> pyproj.Transformer:
     return pyproj.Transformer.from_crs(read_crs(source, "the CRS"), read_crs(target, "the CRS"), always_xy=True)
 
 # %% ../nbs/59_raster.ipynb #766b7a5c
-def pixel_metres(crs: str, transform: Transform, column: float, row: float) -> tuple[float, float]:
-    """The width and the height in metres of a pixel at a place, along the ellipsoid. crs: name or WKT.
+def steps_of(crs: str, transform: Transform, column: float, row: float) -> NDArray[np.float64]:
+    """Metres to the east and to the north, (2,2), of a step by one column and by one row at a place, along the ellipsoid.
 
-    Of a CRS that lies nowhere on Earth (a building site's own) its unit is taken. Raises ValueError where that is none of length.
+    crs: name or WKT. Of one that lies nowhere on Earth (a building site's own) its unit and its north are taken. Raises ValueError
+    where that is no unit of length.
     """
     system = read_crs(crs, "the CRS")
-    sides = [(to_world(transform, column - dx, row - dy), to_world(transform, column + dx, row + dy))
-             for dx, dy in ((0.5, 0), (0, 0.5))]
     if system.geodetic_crs is None:
         factors = {axis.unit_conversion_factor for axis in system.axis_info if axis.unit_conversion_factor}
         if len(factors) != 1:
             raise ValueError(f"the CRS {system.name} has no unit of length")
-        factor = factors.pop()
-        width, height = (math.dist(*side) * factor for side in sides)
-        return width, height
+        a, b, _, d, e, _ = transform
+        return np.array([[a, b], [d, e]]) * factors.pop()
     degrees, globe = between(crs, system.geodetic_crs.to_wkt()), cast(pyproj.Geod, system.get_geod())
-    width, height = (abs(globe.inv(*degrees.transform(*start), *degrees.transform(*end))[2]) for start, end in sides)
-    return width, height
+
+    def step(dx: float, dy: float) -> tuple[float, float]:
+        start, end = (degrees.transform(*to_world(transform, column + k * dx, row + k * dy)) for k in (-0.5, 0.5))
+        azimuth, _, metres = globe.inv(*start, *end)
+        return metres * math.sin(math.radians(azimuth)), metres * math.cos(math.radians(azimuth))
+
+    return np.array([step(1, 0), step(0, 1)]).T
+
+
+def pixel_metres(crs: str, transform: Transform, column: float, row: float) -> tuple[float, float]:
+    """The width and the height in metres of a pixel at a place; arguments and errors as `steps_of`."""
+    width, height = np.linalg.norm(steps_of(crs, transform, column, row), axis=0)
+    return float(width), float(height)
 
 # %% ../nbs/59_raster.ipynb #1b0480fd
 @dataclass(frozen=True)
