@@ -9,6 +9,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -20,11 +21,13 @@ from .adapter import card_of, sized
 from .card import from_inputs, to_inputs, to_picture
 from .data import find_tiles
 from .drawn import procedural_scene
+from .estimate import Estimate
 from .evaluation import SitTester, kept_pixels, verdict
 from .figures import Tested, explanation_figure, panel, png_of
-from .files import extent_of, extent_of_array
+from .files import Extent, extent_of, extent_of_array
 from .forward import Model, as_forward
 from .labels import UNNAMED, Label, Labels
+from .measures import measure_map
 from .methods import UNITS, Maps, image_of, leave_out, run_methods
 from .names import BaselineName
 from .notices import needed
@@ -148,6 +151,20 @@ def tested(question: Question, heat: Tensor, unit: str) -> Tested:
     low, high = (torch.where(keep, x, base) for keep in kept)
     return Tested(e, unit, (picture(question, low), picture(question, high)), (predicted(question, low), predicted(question, high)))
 
+# %% ../nbs/47_explanation.ipynb #c9441577
+def patches_of(estimate: Estimate) -> NDArray[np.int64]:
+    """The feature that each pixel (H,W) of one image belongs to; below 0 for none."""
+    index = estimate.index[0][0, 0]
+    return np.asarray(index.expand(*estimate.shapes[0][-2:]).cpu().numpy())
+
+
+def steps_in(extent: Extent) -> NDArray[np.float64] | None:
+    """Metres to the east and north of a step by a column and by a row in the middle of an extent; None where they are not known."""
+    if extent.crs is None or extent.transform is None:
+        return None
+    from entropy_captum.raster import steps_of
+    return steps_of(extent.crs, extent.transform, sum(extent.columns) / 2, sum(extent.rows) / 2)
+
 # %% ../nbs/47_explanation.ipynb #95552c85
 @dataclass(frozen=True, eq=False)
 class Explanation:
@@ -179,12 +196,53 @@ class Explanation:
         heat, error = self.found[name].maps[0].numpy(), self.error(name)
         return explanation_figure(self.picture, heat, error, self.region, unit=UNITS.get(name, ""), title=name)
 
+    def measures(self, method: str | None = None) -> dict[str, float]:
+        """What a pick-freeze method's map (by default the first one's) says of the region, see `measures.measure_map`.
+
+        Raises ValueError for a map that was not made by patches.
+        """
+        name = next(iter(self.found)) if method is None else method
+        estimate = self.found[name].estimate
+        if estimate is None or estimate.index[0].shape[-3] > 1:
+            raise ValueError(f"{name}: is not made of patches with scores and errors, by which a map is measured")
+        scores, errors = (v[0].cpu().numpy() for v in (estimate.scores, estimate.standard_error))
+        return measure_map(scores, errors, patches_of(estimate), self.region, steps_in(self.request.extent))
+
     def _repr_png_(self) -> bytes:
         return png_of(self.figure())
 
     def save(self, folder: str | Path) -> None:
         """Write the table, a panel of all, which pixels they cover, and of each method its map, and its estimate if it has one."""
         write_together(Path(folder), lambda place: save_explanation(place, self))
+
+# %% ../nbs/47_explanation.ipynb #6c10429f
+def facts_of_building(told: Explanation, method: str) -> dict[str, Any]:
+    """A row about the explained building: what the network says of it, how the map did in the tests, and what it measures."""
+    before = SitTester(told.question).before
+    gap = told.table.loc[told.table["map"] == method, "gap_r0.5"].iloc[0]
+    facts = {"confidence": float(before.confidence[0, 0]), "entropy": float(before.entropy[0, 0]), "iou": float(before.iou[0, 0])}
+    estimate = told.found[method].estimate
+    assert estimate is not None
+    return {"method": method, **facts, **told.measures(method), "gap": float(gap),
+            "n_samples": int(estimate.n_samples.max()), "seed": estimate.settings["seed"]}
+
+
+def save_for_gis(folder: Path, told: Explanation) -> None:
+    """Write each map as a GeoTIFF with a style, and the building and its patches as layers of buildings.gpkg."""
+    from entropy_captum.gis import map_style, outlined, patches, write_buildings, write_map
+    extent, rows, cells = told.request.extent, list[dict[str, Any]](), list[Any]()
+    held = told.question.held[0].cpu().numpy()
+    for name, each in told.found.items():
+        heat, error, estimate = np.where(held, each.maps[0].double().numpy(), np.nan), told.error(name), each.estimate
+        facts = {} if estimate is None else {key: estimate.settings[key] for key in ("n_samples", "seed", "weights")}
+        write_map(folder / f"{name}.tif", heat, error, extent, UNITS.get(name, ""), {"method": name, **facts})
+        (folder / f"{name}.qml").write_text(map_style(min(float(np.nanmin(heat)), 0.0), float(np.nanmax(heat))), encoding="utf-8")
+        if estimate is not None:
+            rows.append(facts_of_building(told, name))
+            scores, errors = (v[0].cpu().numpy() for v in (estimate.scores, estimate.standard_error))
+            cells.append(patches(scores, errors, patches_of(estimate), extent).assign(method=name))
+    if rows:
+        write_buildings(folder / "buildings.gpkg", outlined(rows, told.region, extent), cells)
 
 # %% ../nbs/47_explanation.ipynb #e54f523c
 def save_explanation(folder: Path, told: Explanation) -> None:
@@ -201,6 +259,8 @@ def save_explanation(folder: Path, told: Explanation) -> None:
         if each.estimate is not None:
             replace(each.estimate, settings=each.estimate.settings | {"pixels": pixels}).save(folder / f"{name}-estimate")
             told.figure(name).savefig(folder / f"{name}.png", dpi=120)
+    if told.request.extent.transform is not None:
+        save_for_gis(folder, told)
 
 # %% ../nbs/47_explanation.ipynb #ba90f0b6
 def explain_question(request: Request, question: Question, budget: Budget, methods: Sequence[str]) -> Explanation:
