@@ -234,6 +234,7 @@ def save_for_gis(folder: Path, told: Explanation) -> None:
     held = told.question.held[0].cpu().numpy()
     for name, each in told.found.items():
         heat, error, estimate = np.where(held, each.maps[0].double().numpy(), np.nan), told.error(name), each.estimate
+        error = None if error is None else np.where(held, error, np.nan)
         facts = {} if estimate is None else {key: estimate.settings[key] for key in ("n_samples", "seed", "weights")}
         write_map(folder / f"{name}.tif", heat, error, extent, UNITS.get(name, ""), {"method": name, **facts})
         (folder / f"{name}.qml").write_text(map_style(min(float(np.nanmin(heat)), 0.0), float(np.nanmax(heat))), encoding="utf-8")
