@@ -401,11 +401,15 @@ def near(shape: Any, size: tuple[int, int]) -> Any:
 
 
 def touched(shape: Any, size: tuple[int, int]) -> NDArray[np.bool_]:
-    """The pixels (H,W) that have some area of a geometry in pixels. GDAL's also have what only borders on it."""
-    rows, columns = np.nonzero(rasterize([shape], size, dtype="uint8", all_touched=True))
-    shared = shapely.area(shapely.intersection(shapely.box(columns, rows, columns + 1, rows + 1), shape)) > 0
+    """The pixels (H,W) that have some area of a geometry in pixels. GDAL's `all_touched` misses some, and takes what only borders."""
+    edges = np.reshape(shape.bounds, (2, 2))[:, ::-1]
+    (top, left), (bottom, right) = np.clip([np.floor(edges[0]), np.ceil(edges[1])], 0, size).astype(int)
+    rows, columns = (found.ravel() for found in np.mgrid[top:bottom, left:right])
+    shapely.prepare(shape)
+    met = shapely.intersects(shape, squares := shapely.box(columns, rows, columns + 1, rows + 1))
+    met[met] = shapely.area(shapely.intersection(squares[met], shape)) > 0
     mask = np.zeros(size, bool)
-    mask[rows[shared], columns[shared]] = True
+    mask[rows[met], columns[met]] = True
     return mask
 
 # %% ../nbs/60_footprints.ipynb #8b7031b6
