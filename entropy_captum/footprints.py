@@ -200,7 +200,7 @@ def listed(names: Sequence[str], most: int = 5) -> str:
 
 # %% ../nbs/60_footprints.ipynb #4151c667
 def warn_if_coarse(source: pyproj.CRS, target: pyproj.CRS, box: Box, path: str) -> None:
-    """Warn where a better transformation exists than can be made here: between datums metres may be at stake."""
+    """Warn where a transformation is coarser than a metre, or than it could be: between datums many metres may be at stake."""
     degrees = pyproj.Transformer.from_crs(source, 4326, always_xy=True).transform_bounds(*box)
     if not np.isfinite(degrees).all():
         return
@@ -208,10 +208,15 @@ def warn_if_coarse(source: pyproj.CRS, target: pyproj.CRS, box: Box, path: str) 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # of the same, without the accuracy
         group = TransformerGroup(source, target, always_xy=True, area_of_interest=area)
-    if not group.best_available and group.transformers:
+    accuracy = group.transformers[0].accuracy if group.transformers else 0.0
+    if group.best_available and 0 <= accuracy <= 1:
+        return
+    reason = "nothing better is known between the two"
+    if not group.best_available:
         grids = [grid.short_name for operation in group.unavailable_operations[:1] for grid in operation.grids]
-        notify(f"{path}: from {source.name} to {target.name} footprints may be off by {group.transformers[0].accuracy:g} m: the "
-               f"best transformation needs {listed(grids) or 'a grid'}, which PROJ does not have here (projsync brings it)")
+        reason = f"the best transformation needs {listed(grids) or 'a grid'}, which PROJ does not have here (projsync brings it)"
+    notify(f"{path}: from {source.name} to {target.name} footprints may be off by "
+           f"{f'{accuracy:g} m' if accuracy >= 0 else 'much'}: {reason}")
 
 # %% ../nbs/60_footprints.ipynb #d0eb89ea
 def flat(system: pyproj.CRS) -> pyproj.CRS:
@@ -401,7 +406,7 @@ def near(shape: Any, size: tuple[int, int]) -> Any:
 
 
 def touched(shape: Any, size: tuple[int, int]) -> NDArray[np.bool_]:
-    """The pixels (H,W) that have some area of a geometry in pixels. GDAL's `all_touched` misses some, and takes what only borders."""
+    """The pixels (H,W) that have some area of a geometry in pixels. GDAL's `all_touched` misses some, and takes others."""
     edges = np.reshape(shape.bounds, (2, 2))[:, ::-1]
     (top, left), (bottom, right) = np.clip([np.floor(edges[0]), np.ceil(edges[1])], 0, size).astype(int)
     rows, columns = (found.ravel() for found in np.mgrid[top:bottom, left:right])

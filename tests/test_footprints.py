@@ -178,14 +178,23 @@ def test_a_geojson_that_says_nothing_is_in_wgs84(tmp_path):
         read_footprints(path, None)
 
 
-def test_a_coarse_transformation_is_told(tmp_path):
-    frame = gpd.GeoDataFrame({"id": [1]}, geometry=[box(4468000, 5334000, 4468010, 5334010)], crs=31468)
-    with pytest.warns(UserWarning, match=r"may be off by \d.* m: the best transformation needs de_adv_BETA2007") as told:
-        read_footprints(write(frame, tmp_path / "a.gpkg"), UTM)
+@pytest.mark.parametrize(("crs", "at", "words"), [
+    (31468, (4468000, 5334000), r"Gauss-Kruger zone 4 .* off by 1 m: the best transformation needs de_adv_BETA2007"),
+    (4277, (-1, 52), "off by .*: the best transformation needs uk_os_OSTN15"),
+    (4267, (-100, 20), "from NAD27 .* off by 12 m: nothing better is known")])
+def test_a_coarse_transformation_is_told(tmp_path, crs, at, words):
+    """Of what holds where the footprints lie: from NAD 27 there are better ones for the north of America than for Mexico."""
+    frame = gpd.GeoDataFrame({"id": [1]}, geometry=[box(*at, at[0] + 1e-3, at[1] + 1e-3)], crs=crs)
+    with pytest.warns(UserWarning, match=words) as told:
+        read_footprints(write(frame, tmp_path / "a.gpkg"), "EPSG:4258" if crs == 4277 else UTM if crs == 31468 else "EPSG:4326")
     assert told[0].filename == __file__
+
+
+def test_a_fine_transformation_is_no_news(tmp_path):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        read_footprints(write(houses(3).to_crs(4326), tmp_path / "b.gpkg"), UTM)
+        for crs in (4326, 4258, 3857, 32632, 25833):
+            read_footprints(write(houses(3).to_crs(crs), tmp_path / f"{crs}.gpkg"), UTM)
 
 
 def test_what_cannot_be_transformed_is_kept_and_marked(tmp_path):
