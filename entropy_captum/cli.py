@@ -213,7 +213,10 @@ WindowSide = Annotated[str | None, typer.Option(help="Only a window around the o
                                                      "512 of a raster larger than 1024.")]
 Footprints = Annotated[Path | None, typer.Option(help="A file of polygons (GeoPackage, GeoJSON, ...): what is explained is the one "
                                                       "at --at, at --point, or of an --id.")]
-Building = Annotated[str | None, typer.Option("--id", help="The id of a footprint.")]
+Building = Annotated[str | None, typer.Option("--id", help="The id of a footprint; without a place all of them are explained.")]
+Everything = Annotated[bool, typer.Option("--all", help="Explain all buildings that the model predicts in a raster, one by one.")]
+MinArea = Annotated[float, typer.Option(help="With --all: only buildings of so many square metres.")]
+Cluster = Annotated[str | None, typer.Option(help="Run all buildings on Dask: local, or the address of a scheduler.")]
 Bands = Annotated[str | None, typer.Option(help="Bands of a raster in the model's order, by number or name: 4,3,2.")]
 Scale = Annotated[tuple[float, float] | None, typer.Option(help="The pixel values that become the ends of the model's value range: "
                                                                 "0 4095 for 12 bits.")]
@@ -233,6 +236,13 @@ class Place(NamedTuple):
     values: LabelValues | None = None
     footprints: Path | None = None
     building: str | None = None
+    everything: bool = False
+
+    @property
+    def is_survey(self) -> bool:
+        """Whether many buildings of a scene are meant."""
+        alone = self.at is None and self.point is None and self.building is None and self.mask is None
+        return self.everything or (self.footprints is not None and alone)
 
 
 class Reading(NamedTuple):
@@ -249,7 +259,7 @@ def is_scene(image: str, place: Place, reading: Reading) -> bool:
 
     Raises ValueError, naming the file, for what nothing here can read.
     """
-    options = (place.at, place.footprints, place.building, *filter(None, reading))
+    options = (place.at, place.footprints, place.building, place.everything or None, *filter(None, reading))
     if any(option is not None for option in options) or str(place.window).endswith("m") or is_remote(image):
         return True
     try:
@@ -306,11 +316,45 @@ def look_for_signs(network: Model, request: Request, target: str | None) -> None
     number = class_number(target, card_of(network).classes)
     warn_of_signs(network, request.image, label_of(request, network, target), number)
 
+# %% ../nbs/49_cli.ipynb #80ef6574
+def survey_scene(image: str, network: Model, place: Place, reading: Reading, chosen: dict[str, Any], min_area: float,
+                 cluster: str | None, out: Path) -> None:
+    """Explain many buildings of a scene, and print what was found. chosen: settings of the survey."""
+    from entropy_captum.scene import Scene, window_side
+    from entropy_captum.survey import SurveySettings, predicted_buildings, survey
+
+    if place.label is not None:
+        raise ValueError(f"--label {place.label}: many buildings are compared with their footprints, not with a label")
+    scene = Scene(image, network, place.footprints, **reading._asdict())
+    window = window_side(place.window, scene.raster) or min(512, max(scene.raster.size))
+    settings, show = SurveySettings(window=window, **chosen), sys.stderr.isatty()
+    buildings = scene.footprints
+    if place.everything:
+        if buildings is not None:
+            raise ValueError("--all are those that the model predicts; --footprints alone are those of the file")
+        buildings = predicted_buildings(scene, out, settings, min_area, cluster=cluster, show_progress=show)
+    print_survey(survey(scene, out, settings, buildings, cluster=cluster, show_progress=show), out)
+
+
+def print_survey(table: pd.DataFrame, out: Path) -> None:
+    """Print what a survey found: how many buildings, what is wrong with some, and those that lean most on what surrounds them."""
+    counts = table["status"].value_counts()
+    typer.echo(f"\n{len(table)} buildings: {', '.join(f'{n} {status}' for status, n in counts.items())}")
+    for reason, n in table.get("error", table["status"].iloc[:0]).dropna().value_counts().items():
+        typer.echo(f"  {n} x {reason}")
+    done = table[table["status"] == "ok"]
+    if len(done):
+        names = ["building", "confidence", "context_reliance", "context_reliance_error", "distance_half_m", "gap", "flags"]
+        most = done.sort_values("context_reliance", ascending=False)[names].head(8)
+        typer.echo(f"\nThose that lean most on what surrounds them:\n\n{most.round(3).to_string(index=False)}")
+    typer.echo(f"\nResults: {out}/buildings.gpkg (a layer for QGIS; open it again, or load_survey in Python)")
+
 # %% ../nbs/49_cli.ipynb #5ab37bf8
 @app.command()
 def explain(image: ImageName, point: Point = None, at: At = None, crs: Crs = "EPSG:4326", mask: MaskFile = None,
             label: LabelFile = None,
-            footprints: Footprints = None, building: Building = None,
+            footprints: Footprints = None, building: Building = None, everything: Everything = False, min_area: MinArea = 10.0,
+            cluster: Cluster = None,
             method: Annotated[str, typer.Option(help="Names of methods with commas between; a wrong one lists all.")] = "entropy",
             grid_size: GridSize = 8, n_samples: NSamples = 32, perturbations_per_eval: Rows = 8, seed: int = 0,
             baseline: Annotated[BaselineName, typer.Option(help="What replaces a removed patch.")] = "grey",
@@ -322,16 +366,24 @@ def explain(image: ImageName, point: Point = None, at: At = None, crs: Crs = "EP
             inference: Annotated[InferenceKind, typer.Option(help="Exact shortcuts where they pay, or never.")] = "auto",
             target: Target = None, out: Out = Path("explanation"), model: ModelSource = None, model_card: CardFile = None,
             runtime: RunBy = None, device: Device = "auto") -> None:
-    """Explain one building (--point, --at), a region (--mask), all that the network predicts in an image, or its --mistakes."""
+    """Explain one building (--point, --at), a region (--mask), all that the network predicts in an image, or its --mistakes.
+
+    Of a raster also many buildings, each by itself: those of --footprints, or --all that the network predicts.
+    """
     check_model(model, model_card)
     check_mistakes(mistakes, labelled, label)
-    place = Place(at, crs, point, window, mask, label, parse_values(label_values or ()), footprints, building)
-    request_for = find_request(image, place, Reading(bands, scale, stored, remote))
+    reading = Reading(bands, scale, stored, remote)
+    place = Place(at, crs, point, window, mask, label, parse_values(label_values or ()), footprints, building, everything)
+    request_for = find_request(image, place, reading)
     from entropy_captum.explanation import ask, explain_question
     from entropy_captum.models import load_model
     from entropy_captum.question import Budget
 
     network = load_model(model, model_card, pick_device("cpu" if runtime and device == "auto" else device), runtime)
+    if place.is_survey:
+        chosen = dict(method=method, grid_size=grid_size, n_samples=n_samples, perturbations_per_eval=perturbations_per_eval,
+                      seed=seed, baseline=baseline, target=target)
+        return survey_scene(image, network, place, reading, chosen, min_area, cluster, out)
     request = request_for(network)
     request = request if nodata is None else request.without(parse_nodata(nodata))
     budget = Budget(n_samples, perturbations_per_eval, seed, inference=inference, show_progress=sys.stderr.isatty())

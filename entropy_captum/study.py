@@ -18,7 +18,7 @@ from dataclasses import asdict, replace
 from importlib.metadata import version
 from itertools import product
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -80,14 +80,18 @@ def code_hash() -> str:
         digest.update(path.read_bytes())
     return digest.hexdigest()
 
+# %% ../nbs/43_study.ipynb #704bc385
+def versions_of(*readers: str) -> dict[str, str]:
+    """The versions of Python, of this package, of those that compute, and of those that read pixels."""
+    packages = ("entropy_captum", *PACKAGES, "segmentation-models-pytorch", "timm", *readers)
+    return {"python": platform.python_version(), **{name: version(name) for name in packages}}
+
 # %% ../nbs/43_study.ipynb #af7c8d36
 def facts_of(settings: Settings, model: Model) -> dict[str, Any]:
     """What decides a run's numbers: settings, versions, the hashes of the weights and of the code, a method's of one's own too."""
-    packages = ("entropy_captum", *PACKAGES, "segmentation-models-pytorch", "timm", "pillow")
-    versions = {"python": platform.python_version(), **{name: version(name) for name in packages}}
     own = {name: method.code() for name in settings.methods if isinstance(method := REGISTRY.get(name), Own)}
     return {"settings": asdict(settings), "weights": as_forward(model).key,
-            "card": asdict(card_of(model)), "versions": versions, "code": code_hash(),
+            "card": asdict(card_of(model)), "versions": versions_of("pillow"), "code": code_hash(),
             "methods": {name: hashlib.blake2b(code.encode(), digest_size=6).hexdigest() for name, code in own.items()}}
 
 # %% ../nbs/43_study.ipynb #a7db1a75
@@ -116,7 +120,7 @@ class RunFolder:
         self.out, self.home, self.facts = Path(out), Path(out) / self.id, facts
         self.lock = filelock.FileLock(self.out / ".lock")
 
-    def __enter__(self) -> RunFolder:
+    def __enter__(self) -> Self:
         with writing_to(self.out):
             self.out.mkdir(parents=True, exist_ok=True)
             try:

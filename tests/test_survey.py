@@ -1,0 +1,258 @@
+"""Many buildings of a scene: the same numbers in any order, by any number of workers, after any stop."""
+import functools
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import geopandas
+import numpy as np
+import pandas as pd
+import pytest
+import rasterio
+import torch
+from geopandas import GeoDataFrame
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy import ndimage
+from shapely import Point, Polygon, box, from_wkb
+from typer.testing import CliRunner
+
+from entropy_captum.cli import app
+from entropy_captum.drawn import procedural_scene
+from entropy_captum.footprints import outline
+from entropy_captum.predicted import as_footprints, cells_of, find_objects
+from entropy_captum.question import Budget
+from entropy_captum.run import Quantity, answer
+from entropy_captum.scene import Scene
+from entropy_captum.survey import SurveySettings, ask_window, load_survey, plan, predicted_buildings, survey
+from entropy_captum.zoo import Padded, predict_mask, rooftop_unet
+
+PLACE = (0.3, 0.0, 691000.0, 0.0, -0.3, 5335000.0)
+QUICK = SurveySettings(grid_size=4, n_samples=2, window=128)
+NUMBERS = ["confidence", "entropy", "iou", "context_reliance", "context_reliance_error", "distance_half_m", "distance_90_m", "gap",
+           "strongest_bearing_deg", "strongest_distance_m"]
+
+
+@pytest.fixture(scope="module")
+def network():
+    return Padded(rooftop_unet())
+
+
+@pytest.fixture(scope="module")
+def street(tmp_path_factory):
+    """A scene of 256 x 256 pixels and its houses as polygons."""
+    drawn, path = procedural_scene(2), tmp_path_factory.mktemp("street") / "scene.tif"
+    pixels = drawn.image.copy()
+    pixels[200:, :60] = 0
+    with rasterio.open(path, "w", driver="GTiff", height=256, width=256, count=3, dtype="uint8", crs="EPSG:25832", nodata=0,
+                       transform=rasterio.Affine(*PLACE), photometric="RGB") as file:
+        file.write(np.moveaxis(pixels, -1, 0))
+    shapes = [outline(drawn.instances == k, PLACE) for k in range(1, drawn.instances.max() + 1)]
+    return path, GeoDataFrame({"building": [f"h{k:02d}" for k in range(1, len(shapes) + 1)], "storeys": range(len(shapes))},
+                              geometry=shapes, crs="EPSG:25832")
+
+
+def same(found, wanted):
+    said = ["building", "window", "status", "flags"]
+    pd.testing.assert_frame_equal(found[said], wanted[said])
+    np.testing.assert_allclose(found[NUMBERS].astype(float), wanted[NUMBERS].astype(float), atol=1e-6)
+
+
+@pytest.fixture(scope="module")
+def surveyed(network, street, tmp_path_factory):
+    out = tmp_path_factory.mktemp("survey")
+    return survey(Scene(street[0], network, street[1]), out, QUICK, show_progress=False), out
+
+
+@pytest.mark.slow
+def test_the_order_of_buildings_changes_no_number(network, street, surveyed, tmp_path):
+    path, houses = street
+    turned = survey(Scene(path, network, houses.iloc[::-1].reset_index(drop=True)), tmp_path, QUICK, show_progress=False)
+    assert turned.building.tolist() == houses.building.tolist()[::-1]
+    same(turned.iloc[::-1].reset_index(drop=True), surveyed[0])
+
+
+@pytest.mark.slow
+def test_a_building_of_a_survey_has_the_scores_of_its_window_alone(network, street, surveyed):
+    path, houses = street
+    scene = Scene(path, network, houses)
+    jobs, outside = plan(houses, scene.picture, QUICK.window)
+    asked = [(job, *ask_window(network, job, scene.picture, QUICK)) for job in jobs]
+    job, question, extent, _ = max((each for each in asked if each[1] is not None), key=lambda each: len(each[1].regions))
+    assert not outside and len(question.regions) > 1
+    (run,) = (Path(surveyed[1]) / name for name in os.listdir(surveyed[1]) if (surveyed[1] / name / "rows").is_dir())
+    with np.load(run / f"arrays/{job.key}.npz") as stored:
+        for k, one in enumerate(question.each()):
+            (alone,) = answer(one, Budget(2, 3), [Quantity("entropy")])
+            np.testing.assert_allclose(stored["scores"][k], alone.scores[0], atol=1e-6)
+            np.testing.assert_allclose(stored["errors"][k], alone.standard_error[0], atol=1e-6)
+    assert (extent.rows, extent.columns) == (job.rows, job.columns)
+
+
+@pytest.mark.slow
+def test_the_table_is_written_for_a_gis_with_the_buildings_own_columns(street, surveyed):
+    table, out = surveyed
+    found = load_survey(out)
+    assert found.building.tolist() == street[1].building.tolist() and found.storeys.tolist() == list(range(len(found)))
+    assert (found.geometry.area - street[1].geometry.area).abs().max() < 1e-6 and found.crs == street[1].crs
+    np.testing.assert_allclose(found.context_reliance.astype(float), table.context_reliance.astype(float))
+    ok = table[table.status == "ok"]
+    assert len(ok) > 10 and ok.context_reliance.between(0, 1).all() and (ok.distance_half_m <= ok.distance_90_m).all()
+    assert table["flags"].str.contains("at the scene's border").sum() >= 3 and table["flags"].str.contains("nodata").any()
+    with pytest.raises(ValueError, match="no survey's table"):
+        load_survey(out / "nowhere")
+
+
+@pytest.mark.slow
+def test_odd_buildings_are_rows_that_say_what_they_are(network, street, tmp_path):
+    path, _ = street
+    west, north = PLACE[2], PLACE[5]
+    odd = GeoDataFrame({"building": ["far", "hole", "tiny", "none", "over", "grass"]}, geometry=[
+        box(west + 1000, north, west + 1010, north + 10), box(west + 1, north - 76, west + 5, north - 72),
+        Point(west + 30.05, north - 30.05).buffer(0.05), Polygon(), box(west - 5, north - 10, west + 6, north + 5),
+        box(west + 12, north - 26, west + 15, north - 23)], crs="EPSG:25832")
+    table = survey(Scene(path, network, odd), tmp_path, QUICK, show_progress=False).set_index("building")
+    assert table.status.tolist() == ["outside", "no pixel", "ok", "outside", "ok", "ok"]
+    for building, words in (("tiny", "smaller than a pixel"), ("over", "across the border"), ("over", "at the scene's border"),
+                            ("hole", "nodata"), ("grass", "not predicted")):
+        assert words in table["flags"][building], (building, table["flags"][building])
+    assert table.iou["grass"] == 0 and table.pixels["tiny"] == 1
+
+
+def test_every_building_has_one_window_with_room_around_it(network, street):
+    picture = Scene(street[0], network, street[1]).picture
+    rng = np.random.default_rng(0)
+    x, y = rng.uniform(-5, 80, (2, 60))
+    boxes = [box(691000 + a, 5335000 - b, 691000 + a + 4, 5335000 - b + 4) for a, b in zip(x, y, strict=True)]
+    frame = GeoDataFrame({"building": [f"b{k}" for k in range(60)]}, geometry=boxes, crs="EPSG:25832")
+    jobs, outside = plan(frame, picture, 128)
+    held = [building for job in jobs for building, _ in job.buildings]
+    assert sorted([*held, *outside]) == sorted(frame.building)
+    assert jobs == plan(frame.sample(frac=1, random_state=1), picture, 128)[0]
+    for job in jobs:
+        assert 0 <= job.rows[0] < job.rows[1] <= 256 and job.rows[1] - job.rows[0] == 128
+        for _, shape in job.buildings:
+            middle = (5335000 - from_wkb(shape).centroid.y) / 0.3
+            assert job.rows[0] + 31 <= middle <= job.rows[1] - 31 or job.rows[0] == 0 or job.rows[1] == 256
+    long = GeoDataFrame({"building": ["hall"]}, geometry=[box(691006, 5334950, 691072, 5334960)], crs="EPSG:25832")
+    (job,), _ = plan(long, picture, 128)
+    assert job.columns == (0, 256) and job.rows[0] <= (5335000 - 5334960) / 0.3 and job.rows[1] >= (5335000 - 5334950) / 0.3
+
+
+SCRIPT = """
+import sys
+import geopandas
+from entropy_captum.scene import Scene
+from entropy_captum.survey import SurveySettings, survey
+from entropy_captum.zoo import Padded, rooftop_unet
+houses = geopandas.read_file(sys.argv[2])
+survey(Scene(sys.argv[1], Padded(rooftop_unet()), houses), sys.argv[3], SurveySettings(grid_size=4, n_samples=2, window=128),
+       show_progress=False)
+"""
+
+
+@pytest.mark.slow
+def test_a_survey_that_is_killed_goes_on_and_has_the_same_rows(network, street, surveyed, tmp_path):
+    path, houses = street
+    houses.to_file(tmp_path / "houses.gpkg")
+    houses = geopandas.read_file(tmp_path / "houses.gpkg")
+    command = [sys.executable, "-W", "ignore", "-c", SCRIPT, str(path), str(tmp_path / "houses.gpkg"), str(tmp_path / "out")]
+    for wanted in (1, 3, 6):
+        process = subprocess.Popen(command, env=os.environ | {"OMP_NUM_THREADS": "1"})
+        end = time.monotonic() + 120
+        while len(list((tmp_path / "out").glob("*/rows/*.parquet"))) < wanted and time.monotonic() < end and process.poll() is None:
+            time.sleep(0.02)
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+    there = {file: file.stat().st_mtime_ns for file in (tmp_path / "out").glob("*/rows/*.parquet")}
+    assert len(there) >= 6
+    same(survey(Scene(path, network, houses), tmp_path / "out", QUICK, show_progress=False), surveyed[0])
+    assert all(file.stat().st_mtime_ns == stamp for file, stamp in there.items())  # what was done was not done again
+
+
+@pytest.mark.slow
+def test_workers_find_the_same_rows(network, street, surveyed, tmp_path):
+    from distributed import Client
+    with Client(processes=False, n_workers=2, threads_per_worker=1, dashboard_address=None) as client:
+        found = survey(Scene(street[0], network, street[1]), tmp_path, QUICK, cluster=client, show_progress=False)
+    same(found, surveyed[0])
+
+
+def test_a_window_that_fails_is_rows_that_say_why_and_is_tried_again(network, street, tmp_path):
+    class Broken(torch.nn.Module):
+        def forward(self, x):
+            raise RuntimeError("out of order")
+
+    table = survey(Scene(street[0], Broken(), street[1]), tmp_path, QUICK, show_progress=False)
+    failed = table[table.status != "no pixel"]
+    assert len(failed) > 10 and set(failed.status) == {"error"}
+    assert failed.error.str.contains("RuntimeError: out of order").all()
+    again = survey(Scene(street[0], Broken(), street[1]), tmp_path, QUICK, show_progress=False)
+    assert again.status.equals(table.status)
+
+
+@pytest.mark.parametrize("options", [{"method": "grad-cam"}, {"window": 8}, {"n_samples": 1}, {"baseline": "red"}, {"seed": -1}])
+def test_settings_that_cannot_be_are_refused(options):
+    with pytest.raises(ValueError, match=str(next(iter(options.values())))):
+        SurveySettings(**options)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(0, 10**6), st.sampled_from([0.2, 0.4, 0.55]), st.sampled_from([8, 12, 64]))
+def test_objects_found_by_cells_are_those_of_the_whole(seed, density, window):
+    mask = np.random.default_rng(seed).random((37, 29)) < density
+    found = find_objects((cell, mask[slice(*cell.rows), slice(*cell.columns)]) for cell in cells_of(mask.shape, window))
+    labelled, n = ndimage.label(mask, np.ones((3, 3)))  # numbered by the first pixel in reading order
+    assert len(found) == n
+    for number, one in enumerate(found, 1):
+        drawn = np.zeros(mask.shape, bool)
+        drawn[one.row:one.row + one.mask.shape[0], one.column:one.column + one.mask.shape[1]] = one.mask
+        assert (drawn == (labelled == number)).all()
+
+
+def test_cells_cover_a_scene_once_and_lie_inside_their_windows():
+    for size, window in (((256, 300), 128), ((100, 90), 128), ((130, 64), 64)):
+        counted = np.zeros(size, int)
+        for cell in cells_of(size, window):
+            counted[slice(*cell.rows), slice(*cell.columns)] += 1
+            for (low, high), (start, end), whole in zip((cell.rows, cell.columns), cell.window, size, strict=True):
+                assert start <= low < high <= end <= whole and end - start == min(window, whole)
+        assert (counted == 1).all()
+
+
+@pytest.mark.slow
+def test_all_that_a_network_predicts_are_buildings(network, street, tmp_path):
+    scene = Scene(street[0], network)
+    big = SurveySettings(window=512, grid_size=4, n_samples=2)
+    found = predicted_buildings(scene, tmp_path, big, 10.0, show_progress=False)
+    image, valid = scene.picture.read(None)[:2]
+    image = np.where(valid[..., None], image, 128).astype(np.uint8)
+    labelled, n = ndimage.label(predict_mask(network, image) & valid, np.ones((3, 3)))
+    areas = np.array([(labelled == k).sum() for k in range(1, n + 1)]) * np.prod(scene.raster.metres)
+    np.testing.assert_allclose(sorted(found.area_m2), sorted(areas[areas >= 10]), rtol=0.02)
+    (cell,) = (tmp_path / "prediction").glob("*/cells/*.npz")
+    stamp = cell.stat().st_mtime_ns
+    assert len(predicted_buildings(scene, tmp_path, big, 0, show_progress=False)) >= len(found) and cell.stat().st_mtime_ns == stamp
+    with pytest.raises(ValueError, match="the network predicts no building of 9000 square metres"):
+        predicted_buildings(scene, tmp_path, big, 9000, show_progress=False)
+    again = as_footprints([], PLACE, "EPSG:25832")
+    with pytest.raises(ValueError, match="there are no buildings to explain"):
+        survey(scene, tmp_path, big, again, show_progress=False)
+
+
+@pytest.mark.slow
+def test_the_command_explains_all_footprints_or_all_predictions(street, tmp_path):
+    path, houses = street
+    houses.rename(columns={"building": "id"}).iloc[3:6].to_file(tmp_path / "houses.gpkg")
+    common = ["explain", str(path), "--n-samples", "2", "--grid-size", "2", "--window", "128"]
+    run = functools.partial(CliRunner().invoke, app, catch_exceptions=False)
+    done = run([*common, "--footprints", str(tmp_path / "houses.gpkg"), "--out", str(tmp_path / "a")])
+    assert done.exit_code == 0 and "3 buildings: 3 ok" in done.output and "Those that lean most on" in done.output
+    assert load_survey(tmp_path / "a").building.tolist() == ["h04", "h05", "h06"]
+    done = run([*common, "--all", "--min-area", "60", "--out", str(tmp_path / "b")])
+    assert done.exit_code == 0 and (load_survey(tmp_path / "b").area_m2 >= 60).all()
+    both = CliRunner().invoke(app, [*common, "--all", "--footprints", str(tmp_path / "houses.gpkg")])
+    assert "--all are those that the model predicts" in str(both.exception)
