@@ -216,7 +216,7 @@ def warn_if_coarse(source: pyproj.CRS, target: pyproj.CRS, box: Box, path: str) 
         grids = [grid.short_name for operation in group.unavailable_operations[:1] for grid in operation.grids]
         reason = f"the best transformation needs {listed(grids) or 'a grid'}, which PROJ does not have here (projsync brings it)"
     notify(f"{path}: from {source.name} to {target.name} footprints may be off by "
-           f"{f'{accuracy:g} m' if accuracy >= 0 else 'much'}: {reason}")
+           f"{f'{accuracy:g} m' if accuracy >= 0 else 'an unknown distance'}: {reason}")
 
 # %% ../nbs/60_footprints.ipynb #42f6b416
 def flat(system: pyproj.CRS) -> pyproj.CRS:
@@ -329,6 +329,8 @@ def read_footprints(path: str | Path, crs: str | None, *, layer: str | None = No
     unique, or only one of file and raster has a CRS. Warns where the transformation is coarse for want of a grid.
     """
     source = check_source(path, remote)
+    if bounds is not None and not (bounds[0] <= bounds[2] and bounds[1] <= bounds[3]):
+        raise ValueError(f"expected bounds as left, bottom, right, top, got {bounds}")
     with reading(source):
         is_parquet = source.endswith((".parquet", ".geoparquet")) if remote else kind_of(Path(path)) == "GeoParquet"
         found = ParquetLayer(source) if is_parquet else Layer(source, layer)
