@@ -33,17 +33,17 @@ with needed("geo"):
     from rasterio.features import rasterize, shapes
 
 # %% auto #0
-__all__ = ['KINDS', 'EXPECTED', 'FLAGS', 'kind_of', 'numbers_by_place', 'ids_of', 'listed', 'as_building', 'is_plain',
-           'polygons_in', 'read_footprints', 'by_id', 'at_point', 'burn', 'outline']
+__all__ = ['FLAGS', 'kind_of', 'numbers_by_place', 'ids_of', 'polygons_in', 'as_building', 'read_footprints', 'by_id', 'at_point',
+           'burn', 'outline']
 
-# %% ../nbs/60_footprints.ipynb #572a5ae9
+# %% ../nbs/60_footprints.ipynb #b892591e
 #: The first bytes of the formats that are read.
 KINDS = {b"SQLite format 3\0": "GeoPackage", b"fgb": "FlatGeobuf", b"\0\0\x27\x0a": "Shapefile", b"PAR1": "GeoParquet",
          b"{": "GeoJSON"}
 #: What is said where a file is none of these.
 EXPECTED = "expected a GeoPackage, GeoJSON, Shapefile (.shp), FlatGeobuf or GeoParquet; ogr2ogr makes one of other formats"
 
-
+# %% ../nbs/60_footprints.ipynb #7b22e803
 def kind_of(path: Path) -> str:
     """The format of a file, by its first bytes. Raises ValueError, naming the file, for another one, or a Shapefile cut off."""
     if not path.is_file():
@@ -58,7 +58,7 @@ def kind_of(path: Path) -> str:
         raise ValueError(f"{path}: a damaged file, it should have {whole:,} bytes and has {path.stat().st_size:,}")
     return kind
 
-# %% ../nbs/60_footprints.ipynb #45f1a972
+# %% ../nbs/60_footprints.ipynb #d72a3aa7
 #: What a damaged file ends in: pyogrio's errors are RuntimeErrors, pyarrow's ValueErrors and OSErrors.
 FAILURES = (RuntimeError, ValueError, OSError, KeyError, shapely.errors.ShapelyError, pyproj.exceptions.ProjError)
 
@@ -76,7 +76,7 @@ def reading(path: str) -> Iterator[None]:
             raise
         raise ValueError(f"{path}: cannot be read ({first_line(problem)})") from problem
 
-# %% ../nbs/60_footprints.ipynb #8c881059
+# %% ../nbs/60_footprints.ipynb #137b4bc9
 def choose_layer(path: str, layer: str | None) -> str:
     """The layer that is meant. Raises ValueError, listing them, where none of that name is there, or several may be meant."""
     kinds = {str(name): kind for name, kind in pyogrio.list_layers(path)}
@@ -90,7 +90,7 @@ def choose_layer(path: str, layer: str | None) -> str:
         raise ValueError(f"{path}: holds {'no polygons' if not able else 'several layers, say which (layer)'}: {held}")
     return able[0]
 
-# %% ../nbs/60_footprints.ipynb #fc30f599
+# %% ../nbs/60_footprints.ipynb #ce537994
 #: Left, bottom, right, top.
 Box = tuple[float, float, float, float]
 
@@ -120,7 +120,7 @@ class Layer:
         """The rows, at least those that meet a box."""
         return pyogrio.read_dataframe(self.path, layer=self.name, bbox=box, fid_as_index=True)
 
-# %% ../nbs/60_footprints.ipynb #b4d4ab03
+# %% ../nbs/60_footprints.ipynb #cea0a474
 class ParquetLayer:
     """The same of a GeoParquet file, which is read whole; its rows are counted."""
 
@@ -146,7 +146,7 @@ class ParquetLayer:
         """All rows."""
         return self.frame
 
-# %% ../nbs/60_footprints.ipynb #8b5587e5
+# %% ../nbs/60_footprints.ipynb #4e965e61
 def numbers_by_place(boxes: NDArray[np.float64]) -> list[str]:
     """Ids n1, n2, ... of boxes (n,4) of left, bottom, right, top: from top to bottom, then from left to right.
 
@@ -160,7 +160,7 @@ def numbers_by_place(boxes: NDArray[np.float64]) -> list[str]:
     numbers[order] = np.arange(1, len(boxes) + 1)
     return [f"n{number}" for number in numbers]
 
-# %% ../nbs/60_footprints.ipynb #9b672af4
+# %% ../nbs/60_footprints.ipynb #3366f265
 def as_id(value: Any) -> str:
     """An id as text: 7.0, which a whole number becomes where others are missing, is 7; nothing for one that is missing."""
     if pd.isna(value):
@@ -172,7 +172,12 @@ def in_order(building: str) -> list[tuple[bool, int | str]]:
     """What ids are sorted by: h2 comes before h10."""
     return [(not part.isdecimal(), int(part) if part.isdecimal() else part) for part in re.split(r"(\d+)", building)]
 
-# %% ../nbs/60_footprints.ipynb #0a1a9897
+
+def listed(names: Sequence[str], most: int = 5) -> str:
+    """The first of some names."""
+    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
+
+# %% ../nbs/60_footprints.ipynb #6cbc3c2d
 def ids_of(layer: Layer | ParquetLayer, path: str, column: str | None) -> pd.Series:
     """The ids of all rows of a layer, by its own numbers: of a column; else of the column id, where it tells all rows apart; else
     by place.
@@ -193,12 +198,7 @@ def ids_of(layer: Layer | ParquetLayer, path: str, column: str | None) -> pd.Ser
     boxes = layer.boxes()
     return pd.Series(numbers_by_place(boxes.to_numpy(dtype=float)), index=boxes.index, dtype=str)
 
-
-def listed(names: Sequence[str], most: int = 5) -> str:
-    """The first of some names."""
-    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
-
-# %% ../nbs/60_footprints.ipynb #4151c667
+# %% ../nbs/60_footprints.ipynb #2b39e675
 def warn_if_coarse(source: pyproj.CRS, target: pyproj.CRS, box: Box, path: str) -> None:
     """Warn where a transformation is coarser than a metre, or than it could be: between datums many metres may be at stake."""
     degrees = pyproj.Transformer.from_crs(source, 4326, always_xy=True).transform_bounds(*box)
@@ -216,9 +216,9 @@ def warn_if_coarse(source: pyproj.CRS, target: pyproj.CRS, box: Box, path: str) 
         grids = [grid.short_name for operation in group.unavailable_operations[:1] for grid in operation.grids]
         reason = f"the best transformation needs {listed(grids) or 'a grid'}, which PROJ does not have here (projsync brings it)"
     notify(f"{path}: from {source.name} to {target.name} footprints may be off by "
-           f"{f'{accuracy:g} m' if accuracy >= 0 else 'much'}: {reason}")
+           f"{f'{accuracy:g} m' if accuracy >= 0 else 'an unknown distance'}: {reason}")
 
-# %% ../nbs/60_footprints.ipynb #d0eb89ea
+# %% ../nbs/60_footprints.ipynb #42f6b416
 def flat(system: pyproj.CRS) -> pyproj.CRS:
     """A CRS without its heights."""
     return system.sub_crs_list[0] if system.is_compound else system.to_2d()
@@ -236,7 +236,7 @@ def both_crs(source: pyproj.CRS | None, crs: str | None, path: str) -> tuple[pyp
                          "(gdal_edit.py -a_srs). A GeoJSON that does not say so is in WGS 84")
     return flat(source), flat(read_crs(crs, "the CRS"))
 
-# %% ../nbs/60_footprints.ipynb #f45b6200
+# %% ../nbs/60_footprints.ipynb #9f5d66da
 def box_in(source: pyproj.CRS, target: pyproj.CRS, box: Box) -> Box | None:
     """A box in another CRS, a little larger than needed; None for everywhere, where it is none there."""
     try:
@@ -248,7 +248,7 @@ def box_in(source: pyproj.CRS, target: pyproj.CRS, box: Box) -> Box | None:
     more = 0.02 * max(right - left, top - bottom)
     return left - more, bottom - more, right + more, top + more
 
-# %% ../nbs/60_footprints.ipynb #97439333
+# %% ../nbs/60_footprints.ipynb #d43c8ee3
 #: What is said of footprints and their pixels.
 FLAGS = {"empty": "has no geometry", "no polygon": "is points or lines", "repaired": "was no valid polygon",
          "beyond the CRS": "cannot be transformed into the raster's CRS", "multipart": "is of several parts",
@@ -257,6 +257,13 @@ FLAGS = {"empty": "has no geometry", "no polygon": "is points or lines", "repair
          "on nodata": "lies in part where the raster has no data"}
 
 
+def polygons_in(shape: Any) -> list[Any]:
+    """The polygons of a geometry, those in collections too."""
+    if shape.geom_type == "Polygon":
+        return [shape]
+    return [polygon for part in getattr(shape, "geoms", ()) for polygon in polygons_in(part)]
+
+# %% ../nbs/60_footprints.ipynb #f7df23a3
 def as_building(shape: Any) -> tuple[Any, str]:
     """A geometry as a valid polygon or multipolygon, empty where it holds none, and what is to be said of it."""
     if shape is None or shape.is_empty:
@@ -272,23 +279,7 @@ def as_building(shape: Any) -> tuple[Any, str]:
     whole = parts[0] if len(parts) == 1 else shapely.union_all(parts) if valid.geom_type == "GeometryCollection" else valid
     return whole, ";".join([*flags, "multipart"] if shapely.get_num_geometries(whole) > 1 else flags)
 
-
-def is_plain(shapes: NDArray[Any]) -> NDArray[np.bool_]:
-    """Which geometries (n,) are as they should be: there is nothing to do about most of a large layer."""
-    return (shapely.get_type_id(shapes) == 3) & shapely.is_valid(shapes) & ~shapely.is_empty(shapes) & ~shapely.has_z(shapes)
-
-
-def polygons_in(shape: Any) -> list[Any]:
-    """The polygons of a geometry, those in collections too."""
-    if shape.geom_type == "Polygon":
-        return [shape]
-    return [polygon for part in getattr(shape, "geoms", ()) for polygon in polygons_in(part)]
-
-# %% ../nbs/60_footprints.ipynb #7c6ee5ee
-#: The columns that rows of footprints have.
-OWN = ("building", "flags", "geometry")
-
-
+# %% ../nbs/60_footprints.ipynb #212b5532
 def check_source(path: str | Path, remote: bool) -> str:
     """The path as it is given to GDAL. Raises ValueError for what is no file here, and for a name that would mean another file."""
     if remote:
@@ -298,6 +289,15 @@ def check_source(path: str | Path, remote: bool) -> str:
     if "!" in str(path):
         raise ValueError(f"{path}: has a ! in its name, which pyogrio takes for the end of an archive's; rename it")
     return str(path)
+
+# %% ../nbs/60_footprints.ipynb #cf9eb3d1
+#: The columns that rows of footprints have.
+OWN = ("building", "flags", "geometry")
+
+
+def is_plain(shapes: NDArray[Any]) -> NDArray[np.bool_]:
+    """Which geometries (n,) are as they should be: there is nothing to do about most of a large layer."""
+    return (shapely.get_type_id(shapes) == 3) & shapely.is_valid(shapes) & ~shapely.is_empty(shapes) & ~shapely.has_z(shapes)
 
 
 def as_buildings(rows: pd.DataFrame, outlines: NDArray[Any], crs: Any, path: str, is_whole: bool) -> gpd.GeoDataFrame:
@@ -315,7 +315,7 @@ def as_buildings(rows: pd.DataFrame, outlines: NDArray[Any], crs: Any, path: str
     order = sorted(range(len(keys)), key=keys.__getitem__)
     return frame.iloc[order].reset_index(drop=True)
 
-# %% ../nbs/60_footprints.ipynb #1b7b07be
+# %% ../nbs/60_footprints.ipynb #d48d87d3
 def read_footprints(path: str | Path, crs: str | None, *, layer: str | None = None, id_column: str | None = None,
                     bounds: Box | None = None, remote: bool = False) -> gpd.GeoDataFrame:
     """The buildings of a GeoPackage, GeoJSON, Shapefile, FlatGeobuf or GeoParquet in a raster's CRS (name or WKT), a row each.
@@ -329,6 +329,8 @@ def read_footprints(path: str | Path, crs: str | None, *, layer: str | None = No
     unique, or only one of file and raster has a CRS. Warns where the transformation is coarse for want of a grid.
     """
     source = check_source(path, remote)
+    if bounds is not None and not (bounds[0] <= bounds[2] and bounds[1] <= bounds[3]):
+        raise ValueError(f"expected bounds as left, bottom, right, top, got {bounds}")
     with reading(source):
         is_parquet = source.endswith((".parquet", ".geoparquet")) if remote else kind_of(Path(path)) == "GeoParquet"
         found = ParquetLayer(source) if is_parquet else Layer(source, layer)
@@ -347,7 +349,7 @@ def read_footprints(path: str | Path, crs: str | None, *, layer: str | None = No
         rows, outlines = rows[meets], outlines[meets]
     return as_buildings(rows, outlines.to_numpy(), None if systems is None else systems[1], source, bounds is None)
 
-# %% ../nbs/60_footprints.ipynb #7c7fe4c9
+# %% ../nbs/60_footprints.ipynb #0abf5caa
 def by_id(footprints: gpd.GeoDataFrame, building: str | int) -> pd.Series:
     """The row of a building, by its id. Raises ValueError, naming those that are like it, for an id that is not there."""
     found = footprints.index[footprints.building == str(building)]
@@ -359,7 +361,7 @@ def by_id(footprints: gpd.GeoDataFrame, building: str | int) -> pd.Series:
     raise ValueError(f"there is no building {str(building)!r}{hint}; known are {listed(known)}" if known else
                      f"there is no building {str(building)!r}, nor any other")
 
-# %% ../nbs/60_footprints.ipynb #9f4438a2
+# %% ../nbs/60_footprints.ipynb #88d65568
 def metres_between(crs: Any, start: Any, end: Any) -> str:
     """The distance of two points as it is told: in metres where the CRS says what its numbers are."""
     if crs is None:
@@ -368,7 +370,7 @@ def metres_between(crs: Any, start: Any, end: Any) -> str:
         return f"{crs.get_geod().inv(start.x, start.y, end.x, end.y)[2]:.1f} m away"
     return f"{start.distance(end) * crs.axis_info[0].unit_conversion_factor:.1f} m away"
 
-# %% ../nbs/60_footprints.ipynb #362c7782
+# %% ../nbs/60_footprints.ipynb #33bd081c
 def at_point(footprints: gpd.GeoDataFrame, x: float, y: float) -> pd.Series:
     """The row of the building at coordinates of the footprints' CRS; of several the smallest, as the one in a courtyard.
 
@@ -389,7 +391,7 @@ def at_point(footprints: gpd.GeoDataFrame, x: float, y: float) -> pd.Series:
     away = metres_between(held.crs, point, shapely.get_point(to, -1))
     raise ValueError(f"there is no building at ({x:.10g}, {y:.10g}); the nearest is {nearest.building!r}, {away}")
 
-# %% ../nbs/60_footprints.ipynb #584bed95
+# %% ../nbs/60_footprints.ipynb #10692c77
 #: Pixels. What goes on further is cut first: GDAL's whole numbers run over, and a polygon around everything burns nothing.
 FAR = 1e6
 
@@ -404,7 +406,7 @@ def near(shape: Any, size: tuple[int, int]) -> Any:
     is_far = max(map(abs, shape.bounds)) > FAR
     return shapely.intersection(shape, shapely.box(-1, -1, size[1] + 1, size[0] + 1)) if is_far else shape
 
-
+# %% ../nbs/60_footprints.ipynb #29e2f869
 def touched(shape: Any, size: tuple[int, int]) -> NDArray[np.bool_]:
     """The pixels (H,W) that have some area of a geometry in pixels. GDAL's `all_touched` misses some, and takes others."""
     edges = np.reshape(shape.bounds, (2, 2))[:, ::-1]
@@ -417,7 +419,7 @@ def touched(shape: Any, size: tuple[int, int]) -> NDArray[np.bool_]:
     mask[rows[met], columns[met]] = True
     return mask
 
-# %% ../nbs/60_footprints.ipynb #8b7031b6
+# %% ../nbs/60_footprints.ipynb #367df77d
 def burn(geometry: Any, transform: Transform, size: tuple[int, int],
          valid: NDArray[np.bool_] | None = None) -> tuple[NDArray[np.bool_], tuple[str, ...]]:
     """The pixels (H,W) whose centres lie in a polygon or multipolygon, and what is to be said of them (see `FLAGS`).
@@ -427,10 +429,9 @@ def burn(geometry: Any, transform: Transform, size: tuple[int, int],
 
     Raises ValueError for a transform whose pixels have no area, and a `valid` of another size.
     """
-    shape, said = as_building(geometry)
+    shape, said = as_building(in_pixels(geometry, transform))
     if valid is not None and valid.shape != tuple(size):
         raise ValueError(f"valid has the shape {valid.shape}, but the window {tuple(size)}")
-    shape = in_pixels(shape, transform)
     if shape.is_empty:
         return np.zeros(size, bool), (said,)
     left, top, right, bottom = shape.bounds
@@ -445,7 +446,7 @@ def burn(geometry: Any, transform: Transform, size: tuple[int, int],
         mask, flags = mask & valid, [*flags, "on nodata"]
     return mask, tuple(flags)
 
-# %% ../nbs/60_footprints.ipynb #d59f91e6
+# %% ../nbs/60_footprints.ipynb #e7853d6b
 def outline(mask: NDArray[Any], transform: Transform) -> Any:
     """The polygon or multipolygon along the edges of the pixels of one object, a mask (H,W) of bool or of 0 and 1; empty for none.
 

@@ -74,6 +74,12 @@ def test_numbers_by_place_go_from_north_to_south_then_west_to_east_and_rounding_
     assert numbers_by_place(boxes) == ["n4", "n2", "n1", "n5", "n6", "n3"]
 
 
+@pytest.mark.parametrize("bounds", [(2, 0, 1, 1), (0, 1, 1, 0), (0, 0, math.nan, 1)])
+def test_bounds_are_left_bottom_right_top(tmp_path, bounds):
+    with pytest.raises(ValueError, match="expected bounds as left, bottom, right, top, got"):
+        read_footprints(write(houses(2), tmp_path / "a.gpkg"), UTM, bounds=bounds)
+
+
 def test_only_what_meets_the_bounds_is_read(tmp_path):
     for name in FORMATS[:4]:
         layer = Layer(str(write(houses(), tmp_path / f"a.{name}")), None)
@@ -180,7 +186,7 @@ def test_a_geojson_that_says_nothing_is_in_wgs84(tmp_path):
 
 @pytest.mark.parametrize(("crs", "at", "words"), [
     (31468, (4468000, 5334000), r"Gauss-Kruger zone 4 .* off by 1 m: the best transformation needs de_adv_BETA2007"),
-    (4277, (-1, 52), "off by .*: the best transformation needs uk_os_OSTN15"),
+    (4277, (-1, 52), "off by an unknown distance: the best transformation needs uk_os_OSTN15"),
     (4267, (-100, 20), "from NAD27 .* off by 12 m: nothing better is known")])
 def test_a_coarse_transformation_is_told(tmp_path, crs, at, words):
     """Of what holds where the footprints lie: from NAD 27 there are better ones for the north of America than for Mexico."""
@@ -361,7 +367,7 @@ def world(transform, points):
 star = st.lists(st.floats(0.3, 9.0), min_size=3, max_size=9)
 
 
-@settings(deadline=None, max_examples=150)
+@settings(deadline=None, max_examples=80)
 @given(transforms(), star, st.floats(-4, 14), st.floats(-4, 12), st.booleans())
 def test_burning_takes_the_pixels_whose_centres_lie_inside(transform, radii, x, y, holed):
     """Against a loop over the centres, in the raster's coordinates; centres within rounding of an edge may go either way."""
@@ -371,17 +377,16 @@ def test_burning_takes_the_pixels_whose_centres_lie_inside(transform, radii, x, 
     inner = [[(x + r * 0.4 * math.cos(t), y + r * 0.4 * math.sin(t)) for r, t in zip(radii, turns, strict=True)]] if holed else []
     shape = Polygon(world(transform, ring), [world(transform, hole) for hole in inner])
     mask, flags = burn(shape, transform, (height, width))
-    scale, on_edge = math.hypot(transform[0], transform[3]), False
-    inside = np.zeros((height, width), bool)
+    scale = math.hypot(transform[0], transform[3])
+    inside, edge = np.zeros((2, height, width), bool)
     for row in range(height):
         for column in range(width):
             centre = Point(world(transform, [(column + 0.5, row + 0.5)])[0])
             inside[row, column] = shape.contains(centre)
-            if shape.boundary.distance(centre) < 1e-6 * scale:
-                inside[row, column], on_edge = mask[row, column], True
-    if inside.any():
-        assert np.array_equal(mask, inside)
-    elif not on_edge:
+            edge[row, column] = shape.boundary.distance(centre) < 1e-6 * scale
+    if (inside & ~edge).any():
+        assert np.array_equal(mask | edge, inside | edge)
+    elif not edge.any():
         assert not mask.any() or "smaller than a pixel" in flags
     window = Polygon(world(transform, [(0, 0), (width, 0), (width, height), (0, height)]))
     if mask.any():
@@ -390,7 +395,7 @@ def test_burning_takes_the_pixels_whose_centres_lie_inside(transform, radii, x, 
         assert "across the border" not in flags or not window.covers(shape)
 
 
-@settings(deadline=None, max_examples=150)
+@settings(deadline=None, max_examples=80)
 @given(transforms(), st.floats(0.01, 9.9), st.floats(0.01, 7.9), st.floats(1e-3, 6), st.floats(1e-3, 0.3), angles)
 def test_what_holds_no_centre_is_the_pixels_that_it_touches(transform, x, y, length, width, turn):
     """A thin wall at any angle, against a loop over the pixels."""
@@ -405,6 +410,12 @@ def test_what_holds_no_centre_is_the_pixels_that_it_touches(transform, x, y, len
         for column in range(10):
             shared = thin.intersection(box(column, row, column + 1, row + 1)).area
             assert mask[row, column] == (shared > 0) or shared < 1e-12
+
+
+def test_a_pixel_that_is_only_bordered_on_is_not_touched():
+    """A triangle whose long side goes through the corner of a pixel."""
+    mask, flags = burn(Polygon(world(NORTH_UP, [(1.75, 3.25), (2.25, 2.75), (2.25, 3.25)])), NORTH_UP, (8, 10))
+    assert np.argwhere(mask).tolist() == [[2, 2], [3, 1], [3, 2]] and flags == ("smaller than a pixel",)
 
 
 def test_small_ones_are_found_wherever_they_lie():
@@ -464,7 +475,7 @@ def test_neighbours_share_no_pixel_and_leave_none_out():
 masks = arrays(bool, st.tuples(st.integers(1, 12), st.integers(1, 12)), elements=st.booleans())
 
 
-@settings(deadline=None, max_examples=200)
+@settings(deadline=None, max_examples=100)
 @given(masks, transforms())
 def test_an_outline_burned_again_is_the_mask(mask, transform):
     """For each object of 8 neighbours; the area, holes and parts are counted by scipy."""
