@@ -30,11 +30,11 @@ with needed("geo"):
     import shapely
     from pyproj.aoi import AreaOfInterest
     from pyproj.transformer import TransformerGroup
-    from rasterio.features import rasterize
+    from rasterio.features import rasterize, shapes
 
 # %% auto #0
-__all__ = ['KINDS', 'EXPECTED', 'FLAGS', 'kind_of', 'numbers_by_place', 'ids_of', 'listed', 'as_building', 'polygons_in',
-           'read_footprints', 'by_id', 'at_point', 'burn', 'outline']
+__all__ = ['KINDS', 'EXPECTED', 'FLAGS', 'kind_of', 'numbers_by_place', 'ids_of', 'listed', 'as_building', 'is_plain',
+           'polygons_in', 'read_footprints', 'by_id', 'at_point', 'burn', 'outline']
 
 # %% ../nbs/60_footprints.ipynb #572a5ae9
 #: The first bytes of the formats that are read.
@@ -200,7 +200,7 @@ def listed(names: Sequence[str], most: int = 5) -> str:
 
 # %% ../nbs/60_footprints.ipynb #4151c667
 def warn_if_coarse(source: pyproj.CRS, target: pyproj.CRS, box: Box, path: str) -> None:
-    """Warn where a better transformation exists than can be made here: between datums metres may be at stake."""
+    """Warn where a transformation is coarser than a metre, or than it could be: between datums many metres may be at stake."""
     degrees = pyproj.Transformer.from_crs(source, 4326, always_xy=True).transform_bounds(*box)
     if not np.isfinite(degrees).all():
         return
@@ -208,10 +208,15 @@ def warn_if_coarse(source: pyproj.CRS, target: pyproj.CRS, box: Box, path: str) 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # of the same, without the accuracy
         group = TransformerGroup(source, target, always_xy=True, area_of_interest=area)
-    if not group.best_available and group.transformers:
+    accuracy = group.transformers[0].accuracy if group.transformers else 0.0
+    if group.best_available and 0 <= accuracy <= 1:
+        return
+    reason = "nothing better is known between the two"
+    if not group.best_available:
         grids = [grid.short_name for operation in group.unavailable_operations[:1] for grid in operation.grids]
-        notify(f"{path}: from {source.name} to {target.name} footprints may be off by {group.transformers[0].accuracy:g} m: the "
-               f"best transformation needs {listed(grids) or 'a grid'}, which PROJ does not have here (projsync brings it)")
+        reason = f"the best transformation needs {listed(grids) or 'a grid'}, which PROJ does not have here (projsync brings it)"
+    notify(f"{path}: from {source.name} to {target.name} footprints may be off by "
+           f"{f'{accuracy:g} m' if accuracy >= 0 else 'much'}: {reason}")
 
 # %% ../nbs/60_footprints.ipynb #d0eb89ea
 def flat(system: pyproj.CRS) -> pyproj.CRS:
@@ -268,6 +273,11 @@ def as_building(shape: Any) -> tuple[Any, str]:
     return whole, ";".join([*flags, "multipart"] if shapely.get_num_geometries(whole) > 1 else flags)
 
 
+def is_plain(shapes: NDArray[Any]) -> NDArray[np.bool_]:
+    """Which geometries (n,) are as they should be: there is nothing to do about most of a large layer."""
+    return (shapely.get_type_id(shapes) == 3) & shapely.is_valid(shapes) & ~shapely.is_empty(shapes) & ~shapely.has_z(shapes)
+
+
 def polygons_in(shape: Any) -> list[Any]:
     """The polygons of a geometry, those in collections too."""
     if shape.geom_type == "Polygon":
@@ -290,15 +300,19 @@ def check_source(path: str | Path, remote: bool) -> str:
     return str(path)
 
 
-def as_buildings(rows: pd.DataFrame, shapes: gpd.GeoSeries, crs: Any, path: str, is_whole: bool) -> gpd.GeoDataFrame:
+def as_buildings(rows: pd.DataFrame, outlines: NDArray[Any], crs: Any, path: str, is_whole: bool) -> gpd.GeoDataFrame:
     """Rows with their geometries made buildings, sorted by id. Raises ValueError where the whole file has no polygon."""
-    made = [as_building(shape) for shape in shapes]
+    # A GeoPackage may call each polygon a multipolygon.
+    single = (shapely.get_type_id(outlines) == 6) & (shapely.get_num_geometries(outlines) == 1)
+    outlines = np.where(single, shapely.get_geometry(outlines, 0), outlines)
+    made = [(shape, "") if plain else as_building(shape) for shape, plain in zip(outlines, is_plain(outlines), strict=True)]
     if is_whole and all(shape.is_empty for shape, _ in made):
         said = Counter(FLAGS[flag] for _, flag in made)
         raise ValueError(f"{path}: holds no polygon in {len(made)} rows" + "".join(f"; {n}: {flag}" for flag, n in said.items()))
     rows = rows.assign(flags=[flag for _, flag in made])
     frame = gpd.GeoDataFrame(rows, geometry=gpd.GeoSeries([shape for shape, _ in made], index=rows.index, crs=crs), crs=crs)
-    order = sorted(range(len(frame)), key=lambda k: in_order(frame.building.iloc[k]))
+    keys = [in_order(building) for building in frame.building]
+    order = sorted(range(len(keys)), key=keys.__getitem__)
     return frame.iloc[order].reset_index(drop=True)
 
 # %% ../nbs/60_footprints.ipynb #1b7b07be
@@ -321,17 +335,17 @@ def read_footprints(path: str | Path, crs: str | None, *, layer: str | None = No
         ids, systems = ids_of(found, source, id_column), both_crs(found.crs, crs, source)
         box = None if bounds is None else bounds if systems is None else box_in(*systems[::-1], bounds)
         rows = found.rows(box)
-        shapes = rows.geometry
-        if systems is not None and not systems[0].is_exact_same(systems[1]) and len(shapes):
-            warn_if_coarse(*systems, tuple(shapes.total_bounds), source)
-            shapes = shapes.set_crs(systems[0], allow_override=True).to_crs(systems[1])
+        outlines = rows.geometry
+        if systems is not None and not systems[0].equals(systems[1], ignore_axis_order=True) and len(outlines):
+            warn_if_coarse(*systems, tuple(outlines.total_bounds), source)
+            outlines = outlines.set_crs(systems[0], allow_override=True).to_crs(systems[1])
     rows = rows.drop(columns=rows.geometry.name).rename(columns=lambda name: f"{name}_in_file" if name in OWN else name)
     rows.insert(0, "building", ids.reindex(rows.index))
     if bounds is not None:
-        edges = shapes.bounds.to_numpy()
+        edges = outlines.bounds.to_numpy()
         meets = (edges[:, :2] <= bounds[2:]).all(1) & (edges[:, 2:] >= bounds[:2]).all(1)
-        rows, shapes = rows[meets], shapes[meets]
-    return as_buildings(rows, shapes, None if systems is None else systems[1], source, bounds is None)
+        rows, outlines = rows[meets], outlines[meets]
+    return as_buildings(rows, outlines.to_numpy(), None if systems is None else systems[1], source, bounds is None)
 
 # %% ../nbs/60_footprints.ipynb #7c7fe4c9
 def by_id(footprints: gpd.GeoDataFrame, building: str | int) -> pd.Series:
@@ -360,11 +374,11 @@ def at_point(footprints: gpd.GeoDataFrame, x: float, y: float) -> pd.Series:
 
     Raises ValueError, naming the nearest and how far it is, where there is none.
     """
-    point, shapes = shapely.Point(x, y), footprints.geometry
-    found = np.sort(shapes.sindex.query(point, predicate="intersects")) if math.isfinite(x) and math.isfinite(y) else ()
+    point, outlines = shapely.Point(x, y), footprints.geometry
+    found = np.sort(outlines.sindex.query(point, predicate="intersects")) if math.isfinite(x) and math.isfinite(y) else ()
     if len(found):
-        return footprints.iloc[found[np.argmin(shapes.area.to_numpy()[found])]]
-    held = footprints[~shapes.is_empty]
+        return footprints.iloc[found[np.argmin(outlines.area.to_numpy()[found])]]
+    held = footprints[~outlines.is_empty]
     if not len(held) or not (math.isfinite(x) and math.isfinite(y)):
         raise ValueError(f"there is no building at ({x:.10g}, {y:.10g}){'' if len(held) else ', nor anywhere else'}")
     # A degree of longitude is shorter than one of latitude.
@@ -392,11 +406,15 @@ def near(shape: Any, size: tuple[int, int]) -> Any:
 
 
 def touched(shape: Any, size: tuple[int, int]) -> NDArray[np.bool_]:
-    """The pixels (H,W) that have some area of a geometry in pixels. GDAL's also have what only borders on it."""
-    rows, columns = np.nonzero(rasterize([shape], size, dtype="uint8", all_touched=True))
-    shared = shapely.area(shapely.intersection(shapely.box(columns, rows, columns + 1, rows + 1), shape)) > 0
+    """The pixels (H,W) that have some area of a geometry in pixels. GDAL's `all_touched` misses some, and takes others."""
+    edges = np.reshape(shape.bounds, (2, 2))[:, ::-1]
+    (top, left), (bottom, right) = np.clip([np.floor(edges[0]), np.ceil(edges[1])], 0, size).astype(int)
+    rows, columns = (found.ravel() for found in np.mgrid[top:bottom, left:right])
+    shapely.prepare(shape)
+    met = shapely.intersects(shape, squares := shapely.box(columns, rows, columns + 1, rows + 1))
+    met[met] = shapely.area(shapely.intersection(squares[met], shape)) > 0
     mask = np.zeros(size, bool)
-    mask[rows[shared], columns[shared]] = True
+    mask[rows[met], columns[met]] = True
     return mask
 
 # %% ../nbs/60_footprints.ipynb #8b7031b6
@@ -437,8 +455,7 @@ def outline(mask: NDArray[Any], transform: Transform) -> Any:
     if mask.ndim != 2 or (mask.dtype != bool and not np.isin(mask, (0, 1)).all()):
         raise ValueError(f"expected the mask of one object (H, W) of bool or 0 and 1, got {mask.dtype} of shape {mask.shape}"
                          + (f" with values from {mask.min()} to {mask.max()}: take ids == {mask.max()}" if mask.ndim == 2 else ""))
-    steps = np.diff(np.pad(mask.astype(np.int8), ((0, 0), (1, 1))), axis=1)
-    rows, starts = np.nonzero(steps == 1)
-    stops = np.nonzero(steps == -1)[1]
-    whole = shapely.simplify(shapely.union_all(shapely.box(starts, rows, stops, rows + 1)), 0)  # without corners that are none
+    rings = shapes(mask.astype(np.uint8), mask=mask.astype(bool), connectivity=4)
+    parts = [shapely.geometry.shape(ring) for ring, _ in rings]
+    whole = shapely.MultiPolygon(parts) if len(parts) > 1 else parts[0] if parts else shapely.Polygon()
     return shapely.transform(whole, lambda xy: np.column_stack(to_world(transform, xy[:, 0], xy[:, 1])))

@@ -19,7 +19,7 @@ from .notices import notify
 
 
 # %% auto #0
-__all__ = ['Mask', 'Request', 'Picture', 'ImageFile', 'read_request']
+__all__ = ['Mask', 'other_than', 'Request', 'Picture', 'ImageFile', 'read_request']
 
 # %% ../nbs/28_request.ipynb #27238f32
 #: A mask, bool (H,W).
@@ -44,6 +44,19 @@ def evened(image: NDArray[Any], valid: Mask) -> NDArray[Any]:
     """An image (H,W,C) whose pixels that hold nothing are like the mean of the others."""
     return np.where(valid[..., None], image, image[valid].mean(0)).astype(image.dtype)
 
+# %% ../nbs/28_request.ipynb #3cf3b1f9
+def other_than(image: NDArray[Any], nodata: tuple[float, ...]) -> Mask:
+    """Where (H,W) an image (H,W,C) has another value than the one that stands for nothing, a number or one per band.
+
+    Raises ValueError for a value that no pixel can have, and for another count of numbers than of bands.
+    """
+    kind, bands, given = image.dtype, image.shape[2], f"--nodata {as_text(nodata)}"
+    if len(nodata) not in (1, bands):
+        raise ValueError(f"{given}: expected one number, or one for each of the {bands} bands")
+    if kind.kind != "f" and not all(number == int(number) and fits(int(number), kind) for number in nodata):
+        raise ValueError(f"{given}: no pixel of this image can have this value, its numbers are {kind}")
+    return np.asarray((image != np.array(nodata).astype(kind)).any(-1))
+
 # %% ../nbs/28_request.ipynb #7845dd5b
 @dataclass(frozen=True)
 class Request:
@@ -57,20 +70,12 @@ class Request:
     valid: Mask | None = None
 
     def without(self, nodata: tuple[float, ...]) -> Request:
-        """The request with pixels of a value (a number, or one per band) marked.
-
-        Raises ValueError for a value that no pixel can have, another count of numbers than of bands, and where all pixels have it.
-        """
-        kind, bands, given = self.image.dtype, self.image.shape[2], f"--nodata {as_text(nodata)}"
-        if len(nodata) not in (1, bands):
-            raise ValueError(f"{given}: expected one number, or one for each of the {bands} bands")
-        if kind.kind != "f" and not all(number == int(number) and fits(int(number), kind) for number in nodata):
-            raise ValueError(f"{given}: no pixel of this image can have this value, its numbers are {kind}")
-        valid = (self.image != np.array(nodata).astype(kind)).any(-1) & (True if self.valid is None else self.valid)
+        """The request with pixels of a value (a number, or one per band) marked. Errors as `other_than`, and where all have it."""
+        valid = other_than(self.image, nodata) & (True if self.valid is None else self.valid)
         if not valid.any():
-            raise ValueError(f"{given}: all pixels have this value")
+            raise ValueError(f"--nodata {as_text(nodata)}: all pixels have this value")
         # What stands for nothing in other numbers, as -9999, would be no value of a pixel.
-        return replace(self, valid=valid, image=self.image if kind == np.uint8 else evened(self.image, valid))
+        return replace(self, valid=valid, image=self.image if self.image.dtype == np.uint8 else evened(self.image, valid))
 
 # %% ../nbs/28_request.ipynb #a4124634
 def with_holes(image: NDArray[Any], path: Path) -> tuple[NDArray[Any], Mask | None]:

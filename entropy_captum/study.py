@@ -9,25 +9,20 @@ import functools
 import hashlib
 import inspect
 import json
-import os
-import pickle
 import platform
 import re
 import shutil
-import tempfile
-import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, replace
 from importlib.metadata import version
-from itertools import islice, product
+from itertools import product
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import nn
 from tqdm import tqdm
 
 from .notices import needed, notify
@@ -40,7 +35,6 @@ from .forward import Model, as_forward
 from .inference import FullInference
 from .labels import UNNAMED, match_class
 from .methods import REGISTRY, Own
-from .models import FROM_FILES
 from .perturbation import grid_feature_mask
 from .region import check_target, class_number, resolve_activation
 from entropy_captum.tiles import (
@@ -64,6 +58,7 @@ from entropy_captum.tiles import (
     tile_rows,
     with_baseline,
 )
+from .workers import running, worker_model
 from .zoo import class_name
 from .writing import clear_leftovers, write_whole, writing_to
 
@@ -73,8 +68,8 @@ with needed("study"):
     import pyarrow as pyarrow  # what pandas reads and writes Parquet with
 
 # %% auto #0
-__all__ = ['RunFolder', 'read_rows', 'count_channels', 'resolve_targets', 'warn_of_labels', 'evaluate', 'failures', 'left_out',
-           'kept_maps', 'read_facts', 'settings_of', 'compare_runs', 'retest_tile', 'retest']
+__all__ = ['Result', 'RunFolder', 'read_rows', 'count_channels', 'resolve_targets', 'warn_of_labels', 'evaluate', 'failures',
+           'left_out', 'kept_maps', 'read_facts', 'settings_of', 'compare_runs', 'retest_tile', 'retest']
 
 # %% ../nbs/43_study.ipynb #ea623355
 def code_hash() -> str:
@@ -161,137 +156,6 @@ class RunFolder:
             save_maps(self.home / "maps.zarr", source.key, maps)
         write_whole(self.path(source), lambda file: rows.to_parquet(file, index=False))
 
-# %% ../nbs/43_study.ipynb #03a75745
-_claims: list[filelock.FileLock] = []
-
-
-@functools.cache
-def claim_device() -> str:
-    """A GPU for this process that no other of this machine has claimed, as long as there is one; "cpu" where there is none.
-
-    A claim is a lock file, which the system frees when its process ends.
-    """
-    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
-    for number in range(count):
-        lock = filelock.FileLock(Path(tempfile.gettempdir()) / f"entropy_captum-gpu-{number}.lock")
-        with suppress(filelock.Timeout):
-            lock.acquire(timeout=0)
-            _claims.append(lock)
-            return f"cuda:{number}"
-    return f"cuda:{os.getpid() % count}" if count else "cpu"
-
-# %% ../nbs/43_study.ipynb #ced70a4a
-def worker_model(model: Model) -> Model:
-    """A network in eval mode on a device of this process alone, channels last, which is faster; a function as it is."""
-    if not isinstance(model, nn.Module):
-        return model
-    return model.to(claim_device()).to(memory_format=torch.channels_last).eval()
-
-# %% ../nbs/43_study.ipynb #79702555
-#: What a worker gives back for a tile, its rows and its maps (H,W) by name.
-Result = tuple[Source, tuple[pd.DataFrame, dict[str, NDArray[Any]]]]
-
-
-def run_here(model: Model, sources: Iterable[Source], settings: Settings, run: str) -> Iterator[Result]:
-    """Tile by tile in this process."""
-    local = worker_model(model)
-    for source in sources:
-        yield source, study_tile(local, source, settings, run)
-
-# %% ../nbs/43_study.ipynb #2aa5eb40
-def unpack(parcel: bytes) -> Model:
-    """The model that was sent to a worker, ready for use; the methods that came with it are known from now on."""
-    model, methods = pickle.loads(parcel)
-    REGISTRY.update(methods)
-    return worker_model(model)
-
-# %% ../nbs/43_study.ipynb #5becd1da
-def model_plugin(model: Model) -> Any:
-    """A Dask plugin that gives every worker, also one that joins later, the model on its device, once, and registered methods.
-
-    As bytes: Dask's own way of sending modules turns their hook tables into plain dicts, which take no hooks any more.
-    A worker of several threads explains one tile at a time: hooks and random draws belong to a whole process.
-    """
-    import cloudpickle
-    from distributed import WorkerPlugin
-
-    class ModelPlugin(WorkerPlugin):
-        def __init__(self, parcel: bytes) -> None:
-            self.parcel, self.name = parcel, f"model-{hashlib.blake2b(parcel, digest_size=8).hexdigest()}"
-
-        def setup(self, worker: Any) -> None:
-            torch.set_num_threads(1)
-            self.model, self.alone = unpack(self.parcel), threading.Lock()
-
-    for module in FROM_FILES.values():  # workers have not read these files: what they define travels along
-        cloudpickle.register_pickle_by_value(module)
-    return ModelPlugin(cloudpickle.dumps((model, REGISTRY)))
-
-# %% ../nbs/43_study.ipynb #63f83419
-def on_worker(plugin: str, source: Source, settings: Settings, run: str) -> tuple[pd.DataFrame, dict[str, NDArray[Any]]]:
-    """`study_tile` as a Dask task: the rows of a tile, and its maps (H,W) by name."""
-    from distributed import get_worker
-    own = get_worker().plugins[plugin]
-    with own.alone:
-        return study_tile(own.model, source, settings, run)
-
-# %% ../nbs/43_study.ipynb #2a5d1551
-def count_workers(client: Any, seconds: float = 180) -> int:
-    """How many workers a cluster has now. Raises ValueError where none joins in time."""
-    try:
-        client.wait_for_workers(1, timeout=seconds)
-    except TimeoutError as problem:
-        raise ValueError(f"no worker has joined the scheduler {client.scheduler.address} for {seconds:.0f} s; "
-                         f"start one: dask worker {client.scheduler.address}") from problem
-    return len(client.scheduler_info(n_workers=-1)["workers"])
-
-# %% ../nbs/43_study.ipynb #9749e643
-def connect(cluster: Any) -> Any:
-    """A Dask client: itself, of the scheduler at an address, or of a new cluster here ("local": a worker per core or GPU).
-
-    Raises ValueError without Dask, or where no scheduler answers.
-    """
-    try:
-        from distributed import Client, LocalCluster
-    except ImportError as problem:
-        raise ValueError("a cluster needs Dask: pip install 'entropy_captum[study]'") from problem
-    if isinstance(cluster, Client):
-        return cluster
-    if cluster != "local":
-        try:
-            return Client(cluster, timeout="10s")
-        except (OSError, ValueError) as problem:
-            raise ValueError(f"--cluster {cluster}: no Dask scheduler answers there ({problem})") from problem
-    workers = torch.cuda.device_count() or os.cpu_count() or 1
-    return Client(LocalCluster(n_workers=workers, threads_per_worker=1, dashboard_address=None))
-
-# %% ../nbs/43_study.ipynb #83a84a70
-def run_on(client: Any, model: Model, sources: Iterable[Source], settings: Settings, run: str) -> Iterator[Result]:
-    """Tiles as they come back from a Dask cluster; two per worker are under way at a time, also per worker that joins later.
-
-    A tile that its workers do not survive becomes an error row. Raises ValueError where no worker joins in time.
-    """
-    from distributed import KilledWorker, as_completed
-    plugin, waiting, queue, under_way = model_plugin(model), iter(sources), as_completed(), dict[Any, Source]()
-    client.register_plugin(plugin)
-
-    def top_up() -> None:
-        for source in islice(waiting, max(0, 2 * count_workers(client) - len(under_way))):
-            future = client.submit(on_worker, plugin.name, source, settings, run, pure=False, retries=3)
-            under_way[future] = source
-            queue.add(future)
-
-    top_up()
-    for future in queue:
-        source = under_way.pop(future)
-        try:
-            result = future.result()
-        except KilledWorker as problem:
-            result = tile_rows(failures_of(problem, settings, model), source, run), {}
-        future.release()
-        yield source, result
-        top_up()
-
 # %% ../nbs/43_study.ipynb #1002c9e5
 def read_tile_rows(path: str | Path) -> pd.DataFrame:
     """The rows in a Parquet file of a run. Raises ValueError, naming it, where it holds something else."""
@@ -352,6 +216,10 @@ def warn_of_labels(model: Model, sources: Sequence[Source], settings: Settings) 
                "them as the model does")
 
 # %% ../nbs/43_study.ipynb #f54ea909
+#: What is found of a tile: its rows, and its maps (H,W) by name.
+Result = tuple[pd.DataFrame, dict[str, NDArray[Any]]]
+
+
 def evaluate(model: Model, data: str | Path | Sequence[Source], out: str | Path, settings: Settings | None = None, *,
              cluster: Any = None, limit: int | None = None, keep_maps: bool = False, show_progress: bool = True) -> pd.DataFrame:
     """Run a study, or go on with it, and return all its rows.
@@ -366,17 +234,16 @@ def evaluate(model: Model, data: str | Path | Sequence[Source], out: str | Path,
     warn_of_labels(model, sources, settings)
     with RunFolder(out, facts_of(settings, model)) as folder:
         todo = [source for source in sources if not folder.done(source)]
-        client = None if cluster is None or not todo else connect(cluster)
-        try:
-            work = (model, todo, settings, folder.id)
-            results = run_here(*work) if client is None else run_on(client, *work)
-            with tqdm(total=len(sources), initial=len(sources) - len(todo), unit="tile", disable=not show_progress) as bar:
-                for source, (rows, maps) in results:
-                    folder.write(source, rows, maps if keep_maps else None)
-                    bar.update()
-        finally:
-            if client is not None and client is not cluster:
-                client.shutdown() if cluster == "local" else client.close()
+        work = functools.partial(study_tile, settings=settings, run=folder.id)
+
+        def lost(problem: Exception, source: Source) -> Result:
+            return tile_rows(failures_of(problem, settings, model), source, folder.id), {}
+
+        with (running(cluster, model, todo, work, lost) as results,
+              tqdm(total=len(sources), initial=len(sources) - len(todo), unit="tile", disable=not show_progress) as bar):
+            for source, (rows, maps) in results:
+                folder.write(source, rows, maps if keep_maps else None)
+                bar.update()
         return read_rows([folder.path(source) for source in sources])
 
 # %% ../nbs/43_study.ipynb #f99b4c11

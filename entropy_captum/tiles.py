@@ -32,6 +32,7 @@ from .notices import needed
 from .perturbation import filled, named_baseline
 from .question import Budget, Question, of_image
 from .region import check_target, class_number, objects, predicted_region
+from .request import other_than
 from .sampling import check_design
 from .zoo import class_name, count_class, score_maps
 
@@ -195,7 +196,9 @@ def ask_tile(model: Model, source: Source, settings: Settings, target: int | str
     (image, labels), card = source.tile.read_classes(), card_of(model)
     image = cut_centre(image, settings.crop)
     inputs = to_inputs(image, card).to(as_forward(model).device)
-    held = np.ones(image.shape[:2], bool) if settings.nodata is None else (image != np.array(settings.nodata)).any(-1)
+    held = np.ones(image.shape[:2], bool) if settings.nodata is None else other_than(image, settings.nodata)
+    if held.any():  # predicted on what is explained
+        inputs = filled(inputs, None if held.all() else held, settings.baselines[0])
     outputs, activation = score_maps(model, inputs, settings.activation)
     index = check_target(class_number(target, card.classes), 1, outputs.shape[1])
     units, masks = find_regions(predicted_region(outputs, index, activation)[0].cpu().numpy() & held, settings)

@@ -25,7 +25,7 @@ from entropy_captum.forward import as_forward
 from entropy_captum.models import load_model
 from entropy_captum.question import Question
 from entropy_captum.request import Request
-from entropy_captum.study import model_plugin
+from entropy_captum.workers import model_plugin
 from entropy_captum.zoo import Padded, predict, predict_mask, rooftop_unet
 
 IMAGE = procedural_scene(2, 64).image

@@ -437,6 +437,36 @@ def test_pixels_that_hold_nothing_are_nowhere_in_a_study(tmp_path):
         pd.testing.assert_frame_equal(compared(left).drop(columns="checksum"), compared(one).drop(columns="checksum"))
 
 
+class Spread(torch.nn.Module):
+    """A network that sees the mean of 9 x 9 pixels: what lies beside a pixel decides about it."""
+
+    def forward(self, x):
+        return torch.nn.functional.avg_pool2d(x.mean(1, keepdim=True), 9, 1, 4)
+
+
+def test_a_study_predicts_on_what_it_explains_whatever_stands_where_nothing_is(tmp_path):
+    seen = np.full((64, 64, 3), 90, np.uint8)
+    seen[20:40, 30:50] = 200
+    counted = []
+    for value in (0, 255):
+        (folder := tmp_path / f"{value}/town/image").mkdir(parents=True)
+        seen[:, 40:] = value
+        Image.fromarray(seen).save(folder / "a_1.png")
+        rows = evaluate(Spread(), tmp_path / str(value), tmp_path / f"run{value}", Settings(("ones",), 4, 4, nodata=(value,)),
+                        show_progress=False)
+        counted.append(rows.region_pixels.tolist())
+    assert counted[0] == counted[1] and counted[0][0] > 0
+
+
+@pytest.mark.parametrize(("nodata", "words"), [((300,), "no pixel of this image can have this value"),
+                                               ((1, 2), "expected one number, or one for each of the 3 bands")])
+def test_a_study_says_of_a_nodata_value_that_cannot_be_what_explain_says(tmp_path, nodata, words):
+    (folder := tmp_path / "data/town/image").mkdir(parents=True)
+    Image.fromarray(np.full((64, 64, 3), 90, np.uint8)).save(folder / "a_1.png")
+    rows = evaluate(Spread(), tmp_path / "data", tmp_path / "run", Settings(("ones",), 4, 4, nodata=nodata), show_progress=False)
+    assert list(rows.status) == ["error"] and words in rows.error[0]
+
+
 def test_cells_are_of_pixels_that_hold_something():
     held, heat = torch.ones(8, 8, dtype=torch.bool), torch.arange(64.0).reshape(8, 8)
     held[:, 6:], held[:4, 4:] = False, False

@@ -21,7 +21,7 @@ from distributed import Client
 from PIL import Image
 from scipy import stats
 
-from entropy_captum import SobolTotal, study, tiles
+from entropy_captum import SobolTotal, study, tiles, workers
 from entropy_captum.methods import (
     REGISTRY,
     ask_of_image,
@@ -282,14 +282,14 @@ def test_other_code_is_another_run(model, monkeypatch):
 
 
 def test_each_process_claims_a_gpu_of_its_own(monkeypatch, tmp_path):
-    monkeypatch.setattr(study.tempfile, "gettempdir", lambda: str(tmp_path))
-    monkeypatch.setattr(study, "_claims", [])
-    claim = study.claim_device.__wrapped__
+    monkeypatch.setattr(workers.tempfile, "gettempdir", lambda: str(tmp_path))
+    monkeypatch.setattr(workers, "_claims", [])
+    claim = workers.claim_device.__wrapped__
     assert claim() == "cpu"
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     assert [claim(), claim()] == ["cuda:0", "cuda:1"] and claim() in ("cuda:0", "cuda:1")
-    study._claims[0].release()
+    workers._claims[0].release()
     assert claim() == "cuda:0"
 
 
@@ -379,7 +379,7 @@ def test_a_worker_of_several_threads_gives_the_same_rows(tmp_path):
 
 def test_a_cluster_without_workers_says_so(model, tmp_path, monkeypatch):
     data = write_tiles(tmp_path / "data", 1)
-    monkeypatch.setattr(study.count_workers, "__defaults__", (0.2,))
+    monkeypatch.setattr(workers.count_workers, "__defaults__", (0.2,))
     with (Client(processes=False, n_workers=0, dashboard_address=None) as client,
           pytest.raises(ValueError, match=r"no worker has joined the scheduler .*start one: dask worker")):
         evaluate(model, data, tmp_path / "run", SMALL, cluster=client, show_progress=False)

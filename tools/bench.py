@@ -32,8 +32,9 @@ from entropy_captum.models import load_model
 from entropy_captum.perturbation import grid_feature_mask
 from entropy_captum.question import Budget
 from entropy_captum.runtimes import RUNTIMES, export_onnx
-from entropy_captum.study import evaluate, worker_model
+from entropy_captum.study import evaluate
 from entropy_captum.tiles import Settings
+from entropy_captum.workers import worker_model
 from entropy_captum.zoo import Padded
 
 
