@@ -6,7 +6,7 @@ STAMP := .venv/.installed
 # TORCH=oldest: the lower bound in settings.ini, in its latest patch; otherwise the newest release that all agree on.
 OLDEST := $(shell sed -n 's/^requirements = *\(.* \)*torch>=\([0-9.]*\).*/torch==\2.*/p' settings.ini)
 
-.PHONY: help demo test fast check test-only bench check-exact fuzz train train-others lab readme docs docs-check dist release-check pictures clean
+.PHONY: help demo test fast check test-only bench check-exact fuzz qgis train train-others lab readme docs docs-check dist release-check pictures clean
 help:            ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/:/'
 
@@ -39,6 +39,9 @@ check-exact: $(STAMP)  ## incremental inference of every architecture and encode
 
 fuzz: $(STAMP)   ## 200 random small networks, incremental inference against full; prints the seed of each failure
 	$(BIN)/python tools/fuzz.py
+
+qgis: $(STAMP)   ## QGIS and GDAL's programs open maps and patches: all lies where it should; what QGIS draws goes to _qgis
+	$(BIN)/python tools/check_qgis.py
 
 train: $(STAMP)  ## train the bundled network on $$ENTROPY_CAPTUM_DATA/whu and inria
 	$(BIN)/uv pip install -q --python $(BIN)/python -e '.[train]'

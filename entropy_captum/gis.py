@@ -7,7 +7,10 @@ from __future__ import annotations
 
 import math
 import sqlite3
-from collections.abc import Mapping, Sequence
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -22,7 +25,7 @@ from .files import Extent
 from .footprints import outline
 from .notices import needed
 from .raster import to_world
-from .writing import write_whole
+from .writing import write_together, write_whole, writing_to
 
 with needed("geo"):
     import pandas as pd
@@ -31,6 +34,8 @@ with needed("geo"):
     import shapely
     import xarray as xr
     from geopandas import GeoDataFrame
+    from rasterio.errors import NotGeoreferencedWarning
+    from rasterio.io import MemoryFile
 
 # %% auto #0
 __all__ = ['write_map', 'map_dataset', 'patches', 'map_style', 'graduated_style', 'write_layers', 'outlined', 'write_buildings']
@@ -40,6 +45,15 @@ def bands_of(score: NDArray[Any], error: NDArray[Any] | None) -> dict[str, NDArr
     """The bands of a map (H,W) by their names, float32."""
     named = {"score": score} | ({} if error is None else {"standard error": error})
     return {name: np.asarray(values, np.float32) for name, values in named.items()}
+
+# %% ../nbs/62_gis.ipynb #1d6d1ad6
+@contextmanager
+def without_a_place() -> Iterator[None]:
+    """That something has no CRS, or no transform, is no warning while it is written: the scene had none either."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", NotGeoreferencedWarning)
+        warnings.filterwarnings("ignore", "'crs' was not provided")
+        yield
 
 # %% ../nbs/62_gis.ipynb #394cab90
 def write_map(path: str | Path, score: NDArray[Any], error: NDArray[Any] | None, extent: Extent, unit: str = "",
@@ -53,14 +67,16 @@ def write_map(path: str | Path, score: NDArray[Any], error: NDArray[Any] | None,
              "crs": extent.crs, "transform": None if place is None else rasterio.Affine(*place)}
 
     def write(file: Path) -> None:
-        with rasterio.open(file, "w", driver="COG", compress="deflate", overviews="NONE", **facts) as written:
-            for number, (name, values) in enumerate(bands.items(), 1):
-                written.write(values, number)
-                written.set_band_description(number, name)
-                written.set_band_unit(number, unit)
-            written.update_tags(**{name: str(value) for name, value in (tags or {}).items()})
+        with without_a_place(), MemoryFile() as memory:  # of a full disk GDAL would tell in many ways, some of them no error
+            with memory.open(driver="COG", compress="deflate", overviews="NONE", **facts) as written:
+                for number, (name, values) in enumerate(bands.items(), 1):
+                    written.write(values, number)
+                    written.set_band_description(number, name)
+                    written.set_band_unit(number, unit)
+                written.update_tags(**{name: str(value) for name, value in (tags or {}).items()})
+            file.write_bytes(memory.read())
 
-    write_whole(Path(path), write, rasterio.errors.RasterioError)
+    write_whole(Path(path), write)
 
 # %% ../nbs/62_gis.ipynb #30374e65
 def map_dataset(score: NDArray[Any], error: NDArray[Any] | None, extent: Extent, unit: str = "",
@@ -104,12 +120,12 @@ def patches(scores: NDArray[np.float64], errors: NDArray[np.float64], index: NDA
     shapes = [patch_outline(index, patch, boxes[patch], extent) for patch in found]
     return GeoDataFrame({"patch": found, "score": scores[found], "standard_error": errors[found]}, geometry=shapes, crs=extent.crs)
 
-# %% ../nbs/62_gis.ipynb #48ce1d79
+# %% ../nbs/62_gis.ipynb #00244fea
 def colours(name: str, n: int) -> list[str]:
     """n colours along a colour map, as #rrggbb."""
     return [matplotlib.colors.to_hex(colour) for colour in matplotlib.colormaps[name](np.linspace(0, 1, n))]
 
-
+# %% ../nbs/62_gis.ipynb #48ce1d79
 def as_qml(root: Element) -> str:
     """A style as the text of a file."""
     ElementTree.indent(root)
@@ -129,7 +145,7 @@ def map_style(low: float, high: float) -> str:
         SubElement(shader, "item", value=repr(float(value)), label=f"{value:.3g}", color=colour, alpha=str(alpha))
     return as_qml(qgis)
 
-# %% ../nbs/62_gis.ipynb #a9c5b014
+# %% ../nbs/62_gis.ipynb #de8aa9ff
 def fill(renderer: Element, name: str, colour: str, line: str, width: float) -> None:
     """A symbol of a layer's polygons: "r,g,b,a" of the area and of the outline, whose width is in millimetres."""
     found = renderer.find("symbols")
@@ -139,54 +155,67 @@ def fill(renderer: Element, name: str, colour: str, line: str, width: float) -> 
     for key, value in (("color", colour), ("outline_color", line), ("outline_width", str(width)), ("style", "solid")):
         SubElement(layer, "prop", k=key, v=value)
 
-
+# %% ../nbs/62_gis.ipynb #a9c5b014
 def rgba(colour: str, alpha: int) -> str:
     """A colour, #rrggbb, as QGIS writes it."""
     return ",".join(str(int(colour[k:k + 2], 16)) for k in (1, 3, 5)) + f",{alpha}"
 
 # %% ../nbs/62_gis.ipynb #e79e5254
 def graduated_style(column: str, low: float, high: float, lines: bool = False, classes: int = 5) -> str:
-    """A QGIS style of polygons by a column: classes of equal width between two values; lines: only the outlines are coloured."""
+    """A QGIS style of polygons by a column: classes of equal width between two values, and grey where it has none.
+
+    lines: only the outlines are coloured.
+    """
     qgis = Element("qgis", version="3.22", styleCategories="Symbology")
-    renderer = SubElement(qgis, "renderer-v2", type="graduatedSymbol", attr=column, graduatedMethod="GraduatedColor")
-    ranges, edges = SubElement(renderer, "ranges"), np.linspace(low, high, classes + 1)
-    for k, colour in enumerate(colours("plasma" if lines else "cividis", classes)):
-        SubElement(ranges, "range", lower=repr(float(edges[k])), upper=repr(float(edges[k + 1])), symbol=str(k), render="true",
-                   label=f"{edges[k]:.3g} to {edges[k + 1]:.3g}")
+    renderer = SubElement(qgis, "renderer-v2", type="graduatedSymbol", graduatedMethod="GraduatedColor",
+                          attr=f'coalesce("{column}", {low - 1!r})')  # QGIS draws no polygon whose value is in no class
+    ranges, edges = SubElement(renderer, "ranges"), np.linspace(low, high, classes + 1).tolist()
+    known = [(*ends, f"{ends[0]:.3g} to {ends[1]:.3g}") for ends in pairwise(edges)]
+    for k, ((lower, upper, label), colour) in enumerate(zip([(low - 1, low - 1, "not known"), *known], [
+            "#999999", *colours("plasma" if lines else "cividis", classes)], strict=True)):
+        SubElement(ranges, "range", lower=repr(lower), upper=repr(upper), symbol=str(k), render="true", label=label)
         area, line = (rgba(colour, 0), rgba(colour, 255)) if lines else (rgba(colour, 160), "255,255,255,120")
         fill(renderer, str(k), area, line, 0.7 if lines else 0.1)
     return as_qml(qgis)
 
-# %% ../nbs/62_gis.ipynb #c50af5f7
+# %% ../nbs/62_gis.ipynb #013b0796
 #: The table of a GeoPackage in which QGIS looks for styles, by its documentation.
 STYLES = """CREATE TABLE IF NOT EXISTS layer_styles (id INTEGER PRIMARY KEY AUTOINCREMENT, f_table_catalog TEXT(256),
 f_table_schema TEXT(256), f_table_name TEXT(256), f_geometry_column TEXT(256), styleName TEXT(30), styleQML TEXT, styleSLD TEXT,
 useAsDefault BOOLEAN, description TEXT, owner TEXT(30), ui TEXT(30), update_time DATETIME)"""
 
-
+# %% ../nbs/62_gis.ipynb #c50af5f7
 def store_styles(path: Path, styles: Mapping[str, str]) -> None:
     """Put a style for each layer of a GeoPackage into it."""
-    with sqlite3.connect(path) as file:
+    with closing(sqlite3.connect(path)) as file, file:
         file.execute(STYLES)
         file.execute("INSERT OR IGNORE INTO gpkg_contents (table_name, data_type, identifier) VALUES (?, ?, ?)",
                      ("layer_styles", "attributes", "layer_styles"))
         file.executemany("INSERT INTO layer_styles (f_table_catalog, f_table_schema, f_table_name, f_geometry_column, styleName, "
                          "styleQML, styleSLD, useAsDefault) VALUES ('', '', ?, 'geom', 'entropy_captum', ?, '', 1)", styles.items())
-    file.close()
 
 # %% ../nbs/62_gis.ipynb #96edaa8e
-def write_layers(path: str | Path, layers: Mapping[str, GeoDataFrame], styles: Mapping[str, str] | None = None) -> None:
-    """Write layers into a GeoPackage with their styles, whole or not at all. Raises ValueError where the disk does not take it."""
-    def write(file: Path) -> None:
-        whole = file.with_suffix(".gpkg")  # GDAL wants the ending
-        for name, table in layers.items():
-            table.to_file(whole, layer=name, driver="GPKG", engine="pyogrio", index=False)
-        store_styles(whole, styles or {})
-        whole.replace(file)
+def write_layers(path: str | Path, layers: Mapping[str, GeoDataFrame], styles: Mapping[str, str] | None = None,
+                 parquet: bool = False) -> None:
+    """Write layers into a GeoPackage with their styles, whole or not at all.
 
-    write_whole(Path(path), write, RuntimeError, sqlite3.Error)
+    parquet: each layer as GeoParquet too, LAYER.parquet beside it. Raises ValueError, naming the file, where the disk does not take
+    it.
+    """
+    path = Path(path)
 
-# %% ../nbs/62_gis.ipynb #dc87276c
+    def write(folder: Path) -> None:
+        with without_a_place():
+            for name, table in layers.items():  # QGIS 3.22 doubts later versions
+                table.to_file(folder / path.name, layer=name, driver="GPKG", engine="pyogrio", index=False, VERSION="1.3")
+                if parquet:
+                    table.to_parquet(folder / f"{name}.parquet", index=False)
+        store_styles(folder / path.name, styles or {})
+
+    with writing_to(path, RuntimeError, sqlite3.Error):
+        write_together(path.parent, write)
+
+# %% ../nbs/62_gis.ipynb #5f817081
 def outlined(rows: Sequence[Mapping[str, Any]], region: NDArray[np.bool_], extent: Extent) -> GeoDataFrame:
     """Rows about one region (H,W) of an extent, with its outline along the edges of pixels. Raises ValueError without a place."""
     place = extent.window_transform
@@ -194,14 +223,15 @@ def outlined(rows: Sequence[Mapping[str, Any]], region: NDArray[np.bool_], exten
         raise ValueError(f"{extent.file}: does not say where on Earth it lies, so a region of it has no outline there")
     return GeoDataFrame(list(rows), geometry=[outline(region, place)] * len(rows), crs=extent.crs)
 
-
-def write_buildings(path: str | Path, buildings: GeoDataFrame, patches: Sequence[GeoDataFrame] = ()) -> None:
+# %% ../nbs/62_gis.ipynb #dc87276c
+def write_buildings(path: str | Path, buildings: GeoDataFrame, patches: Sequence[GeoDataFrame] = (),
+                    parquet: bool = False) -> None:
     """Write buildings, and patches in a second layer, into a GeoPackage, coloured by their reliance on context and their scores.
 
-    Raises ValueError, naming the file, where the disk does not take it.
+    parquet: as of `write_layers`. Raises ValueError, naming the file, where the disk does not take it.
     """
     layers, styles = {"buildings": buildings}, {"buildings": graduated_style("context_reliance", 0.0, 1.0, lines=True)}
     if patches:
         layers["patches"] = table = GeoDataFrame(pd.concat(patches, ignore_index=True), crs=buildings.crs)
         styles["patches"] = graduated_style("score", min(float(table.score.min()), 0.0), float(table.score.max()))
-    write_layers(path, layers, styles)
+    write_layers(path, layers, styles, parquet)

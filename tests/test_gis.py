@@ -1,13 +1,16 @@
 """What a GIS opens: places, values, styles and rows, read back by other programs than those that wrote them."""
 import math
 import sqlite3
+import warnings
 from xml.etree import ElementTree
 
 import geopandas
 import numpy as np
+import pandas as pd
 import pytest
 import rasterio
 import shapely
+from conftest import largest_file
 
 from entropy_captum.files import Extent
 from entropy_captum.footprints import burn
@@ -18,8 +21,11 @@ from entropy_captum.gis import (
     outlined,
     patches,
     write_buildings,
+    write_layers,
     write_map,
 )
+from entropy_captum.raster import open_raster
+from entropy_captum.tiff import read_pages
 
 NORTH_UP = (0.3, 0.0, 691000.0, 0.0, -0.3, 5335000.0)
 TURNED = tuple(rasterio.Affine(*NORTH_UP) * rasterio.Affine.rotation(30))[:6]
@@ -117,7 +123,7 @@ def test_buildings_and_patches_come_back_with_all_columns_and_styles(tmp_path):
     file.close()
     assert set(styles) == {"buildings", "patches"}
     renderer = ElementTree.fromstring(styles["buildings"]).find("renderer-v2")
-    assert renderer.get("attr") == "context_reliance" and len(renderer.findall("ranges/range")) == 5
+    assert renderer.get("attr") == 'coalesce("context_reliance", -1.0)' and len(renderer.findall("ranges/range")) == 6
     write_buildings(tmp_path / "buildings.gpkg", outlined(rows[:1], region, extent))  # written anew, not added to
     assert len(geopandas.read_file(tmp_path / "buildings.gpkg", layer="buildings")) == 1
 
@@ -125,7 +131,72 @@ def test_buildings_and_patches_come_back_with_all_columns_and_styles(tmp_path):
 def test_styles_reach_from_the_lowest_to_the_highest_value():
     items = ElementTree.fromstring(map_style(-0.01, 0.08)).findall(".//item")
     assert float(items[0].get("value")) == -0.01 and float(items[-1].get("value")) == 0.08
-    ranges = ElementTree.fromstring(graduated_style("score", 0.0, 0.5)).findall(".//range")
+    unknown, *ranges = ElementTree.fromstring(graduated_style("score", 0.0, 0.5)).findall(".//range")
+    assert unknown.get("lower") == unknown.get("upper") == "-1.0"  # outside the others: QGIS draws no polygon of no class
     assert [float(r.get("lower")) for r in ranges[1:]] == [float(r.get("upper")) for r in ranges[:-1]]
     assert float(ranges[-1].get("upper")) == 0.5
-    assert {s.get("name") for s in ElementTree.fromstring(graduated_style("score", 0.0, 0.5)).findall(".//symbol")} == set("01234")
+    assert {s.get("name") for s in ElementTree.fromstring(graduated_style("score", 0.0, 0.5)).findall(".//symbol")} == set("012345")
+
+
+def many(n):
+    """A table of n buildings, with what tables have: whole numbers and words that are missing, truths."""
+    return geopandas.GeoDataFrame({"building": [f"h{k}" for k in range(n)], "n": pd.array([None, *range(1, n)], dtype="Int64"),
+                                   "flags": [None, *["on nodata"] * (n - 1)], "lossy": [True, *[False] * (n - 1)],
+                                   "context_reliance": 0.5}, geometry=[shapely.box(k, 0, k + 1, 1) for k in range(n)])
+
+
+@pytest.mark.parametrize("size", [5_000, 100_000, 250_000])
+def test_what_the_disk_does_not_take_leaves_nothing_and_names_the_file(tmp_path, size):
+    noise, extent = RNG.random((300, 300)), Extent("a.tif", "", (300, 300), (0, 300), (0, 300), *PLACES["north-up"])
+    for name, write in (("map.tif", lambda path: write_map(path, noise, noise, extent)),
+                        ("buildings.gpkg", lambda path: write_layers(path, {"buildings": many(3000)}))):
+        with largest_file(size), pytest.raises(ValueError, match=rf"{name}: could not be written"):
+            write(tmp_path / name)
+        assert not list(tmp_path.iterdir())
+
+
+def test_a_file_that_could_not_be_written_again_is_as_it_was(tmp_path):
+    write_layers(tmp_path / "buildings.gpkg", {"buildings": many(2)})
+    with largest_file(100_000), pytest.raises(ValueError, match=r"buildings\.gpkg"):
+        write_layers(tmp_path / "buildings.gpkg", {"buildings": many(3000)})
+    assert len(geopandas.read_file(tmp_path / "buildings.gpkg", layer="buildings")) == 2 and len(list(tmp_path.iterdir())) == 1
+
+
+def test_no_place_is_no_warning(tmp_path):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        write_map(tmp_path / "map.tif", SCORE, None, Extent("a.png", "", (48, 64), (0, 48), (0, 64)))
+        write_buildings(tmp_path / "buildings.gpkg", many(3))
+
+
+def test_columns_keep_their_kinds_and_rows_their_order(tmp_path):
+    table = many(300).iloc[::-1]
+    write_buildings(tmp_path / "buildings.gpkg", table, parquet=True)
+    with sqlite3.connect(tmp_path / "buildings.gpkg") as file:
+        kinds = {name: kind for _, name, kind, *_ in file.execute("PRAGMA table_info(buildings)")}
+        rows = file.execute("SELECT building, n, flags, lossy FROM buildings ORDER BY fid").fetchall()
+        version, = file.execute("PRAGMA user_version").fetchone()
+    file.close()
+    assert (kinds["n"], kinds["flags"], kinds["lossy"], kinds["context_reliance"]) == ("INTEGER", "TEXT", "BOOLEAN", "REAL")
+    assert [row[0] for row in rows] == table.building.tolist() and rows[-1] == ("h0", None, None, 1) and rows[0][1] == 299
+    assert version == 10300  # which QGIS 3.22 and later read without a doubt
+    again = geopandas.read_parquet(tmp_path / "buildings.parquet")
+    pd.testing.assert_frame_equal(pd.DataFrame(again.drop(columns="geometry")),
+                                  pd.DataFrame(table.drop(columns="geometry")).reset_index(drop=True))
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["buildings.gpkg", "buildings.parquet"]
+
+
+@pytest.mark.parametrize("tag", ["Area", "Point"])
+def test_a_map_lies_on_its_scene_where_coordinates_are_of_corners_or_middles(tmp_path, tag):
+    """By the tie point as it is written in the file, read without GDAL: of the pixel's middle if it is a point."""
+    transform = rasterio.Affine(0.5, 0, 691000, 0, -0.5, 5335000)
+    with rasterio.open(tmp_path / "scene.tif", "w", driver="GTiff", width=90, height=80, count=1, dtype="uint8", crs="EPSG:25832",
+                       transform=transform) as file:
+        file.update_tags(AREA_OR_POINT=tag)
+        file.write(np.zeros((80, 90), np.uint8), 1)
+    tie = read_pages(tmp_path / "scene.tif")[0].tags[33922]
+    assert tie[3:5] == ((691000.25, 5334999.75) if tag == "Point" else (691000, 5335000))
+    raster, window = open_raster(tmp_path / "scene.tif"), (slice(8, 56), slice(20, 84))
+    write_map(tmp_path / "map.tif", SCORE, ERROR, raster.extent(window, raster.read(window)))
+    tie = read_pages(tmp_path / "map.tif")[0].tags[33922]
+    assert tie[3:5] == (691000 + 20 * 0.5, 5335000 - 8 * 0.5)
