@@ -19,7 +19,7 @@ with needed("models"):
     from PIL import Image
 
 # %% auto #0
-__all__ = ['SCENE_CLASSES', 'draw_pond', 'Scene', 'procedural_scene', 'write_scenes']
+__all__ = ['SCENE_CLASSES', 'draw_pond', 'Scene', 'procedural_scene', 'write_scenes', 'write_raster']
 
 # %% ../nbs/29_drawn.ipynb #f812c1ee
 def smooth_noise(rng: np.random.Generator, size: int, scale: float) -> NDArray[np.float64]:
@@ -299,3 +299,43 @@ def write_scenes(folder: str | Path, seeds: Sequence[int], size: int = 256, *, c
         label = scene.classes if classes else scene.label.astype(np.uint8) * 255
         Image.fromarray(label).save(home / "label" / f"scene_{seed}.png")
     return home
+
+# %% ../nbs/29_drawn.ipynb #4d54e404
+#: Wavelengths of the bands of a drawn raster, in micrometres.
+WAVELENGTHS = {"red": 0.66, "green": 0.56, "blue": 0.48, "nir": 0.84}
+
+
+def near_infrared(scene: Scene) -> Array:
+    """What a scene looks like in near infrared, (H,W) in 0..255: leaves bright, roofs and roads as in red, water black."""
+    red, green = scene.image[..., 0].astype(float), scene.image[..., 1].astype(float)
+    looks = [1.6 * green, 0.95 * red, 0.9 * red, 2.2 * green, 0.25 * green]  # in the order of SCENE_CLASSES
+    return ndimage.gaussian_filter(np.choose(scene.classes, looks), 0.6).clip(1, 255)
+
+# %% ../nbs/29_drawn.ipynb #01a219ed
+def write_raster(folder: str | Path, seed: int = 2, size: int = 512, crs: str = "EPSG:25832") -> tuple[Path, Path]:
+    """Write a drawn scene as scene.tif and its houses as buildings.gpkg, ids h1, h2, ..., in a CRS of their own; the two paths.
+
+    The raster: uint16 of 12 bits, bands red, green, blue, nir with wavelengths, pixels of 0.3 m in EPSG:25832, a corner of nodata.
+    """
+    with needed("geo"):
+        import rasterio
+        from geopandas import GeoDataFrame
+
+        from entropy_captum.footprints import outline
+    scene, corner = procedural_scene(seed, size, water=True), size // 8
+    values = np.concatenate([scene.image, near_infrared(scene)[..., None]], -1)
+    values = np.rint(values * 16).clip(1, 4095).astype(np.uint16)
+    values[:corner, :corner] = 0
+    home, place = Path(folder), (0.3, 0.0, 691000.0, 0.0, -0.3, 5335000.0)
+    home.mkdir(parents=True, exist_ok=True)
+    with rasterio.open(home / "scene.tif", "w", driver="GTiff", height=size, width=size, count=4, dtype="uint16", nodata=0,
+                       crs="EPSG:25832", transform=rasterio.Affine(*place), tiled=True, compress="deflate") as file:
+        file.write(np.moveaxis(values, -1, 0))
+        file.descriptions = tuple(WAVELENGTHS)
+        for band, wavelength in enumerate(WAVELENGTHS.values(), 1):
+            file.update_tags(band, ns="IMAGERY", CENTRAL_WAVELENGTH_UM=str(wavelength))
+    houses = range(1, int(scene.instances.max()) + 1)
+    table = GeoDataFrame({"id": [f"h{k}" for k in houses]}, geometry=[outline(scene.instances == k, place) for k in houses],
+                         crs="EPSG:25832")
+    table.to_crs(crs).to_file(home / "buildings.gpkg", layer="buildings")
+    return home / "scene.tif", home / "buildings.gpkg"
