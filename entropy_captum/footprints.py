@@ -224,17 +224,17 @@ def flat(system: pyproj.CRS) -> pyproj.CRS:
     return system.sub_crs_list[0] if system.is_compound else system.to_2d()
 
 
-def both_crs(source: pyproj.CRS | None, crs: str | None, path: str) -> tuple[pyproj.CRS, pyproj.CRS] | None:
+def both_crs(source: pyproj.CRS | None, target: pyproj.CRS | None, path: str) -> tuple[pyproj.CRS, pyproj.CRS] | None:
     """The CRS of the file and of the raster; None where neither has one. Raises ValueError where only one has."""
-    if source is None and crs is None:
-        return None
-    if source is None:
-        raise ValueError(f"{path}: does not say in which CRS it is, and the raster is in {read_crs(str(crs), 'the CRS').name}; "
+    if source is not None and target is not None:
+        return flat(source), flat(target)
+    if target is not None:
+        raise ValueError(f"{path}: does not say in which CRS it is, and the raster is in {target.name}; "
                          "write it into the file (ogr2ogr -a_srs, or GeoDataFrame.set_crs)")
-    if crs is None:
+    if source is not None:
         raise ValueError(f"{path}: is in {source.name}, and the raster does not say in which CRS it is; write it into the raster "
                          "(gdal_edit.py -a_srs). A GeoJSON that does not say so is in WGS 84")
-    return flat(source), flat(read_crs(crs, "the CRS"))
+    return None
 
 # %% ../nbs/60_footprints.ipynb #9f5d66da
 def box_in(source: pyproj.CRS, target: pyproj.CRS, box: Box) -> Box | None:
@@ -326,15 +326,16 @@ def read_footprints(path: str | Path, crs: str | None, *, layer: str | None = No
     GDAL's formats no more is read. remote: also open what is no file on this machine.
 
     Raises ValueError, naming the file: it cannot be read, holds no polygons, has several layers, no such column, ids that are not
-    unique, or only one of file and raster has a CRS. Warns where the transformation is coarse for want of a grid.
+    unique, or only one of file and raster has a CRS. Warns where a transformation is off by more than a metre, or than it need be.
     """
     source = check_source(path, remote)
     if bounds is not None and not (bounds[0] <= bounds[2] and bounds[1] <= bounds[3]):
         raise ValueError(f"expected bounds as left, bottom, right, top, got {bounds}")
+    target = None if crs is None else read_crs(crs, "the CRS")
     with reading(source):
         is_parquet = source.endswith((".parquet", ".geoparquet")) if remote else kind_of(Path(path)) == "GeoParquet"
         found = ParquetLayer(source) if is_parquet else Layer(source, layer)
-        ids, systems = ids_of(found, source, id_column), both_crs(found.crs, crs, source)
+        ids, systems = ids_of(found, source, id_column), both_crs(found.crs, target, source)
         box = None if bounds is None else bounds if systems is None else box_in(*systems[::-1], bounds)
         rows = found.rows(box)
         outlines = rows.geometry

@@ -160,6 +160,11 @@ def test_a_raster_in_degrees_takes_footprints_in_metres(tmp_path):
         assert math.hypot(x, y) < 1e-3
 
 
+def test_a_raster_crs_that_is_none_is_not_the_footprints_fault(tmp_path):
+    with pytest.raises(ValueError, match=r"^the CRS 'EPSG:0': not a coordinate reference system"):
+        read_footprints(write(houses(2), tmp_path / "a.gpkg"), "EPSG:0")
+
+
 def test_heights_of_a_crs_and_of_corners_do_not_count(tmp_path):
     frame = gpd.GeoDataFrame({"id": [1]}, geometry=[Polygon([(0, 0, 5), (9, 0, 5), (9, 9, 5)])], crs=UTM)
     found = read_footprints(write(frame, tmp_path / "a.gpkg"), "EPSG:25832+5783")
@@ -258,6 +263,14 @@ def test_columns_of_the_file_stay_beside_ours(tmp_path):
     made = read_footprints(path, UTM).sort_values("mark")
     assert list(made.columns) == ["building", "mark", "building_in_file", "flags_in_file", "height", "flags", "geometry"]
     assert list(made.building_in_file) == ["yes", "church"] and set(made.building) == {"n1", "n2"}
+
+
+def test_a_geoparquet_may_have_another_geometry_and_a_named_index(tmp_path):
+    frame = houses(3).rename_geometry("outline").set_index(gpd.pd.Index(["a", "b", "c"], name="id"))
+    frame["door"] = frame.geometry.centroid
+    made = read_footprints(write(frame, tmp_path / "a.parquet"), UTM)
+    assert list(made.columns) == ["building", "id", "mark", "flags", "geometry"] and list(made.building) == ["a", "b", "c"]
+    assert made.geometry.geom_equals(houses(3).geometry).all()
 
 
 @pytest.mark.parametrize("path", ["/vsicurl/http://nowhere/a.gpkg", "https://nowhere/a.geojson", "s3://bucket/a.parquet",
