@@ -208,6 +208,9 @@ class Explanation:
         scores, errors = (v[0].cpu().numpy() for v in (estimate.scores, estimate.standard_error))
         return measure_map(scores, errors, patches_of(estimate), self.region, steps_in(self.request.extent))
 
+    def __repr__(self) -> str:
+        return f"<{', '.join(self.found)}: region of {int(self.region.sum()):,} pixels in {self.request.extent.file}>"
+
     def _repr_png_(self) -> bytes:
         return png_of(self.figure())
 
