@@ -19,7 +19,8 @@ with needed("models"):
     from PIL import Image
 
 # %% auto #0
-__all__ = ['SCENE_CLASSES', 'draw_pond', 'Scene', 'procedural_scene', 'write_scenes', 'write_raster']
+__all__ = ['SCENE_CLASSES', 'INFRARED', 'DRAWN_BANDS', 'DRAWN_TRANSFORM', 'draw_pond', 'Scene', 'procedural_scene',
+           'write_scenes', 'near_infrared', 'four_bands', 'write_footprints', 'write_drawn_raster']
 
 # %% ../nbs/29_drawn.ipynb #f812c1ee
 def smooth_noise(rng: np.random.Generator, size: int, scale: float) -> NDArray[np.float64]:
@@ -300,42 +301,75 @@ def write_scenes(folder: str | Path, seeds: Sequence[int], size: int = 256, *, c
         Image.fromarray(label).save(home / "label" / f"scene_{seed}.png")
     return home
 
-# %% ../nbs/29_drawn.ipynb #4d54e404
-#: Wavelengths of the bands of a drawn raster, in micrometres.
-WAVELENGTHS = {"red": 0.66, "green": 0.56, "blue": 0.48, "nir": 0.84}
+# %% ../nbs/29_drawn.ipynb #ee8c7020
+#: Near infrared of each of `SCENE_CLASSES`: the share of the mean of red, green and blue, and what is added, in grey levels.
+#:
+#: :meta hide-value:
+INFRARED = np.array([(0.95, 55), (1.05, 8), (1.0, 6), (0.7, 130), (0.2, 4)])
 
 
 def near_infrared(scene: Scene) -> Array:
-    """What a scene looks like in near infrared, (H,W) in 0..255: leaves bright, roofs and roads as in red, water black."""
-    red, green = scene.image[..., 0].astype(float), scene.image[..., 1].astype(float)
-    looks = [1.6 * green, 0.95 * red, 0.9 * red, 2.2 * green, 0.25 * green]  # in the order of SCENE_CLASSES
-    return ndimage.gaussian_filter(np.choose(scene.classes, looks), 0.6).clip(1, 255)
+    """The near infrared (H,W) of a drawn scene, in the 8-bit grey levels of its image, blurred as its camera blurs."""
+    share, more = INFRARED[scene.classes].transpose(2, 0, 1)
+    drawn = ndimage.gaussian_filter(share, 0.6) * scene.image.mean(-1) + ndimage.gaussian_filter(more, 0.6)
+    return np.asarray(np.clip(drawn, 0, 255))
 
-# %% ../nbs/29_drawn.ipynb #01a219ed
-def write_raster(folder: str | Path, seed: int = 2, size: int = 512, crs: str = "EPSG:25832") -> tuple[Path, Path]:
-    """Write a drawn scene as scene.tif and its houses as buildings.gpkg, ids h1, h2, ..., in a CRS of their own; the two paths.
+# %% ../nbs/29_drawn.ipynb #b4c61d70
+#: The bands of a drawn raster: names, and central wavelengths in nanometres.
+DRAWN_BANDS = {"red": 665, "green": 560, "blue": 490, "nir": 842}
 
-    The raster: uint16 of 12 bits, bands red, green, blue, nir with wavelengths, pixels of 0.3 m in EPSG:25832, a corner of nodata.
+
+def four_bands(scene: Scene, corner: int = 0) -> NDArray[np.uint16]:
+    """A scene as 12-bit numbers (4,H,W), red, green, blue, near infrared, 1 to 4095; 0 (no data) in a last `corner`."""
+    levels = np.concatenate([scene.image.astype(float), near_infrared(scene)[..., None]], -1).transpose(2, 0, 1)
+    numbers = np.clip(np.round(levels * 4095 / 255), 1, 4095).astype(np.uint16)
+    if corner:
+        numbers[:, -corner:, -corner:] = 0
+    return numbers
+
+# %% ../nbs/29_drawn.ipynb #0c064393
+#: The affine transform (a, b, c, d, e, f) of a drawn raster: 0.3 m pixels, north up, in EPSG:25832.
+DRAWN_TRANSFORM = (0.3, 0.0, 691_000.0, 0.0, -0.3, 5_335_000.0)
+
+
+def write_footprints(path: Path, instances: NDArray[np.int64], crs: str | None = None) -> None:
+    """Write the outlines of instances (H,W) of a drawn raster, along pixel edges, as a GeoPackage with a column `id`, in a CRS."""
+    with needed("geo"):
+        import geopandas
+        from rasterio import Affine, features
+        from shapely.geometry import shape
+        from shapely.ops import unary_union
+    ids, outlines, place = np.unique(instances[instances > 0]), [], Affine(*DRAWN_TRANSFORM)
+    for number in ids:
+        own = instances == number
+        parts = features.shapes(own.astype(np.uint8), mask=own, transform=place)
+        outlines.append(unary_union([shape(outline) for outline, _ in parts]))
+    table = geopandas.GeoDataFrame({"id": ids}, geometry=outlines, crs="EPSG:25832")
+    (table if crs is None else table.to_crs(crs)).to_file(path, driver="GPKG", layer="buildings")
+
+# %% ../nbs/29_drawn.ipynb #fe4f0aef
+def write_drawn_raster(folder: str | Path, seed: int = 2, size: int = 512, *, water: bool = True, corner: int = 0,
+                       footprints_crs: str | None = None) -> Path:
+    """Write a drawn scene as `scene.tif`, uint16 of four bands, and its buildings as `buildings.gpkg`; returns the former.
+
+    Values are 12-bit, 0 is no data, which the last `corner` x `corner` pixels hold. footprints_crs: of the buildings, by default
+    the raster's EPSG:25832. Raises ImportError, naming the extra, without rasterio and geopandas.
     """
     with needed("geo"):
         import rasterio
-        from geopandas import GeoDataFrame
-
-        from entropy_captum.footprints import outline
-    scene, corner = procedural_scene(seed, size, water=True), size // 8
-    values = np.concatenate([scene.image, near_infrared(scene)[..., None]], -1)
-    values = np.rint(values * 16).clip(1, 4095).astype(np.uint16)
-    values[:corner, :corner] = 0
-    home, place = Path(folder), (0.3, 0.0, 691000.0, 0.0, -0.3, 5335000.0)
+        from rasterio.enums import ColorInterp, Resampling
+    home, scene = Path(folder), procedural_scene(seed, size, water)
     home.mkdir(parents=True, exist_ok=True)
-    with rasterio.open(home / "scene.tif", "w", driver="GTiff", height=size, width=size, count=4, dtype="uint16", nodata=0,
-                       crs="EPSG:25832", transform=rasterio.Affine(*place), tiled=True, compress="deflate") as file:
-        file.write(np.moveaxis(values, -1, 0))
-        file.descriptions = tuple(WAVELENGTHS)
-        for band, wavelength in enumerate(WAVELENGTHS.values(), 1):
-            file.update_tags(band, ns="IMAGERY", CENTRAL_WAVELENGTH_UM=str(wavelength))
-    houses = range(1, int(scene.instances.max()) + 1)
-    table = GeoDataFrame({"id": [f"h{k}" for k in houses]}, geometry=[outline(scene.instances == k, place) for k in houses],
-                         crs="EPSG:25832")
-    table.to_crs(crs).to_file(home / "buildings.gpkg", layer="buildings")
-    return home / "scene.tif", home / "buildings.gpkg"
+    with rasterio.open(home / "scene.tif", "w", driver="GTiff", width=size, height=size, count=len(DRAWN_BANDS), dtype="uint16",
+                       crs="EPSG:25832", transform=rasterio.Affine(*DRAWN_TRANSFORM), nodata=0, tiled=True, blockxsize=128,
+                       blockysize=128, compress="deflate", predictor=2, photometric="MINISBLACK", alpha="no") as file:
+        file.write(four_bands(scene, corner))
+        file.colorinterp = [ColorInterp.red, ColorInterp.green, ColorInterp.blue, ColorInterp.undefined]
+        for band, (name, wavelength) in enumerate(DRAWN_BANDS.items(), 1):
+            file.set_band_description(band, name)
+            file.update_tags(band, wavelength=wavelength, wavelength_units="Nanometers")
+            file.update_tags(band, ns="IMAGERY", CENTRAL_WAVELENGTH_UM=f"{wavelength / 1000:.3f}")
+    with rasterio.open(home / "scene.tif", "r+") as file:
+        file.build_overviews([2, 4], Resampling.average)
+    write_footprints(home / "buildings.gpkg", scene.instances, footprints_crs)
+    return home / "scene.tif"
