@@ -16,7 +16,7 @@ from test_package import SETTINGS
 from typer.testing import CliRunner
 
 from entropy_captum.cli import app
-from entropy_captum.drawn import procedural_scene, write_scenes
+from entropy_captum.drawn import procedural_scene, write_drawn_raster, write_scenes
 from entropy_captum.statistics import method_table
 from entropy_captum.zoo import rooftop_unet
 
@@ -42,8 +42,9 @@ def shell_lines() -> list[tuple[str, str]]:
 
 @pytest.fixture(scope="module")
 def workplace(tmp_path_factory) -> Path:
-    """A folder with what the documents' placeholders stand for: IMAGE.png, the data set DATA, and MODEL with CARD.toml."""
+    """A folder with what the documents' placeholders stand for: IMAGE.png, a scene, the data set DATA, MODEL with CARD.toml."""
     home = tmp_path_factory.mktemp("work")
+    write_drawn_raster(home, size=256)
     write_scenes(home / "DATA/town", (2,))
     shutil.copy(home / "DATA/town/image/scene_2.png", home / "IMAGE.png")
     shutil.copytree(home / "DATA", home / "FOLDER")
@@ -64,7 +65,7 @@ def test_a_command_of_the_documents_works(path, line, workplace, monkeypatch):
     if name == "make":
         assert re.search(rf"^{arguments[0]}:", (ROOT / "Makefile").read_text(), re.M), f"{path}: no such target: {line}"
     elif name == "pip":
-        extras = re.findall(r"\[(\w+)\]", line)
+        extras = re.findall(r"[\[,](\w+)(?=[\],])", line)
         known = {"all", *(key.removesuffix("_requirements") for key in SETTINGS["DEFAULT"])}
         assert "entropy_captum" in line and known.issuperset(extras)
     elif name == "entropy-captum":
