@@ -141,7 +141,7 @@ def features_by_group(estimate: Mapped, bands: Sequence[BandLike], groups: Group
 
 # %% ../nbs/65_bands.ipynb #516c714d
 def spectral_table(estimate: Mapped, bands: Sequence[BandLike], groups: Groups | None = None, example: int = 0) -> pd.DataFrame:
-    """A row per band or group: band, wavelength (nm, of a group the mean), features, score, share of the total, errors.
+    """A row per band or group: its wavelength (nm, of a group the mean), features, score, share of the total, errors.
 
     A group's score is the sum over its features; its standard_error, where these are several, and every share_error are upper bounds,
     as if all errors went together. Errors as `features_by_group`.
