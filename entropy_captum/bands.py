@@ -92,7 +92,7 @@ def superpixels(image: NDArray[np.floating] | NDArray[np.integer], grid_size: in
     place = np.stack(np.mgrid[:size[0], :size[1]], -1).reshape(-1, 2) * compactness / np.array(size) * (rows, columns)
     colour = values.reshape(-1, values.shape[2])
     points = np.concatenate([place, (colour - colour.mean(0)) / np.maximum(colour.std(), 1e-12)], 1)
-    start = np.stack([np.bincount(cells, p) for p in points.T], 1) / np.bincount(cells)[:, None]
+    start = (np.array([np.bincount(cells, p) for p in points.T]) / np.bincount(cells)).T
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # a cluster that loses all of its pixels is no feature
         _, ids = kmeans2(points, start, minit="matrix", iter=10)
@@ -143,7 +143,7 @@ def features_by_group(estimate: Mapped, bands: Sequence[BandLike], groups: Group
 def spectral_table(estimate: Mapped, bands: Sequence[BandLike], groups: Groups | None = None, example: int = 0) -> pd.DataFrame:
     """A row per band or group: its wavelength (nm, of a group the mean), features, score, share of the total, errors.
 
-    A group's score is the sum over its features; its standard_error, where these are several, and every share_error are upper bounds,
+    A score is the sum over a group's features; its standard_error, where these are several, and share_error are upper bounds,
     as if all errors went together. Errors as `features_by_group`.
     """
     places, own = band_groups(bands, groups), features_by_group(estimate, bands, groups)
