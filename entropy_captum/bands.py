@@ -89,7 +89,7 @@ def superpixels(image: NDArray[np.floating] | NDArray[np.integer], grid_size: in
         raise ValueError(f"superpixels need a finite image (H,W,C), got shape {values.shape}")
     size, (rows, columns) = (values.shape[0], values.shape[1]), grid_shape(grid_size)
     cells = grid_feature_mask(size, (rows, columns)).flatten().numpy()
-    place = np.stack(np.mgrid[:size[0], :size[1]], -1).reshape(-1, 2) * compactness / np.array(size) * (rows, columns)
+    place = np.mgrid[:size[0], :size[1]].reshape(2, -1).T * compactness / np.array(size) * (rows, columns)
     colour = values.reshape(-1, values.shape[2])
     points = np.concatenate([place, (colour - colour.mean(0)) / np.maximum(colour.std(), 1e-12)], 1)
     start = (np.array([np.bincount(cells, p) for p in points.T]) / np.bincount(cells)).T
