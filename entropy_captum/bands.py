@@ -89,10 +89,10 @@ def superpixels(image: NDArray[np.floating] | NDArray[np.integer], grid_size: in
         raise ValueError(f"superpixels need a finite image (H,W,C), got shape {values.shape}")
     size, (rows, columns) = (values.shape[0], values.shape[1]), grid_shape(grid_size)
     cells = grid_feature_mask(size, (rows, columns)).flatten().numpy()
-    place = np.stack(np.mgrid[:size[0], :size[1]], -1).reshape(-1, 2) * compactness / np.array(size) * (rows, columns)
+    place = np.mgrid[:size[0], :size[1]].reshape(2, -1).T * compactness / np.array(size) * (rows, columns)
     colour = values.reshape(-1, values.shape[2])
     points = np.concatenate([place, (colour - colour.mean(0)) / np.maximum(colour.std(), 1e-12)], 1)
-    start = np.stack([np.bincount(cells, p) for p in points.T], 1) / np.bincount(cells)[:, None]
+    start = (np.array([np.bincount(cells, p) for p in points.T]) / np.bincount(cells)).T
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # a cluster that loses all of its pixels is no feature
         _, ids = kmeans2(points, start, minit="matrix", iter=10)
@@ -141,9 +141,9 @@ def features_by_group(estimate: Mapped, bands: Sequence[BandLike], groups: Group
 
 # %% ../nbs/65_bands.ipynb #516c714d
 def spectral_table(estimate: Mapped, bands: Sequence[BandLike], groups: Groups | None = None, example: int = 0) -> pd.DataFrame:
-    """A row per band or group: band, wavelength (nm, of a group the mean), features, score, share of the total, errors.
+    """A row per band or group: its wavelength (nm, of a group the mean), features, score, share of the total, errors.
 
-    A group's score is the sum over its features; its standard_error, where these are several, and every share_error are upper bounds,
+    A score is the sum over a group's features; its standard_error, where these are several, and share_error are upper bounds,
     as if all errors went together. Errors as `features_by_group`.
     """
     places, own = band_groups(bands, groups), features_by_group(estimate, bands, groups)
