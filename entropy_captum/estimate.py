@@ -148,6 +148,11 @@ class History:
         """In how many designs each feature was asked, (R,d)."""
         return np.repeat(self.n[:, None], len(self.features), 1)
 
+    def forwards(self, skipped: frozenset[tuple[int, ...]]) -> np.ndarray:
+        """How many rows each region took, (R,), when some changes never come."""
+        live = [i for i, column in enumerate(self.features) if self.rows[column].changed not in skipped]
+        return self.n * sum(not row.changed for row in self.rows) + self.counts()[:, live].sum(1)
+
     def changes(self) -> tuple[np.ndarray, np.ndarray]:
         """The mean change of each feature and its standard error, each (R,d)."""
         return self.over_designs(partial(mean_change, points=self.points), (self.delta, self.features), least=1)

@@ -71,6 +71,15 @@ class OpenDesign:
     delta: dict[str, np.ndarray]
     entropy: dict[str, Tensor]
 
+# %% ../nbs/20_run.ipynb #0c08dc32
+def new_histories(names: Sequence[str], regions: int, rows: tuple[Row, ...], stratified: bool,
+                  goal: Goal | None) -> dict[str, History]:
+    """Empty histories of so many regions, which share the points of their designs; those of an adaptive run with a goal."""
+    points: list[np.ndarray] | None = [] if stratified else None
+    n = np.zeros((len(names), regions), np.int64)
+    return {name: History(own, rows, points=points) if goal is None else AdaptiveHistory(own, rows, goal=goal)
+            for name, own in zip(names, n, strict=True)}
+
 # %% ../nbs/20_run.ipynb #62b2e4df
 class Tally:
     """Feeds blocks of a question, with its region, into a history for each reduction.
@@ -83,25 +92,18 @@ class Tally:
                  skipped: frozenset[tuple[int, ...]] = frozenset(), stratified: bool = True, goal: Goal | None = None) -> None:
         self.question, self.rows, self.skipped = question, rows, skipped
         self.activation: str = question.activation
-        points: list[np.ndarray] | None = [] if stratified else None
-        n = np.zeros((len(reductions), len(question.regions)), np.int64)
-        self.histories = {name: History(own, rows, points=points) if goal is None else AdaptiveHistory(own, rows, goal=goal)
-                          for name, own in zip(reductions, n, strict=True)}
+        self.histories = new_histories(reductions, len(question.regions), rows, stratified, goal)
         self.column = next(iter(self.histories.values())).column
-        self.ask(rows)
         self.classes, self.sure = cast(Tensor | None, None), cast(Tensor | None, None)
         self.activate(torch.arange(len(question.regions)))
 
-    def activate(self, regions: Tensor) -> None:
-        """Go on with these regions, int64 (r,), only."""
+    def activate(self, regions: Tensor, rows: Sequence[Row] | None = None) -> None:
+        """Go on with these regions, int64 (r,), only, and with these rows of each design, or all."""
         self.active, self.open = regions, dict[int, OpenDesign]()
+        self.forwards = sum(row.changed not in self.skipped for row in (self.rows if rows is None else rows))
         here = regions.to(self.question.regions.device)
         self.batch, where = torch.unique(self.question.owners[here], return_inverse=True)
         self.packed = PackedRegions(self.question.regions[here], where)
-
-    def ask(self, rows: Sequence[Row]) -> None:
-        """Expect these rows of each design from now on."""
-        self.forwards = sum(row.changed not in self.skipped for row in rows)
 
     def look_at(self, outputs: Tensor) -> Tensor:
         """Settle activation and classes, int64 (B,), on the first score maps (B,K,h,w). Raises ValueError where they do not fit."""
@@ -206,18 +208,18 @@ def with_region(question: Question, engine: FullInference) -> Question:
         raise ValueError(f"empty region: the model predicts no pixel of class {int(classes[b])} in example {b}; pass region=")
     return replace(question, region=region)
 
-# %% ../nbs/20_run.ipynb #9745ddd1
+# %% ../nbs/20_run.ipynb #5a5d6a32
 def adapts(quantities: Sequence[Quantity], budget: Budget) -> bool:
     """Whether each feature is asked by its own need. Raises ValueError for a goal that the quantities cannot be asked for."""
-    goal = {name: value for name in ("tolerance", "max_rows") if (value := getattr(budget, name)) is not None}
-    if goal and len(quantities) > 1:
-        raise ValueError(f"methods that share forwards take no tolerance and no max_rows, got {goal}")
+    for name in ("tolerance", "max_rows"):
+        if len(quantities) > 1 and (value := getattr(budget, name)) is not None:
+            raise ValueError(f"methods that share forwards take no {name}, got {value!r}")
     adaptive = budget.adaptive and quantities[0].importance is entropy_change
     if budget.max_rows is not None and not adaptive:
         raise ValueError(f"max_rows is for entropy-centric scores, {quantities[0].name} takes n_samples; got {budget.max_rows}")
     return adaptive
 
-
+# %% ../nbs/20_run.ipynb #9745ddd1
 #: The packages whose versions are stored beside an estimate.
 PACKAGES = ("torch", "captum", "numpy", "scipy")
 
@@ -270,12 +272,10 @@ class Run:
         self.question, full = prepare(question, budget)
         self.settings = [describe(quantity, question, budget) for quantity in quantities]
         self.engine = choose_inference(full, self.perturbation, self.question.regions, budget)
-        rows = budget.rows(self.perturbation.n_features)
-        live, bases = (sum(bool(row.changed) is moved and row.changed not in self.engine.skipped for row in rows)
-                       for moved in (True, False))
-        self.tally = Tally(self.question, list(dict.fromkeys(q.reduction for q in quantities)), rows, self.engine.skipped,
-                           budget.sampler == "supercube",
-                           goal_of(budget, live, bases, question.region is None) if adaptive else None)
+        rows, skipped = budget.rows(self.perturbation.n_features), self.engine.skipped
+        goal = goal_of(budget, rows, skipped, question.region is None) if adaptive else None
+        self.tally = Tally(self.question, list(dict.fromkeys(q.reduction for q in quantities)), rows, skipped,
+                           budget.sampler == "supercube", goal)
 
     def progress(self) -> tqdm[NoReturn]:
         """A bar over the rows."""
@@ -310,8 +310,7 @@ class Run:
         yield from self._feed(bar, iter(designs), parts(0, history.pilot, streamed), self.tally.rows)
         for example in owners.unique():
             for span in history.spans((owners == example).nonzero().flatten().numpy()):
-                self.tally.activate(torch.from_numpy(span.regions))
-                self.tally.ask(span.rows)
+                self.tally.activate(torch.from_numpy(span.regions), span.rows)
                 own = iter(designs[history.pilot + span.start:history.pilot + span.end])
                 yield from self._feed(bar, own, [span.end - span.start], span.rows)
 
@@ -335,10 +334,8 @@ class Run:
         history, tally = self.history(quantity), self.tally
         scores, error, total, total_error = map(torch.from_numpy, (*quantity.importance(history), *total_order(history)))
         first = [torch.from_numpy(a) for a in first_order(history)] if B in tally.rows else [None, None]
-        counts, live = history.counts(), [i for i in range(self.perturbation.n_features) if (i,) not in tally.skipped]
-        bases = sum(not row.changed for row in tally.rows)
-        forwards = history.n * bases + counts[:, live].sum(1) + settings["region_predicted"]
-        return Estimate(scores, error, total, total_error, torch.from_numpy(counts), torch.from_numpy(forwards),
+        forwards = history.forwards(tally.skipped) + settings["region_predicted"]
+        return Estimate(scores, error, total, total_error, torch.from_numpy(history.counts()), torch.from_numpy(forwards),
                         torch.full((len(history.n),), len(tally.skipped)), self.perturbation.index,
                         tuple(tuple(x.shape[1:]) for x in self.perturbation.inputs), settings | {"activation": tally.activation},
                         *first)

@@ -101,23 +101,29 @@ class Replay(NamedTuple):
     rows: int
 
 
-def covered(off: np.ndarray, error: np.ndarray, n: np.ndarray | int, kind: str, total: int) -> np.ndarray:
-    """Whether 95 % intervals hold the truth, which is the mean of all `total` recorded designs, those of the interval among them."""
-    return np.abs(off) <= stdtrit(DEGREES[kind](n), 0.975) * error * np.sqrt(1 - np.minimum(n, total / 2) / total)
+def against(truth: np.ndarray, value: np.ndarray, n: np.ndarray | int, total: int) -> np.ndarray:
+    """How far values of n designs are off the mean of all `total` recorded ones; what both have in common is put back."""
+    return (value - truth) / np.sqrt(1 - np.minimum(n, total / 2) / total)
+
+
+def covered(off: np.ndarray, error: np.ndarray, n: np.ndarray | int, kind: str) -> np.ndarray:
+    """Whether 95 % intervals hold the truth."""
+    return np.abs(off) <= stdtrit(DEGREES[kind](n), 0.975) * error
 
 
 def replay(recording: Recording, budget: Budget, rng: np.random.Generator) -> Replay:
     features, truth = recording.delta.shape[1], recording.delta.mean(0)
-    goal = goal_of(budget, features, 1, 0)
+    goal = goal_of(budget, budget.rows(features))
     size = 2 * goal.half
     delta, points = recording.draw(rng, goal.half, goal.most)
     plan = make_plan(delta[:size], goal)
     asked = np.where(np.arange(len(delta))[:, None] < size + plan.fresh, delta, np.nan)
     value, error = weighed_mean(asked, points, Plan(*plan), goal.half)
     plain, plain_error = (part[0] for part in mean_change(delta[size:size + 32, None], list(points[size:size + 32])))
-    total = len(recording.delta)
-    return Replay(value - truth, covered(value - truth, error, plan.fresh + size, "adaptive", total), plan.fresh == 0, plain - truth,
-                  covered(plain - truth, plain_error, 32, "nearest neighbours", total), goal.cost(plan.fresh) + size * (features + 1))
+    n, total = plan.fresh + size, len(recording.delta)
+    off, plain_off = against(truth, value, n, total), against(truth, plain, 32, total)
+    return Replay(off, covered(off, error, n, "adaptive"), plan.fresh == 0, plain_off,
+                  covered(plain_off, plain_error, 32, "nearest neighbours"), goal.cost(plan.fresh) + size * (features + 1))
 
 
 def measure(recording: Recording, budget: Budget, replays: int) -> dict[str, float]:
