@@ -9,7 +9,7 @@ from conftest import Recorder, small_net
 from scipy.stats import t as student
 from torch import nn
 
-from entropy_captum.adaptive import COUNTS, AdaptiveHistory, Goal, adaptive_designs, goal_of, make_plan, weighed_mean
+from entropy_captum.adaptive import COUNTS, OWN, AdaptiveHistory, Goal, adaptive_designs, goal_of, make_plan, weighed_mean
 from entropy_captum.attribution import EntropyCentric, SobolTotal
 from entropy_captum.estimate import Estimate
 from entropy_captum.question import Budget, Question
@@ -76,7 +76,7 @@ def test_stopping_hardly_biases_the_scores():
     runs = replayed()
     bias = {name: runs[name].mean(0).sum() / np.sqrt((runs[name] ** 2).mean(0)).sum() for name in ("off", "naive")}
     assert abs(bias["off"]) < 0.1
-    assert bias["naive"] < 1.5 * bias["off"] < 0  # the mean of all that was asked prefers what was calm
+    assert bias["naive"] < 1.3 * bias["off"] < 0  # the mean of all that was asked prefers what was calm
 
 
 def test_half_of_the_rows_give_the_largest_error_of_uniform_designs():
@@ -92,9 +92,9 @@ def test_weights_of_a_half_do_not_know_it():
     goal = Goal(4, 96, rows=400)
     changed = pilot.copy()
     changed[:4] *= rng.lognormal(0, 2, (4, 16))
-    before, after = make_plan(pilot, goal).shares, make_plan(changed, goal).shares
-    assert np.abs(after - before)[1].max() > 0.26  # the second half's weight is decided by the first
-    assert np.abs(after - before)[0].max() <= 0.25
+    (first, second), (first_after, second_after) = make_plan(pilot, goal).shares, make_plan(changed, goal).shares
+    assert np.abs(first_after - first).max() <= OWN  # decided by the second half, which is as it was
+    assert np.abs(second_after - second).max() > np.abs(first_after - first).max()
 
 
 NET = small_net().double()
@@ -244,7 +244,7 @@ def test_saved_and_read_back_also_from_before_features_had_counts(tmp_path):
     path = old.save(tmp_path / "old")
     arrays = dict(np.load(path))
     np.savez(path, **arrays | {"n_samples": arrays["n_samples"][:, 0]})
-    assert torch.equal(Estimate.load(path).margin(), old.margin())
+    assert torch.equal(Estimate.load(path).n_samples, old.n_samples) and torch.equal(Estimate.load(path).margin(), old.margin())
     assert json.loads(path.with_suffix(".json").read_text())["error"] == "nearest neighbours"
 
 
