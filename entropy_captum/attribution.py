@@ -72,7 +72,8 @@ def warn_of_border(estimate: Estimate, question: Question, least: float = 0.05) 
 def look_over(estimate: Estimate, question: Question) -> None:
     """Warn where an estimate is flat, has undefined Sobol indices, or lies on a constant border of the image."""
     warn_if_flat(estimate.scores, estimate.standard_error)
-    warn_if_undefined(estimate.total_order)
+    if estimate.settings["error"] != "adaptive":  # where a feature asked seldom has no index
+        warn_if_undefined(estimate.total_order)
     warn_of_border(estimate, question)
 
 # %% ../nbs/21_attribution.ipynb #033fde98
@@ -129,10 +130,10 @@ class Asking(PerturbationAttribution):
             feature_mask: Tensor | tuple[Tensor, ...] | None = None, n_samples: int = 32, perturbations_per_eval: int = 1,
             show_progress: bool = False, *, region: Tensor | NDArray[Any] | None = None, valid: Tensor | NDArray[Any] | None = None,
             grid_size: int | tuple[int, int] | None = None, seed: int = 0,
-            tolerance: float | None = None) -> tuple[Question, Budget]:
+            tolerance: float | None = None, max_rows: int | None = None) -> tuple[Question, Budget]:
         """The question and the budget of a call; inputs (B,C,H,W), arguments and errors as `attribute`."""
         budget = Budget(n_samples, perturbations_per_eval, seed, tolerance, self.sampler, self.scramble, self.first_order,
-                        self.inference, self.max_memory, show_progress)
+                        self.inference, self.max_memory, show_progress, max_rows)
         question = Question(self.forward_func, inputs, region, target, baselines, self.activation, None, valid, feature_mask,
                             grid_size, self.interpolation, additional_forward_args)
         return question, budget
@@ -163,8 +164,8 @@ class OfRegions(Asking):
                          target: int | str | None = None, additional_forward_args: Any = None, feature_mask: Tensor | None = None,
                          n_samples: int = 32, perturbations_per_eval: int = 1, show_progress: bool = False, *,
                          valid: Tensor | NDArray[Any] | None = None, grid_size: int | tuple[int, int] | None = None, seed: int = 0,
-                         tolerance: float | None = None) -> Estimate:
-        """Scores (K,d) of K objects of one image from one set of forwards; an object stops on its own with a `tolerance`.
+                         tolerance: float | None = None, max_rows: int | None = None) -> Estimate:
+        """Scores (K,d) of K objects of one image from one set of forwards; with a goal each object asks for its own features.
 
         regions: bool or float (K,H,W) masks, or an integer (H,W) map of ids with 0 as background, ascending; the other arguments
         are those of `attribute`. Raises ValueError for a batch of more than 1, or regions of another kind.
@@ -178,7 +179,7 @@ class OfRegions(Asking):
             raise ValueError(f"attribute_regions explains one image (batch 1), got {shapes(inputs)}")
         question, budget = self.ask(inputs, baselines, target, additional_forward_args, feature_mask, n_samples,
                                     perturbations_per_eval, show_progress, valid=valid, grid_size=grid_size, seed=seed,
-                                    tolerance=tolerance)
+                                    tolerance=tolerance, max_rows=max_rows)
         question = of_image(question, split_regions(regions))
         (estimate,) = answer(question, budget, [self.quantity])
         look_over(estimate, question)
@@ -220,7 +221,8 @@ class PickFreezeAttribution(OfRegions):
             valid: Pixels that hold something, bool (H,W) or (B,H,W); the others (nodata) are no feature and in no region.
             grid_size: Cells a side, or (rows, columns); default 8.
             seed: Of the design.
-            tolerance: An example stops when all its standard errors are at most this, looked at after 8, 16, 32, ... designs.
+            tolerance: Each feature is asked until its standard error is at most this, in at most N designs; see `adaptive`.
+            max_rows: Rows per example, spent where they lower the largest error most, on a feature in at most 4 N designs.
 
         Raises:
             ValueError, TypeError: Quoting what was given, for input that does not fit.

@@ -27,8 +27,8 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure  # drawing is imported when something is drawn
 
 # %% auto #0
-__all__ = ['Estimator', 'Importance', 'jansen', 'saltelli', 'mean_change', 'History', 'entropy_change', 'total_order',
-           'first_order', 'Mapped', 'Estimate']
+__all__ = ['PRIOR', 'DEGREES', 'Estimator', 'Importance', 'jansen', 'saltelli', 'mean_change', 'History', 'entropy_change',
+           'total_order', 'first_order', 'Mapped', 'Estimate']
 
 # %% ../nbs/19_estimate.ipynb #f407bc61
 #: The relative rounding of float64.
@@ -78,6 +78,10 @@ def saltelli(f: np.ndarray, f_changed: np.ndarray, f_b: np.ndarray, rounding: fl
     return over_variance(total / (n - 1), left, f, rounding)
 
 # %% ../nbs/19_estimate.ipynb #992a4215
+#: How many designs' worth the law of all features weighs in an adaptive error; see `adaptive`.
+PRIOR = 4.0
+#: Degrees of freedom by how an error was made and the number of designs; those of heavy tails are fewer than designs.
+DEGREES = {"nearest neighbours": lambda n: n / 2, "adaptive": lambda n: 0.7 * (n - 1) + PRIOR, "sample deviation": lambda n: n - 1}
 #: A value of each feature and its error, each (R,d), from what several designs gave.
 Estimator = Callable[..., tuple[np.ndarray, np.ndarray]]
 
@@ -139,6 +143,19 @@ class History:
             full[regions] = value
             history.append(full)
 
+    def counts(self) -> np.ndarray:
+        """In how many designs each feature was asked, (R,d)."""
+        return np.repeat(self.n[:, None], len(self.features), 1)
+
+    def forwards(self, skipped: frozenset[tuple[int, ...]]) -> np.ndarray:
+        """How many rows each region took, (R,), when some changes never come."""
+        live = [i for i, column in enumerate(self.features) if self.rows[column].changed not in skipped]
+        return self.n * sum(not row.changed for row in self.rows) + self.counts()[:, live].sum(1)
+
+    def changes(self) -> tuple[np.ndarray, np.ndarray]:
+        """The mean change of each feature and its standard error, each (R,d)."""
+        return self.over_designs(partial(mean_change, points=self.points), (self.delta, self.features), least=1)
+
     def over_designs(self, estimator: Estimator, *parts: tuple[list[np.ndarray], int | list[int]],
                      least: int = 2) -> tuple[np.ndarray, np.ndarray]:
         """A value and its error for each region from the designs that it took part in, each (R,d); NaN for fewer than `least`.
@@ -158,7 +175,7 @@ Importance = Callable[[History], tuple[np.ndarray, np.ndarray]]
 
 def entropy_change(history: History) -> tuple[np.ndarray, np.ndarray]:
     """Entropy-centric scores in bits and their standard errors, each (R,d) (the paper, eq. 8)."""
-    return history.over_designs(partial(mean_change, points=history.points), (history.delta, history.features), least=1)
+    return history.changes()
 
 # %% ../nbs/19_estimate.ipynb #77ad7c91
 def total_order(history: History) -> tuple[np.ndarray, np.ndarray]:
@@ -236,11 +253,11 @@ class Mapped:
 # %% ../nbs/19_estimate.ipynb #6bb555bd
 @dataclass(frozen=True)
 class Estimate(Mapped):
-    """Importance of d features for B examples (or K regions): all tensors (B,d) float64, counts (B,) int64.
+    """Importance of d features for B examples (or K regions): all tensors (B,d) float64, counts int64.
 
     `scores` is what the method calls importance (bits for `EntropyCentric`, a share of variance for `SobolTotal`) and
-    `standard_error` its error; `n_forwards` counts rows through the model, `n_skipped` features proven unreachable. `index` and
-    `shapes` as in `Mapped`.
+    `standard_error` its error; `n_samples` (B,d) counts designs, `n_forwards` (B,) rows through the model, `n_skipped` (B,)
+    features proven unreachable. `index` and `shapes` as in `Mapped`.
     """
 
     scores: Tensor
@@ -261,9 +278,9 @@ class Estimate(Mapped):
 
     def margin(self, level: float = 0.95) -> Tensor:
         """Half the width of each score's confidence interval, (B,d): the standard error times a quantile of Student's t."""
-        n = self.n_samples.cpu().numpy()
-        quantile = stdtrit(n / 2 if self.settings.get("error") == "nearest neighbours" else n - 1, (1 + level) / 2)
-        return self.standard_error * torch.from_numpy(quantile).to(self.standard_error)[:, None]
+        degrees = DEGREES.get(self.settings.get("error", ""), DEGREES["sample deviation"])
+        quantile = stdtrit(degrees(self.n_samples.cpu().numpy()), (1 + level) / 2)
+        return self.standard_error * torch.from_numpy(quantile).to(self.standard_error)
 
     def __repr__(self) -> str:
         examples, features = self.scores.shape
@@ -301,6 +318,8 @@ class Estimate(Mapped):
         settings = json.loads(facts)
         shapes = tuple(tuple(shape) for shape in settings.pop("shapes"))
         index = tuple(arrays.pop(f"index_{k}") for k in range(len(shapes)))
+        if arrays["n_samples"].ndim == 1:  # saved when all features were asked equally often
+            arrays["n_samples"] = arrays["n_samples"][:, None].expand_as(arrays["scores"]).clone()
         return cls(index=index, shapes=shapes, settings=settings, **arrays)
 
 # %% ../nbs/19_estimate.ipynb #67cb75d1

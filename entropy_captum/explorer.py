@@ -319,10 +319,10 @@ def run_pick_freeze(explorer: Explorer, choice: Choice, region: NDArray[np.bool_
                 (estimate,) = run.estimates()
                 explorer.shape, explorer.unit = list(question.perturbation.grid), UNITS[method]
                 explorer.scores, explorer.errors = as_bytes(estimate.scores[0].cpu()), as_bytes(estimate.standard_error[0].cpu())
-                explorer.message = f"{int(estimate.n_samples[0])} of {samples} designs"
+                explorer.message = f"{int(estimate.n_samples[0].max())} of {samples} designs"
         if stop.is_set():
             break
-    if estimate is None or int(estimate.n_samples[0]) < 2:
+    if estimate is None or int(estimate.n_samples[0].max()) < 2:
         raise Cancelled
     return conclude(explorer, choice, region, estimate.spread(estimate.scores)[0][0].mean(0), estimate, stop)
 

@@ -92,7 +92,7 @@ def pick_freeze_map(estimate: Estimate, name: str) -> Maps:
     if name == INTERACTION and estimate.first_order is not None:
         values = estimate.total_order - estimate.first_order
     elif estimate.first_order is not None:
-        rows -= int(estimate.n_samples[0])
+        rows -= int(estimate.n_samples[0].max())
     return Maps(estimate.spread(values)[0][:, 0].float(), rows, estimate)
 
 # %% ../nbs/41_methods.ipynb #b09eb97d

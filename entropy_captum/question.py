@@ -19,7 +19,7 @@ from .forward import Forward, Model, as_forward
 from .names import Activation, InferenceKind
 from .perturbation import Baselines, Perturbation, as_tensor, check_baselines, check_valid
 from .region import check_region, class_number, resolve_activation
-from .sampling import PickFreeze, Row, Sampler, check_count, check_design, design_rows, pick_freeze
+from .sampling import NET, PickFreeze, Row, Sampler, check_count, check_design, design_rows, pick_freeze
 
 # %% auto #0
 __all__ = ['Mask', 'held_pixels', 'Question', 'held_region', 'settled', 'of_image', 'bases_of', 'Budget']
@@ -199,9 +199,11 @@ def check_inference(kind: str, max_memory: int | None) -> None:
 class Budget:
     """What may be spent on an answer, and by which design.
 
-    n_samples: designs N, at least 2. perturbations_per_eval: rows per forward and example. seed: of the designs. tolerance: an
-    example stops when all its standard errors are at most this. sampler, scramble: see `sampling`. first_order: also the row B, for
-    first-order indices. inference: "full", "incremental" or "auto"; max_memory: bytes that it may hold.
+    n_samples: designs N, at least 2. perturbations_per_eval: rows per forward and example. seed: of the designs. tolerance: a
+    feature is asked until its standard error is at most this, in at most N designs (with a sampler other than "supercube", for
+    Sobol indices and for N < 8 an example is, until all are). max_rows: of each region, spent where they lower the largest error
+    most; a feature is asked in at most 4 N designs. sampler, scramble: see `sampling`. first_order: also the row B, for first-order
+    indices. inference: "full", "incremental" or "auto"; max_memory: bytes that it may hold.
     Raises ValueError, quoting it, for a number out of range or an unknown name.
     """
 
@@ -215,6 +217,7 @@ class Budget:
     inference: InferenceKind = "auto"
     max_memory: int | None = None
     show_progress: bool = False
+    max_rows: int | None = None
 
     def __post_init__(self) -> None:
         for name, least in (("n_samples", 2), ("perturbations_per_eval", 1), ("seed", 0)):
@@ -223,6 +226,17 @@ class Budget:
             raise ValueError(f"tolerance must be a standard error of at least 0, got {self.tolerance!r}")
         check_design(self.n_samples, 1, self.sampler, self.scramble)
         check_inference(self.inference, self.max_memory)
+        if self.max_rows is not None:
+            object.__setattr__(self, "max_rows", check_count("max_rows", self.max_rows))
+            if self.tolerance is not None or not self.adaptive:
+                raise ValueError("max_rows needs sampler='supercube', n_samples of at least 8 and no tolerance, got "
+                                 f"{self.sampler!r}, {self.n_samples} and {self.tolerance}")
+
+    @property
+    def adaptive(self) -> bool:
+        """Whether a goal is given that each feature can be asked for by itself."""
+        goal = self.tolerance is not None or self.max_rows is not None
+        return goal and self.sampler == "supercube" and self.n_samples >= NET
 
     def designs(self, n_features: int) -> Iterator[PickFreeze]:
         """The designs that may be run. Raises ValueError where there are none of that size."""

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from importlib.metadata import version
 from itertools import chain, islice
@@ -17,13 +17,14 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from .adaptive import AdaptiveHistory, Goal, goal_of
 from .estimate import Estimate, History, Importance, entropy_change, first_order, total_order
 from .inference import Block, FullInference
 from .planning import choose_inference
 from .question import Budget, Question
 from .region import (Measure, PackedRegions, check_target, predicted_region, resize_outputs, resolve_activation,
                                    warn_if_activated)
-from .sampling import A, B, Row, check_design
+from .sampling import A, B, PickFreeze, Row, check_design
 
 # %% auto #0
 __all__ = ['REDUCTIONS', 'Tally', 'Quantity', 'Moment', 'Run', 'answer']
@@ -70,27 +71,36 @@ class OpenDesign:
     delta: dict[str, np.ndarray]
     entropy: dict[str, Tensor]
 
+# %% ../nbs/20_run.ipynb #0c08dc32
+def new_histories(names: Sequence[str], regions: int, rows: tuple[Row, ...], stratified: bool,
+                  goal: Goal | None) -> dict[str, History]:
+    """Empty histories of so many regions, which share the points of their designs; those of an adaptive run with a goal."""
+    points: list[np.ndarray] | None = [] if stratified else None
+    n = np.zeros((len(names), regions), np.int64)
+    return {name: History(own, rows, points=points) if goal is None else AdaptiveHistory(own, rows, goal=goal)
+            for name, own in zip(names, n, strict=True)}
+
 # %% ../nbs/20_run.ipynb #62b2e4df
 class Tally:
     """Feeds blocks of a question, with its region, into a history for each reduction.
 
     skipped: changes that cannot reach the region; their rows never come. stratified: whether errors are made of near points.
+    goal: of an adaptive run, in which not every design is asked for every row.
     """
 
     def __init__(self, question: Question, reductions: Sequence[str], rows: tuple[Row, ...],
-                 skipped: frozenset[tuple[int, ...]] = frozenset(), stratified: bool = True) -> None:
+                 skipped: frozenset[tuple[int, ...]] = frozenset(), stratified: bool = True, goal: Goal | None = None) -> None:
         self.question, self.rows, self.skipped = question, rows, skipped
         self.activation: str = question.activation
-        points: list[np.ndarray] | None = [] if stratified else None
-        self.histories = {name: History(np.zeros(len(question.regions), np.int64), rows, points=points) for name in reductions}
+        self.histories = new_histories(reductions, len(question.regions), rows, stratified, goal)
         self.column = next(iter(self.histories.values())).column
-        self.forwards = sum(row.changed not in skipped for row in rows)
         self.classes, self.sure = cast(Tensor | None, None), cast(Tensor | None, None)
         self.activate(torch.arange(len(question.regions)))
 
-    def activate(self, regions: Tensor) -> None:
-        """Go on with these regions, int64 (r,), only."""
+    def activate(self, regions: Tensor, rows: Sequence[Row] | None = None) -> None:
+        """Go on with these regions, int64 (r,), only, and with these rows of each design, or all."""
         self.active, self.open = regions, dict[int, OpenDesign]()
+        self.forwards = sum(row.changed not in self.skipped for row in (self.rows if rows is None else rows))
         here = regions.to(self.question.regions.device)
         self.batch, where = torch.unique(self.question.owners[here], return_inverse=True)
         self.packed = PackedRegions(self.question.regions[here], where)
@@ -198,6 +208,17 @@ def with_region(question: Question, engine: FullInference) -> Question:
         raise ValueError(f"empty region: the model predicts no pixel of class {int(classes[b])} in example {b}; pass region=")
     return replace(question, region=region)
 
+# %% ../nbs/20_run.ipynb #5a5d6a32
+def adapts(quantities: Sequence[Quantity], budget: Budget) -> bool:
+    """Whether each feature is asked by its own need. Raises ValueError for a goal that the quantities cannot be asked for."""
+    for name in ("tolerance", "max_rows"):
+        if len(quantities) > 1 and (value := getattr(budget, name)) is not None:
+            raise ValueError(f"methods that share forwards take no {name}, got {value!r}")
+    adaptive = budget.adaptive and quantities[0].importance is entropy_change
+    if budget.max_rows is not None and not adaptive:
+        raise ValueError(f"max_rows is for entropy-centric scores, {quantities[0].name} takes n_samples; got {budget.max_rows}")
+    return adaptive
+
 # %% ../nbs/20_run.ipynb #9745ddd1
 #: The packages whose versions are stored beside an estimate.
 PACKAGES = ("torch", "captum", "numpy", "scipy")
@@ -207,6 +228,8 @@ def kind_of_error(quantity: Quantity, budget: Budget) -> str:
     """How the standard errors of a quantity are made; see `estimate.mean_change` and `estimate.over_variance`."""
     if quantity.importance is not entropy_change:
         return "jackknife"
+    if budget.adaptive:
+        return "adaptive"
     return "nearest neighbours" if budget.sampler == "supercube" else "sample deviation"
 
 # %% ../nbs/20_run.ipynb #a6026eb1
@@ -215,9 +238,10 @@ def describe(quantity: Quantity, question: Question, budget: Budget) -> dict[str
     return {"method": quantity.name, "reduction": quantity.reduction, "activation": question.activation,
             "sampler": budget.sampler, "scramble": budget.scramble, "interpolation": question.interpolation,
             "first_order": budget.first_order, "error": kind_of_error(quantity, budget), "n_samples": budget.n_samples,
-            "seed": budget.seed, "tolerance": budget.tolerance, "tuple_input": isinstance(question.inputs, tuple),
-            "region_predicted": question.region is None, "dtype": str(question.tensors[0].dtype).removeprefix("torch."),
-            "weights": question.network.key, "versions": {name: version(name) for name in PACKAGES}}
+            "seed": budget.seed, "tolerance": budget.tolerance, "max_rows": budget.max_rows,
+            "tuple_input": isinstance(question.inputs, tuple), "region_predicted": question.region is None,
+            "dtype": str(question.tensors[0].dtype).removeprefix("torch."), "weights": question.network.key,
+            "versions": {name: version(name) for name in PACKAGES}}
 
 # %% ../nbs/20_run.ipynb #3f9b8860
 def prepare(question: Question, budget: Budget) -> tuple[Question, FullInference]:
@@ -238,22 +262,25 @@ class Moment(NamedTuple):
 class Run:
     """Answers a question within a budget: each design adds to what is known of all quantities, which share the forwards.
 
-    Raises ValueError for a tolerance with several quantities: each would stop at its own time.
+    Raises ValueError for a goal with several quantities: each would stop at its own time; or rows to spend on another quantity
+    than mean changes.
     """
 
     def __init__(self, question: Question, budget: Budget, quantities: Sequence[Quantity]) -> None:
-        if budget.tolerance is not None and len(quantities) > 1:
-            raise ValueError(f"methods that share forwards take no tolerance, got {budget.tolerance!r}")
-        self.budget, self.quantities, self.perturbation = budget, quantities, question.perturbation
+        self.budget, self.quantities, self.perturbation, self.done = budget, quantities, question.perturbation, 0
+        adaptive = adapts(quantities, budget)
         self.question, full = prepare(question, budget)
         self.settings = [describe(quantity, question, budget) for quantity in quantities]
         self.engine = choose_inference(full, self.perturbation, self.question.regions, budget)
-        self.tally = Tally(self.question, list(dict.fromkeys(q.reduction for q in quantities)),
-                           budget.rows(self.perturbation.n_features), self.engine.skipped, budget.sampler == "supercube")
+        rows, skipped = budget.rows(self.perturbation.n_features), self.engine.skipped
+        goal = goal_of(budget, rows, skipped, question.region is None) if adaptive else None
+        self.tally = Tally(self.question, list(dict.fromkeys(q.reduction for q in quantities)), rows, skipped,
+                           budget.sampler == "supercube", goal)
 
     def progress(self) -> tqdm[NoReturn]:
         """A bar over the rows."""
-        return tqdm(total=self.budget.n_samples * self.tally.forwards, desc=self.quantities[0].name, unit="row",
+        rows = self.budget.max_rows or self.budget.n_samples * self.tally.forwards
+        return tqdm(total=rows, desc=self.quantities[0].name, unit="row",
                     disable=not self.budget.show_progress)
 
     def history(self, quantity: Quantity) -> History:
@@ -262,20 +289,41 @@ class Run:
 
     def advance(self, streamed: bool = False) -> Iterator[Moment]:
         """Run the designs; a moment for every one that is completed, and for every block of rows. streamed: see `parts`."""
-        ends, first = checkpoints(self.budget.n_samples, self.budget.tolerance), self.quantities[0]
-        designs, done = self.history(first).follow(self.budget.designs(self.perturbation.n_features)), 0
         with self.progress() as bar:
-            for start, end in zip([0, *ends], ends, strict=False):
-                for block in chain.from_iterable(self.engine.evaluate(self.perturbation, islice(designs, size), self.tally.rows,
-                                                                      self.tally.batch) for size in parts(start, end, streamed)):
-                    done += len(block.row)
-                    share = done / (bar.total or 1)
-                    yield from (Moment(share, True) for _ in self.tally.add(block))
-                    yield Moment(share, False)
-                    bar.update(len(block.row))
-                if self.budget.tolerance is not None and not self.tally.drop_exact(first.importance(self.history(first))[1],
-                                                                                   self.budget.tolerance):
-                    return
+            history = self.history(self.quantities[0])
+            yield from self._adapt(bar, history, streamed) if isinstance(history, AdaptiveHistory) else self._repeat(bar, streamed)
+
+    def _repeat(self, bar: tqdm[NoReturn], streamed: bool) -> Iterator[Moment]:
+        """All rows of one design after the other."""
+        (first, *_), tolerance = self.quantities, self.budget.tolerance
+        ends = checkpoints(self.budget.n_samples, tolerance)
+        designs = self.history(first).follow(self.budget.designs(self.perturbation.n_features))
+        for start, end in zip([0, *ends], ends, strict=False):
+            yield from self._feed(bar, designs, parts(start, end, streamed), self.tally.rows)
+            if tolerance is not None and not self.tally.drop_exact(first.importance(self.history(first))[1], tolerance):
+                return
+
+    def _adapt(self, bar: tqdm[NoReturn], history: AdaptiveHistory, streamed: bool) -> Iterator[Moment]:
+        """All rows of a pilot, then what each example's regions need."""
+        designs, owners = history.draw(self.budget.seed), self.question.owners.cpu()
+        history.numbers.extend(range(history.pilot))
+        yield from self._feed(bar, iter(designs), parts(0, history.pilot, streamed), self.tally.rows)
+        for example in owners.unique():
+            for span in history.spans((owners == example).nonzero().flatten().numpy()):
+                self.tally.activate(torch.from_numpy(span.regions), span.rows)
+                own = iter(designs[history.pilot + span.start:history.pilot + span.end])
+                yield from self._feed(bar, own, [span.end - span.start], span.rows)
+
+    def _feed(self, bar: tqdm[NoReturn], designs: Iterator[PickFreeze], sizes: Iterable[int],
+              rows: Sequence[Row]) -> Iterator[Moment]:
+        """Run these rows of so many designs at a time."""
+        for block in chain.from_iterable(self.engine.evaluate(self.perturbation, islice(designs, size), rows, self.tally.batch)
+                                         for size in sizes):
+            self.done += len(block.row)
+            share = min(self.done / (bar.total or 1), 1.0)
+            yield from (Moment(share, True) for _ in self.tally.add(block))
+            yield Moment(share, False)
+            bar.update(len(block.row))
 
     def estimates(self) -> list[Estimate]:
         """What is known by now, (R,d) for each quantity."""
@@ -286,8 +334,8 @@ class Run:
         history, tally = self.history(quantity), self.tally
         scores, error, total, total_error = map(torch.from_numpy, (*quantity.importance(history), *total_order(history)))
         first = [torch.from_numpy(a) for a in first_order(history)] if B in tally.rows else [None, None]
-        forwards = history.n * tally.forwards + settings["region_predicted"]
-        return Estimate(scores, error, total, total_error, torch.from_numpy(history.n.copy()), torch.from_numpy(forwards),
+        forwards = history.forwards(tally.skipped) + settings["region_predicted"]
+        return Estimate(scores, error, total, total_error, torch.from_numpy(history.counts()), torch.from_numpy(forwards),
                         torch.full((len(history.n),), len(tally.skipped)), self.perturbation.index,
                         tuple(tuple(x.shape[1:]) for x in self.perturbation.inputs), settings | {"activation": tally.activation},
                         *first)

@@ -118,19 +118,20 @@ def uneven_features(designs: Sequence[PickFreeze], deviations: float = 3.0) -> d
 NET = 8
 
 
-def supercube(n_samples: int, n_features: int, seed: int = 0) -> Iterator[PickFreeze]:
+def supercube(n_samples: int, n_features: int, seed: int | Sequence[int] = 0, net: int = NET) -> Iterator[PickFreeze]:
     """Latin supercube designs: each feature's (a, b) run through its own scrambled two-dimensional Sobol net, in its own order.
 
-    Source: Owen 1998 (ACM Trans. Model. Comput. Simul. 8), with sets of two variables.
+    net: how many points are shuffled among themselves, a power of two. Source: Owen 1998 (ACM Trans. Model. Comput. Simul. 8),
+    with sets of two variables.
     """
     from scipy.stats import qmc
     rng = np.random.default_rng(seed)
-    nets = [qmc.Sobol(2, rng=rng) for _ in range(n_features)]
-    for start in range(0, n_samples, NET):
-        points = np.stack([net.random(NET) for net in nets])
-        order = rng.permuted(np.tile(np.arange(NET), (n_features, 1)), axis=1)
+    sequences = [qmc.Sobol(2, rng=rng) for _ in range(n_features)]
+    for start in range(0, n_samples, net):
+        points = np.stack([own.random(net) for own in sequences])
+        order = rng.permuted(np.tile(np.arange(net), (n_features, 1)), axis=1)
         block = np.take_along_axis(points, order[..., None], 1)
-        yield from (PickFreeze(*block[:, row].T.copy()) for row in range(min(NET, n_samples - start)))
+        yield from (PickFreeze(*block[:, row].T.copy()) for row in range(min(net, n_samples - start)))
 
 # %% ../nbs/03_sampling.ipynb #4389e53b
 def warn_of_uneven(designs: Sequence[PickFreeze]) -> None:

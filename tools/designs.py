@@ -93,7 +93,7 @@ def compare(estimate: Estimate, truth: Estimate, building: str, grid: int, seed:
     off, size = estimate.scores[0] - truth.scores[0], truth.scores[0].square().sum()
     live = truth.scores[0] > 1e-3 * truth.scores[0].max()
     margin = (estimate.margin()[0].square() + truth.margin()[0].square()).sqrt()
-    return {"building": building, "grid": grid, "n": int(estimate.n_samples[0]), "sampler": estimate.settings["sampler"],
+    return {"building": building, "grid": grid, "n": int(estimate.n_samples.max()), "sampler": estimate.settings["sampler"],
             "seed": seed, "squared_error": float((off.square().sum() - truth.standard_error[0].square().sum()) / size),
             "worst": float(off.abs().max() / truth.scores[0].max()), "coverage": float((off.abs() <= margin)[live].double().mean()),
             "rank": rank_correlation(estimate.scores[0].numpy(), truth.scores[0].numpy())}
@@ -107,7 +107,7 @@ def rows_of(model: nn.Module, building: Building, grid: int, plan: Plan) -> Iter
         method = EntropyCentric(model, sampler=sampler, inference="full")
         for seed in range(plan.seeds):
             for estimate in method.stream(building.inputs, n_samples=max(NUMBERS), seed=seed, **options):
-                if int(estimate.n_samples[0]) in NUMBERS:
+                if int(estimate.n_samples.max()) in NUMBERS:
                     yield compare(estimate, truth, building.name, grid, seed)
 
 
