@@ -220,10 +220,16 @@ Cluster = Annotated[str | None, typer.Option(help="Run all buildings on Dask: lo
 Bands = Annotated[str | None, typer.Option(help="Bands of a raster in the model's order, by number or name: 4,3,2.")]
 Scale = Annotated[tuple[float, float] | None, typer.Option(help="The pixel values that become the ends of the model's value range: "
                                                                 "0 4095 for 12 bits.")]
+Methods = Annotated[str, typer.Option(help="Names of methods with commas between; a wrong one lists all.")]
+Baseline = Annotated[BaselineName, typer.Option(help="What replaces a removed patch.")]
+Inference = Annotated[InferenceKind, typer.Option(help="Exact shortcuts where they pay, or never.")]
+Mistakes = Annotated[bool, typer.Option("--mistakes", help="Explain where it is wrong by the label, false positives and false "
+                                                           "negatives.")]
+Labelled = Annotated[str | None, typer.Option(help="With --mistakes: only where the label says this class.")]
 Stored = Annotated[bool, typer.Option("--stored", help="Pixels as the raster stores them, without its scale and offset.")]
 Remote = Annotated[bool, typer.Option("--remote", help="Fetch a raster that lies elsewhere.")]
 
-# %% ../nbs/59_cli.ipynb #716f2ab6
+# %% ../nbs/59_cli.ipynb #e4f75f1a
 class Place(NamedTuple):
     """What is to be explained of an image, as the options say it."""
 
@@ -244,7 +250,7 @@ class Place(NamedTuple):
         alone = self.at is None and self.point is None and self.building is None and self.mask is None
         return self.everything or (self.footprints is not None and alone)
 
-
+# %% ../nbs/59_cli.ipynb #9aa77d37
 class Reading(NamedTuple):
     """How a raster is read, as the options say it."""
 
@@ -273,14 +279,14 @@ def is_scene(image: str, place: Place, reading: Reading) -> bool:
             return True
         raise
 
-# %% ../nbs/59_cli.ipynb #a05e8329
+# %% ../nbs/59_cli.ipynb #d14101da
 def side_of(window: str | None) -> int | None:
     """A window's side in pixels. Raises ValueError, quoting it, for anything else."""
     if window is not None and not window.isdecimal():
         raise ValueError(f"--window {window}: expected a number of pixels, as 512")
     return None if window is None else int(window)
 
-
+# %% ../nbs/59_cli.ipynb #f2298031
 def find_request(image: str, place: Place, reading: Reading) -> Callable[[Model], Request]:
     """What makes the request for a network. Raises ValueError for what is wrong with the files, before any network is loaded."""
     files: dict[str, Any] = {"mask": place.mask, "label": place.label, "values": place.values}
@@ -316,26 +322,15 @@ def look_for_signs(network: Model, request: Request, target: str | None) -> None
     number = class_number(target, card_of(network).classes)
     warn_of_signs(network, request.image, label_of(request, network, target), number)
 
-# %% ../nbs/59_cli.ipynb #80ef6574
-def survey_scene(image: str, network: Model, place: Place, reading: Reading, chosen: dict[str, Any], min_area: float,
-                 cluster: str | None, out: Path) -> None:
-    """Explain many buildings of a scene, and print what was found. chosen: settings of the survey."""
-    from entropy_captum.scene import Scene, window_side
-    from entropy_captum.survey import SurveySettings, predicted_buildings, survey
+# %% ../nbs/59_cli.ipynb #55b132ab
+def check_survey(place: Place, nodata: str | None, mistakes: bool) -> None:
+    """Raises ValueError for what is asked of one image, and not of many buildings of a scene."""
+    if place.label is not None or mistakes:
+        raise ValueError("many buildings are compared with their footprints: --label and --mistakes are for one image")
+    if nodata is not None:
+        raise ValueError(f"--nodata {nodata}: in a scene its file says what holds nothing (gdal_edit -a_nodata {nodata} FILE)")
 
-    if place.label is not None:
-        raise ValueError(f"--label {place.label}: many buildings are compared with their footprints, not with a label")
-    scene = Scene(image, network, place.footprints, **reading._asdict())
-    window = window_side(place.window, scene.raster) or min(512, max(scene.raster.size))
-    settings, show = SurveySettings(window=window, **chosen), sys.stderr.isatty()
-    buildings = scene.footprints
-    if place.everything:
-        if buildings is not None:
-            raise ValueError("--all are those that the model predicts; --footprints alone are those of the file")
-        buildings = predicted_buildings(scene, out, settings, min_area, cluster=cluster, show_progress=show)
-    print_survey(survey(scene, out, settings, buildings, cluster=cluster, show_progress=show), out)
-
-
+# %% ../nbs/59_cli.ipynb #7ed9b194
 def print_survey(table: pd.DataFrame, out: Path) -> None:
     """Print what a survey found: how many buildings, what is wrong with some, and those that lean most on what surrounds them."""
     counts = table["status"].value_counts()
@@ -349,22 +344,32 @@ def print_survey(table: pd.DataFrame, out: Path) -> None:
         typer.echo(f"\nThose that lean most on what surrounds them:\n\n{most.round(3).to_string(index=False)}")
     typer.echo(f"\nResults: {out}/buildings.gpkg (a layer for QGIS; open it again, or load_survey in Python)")
 
+# %% ../nbs/59_cli.ipynb #0561f08b
+def survey_scene(image: str, network: Model, place: Place, reading: Reading, chosen: dict[str, Any], min_area: float,
+                 cluster: str | None, out: Path) -> None:
+    """Explain many buildings of a scene, and print what was found. chosen: settings of the survey."""
+    from entropy_captum.scene import Scene, window_side
+    from entropy_captum.survey import SurveySettings, predicted_buildings, survey
+
+    scene = Scene(image, network, place.footprints, **reading._asdict())
+    window = window_side(place.window, scene.raster) or min(512, max(scene.raster.size))
+    settings, show = SurveySettings(window=window, **chosen), sys.stderr.isatty()
+    buildings = scene.footprints
+    if place.everything:
+        if buildings is not None:
+            raise ValueError("--all are those that the model predicts; --footprints alone are those of the file")
+        buildings = predicted_buildings(scene, out, settings, min_area, cluster=cluster, show_progress=show)
+    print_survey(survey(scene, out, settings, buildings, cluster=cluster, show_progress=show), out)
+
 # %% ../nbs/59_cli.ipynb #5ab37bf8
 @app.command()
 def explain(image: ImageName, point: Point = None, at: At = None, crs: Crs = "EPSG:4326", mask: MaskFile = None,
-            label: LabelFile = None,
-            footprints: Footprints = None, building: Building = None, everything: Everything = False, min_area: MinArea = 10.0,
-            cluster: Cluster = None,
-            method: Annotated[str, typer.Option(help="Names of methods with commas between; a wrong one lists all.")] = "entropy",
-            grid_size: GridSize = 8, n_samples: NSamples = 32, perturbations_per_eval: Rows = 8, seed: int = 0,
-            baseline: Annotated[BaselineName, typer.Option(help="What replaces a removed patch.")] = "grey",
+            label: LabelFile = None, footprints: Footprints = None, building: Building = None, everything: Everything = False,
+            min_area: MinArea = 10.0, cluster: Cluster = None, method: Methods = "entropy", grid_size: GridSize = 8,
+            n_samples: NSamples = 32, perturbations_per_eval: Rows = 8, seed: int = 0, baseline: Baseline = "grey",
             window: WindowSide = None, bands: Bands = None, scale: Scale = None, stored: Stored = False, remote: Remote = False,
-            label_values: Values = None, nodata: NoData = None,
-            mistakes: Annotated[bool, typer.Option("--mistakes", help="Explain where it is wrong by the label, false positives and "
-                                                   "false negatives.")] = False,
-            labelled: Annotated[str | None, typer.Option(help="With --mistakes: only where the label says this class.")] = None,
-            inference: Annotated[InferenceKind, typer.Option(help="Exact shortcuts where they pay, or never.")] = "auto",
-            target: Target = None, out: Out = Path("explanation"), model: ModelSource = None, model_card: CardFile = None,
+            label_values: Values = None, nodata: NoData = None, mistakes: Mistakes = False, labelled: Labelled = None,
+            inference: Inference = "auto", target: Target = None, out: Out = Path("explanation"), model: ModelSource = None, model_card: CardFile = None,
             runtime: RunBy = None, device: Device = "auto") -> None:
     """Explain one building (--point, --at), a region (--mask), all that the network predicts in an image, or its --mistakes.
 
@@ -381,6 +386,7 @@ def explain(image: ImageName, point: Point = None, at: At = None, crs: Crs = "EP
 
     network = load_model(model, model_card, pick_device("cpu" if runtime and device == "auto" else device), runtime)
     if place.is_survey:
+        check_survey(place, nodata, mistakes)
         chosen = dict(method=method, grid_size=grid_size, n_samples=n_samples, perturbations_per_eval=perturbations_per_eval,
                       seed=seed, baseline=baseline, target=target)
         return survey_scene(image, network, place, reading, chosen, min_area, cluster, out)

@@ -23,7 +23,7 @@ from .data import find_tiles
 from .drawn import procedural_scene
 from .estimate import Estimate
 from .evaluation import SitTester, kept_pixels, verdict
-from .figures import Tested, explanation_figure, panel, png_of
+from .figures import Tested, explanation_figure, jpeg_of, panel
 from .files import Extent, extent_of, extent_of_array
 from .forward import Model, as_forward
 from .labels import UNNAMED, Label, Labels
@@ -211,8 +211,8 @@ class Explanation:
     def __repr__(self) -> str:
         return f"<{', '.join(self.found)}: region of {int(self.region.sum()):,} pixels in {self.request.extent.file}>"
 
-    def _repr_png_(self) -> bytes:
-        return png_of(self.figure())
+    def _repr_jpeg_(self) -> bytes:
+        return jpeg_of(self.figure())
 
     def save(self, folder: str | Path) -> None:
         """Write the table, a panel of all, which pixels they cover, and of each method its map, and its estimate if it has one."""

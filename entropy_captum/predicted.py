@@ -55,7 +55,7 @@ class Cell:
         return tuple(slice(low - start, high - start) for (low, high), (start, _) in zip(  # type: ignore[return-value]
             (self.rows, self.columns), self.window, strict=True))
 
-# %% ../nbs/56_predicted.ipynb #b09e0903
+# %% ../nbs/56_predicted.ipynb #8fc1b7d8
 def spans(size: int, window: int) -> list[tuple[tuple[int, int], tuple[int, int]]]:
     """Along one side of a scene: from where to where each cell reaches, and its window, moved inside the scene."""
     stride, length, found = window // 2, min(window, size), []
@@ -64,7 +64,7 @@ def spans(size: int, window: int) -> list[tuple[tuple[int, int], tuple[int, int]
         found.append(((low, min(low + stride, size)), (start, start + length)))
     return found
 
-
+# %% ../nbs/56_predicted.ipynb #3387dbb2
 def cells_of(size: tuple[int, int], window: int) -> list[Cell]:
     """The cells of a scene of so many rows and columns, in reading order."""
     return [Cell((i, j), rows, columns, (above, across)) for i, (rows, above) in enumerate(spans(size[0], window))
@@ -84,11 +84,11 @@ def predict_cell(model: Model, cell: Cell, picture: RasterPicture, target: int |
     found = predict(sized(model), image, target)[0].cpu().numpy()
     return np.ascontiguousarray((found if valid is None else found & valid)[cell.inside])
 
-# %% ../nbs/56_predicted.ipynb #5ff30b5d
+# %% ../nbs/56_predicted.ipynb #6b34c9d0
 #: An object of a cell: the cell's place among all (row, column), and the object's number in it.
 Piece = tuple[int, int, int]
 
-
+# %% ../nbs/56_predicted.ipynb #770296a8
 class Unions:
     """Which pieces belong together: each points to another of its group, the group's first to itself."""
 
@@ -115,11 +115,11 @@ def touching(a: NDArray[np.int64], b: NDArray[np.int64]) -> Iterator[tuple[int, 
         both = (one > 0) & (other > 0)
         yield from set(zip(one[both].tolist(), other[both].tolist(), strict=True))
 
-# %% ../nbs/56_predicted.ipynb #0154dd7c
+# %% ../nbs/56_predicted.ipynb #9dcbf992
 #: The borders of a labelled cell: its first and last row, and its first and last column.
 Borders = tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]
 
-
+# %% ../nbs/56_predicted.ipynb #5e65bc9e
 def join_borders(borders: Mapping[tuple[int, int], Borders]) -> Unions:
     """Which objects of cells, given by their borders, belong together."""
     unions = Unions()

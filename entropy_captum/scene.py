@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from .adapter import card_of
 from .card import ModelCard
 from .explanation import Explanation, ask, explain_question
-from .figures import png_of
+from .figures import jpeg_of
 from .files import Extent, Window, pixel_limit
 from .footprints import at_point, burn, by_id, in_pixels, read_footprints
 from .forward import Model
@@ -221,7 +221,7 @@ class Scene:
         question = ask(self.model, request, baseline, grid_size, target)
         return explain_question(request, question, budget or Budget(perturbations_per_eval=8, show_progress=True), methods)
 
-    def _repr_png_(self) -> bytes:
+    def _repr_jpeg_(self) -> bytes:
         figure = Figure(figsize=(5, 5), layout="constrained")
         axes = figure.subplots()
         seen = stretched(self.raster.overview(600))
@@ -231,7 +231,7 @@ class Scene:
             GeoSeries(shapes[~shapes.is_empty].to_numpy()).boundary.plot(ax=axes, color="#e69f00", linewidth=0.8)
         axes.set(xlim=(0, self.raster.size[1]), ylim=(self.raster.size[0], 0))
         axes.set_axis_off()
-        return png_of(figure)
+        return jpeg_of(figure)
 
     def __repr__(self) -> str:
         return f"<Scene {self.raster}>"

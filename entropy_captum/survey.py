@@ -48,7 +48,7 @@ with needed("geo"):
     from geopandas import GeoDataFrame, read_file
 
 # %% auto #0
-__all__ = ['SurveySettings', 'Job', 'plan', 'survey', 'load_survey', 'predicted_buildings', 'refuse']
+__all__ = ['SurveySettings', 'Job', 'plan', 'survey', 'load_survey', 'predicted_buildings']
 
 # %% ../nbs/57_survey.ipynb #401c6b1b
 @dataclass(frozen=True)
@@ -158,18 +158,18 @@ def building_row(question: Question, estimate: Estimate, k: int, predicted: NDAr
             **measure_map(scores, errors, patches_of(estimate), mask, steps_in(extent)), "gap": gap,
             "n_samples": int(estimate.n_samples.flatten()[k]), "flags": flags}
 
-# %% ../nbs/57_survey.ipynb #0b4cb86d
+# %% ../nbs/57_survey.ipynb #9e52bbe6
 #: What is found of a window: its rows, and its arrays by name.
 Found = tuple[pd.DataFrame, dict[str, NDArray[Any]]]
 
-
+# %% ../nbs/57_survey.ipynb #c748e5b5
 def failed(problem: Exception, job: Job) -> Found:
     """A row that says what went wrong for every building of a window."""
     reason = f"{type(problem).__name__}: {first_line(problem)}"
     return pd.DataFrame([{"building": building, "window": job.key, "status": "error", "error": reason, "flags": ""}
                          for building, _ in job.buildings]), {}
 
-
+# %% ../nbs/57_survey.ipynb #457a861b
 def survey_window(model: Model, job: Job, picture: RasterPicture, settings: SurveySettings) -> Found:
     """The rows of a window's buildings, and their scores and errors (K,d) with the patch of each pixel (H,W)."""
     try:
@@ -231,7 +231,15 @@ def facts_of_survey(scene: Scene, buildings: GeoDataFrame, settings: SurveySetti
                        "scale": picture.scale, "stored": raster.stored}, "buildings": digest.hexdigest(),
             "versions": versions_of("rasterio", "shapely"), "code": code_hash()}
 
-# %% ../nbs/57_survey.ipynb #86b97d2c
+# %% ../nbs/57_survey.ipynb #55c55fac
+def read_rows_of(path: Path) -> pd.DataFrame:
+    """The rows of a window. Raises ValueError, naming the file, where it holds something else."""
+    try:
+        return pd.read_parquet(path)
+    except (OSError, ValueError) as problem:
+        raise ValueError(f"{path}: not a readable file of rows; run the survey again, it is written anew") from problem
+
+# %% ../nbs/57_survey.ipynb #ac03968d
 def assemble(paths: Sequence[Path], outside: Sequence[str], buildings: GeoDataFrame) -> GeoDataFrame:
     """The rows in files of windows, and of buildings outside, in the order of the buildings, with their columns and outlines."""
     parts = [read_rows_of(path) for path in paths]
@@ -243,14 +251,6 @@ def assemble(paths: Sequence[Path], outside: Sequence[str], buildings: GeoDataFr
     flags = ["; ".join(filter(None, each)) for each in zip(*said, found["flags"].fillna(""), strict=True)]
     kept = own.drop(columns=[name for name in own if name in found and name != "building"])
     return GeoDataFrame(pd.concat([kept, found.assign(flags=flags)], axis=1), geometry="geometry", crs=own.crs)
-
-
-def read_rows_of(path: Path) -> pd.DataFrame:
-    """The rows of a window. Raises ValueError, naming the file, where it holds something else."""
-    try:
-        return pd.read_parquet(path)
-    except (OSError, ValueError) as problem:
-        raise ValueError(f"{path}: not a readable file of rows; run the survey again, it is written anew") from problem
 
 # %% ../nbs/57_survey.ipynb #011a22b5
 def survey(scene: Scene, out: str | Path, settings: SurveySettings | None = None, buildings: GeoDataFrame | None = None, *,
@@ -312,7 +312,12 @@ class PredictionFolder(RunFolder):
         with np.load(self.path(cell)) as stored:
             return np.asarray(stored["mask"])
 
-# %% ../nbs/57_survey.ipynb #c634ea82
+# %% ../nbs/57_survey.ipynb #6d66bb07
+def refuse(problem: Exception, cell: Cell) -> NDArray[np.bool_]:
+    """A prediction with a hole is none. Raises ValueError, naming the cell."""
+    raise ValueError(f"the prediction of the cell {cell.key} was lost with its workers; run again to go on") from problem
+
+# %% ../nbs/57_survey.ipynb #54476558
 def predicted_buildings(scene: Scene, out: str | Path, settings: SurveySettings | None = None, min_area: float = 10.0, *,
                         cluster: Any = None, show_progress: bool = True) -> GeoDataFrame:
     """The objects of at least `min_area` square metres that the network predicts in a scene, as footprints; cells stay in `out`.
@@ -337,8 +342,3 @@ def predicted_buildings(scene: Scene, out: str | Path, settings: SurveySettings 
     if not found:
         raise ValueError(f"{raster.path}: the network predicts no building of {min_area:g} square metres; see --min-area")
     return as_footprints(found, raster.transform, raster.crs, area)
-
-
-def refuse(problem: Exception, cell: Cell) -> NDArray[np.bool_]:
-    """A prediction with a hole is none. Raises ValueError, naming the cell."""
-    raise ValueError(f"the prediction of the cell {cell.key} was lost with its workers; run again to go on") from problem
