@@ -191,7 +191,7 @@ def images_alone(inputs: tuple[Tensor, ...], extra: tuple[Any, ...]) -> Tensor:
         raise TypeError(f"a model with a card takes images alone, got {len(inputs)} inputs and {len(extra)} arguments")
     return inputs[0]
 
-
+# %% ../nbs/38_adapter.ipynb #7a928c69
 class AdaptedForward(Forward):
     """A function that is no torch module behind its model card: images (B,C,H,W) in [-1, 1] to score maps (B,K,h,w).
 

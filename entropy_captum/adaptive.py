@@ -129,7 +129,7 @@ class Plan(NamedTuple):
     fresh: np.ndarray
     shares: np.ndarray
 
-
+# %% ../nbs/20_adaptive.ipynb #c34ef421
 def make_plan(pilot: np.ndarray, goal: Goal) -> Plan:
     """The plan for a pilot's changes (2 half,d); wishes that do not fit into the rows are cut to half, and again."""
     nothing, first = np.zeros(pilot.shape[1], np.int64), goal.allowed[:2].max()

@@ -335,8 +335,9 @@ def print_survey(table: pd.DataFrame, out: Path) -> None:
     """Print what a survey found: how many buildings, what is wrong with some, and those that lean most on what surrounds them."""
     counts = table["status"].value_counts()
     typer.echo(f"\n{len(table)} buildings: {', '.join(f'{n} {status}' for status, n in counts.items())}")
-    for reason, n in table.get("error", table["status"].iloc[:0]).dropna().value_counts().items():
-        typer.echo(f"  {n} x {reason}")
+    if "error" in table:
+        for reason, n in table["error"].dropna().value_counts().items():
+            typer.echo(f"  {n} x {reason}")
     done = table[table["status"] == "ok"]
     if len(done):
         names = ["building", "confidence", "context_reliance", "context_reliance_error", "distance_half_m", "gap", "flags"]
@@ -369,8 +370,8 @@ def explain(image: ImageName, point: Point = None, at: At = None, crs: Crs = "EP
             n_samples: NSamples = 32, perturbations_per_eval: Rows = 8, seed: int = 0, baseline: Baseline = "grey",
             window: WindowSide = None, bands: Bands = None, scale: Scale = None, stored: Stored = False, remote: Remote = False,
             label_values: Values = None, nodata: NoData = None, mistakes: Mistakes = False, labelled: Labelled = None,
-            inference: Inference = "auto", target: Target = None, out: Out = Path("explanation"), model: ModelSource = None, model_card: CardFile = None,
-            runtime: RunBy = None, device: Device = "auto") -> None:
+            inference: Inference = "auto", target: Target = None, out: Out = Path("explanation"), model: ModelSource = None,
+            model_card: CardFile = None, runtime: RunBy = None, device: Device = "auto") -> None:
     """Explain one building (--point, --at), a region (--mask), all that the network predicts in an image, or its --mistakes.
 
     Of a raster also many buildings, each by itself: those of --footprints, or --all that the network predicts.

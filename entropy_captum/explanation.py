@@ -229,7 +229,7 @@ def facts_of_building(told: Explanation, method: str) -> dict[str, Any]:
     return {"method": method, **facts, **told.measures(method), "gap": float(gap),
             "n_samples": int(estimate.n_samples.max()), "seed": estimate.settings["seed"]}
 
-
+# %% ../nbs/54_explanation.ipynb #d12c466c
 def save_for_gis(folder: Path, told: Explanation) -> None:
     """Write each map as a GeoTIFF with a style, and the building and its patches as layers of buildings.gpkg."""
     from entropy_captum.gis import map_style, outlined, patches, write_buildings, write_map

@@ -69,14 +69,14 @@ def explanation_figure(image: NDArray[np.uint8], scores: Array, error: Array | N
         overlay(axes[2], image, error, region, title="standard error", unit=unit, color_map=ERROR_MAP)
     return figure
 
-
+# %% ../nbs/18_figures.ipynb #a5b96b0c
 def png_of(figure: Figure, dpi: int = 80) -> bytes:
     """A figure as a PNG file, as a notebook shows it."""
     stream = io.BytesIO()
     figure.savefig(stream, format="png", dpi=dpi, metadata={"Software": None})  # no version: the same bytes on every machine
     return stream.getvalue()
 
-
+# %% ../nbs/18_figures.ipynb #364f6aeb
 def jpeg_of(figure: Figure, dpi: int = 72) -> bytes:
     """A figure with a photograph in it as a JPEG file, a tenth of a PNG's size."""
     stream = io.BytesIO()

@@ -68,7 +68,7 @@ class Place(NamedTuple):
     row: float
     patch: int
 
-
+# %% ../nbs/29_measures.ipynb #759b6b65
 def strongest_outside(scores: Values, index: NDArray[np.int64], region: Mask) -> Place | None:
     """The part of a patch outside the region (H,W) with the largest share of the scores (d,); None where no score lies outside."""
     weights = np.clip(scores, 0, None) * shares_outside(index, region, len(scores))
@@ -78,7 +78,7 @@ def strongest_outside(scores: Values, index: NDArray[np.int64], region: Mask) ->
     rows, columns = np.nonzero((index == patch) & ~region)
     return Place(float(columns.mean()) + 0.5, float(rows.mean()) + 0.5, patch)
 
-
+# %% ../nbs/29_measures.ipynb #911de03b
 def middle_of(region: Mask) -> tuple[float, float]:
     """The middle (column, row) of a region's pixels, counted at corners."""
     rows, columns = np.nonzero(region)

@@ -5,6 +5,7 @@
 # %% ../nbs/56_predicted.ipynb #b4a7d0ed
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -20,7 +21,7 @@ from .forward import Model, as_forward
 from .names import BaselineName
 from .notices import needed
 from .perturbation import filled
-from .raster import to_world
+from .raster import steps_of, to_world
 from .region import objects
 from .scene import RasterPicture
 from .zoo import predict
@@ -175,13 +176,23 @@ def find_objects(masks: Iterable[tuple[Cell, NDArray[np.bool_]]], min_pixels: in
     return sorted((one for one in starts if one.mask.sum() >= min_pixels),
                   key=lambda one: (one.row, one.column + int(one.mask[0].argmax())))
 
+# %% ../nbs/56_predicted.ipynb #c0f259d7
+@functools.cache
+def pixel_area(crs: str, transform: Transform, across: int, down: int) -> float:
+    """The area in square metres of a pixel in the middle of a block of 512 by 512, counted across and down."""
+    return abs(float(np.linalg.det(steps_of(crs, transform, 512 * across + 256, 512 * down + 256))))
+
 # %% ../nbs/56_predicted.ipynb #50bb9f8e
-def as_footprints(found: Sequence[Found], transform: Transform, crs: str | None, pixel_area: float | None = None) -> GeoDataFrame:
-    """Objects as rows like those of `footprints.read_footprints`: building (p1, p2, ...), area_m2, flags and geometry."""
-    shapes = []
+def as_footprints(found: Sequence[Found], transform: Transform, crs: str | None) -> GeoDataFrame:
+    """Objects as rows like those of `footprints.read_footprints`: building (p1, p2, ...), area_m2, flags and geometry.
+
+    The area is along the ellipsoid, NaN without a CRS.
+    """
+    shapes, areas = [], []
     for one in found:
         west, north = to_world(transform, one.column, one.row)
         shapes.append(outline(one.mask, (transform[0], transform[1], west, transform[3], transform[4], north)))
-    areas = [float("nan") if pixel_area is None else float(one.mask.sum()) * pixel_area for one in found]
+        areas.append(float(one.mask.sum()) * (float("nan") if crs is None else pixel_area(crs, transform, one.column // 512,
+                                                                                          one.row // 512)))
     return GeoDataFrame({"building": [f"p{k}" for k in range(1, len(found) + 1)], "area_m2": areas, "flags": [""] * len(found)},
                         geometry=shapes, crs=crs)

@@ -86,12 +86,12 @@ def opened(path: str | Path, remote: bool = False) -> Iterator[Any]:
     except RasterioError as problem:
         raise ValueError(f"{path}: GDAL cannot read it ({first_line(problem)})") from problem
 
-
+# %% ../nbs/27_raster.ipynb #06aed878
 def _open(path: str, remote: bool) -> Any:
     """A data set of one of the drivers that are opened; of any for what is fetched."""
     return rasterio.open(path) if remote else rasterio.DatasetReader(path, driver=list(DRIVERS))
 
-
+# %% ../nbs/27_raster.ipynb #fcb38e59
 @contextmanager
 def _unplaced_is_no_warning() -> Iterator[None]:
     """That a file has no place on Earth is looked at, not warned of."""
@@ -140,7 +140,7 @@ def name_of(dataset: Any, index: int) -> str:
     numbered = colour in (ColorInterp.undefined, ColorInterp.gray, ColorInterp.palette)
     return description or (f"band {index}" if numbered else colour.name)
 
-
+# %% ../nbs/27_raster.ipynb #513a48b9
 def bands_of(dataset: Any) -> tuple[Band, ...]:
     """All bands of a data set, alpha too; names that stand twice are numbered."""
     names = [name_of(dataset, index) for index in dataset.indexes]

@@ -115,7 +115,7 @@ class Picture(Protocol):
     def read(self, window: Window | None) -> tuple[NDArray[Any], Mask | None, Extent]:
         """Pixels (H,W,C), which of them hold something, bool (H,W) or None for all, and where they lie."""
 
-
+# %% ../nbs/34_request.ipynb #24423d83
 class ImageFile:
     """An image file as `files.read_image` reads it; pixels of an array that are not a number hold nothing."""
 

@@ -33,7 +33,7 @@ with needed("geo"):
     from pandas import Series
 
 # %% auto #0
-__all__ = ['RasterPicture', 'window_side', 'Scene']
+__all__ = ['RasterPicture', 'window_side', 'as_given', 'Scene']
 
 # %% ../nbs/55_scene.ipynb #94ca45a0
 def named(band: Band) -> bool:
@@ -139,21 +139,36 @@ def parts_of(text: str | Sequence[int | str] | None) -> list[int | str] | None:
         return None if text is None else list(text)
     return [part.strip() for part in text.split(",") if part.strip()]
 
-# %% ../nbs/55_scene.ipynb #c079566e
+# %% ../nbs/55_scene.ipynb #6e452c9e
 def footprints_of(raster: Raster, path: str | Path, **options: Any) -> GeoDataFrame:
     """The footprints of a file that meet a raster, in its CRS. Raises ValueError where the raster does not say where it lies."""
     if raster.transform is None:
         raise ValueError(f"{raster.path}: does not say where on Earth it lies, so {path} cannot be laid on it; use --point, --mask")
     return read_footprints(path, raster.crs, bounds=raster.bounds(), **options)
 
+# %% ../nbs/55_scene.ipynb #5eaeb188
+def as_given(buildings: GeoDataFrame, raster: Raster) -> GeoDataFrame:
+    """Buildings (columns building and geometry) in a raster's CRS, their ids as text.
 
+    Raises ValueError for ids that stand twice, and where only one of the two has a CRS.
+    """
+    ids = buildings["building"].astype(str)
+    if ids.duplicated().any():
+        raise ValueError(f"the id {ids[ids.duplicated()].iloc[0]!r} stands for several buildings; each needs its own")
+    if (buildings.crs is None) != (raster.crs is None):
+        which = "the buildings do" if buildings.crs is None else f"{raster.path} does"
+        raise ValueError(f"{which} not say in which CRS the coordinates are; both must, or neither (GeoDataFrame.set_crs)")
+    named = buildings.assign(building=ids)
+    return named if raster.crs is None or named.crs == raster.crs else named.to_crs(raster.crs)
+
+# %% ../nbs/55_scene.ipynb #62553796
 def middle_pixel(raster: Raster, geometry: Any) -> tuple[int, int]:
     """The pixel (column, row) in the middle of a footprint's bounds, or the nearest one of a raster."""
     left, top, right, bottom = in_pixels(geometry, raster.transform).bounds  # type: ignore[arg-type]
     height, width = raster.size
     return min(max(int((left + right) // 2), 0), width - 1), min(max(int((top + bottom) // 2), 0), height - 1)
 
-
+# %% ../nbs/55_scene.ipynb #81729b1d
 def with_footprint(request: Request, row: Series) -> Request:
     """A request whose region is a footprint. Raises ValueError where no pixel of it is in the window, or none holds anything."""
     place = request.extent.window_transform
@@ -179,8 +194,8 @@ class Scene:
         self.raster = raster_for(path, card, parts_of(bands), remote, stored)
         self.picture = RasterPicture(self.raster, card, scale)
         warn_of_loss(self.raster)
-        self.footprints = footprints if footprints is None or isinstance(footprints, GeoDataFrame) else footprints_of(
-            self.raster, footprints, remote=remote)
+        self.footprints = None if footprints is None else as_given(footprints, self.raster) if isinstance(
+            footprints, GeoDataFrame) else footprints_of(self.raster, footprints, remote=remote)
 
     def request(self, at: tuple[float, float] | None = None, *, crs: str = "EPSG:4326", point: tuple[int, int] | None = None,
                 building: str | int | None = None, window: str | int | None = None, **files: Any) -> Request:

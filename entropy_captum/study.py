@@ -128,7 +128,7 @@ class RunFolder:
             except filelock.Timeout:
                 raise ValueError(f"{self.out}: another process is writing to this run folder; wait, "
                                  "or choose another --out") from None
-            for place in (self.home, *self.home.glob("rows/**/")):
+            for place in (self.home, *self.home.glob("*/"), *self.home.glob("rows/**/")):
                 clear_leftovers(place, 0)
             self.home.mkdir(exist_ok=True)
         write_whole(self.home / "run.json", lambda file: file.write_text(json.dumps(self.facts, indent=1) + "\n"))
@@ -194,7 +194,7 @@ def count_channels(model: Model, sources: Sequence[Source]) -> int | None:
             return FullInference(model).clean((image,)).shape[1]
     return None
 
-
+# %% ../nbs/50_study.ipynb #c5619b92
 def resolve_targets(model: Model, sources: Sequence[Source], settings: Settings) -> Settings:
     """The settings with the number of each class that they name. Raises ValueError for none of the network's, or one twice."""
     classes, channels = card_of(model).classes, count_channels(model, sources)
@@ -263,7 +263,7 @@ def failures(rows: pd.DataFrame) -> pd.DataFrame:
     found = sorted(((len(tiles), reason, tiles[0]) for reason, tiles in groups.items()), key=lambda each: -each[0])
     return pd.DataFrame(found, columns=["tiles", "reason", "first"])
 
-
+# %% ../nbs/50_study.ipynb #cb5cd034
 def left_out(rows: pd.DataFrame) -> dict[str, str]:
     """Why methods were left out, by method."""
     late = rows[rows["status"] == LEFT_OUT]
@@ -289,7 +289,7 @@ def read_facts(run: Path) -> dict[str, Any]:
         raise ValueError(f"{run / 'run.json'}: not the settings of a run; `entropy-captum evaluate` writes it anew") from problem
     return facts
 
-
+# %% ../nbs/50_study.ipynb #9ebdca95
 def settings_of(facts: dict[str, Any]) -> Settings:
     """The settings in a run's `run.json`."""
     values: dict[str, Any] = {name: tuple(value) if isinstance(value, list) else value for name, value in facts["settings"].items()}
@@ -329,7 +329,7 @@ def retest_tile(tile: Asked, settings: Settings, maps: Mapping[MapName, Values],
             yield from ({"unit": unit, "baseline": baseline, "seed": seed, "method": name, "status": "ok",
                          **tests_of(tester, torch.from_numpy(heat), settings, seed)} for name, heat in found.items())
 
-
+# %% ../nbs/50_study.ipynb #e4745734
 def retest(model: Model, run: Path, sources: Sequence[Source], derive: Callable[[dict[str, Values]], Mapping[str, Values]], *,
            show_progress: bool = True) -> pd.DataFrame:
     """Rows of tests of new maps: `derive` gets the kept maps (H,W) of a unit by method, and returns others by name.

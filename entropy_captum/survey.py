@@ -8,7 +8,8 @@ from __future__ import annotations
 import functools
 import hashlib
 import math
-from collections.abc import Sequence
+import zipfile
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, get_args
@@ -16,6 +17,7 @@ from typing import Any, get_args
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from scipy import ndimage
 from tqdm import tqdm
 
 from .adapter import card_of, sized
@@ -36,7 +38,7 @@ from .predicted import Cell, as_footprints, cells_of, find_objects, predict_cell
 from .question import Budget, Question, of_image
 from .run import answer
 from .sampling import check_design
-from .scene import RasterPicture, Scene
+from .scene import RasterPicture, Scene, as_given
 from .study import RunFolder, code_hash, versions_of
 from .workers import running
 from .writing import write_whole
@@ -105,19 +107,25 @@ def side_of(low: float, high: float, size: int, window: int) -> tuple[int, int]:
     return start, start + length
 
 # %% ../nbs/57_survey.ipynb #338afabe
-def plan(buildings: GeoDataFrame, picture: RasterPicture, window: int) -> tuple[list[Job], list[str]]:
-    """The windows of a survey with their buildings, in reading order, and the ids of those that meet no pixel of the scene."""
-    (height, width), jobs, outside = picture.size, dict[tuple[Any, Any], list[tuple[str, bytes]]](), list[str]()
+def plan(buildings: GeoDataFrame, picture: RasterPicture, window: int) -> tuple[list[Job], dict[str, str]]:
+    """The windows of a survey with their buildings, in reading order, and of those that have none the ids and why.
+
+    "outside": no pixel of the scene is in it. "too large": it needs a window of more than four times the side.
+    """
+    (height, width), jobs, left_out = picture.size, dict[tuple[Any, Any], list[tuple[str, bytes]]](), dict[str, str]()
     transform = picture.raster.transform
     assert transform is not None
     for building, shape in sorted(zip(buildings.building, buildings.geometry, strict=True)):
         left, top, right, bottom = (math.nan,) * 4 if shape is None or shape.is_empty else in_pixels(shape, transform).bounds
         if not (right > 0 and bottom > 0 and left < width and top < height):
-            outside.append(building)
+            left_out[building] = "outside"
             continue
         place = side_of(top, bottom, height, window), side_of(left, right, width, window)
+        if max(end - start for start, end in place) > 4 * window:
+            left_out[building] = "too large"
+            continue
         jobs.setdefault(place, []).append((building, shapely.to_wkb(shape)))
-    return [Job(*place, tuple(inside)) for place, inside in sorted(jobs.items())], outside
+    return [Job(*place, tuple(inside)) for place, inside in sorted(jobs.items())], left_out
 
 # %% ../nbs/57_survey.ipynb #7d92fd89
 def ask_window(model: Model, job: Job, picture: RasterPicture,
@@ -152,7 +160,8 @@ def building_row(question: Question, estimate: Estimate, k: int, predicted: NDAr
     mask, tester = one.regions[0].cpu().numpy() >= 0.5, SitTester(one)
     scores, errors = (values[k].cpu().numpy() for values in (estimate.scores, estimate.standard_error))
     gap = float(tester.gap(torch.from_numpy(estimate.map(k))[None])[0])
-    flags = border_flags(mask, extent) + ([] if (predicted & mask).any() else ["not predicted"])
+    beside = (ndimage.binary_dilation(mask) & ~one.held[0].cpu().numpy()).any()
+    flags = border_flags(mask, extent) + ["beside nodata"] * bool(beside) + ["not predicted"] * (not (predicted & mask).any())
     return {"pixels": int(mask.sum()), "confidence": float(tester.before.confidence[0, 0]),
             "entropy": float(tester.before.entropy[0, 0]), "iou": region_iou(predicted, mask, mask),
             **measure_map(scores, errors, patches_of(estimate), mask, steps_in(extent)), "gap": gap,
@@ -189,7 +198,7 @@ def survey_window(model: Model, job: Job, picture: RasterPicture, settings: Surv
                 row, k = row | {"k": k} | building_row(question, estimate, k, predicted, extent), k + 1
             rows.append(row | {"flags": "; ".join([*flags, *row["flags"]])})
         return pd.DataFrame(rows), arrays
-    except (ValueError, RuntimeError, OSError) as problem:
+    except Exception as problem:  # whatever a network or a file does, the other windows go on
         return failed(problem, job)
 
 # %% ../nbs/57_survey.ipynb #4e9bd6a1
@@ -240,10 +249,10 @@ def read_rows_of(path: Path) -> pd.DataFrame:
         raise ValueError(f"{path}: not a readable file of rows; run the survey again, it is written anew") from problem
 
 # %% ../nbs/57_survey.ipynb #ac03968d
-def assemble(paths: Sequence[Path], outside: Sequence[str], buildings: GeoDataFrame) -> GeoDataFrame:
-    """The rows in files of windows, and of buildings outside, in the order of the buildings, with their columns and outlines."""
+def assemble(paths: Sequence[Path], left_out: Mapping[str, str], buildings: GeoDataFrame) -> GeoDataFrame:
+    """The rows in files of windows, and of buildings that have none, in the order of the buildings, with their outlines."""
     parts = [read_rows_of(path) for path in paths]
-    parts.append(pd.DataFrame([{"building": building, "status": "outside", "flags": ""} for building in outside]))
+    parts.append(pd.DataFrame([{"building": name, "status": status, "flags": ""} for name, status in left_out.items()]))
     rows = pd.concat([part for part in parts if len(part)], ignore_index=True).set_index("building")
     own = buildings.reset_index(drop=True)
     found = rows.reindex(own.building).reset_index(drop=True)
@@ -261,21 +270,21 @@ def survey(scene: Scene, out: str | Path, settings: SurveySettings | None = None
     depend on the order of buildings, on workers, or on stops in between. Raises ValueError where there are no buildings, the raster
     does not say where it lies, or another process writes to the folder.
     """
-    settings, chosen = settings or SurveySettings(), scene.footprints if buildings is None else buildings
-    if chosen is None or not len(chosen):
+    settings, given = settings or SurveySettings(), scene.footprints if buildings is None else buildings
+    if given is None or not len(given):
         raise ValueError(f"{scene.raster.path}: there are no buildings to explain; give footprints")
-    jobs, outside = plan(chosen, scene.picture, settings.window)
+    chosen = as_given(given, scene.raster)
+    jobs, left_out = plan(chosen, scene.picture, settings.window)
     with SurveyFolder(out, facts_of_survey(scene, chosen, settings)) as folder:
         todo = [job for job in jobs if not folder.done(job)]
         work = functools.partial(survey_window, picture=scene.picture, settings=settings)
         left = sum(len(job.buildings) for job in todo)
         with (running(cluster, scene.model, todo, work, failed) as results,
-              tqdm(total=len(chosen) - len(outside), initial=len(chosen) - len(outside) - left, unit="building",
-                   disable=not show_progress) as bar):
+              tqdm(total=len(chosen), initial=len(chosen) - left, unit="building", disable=not show_progress) as bar):
             for job, (rows, arrays) in results:
                 folder.write(job, rows, arrays)
                 bar.update(len(job.buildings))
-        table = assemble([folder.path(job) for job in jobs], outside, chosen)
+        table = assemble([folder.path(job) for job in jobs], left_out, chosen)
         write_buildings(Path(out) / "buildings.gpkg", table)
         return table
 
@@ -296,8 +305,11 @@ class PredictionFolder(RunFolder):
         return self.home / "cells" / f"{cell.key}.npz"
 
     def done(self, cell: Any) -> bool:
-        """Whether the mask of a cell is there."""
-        return self.path(cell).is_file()
+        """Whether the mask of a cell is there, whole."""
+        try:
+            return self.read(cell).shape == tuple(end - start for start, end in (cell.rows, cell.columns))
+        except (OSError, ValueError, LookupError, zipfile.BadZipFile):  # not there, or cut off by a crash of the machine
+            return False
 
     def keep(self, cell: Cell, mask: NDArray[np.bool_]) -> None:
         """Keep the mask of a cell (h,w). Raises ValueError for lack of room."""
@@ -329,7 +341,7 @@ def predicted_buildings(scene: Scene, out: str | Path, settings: SurveySettings 
         raise ValueError(f"{raster.path}: does not say where on Earth it lies, so its buildings have no area; see --point, --mask")
     alone = SurveySettings(window=settings.window, target=settings.target, baseline=settings.baseline)
     nothing = GeoDataFrame({"building": []}, geometry=[], crs=raster.crs)
-    cells, area = cells_of(raster.size, settings.window), math.prod(raster.metres)
+    cells = cells_of(raster.size, settings.window)
     with PredictionFolder(Path(out) / "prediction", facts_of_survey(scene, nothing, alone)) as folder:
         todo = [cell for cell in cells if not folder.done(cell)]
         work = functools.partial(predict_cell, picture=scene.picture, target=settings.target, baseline=settings.baseline)
@@ -338,7 +350,8 @@ def predicted_buildings(scene: Scene, out: str | Path, settings: SurveySettings 
             for cell, mask in results:
                 folder.keep(cell, mask)
                 bar.update()
-        found = find_objects(((cell, folder.read(cell)) for cell in cells), max(1, math.ceil(min_area / area)))
-    if not found:
+        found = find_objects((cell, folder.read(cell)) for cell in cells)
+    table = as_footprints(found, raster.transform, raster.crs)
+    if not (table.area_m2 >= min_area).any():
         raise ValueError(f"{raster.path}: the network predicts no building of {min_area:g} square metres; see --min-area")
-    return as_footprints(found, raster.transform, raster.crs, area)
+    return table[table.area_m2 >= min_area].reset_index(drop=True)

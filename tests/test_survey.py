@@ -23,7 +23,7 @@ from typer.testing import CliRunner
 from entropy_captum.cli import app
 from entropy_captum.drawn import procedural_scene
 from entropy_captum.footprints import outline
-from entropy_captum.predicted import as_footprints, cells_of, find_objects
+from entropy_captum.predicted import Found, as_footprints, cells_of, find_objects
 from entropy_captum.question import Budget
 from entropy_captum.run import Quantity, answer
 from entropy_captum.scene import Scene
@@ -110,14 +110,15 @@ def test_the_table_is_written_for_a_gis_with_the_buildings_own_columns(street, s
 def test_odd_buildings_are_rows_that_say_what_they_are(network, street, tmp_path):
     path, _ = street
     west, north = PLACE[2], PLACE[5]
-    odd = GeoDataFrame({"building": ["far", "hole", "tiny", "none", "over", "grass"]}, geometry=[
-        box(west + 1000, north, west + 1010, north + 10), box(west + 1, north - 76, west + 5, north - 72),
-        Point(west + 30.05, north - 30.05).buffer(0.05), Polygon(), box(west - 5, north - 10, west + 6, north + 5),
-        box(west + 12, north - 26, west + 15, north - 23)], crs="EPSG:25832")
+    shapes = {"far": box(west + 1000, north, west + 1010, north + 10), "hole": box(west + 1, north - 76, west + 5, north - 72),
+              "tiny": Point(west + 30.05, north - 30.05).buffer(0.05), "none": Polygon(),
+              "over": box(west - 5, north - 10, west + 6, north + 5), "grass": box(west + 12, north - 26, west + 15, north - 23),
+              "edge": box(west + 18, north - 70, west + 22, north - 66)}
+    odd = GeoDataFrame({"building": list(shapes)}, geometry=list(shapes.values()), crs="EPSG:25832")
     table = survey(Scene(path, network, odd), tmp_path, QUICK, show_progress=False).set_index("building")
-    assert table.status.tolist() == ["outside", "no pixel", "ok", "outside", "ok", "ok"]
-    for building, words in (("tiny", "smaller than a pixel"), ("over", "across the border"), ("over", "at the scene's border"),
-                            ("hole", "nodata"), ("grass", "not predicted")):
+    assert table.status.tolist() == ["outside", "no pixel", "ok", "outside", "ok", "ok", "ok"]
+    for building, words in (("edge", "beside nodata"), ("tiny", "smaller than a pixel"), ("over", "across the border"),
+                            ("over", "at the scene's border"), ("hole", "nodata"), ("grass", "not predicted")):
         assert words in table["flags"][building], (building, table["flags"][building])
     assert table.iou["grass"] == 0 and table.pixels["tiny"] == 1
 
@@ -128,9 +129,9 @@ def test_every_building_has_one_window_with_room_around_it(network, street):
     x, y = rng.uniform(-5, 80, (2, 60))
     boxes = [box(691000 + a, 5335000 - b, 691000 + a + 4, 5335000 - b + 4) for a, b in zip(x, y, strict=True)]
     frame = GeoDataFrame({"building": [f"b{k}" for k in range(60)]}, geometry=boxes, crs="EPSG:25832")
-    jobs, outside = plan(frame, picture, 128)
+    jobs, left_out = plan(frame, picture, 128)
     held = [building for job in jobs for building, _ in job.buildings]
-    assert sorted([*held, *outside]) == sorted(frame.building)
+    assert sorted([*held, *left_out]) == sorted(frame.building)
     assert jobs == plan(frame.sample(frac=1, random_state=1), picture, 128)[0]
     for job in jobs:
         assert 0 <= job.rows[0] < job.rows[1] <= 256 and job.rows[1] - job.rows[0] == 128
@@ -184,14 +185,50 @@ def test_workers_find_the_same_rows(network, street, surveyed, tmp_path):
 def test_a_window_that_fails_is_rows_that_say_why_and_is_tried_again(network, street, tmp_path):
     class Broken(torch.nn.Module):
         def forward(self, x):
-            raise RuntimeError("out of order")
+            raise KeyError("out of order")
 
     table = survey(Scene(street[0], Broken(), street[1]), tmp_path, QUICK, show_progress=False)
     failed = table[table.status != "no pixel"]
     assert len(failed) > 10 and set(failed.status) == {"error"}
-    assert failed.error.str.contains("RuntimeError: out of order").all()
+    assert failed.error.str.contains("KeyError: 'out of order'").all()
     again = survey(Scene(street[0], Broken(), street[1]), tmp_path, QUICK, show_progress=False)
     assert again.status.equals(table.status)
+
+
+@pytest.mark.slow
+def test_buildings_in_another_crs_are_the_same_and_ids_are_told_apart(network, street, tmp_path):
+    path, houses = street
+    three = houses.iloc[3:6]
+    wanted = survey(Scene(path, network), tmp_path / "a", QUICK, three, show_progress=False)
+    found = survey(Scene(path, network), tmp_path / "b", QUICK, three.to_crs(4326).assign(building=[4, 5, 6]), show_progress=False)
+    assert found.building.tolist() == ["4", "5", "6"] and set(found.status) == {"ok"}
+    np.testing.assert_allclose(found[NUMBERS].astype(float), wanted[NUMBERS].astype(float), atol=1e-6)
+    for wrong, words in ((three.assign(building="h"), "the id 'h' stands for several buildings"),
+                         (three.set_crs(None, allow_override=True), "the buildings do not say in which CRS")):
+        with pytest.raises(ValueError, match=words):
+            survey(Scene(path, network), tmp_path / "c", QUICK, wrong, show_progress=False)
+
+
+def test_a_building_that_would_need_the_whole_scene_is_a_row(tmp_path):
+    path = tmp_path / "large.tif"
+    with rasterio.open(path, "w", driver="GTiff", height=2000, width=2000, count=3, dtype="uint8", crs="EPSG:25832",
+                       transform=rasterio.Affine(*PLACE), tiled=True, sparse_ok=True):
+        pass
+    fence = GeoDataFrame({"building": ["fence"]}, geometry=[box(691001, 5334990, 691599, 5334991)], crs="EPSG:25832")
+    jobs, left_out = plan(fence, Scene(path, Padded(rooftop_unet())).picture, 128)
+    assert not jobs and left_out == {"fence": "too large"}
+
+
+def test_areas_are_those_of_the_ellipsoid_where_an_object_lies():
+    mask = np.zeros((1200, 4), bool)
+    mask[10, 1] = mask[1100, 2] = True
+    degrees = (1e-3, 0.0, 11.5, 0.0, -1e-3, 49.0)
+    found = as_footprints([Found(10, 1, mask[10:11, 1:2]), Found(1100, 2, mask[1100:1101, 2:3])], degrees, "EPSG:4326")
+    a, e2 = 6378137.0, 0.00669437999014  # WGS 84: the sides of a pixel along parallel and meridian
+    for area, latitude in zip(found.area_m2, np.radians((48.9895, 47.8995)), strict=True):
+        w = np.sqrt(1 - e2 * np.sin(latitude)**2)
+        sides = np.radians(1e-3)**2 * a / w * np.cos(latitude) * a * (1 - e2) / w**3
+        assert area == pytest.approx(sides, rel=0.006)  # that of a pixel at most 256 rows away
 
 
 @pytest.mark.parametrize("options", [{"method": "grad-cam"}, {"window": 8}, {"n_samples": 1}, {"baseline": "red"}, {"seed": -1}])
@@ -234,6 +271,8 @@ def test_all_that_a_network_predicts_are_buildings(network, street, tmp_path):
     areas = np.array([(labelled == k).sum() for k in range(1, n + 1)]) * np.prod(scene.raster.metres)
     np.testing.assert_allclose(sorted(found.area_m2), sorted(areas[areas >= 10]), rtol=0.02)
     (cell,) = (tmp_path / "prediction").glob("*/cells/*.npz")
+    cell.write_bytes(cell.read_bytes()[:40])  # as a crash of the machine may leave it
+    pd.testing.assert_frame_equal(predicted_buildings(scene, tmp_path, big, 10.0, show_progress=False), found)
     stamp = cell.stat().st_mtime_ns
     assert len(predicted_buildings(scene, tmp_path, big, 0, show_progress=False)) >= len(found) and cell.stat().st_mtime_ns == stamp
     with pytest.raises(ValueError, match="the network predicts no building of 9000 square metres"):
