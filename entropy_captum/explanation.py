@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -229,6 +230,14 @@ def facts_of_building(told: Explanation, method: str) -> dict[str, Any]:
     return {"method": method, **facts, **told.measures(method), "gap": float(gap),
             "n_samples": int(estimate.n_samples.max()), "seed": estimate.settings["seed"]}
 
+# %% ../nbs/54_explanation.ipynb #eac55535
+def made_by(told: Explanation, method: str) -> dict[str, Any]:
+    """What made a map, for its tags: the method, its design, the network, the class, and this package's version."""
+    estimate, question = told.found[method].estimate, told.question
+    design = {} if estimate is None else {key: estimate.settings[key] for key in ("n_samples", "seed", "weights")}
+    return {"method": method, **design, "grid_size": question.grid_size, "target": question.target,
+            "source": told.request.extent.file, "software": f"entropy_captum {version('entropy_captum')}"}
+
 # %% ../nbs/54_explanation.ipynb #d12c466c
 def save_for_gis(folder: Path, told: Explanation) -> None:
     """Write each map as a GeoTIFF with a style, and the building and its patches as layers of buildings.gpkg."""
@@ -238,8 +247,7 @@ def save_for_gis(folder: Path, told: Explanation) -> None:
     for name, each in told.found.items():
         heat, error, estimate = np.where(held, each.maps[0].double().numpy(), np.nan), told.error(name), each.estimate
         error = None if error is None else np.where(held, error, np.nan)
-        facts = {} if estimate is None else {key: estimate.settings[key] for key in ("n_samples", "seed", "weights")}
-        write_map(folder / f"{name}.tif", heat, error, extent, UNITS.get(name, ""), {"method": name, **facts})
+        write_map(folder / f"{name}.tif", heat, error, extent, UNITS.get(name, ""), made_by(told, name))
         (folder / f"{name}.qml").write_text(map_style(min(float(np.nanmin(heat)), 0.0), float(np.nanmax(heat))), encoding="utf-8")
         if estimate is not None:
             rows.append(facts_of_building(told, name))

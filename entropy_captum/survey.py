@@ -8,6 +8,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import math
+import re
 import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -26,9 +27,9 @@ from .estimate import Estimate
 from .evaluation import SitTester, region_iou
 from .explanation import patches_of, steps_in
 from .files import Extent
-from .footprints import burn, in_pixels
+from .footprints import burn, by_id, in_pixels
 from .forward import Model, as_forward
-from .gis import write_buildings
+from .gis import map_dataset, write_buildings
 from .measures import measure_map
 from .methods import PICK_FREEZE
 from .names import BaselineName
@@ -47,10 +48,11 @@ from .zoo import predict
 with needed("geo"):
     import pandas as pd
     import shapely
+    import xarray as xr
     from geopandas import GeoDataFrame, read_file
 
 # %% auto #0
-__all__ = ['SurveySettings', 'Job', 'plan', 'survey', 'load_survey', 'predicted_buildings']
+__all__ = ['SurveySettings', 'Job', 'plan', 'survey', 'load_survey', 'survey_map', 'predicted_buildings']
 
 # %% ../nbs/57_survey.ipynb #401c6b1b
 @dataclass(frozen=True)
@@ -284,7 +286,7 @@ def survey(scene: Scene, out: str | Path, settings: SurveySettings | None = None
             for job, (rows, arrays) in results:
                 folder.write(job, rows, arrays)
                 bar.update(len(job.buildings))
-        table = assemble([folder.path(job) for job in jobs], left_out, chosen)
+        table = assemble([folder.path(job) for job in jobs], left_out, chosen).assign(run=folder.id)
         write_buildings(Path(out) / "buildings.gpkg", table)
         return table
 
@@ -295,6 +297,24 @@ def load_survey(out: str | Path) -> GeoDataFrame:
     if not path.is_file():
         raise ValueError(f"{path}: no survey's table; run the survey first, or again to its end")
     return read_file(path, layer="buildings")
+
+# %% ../nbs/57_survey.ipynb #de6e9886
+def survey_map(scene: Scene, out: str | Path, building: str) -> xr.Dataset:
+    """The map of a building of a survey and its standard error, in their place, as `gis.map_dataset` makes them.
+
+    Raises ValueError, naming it, for a building that is not in the table, or has no map.
+    """
+    table = load_survey(out)
+    row = by_id(table, building)
+    if row["status"] != "ok":
+        raise ValueError(f"building {building}: has no map, its status is {row['status']!r}")
+    top, bottom, left, right = map(int, re.findall(r"\d+", row["window"]))
+    raster = scene.raster
+    extent = Extent(raster.path, "", raster.size, (top, bottom), (left, right), raster.crs, raster.transform)
+    with np.load(Path(out) / row["run"] / "arrays" / f"{row['window']}.npz") as kept:
+        place, k = kept["patches"], int(row["k"])
+        score, error = (np.append(kept[name][k], np.nan)[place] for name in ("scores", "errors"))  # -1 is no patch
+    return map_dataset(score, error, extent, "bit", {"building": building, "n_samples": int(row["n_samples"])})
 
 # %% ../nbs/57_survey.ipynb #dfbc3475
 class PredictionFolder(RunFolder):

@@ -221,6 +221,11 @@ def test_the_command_explains_at_a_coordinate_and_says_where_the_map_lies(networ
     assert done.exit_code == 0
     pixels = json.loads((tmp_path / "out/pixels.json").read_text())
     assert np.diff(pixels["columns"]) == 100 and pixels["transform"] == list(PLACE)[:6] and "25832" in pixels["crs"]
+    with rasterio.open(tmp_path / "out/entropy.tif") as file:
+        tags = file.tags()
+        assert file.shape == (100, 100) and tuple(file.transform)[:6] == pytest.approx((
+            0.3, 0, 691000 + 0.3 * pixels["columns"][0], 0, -0.3, 5335000 - 0.3 * pixels["rows"][0]))
+    assert (tags["method"], tags["n_samples"], tags["grid_size"]) == ("entropy", "2", "4") and "entropy_captum" in tags["software"]
     outside = CliRunner().invoke(app, ["explain", str(path), "--at", "11.5", "48.1"])
     assert "lies outside; the raster reaches from" in str(outside.exception)
 

@@ -27,7 +27,7 @@ from entropy_captum.predicted import Found, as_footprints, cells_of, find_object
 from entropy_captum.question import Budget
 from entropy_captum.run import Quantity, answer
 from entropy_captum.scene import Scene
-from entropy_captum.survey import SurveySettings, ask_window, load_survey, plan, predicted_buildings, survey
+from entropy_captum.survey import SurveySettings, ask_window, load_survey, plan, predicted_buildings, survey, survey_map
 from entropy_captum.zoo import Padded, predict_mask, rooftop_unet
 
 PLACE = (0.3, 0.0, 691000.0, 0.0, -0.3, 5335000.0)
@@ -85,6 +85,11 @@ def test_a_building_of_a_survey_has_the_scores_of_its_window_alone(network, stre
     assert not outside and len(question.regions) > 1
     (run,) = (Path(surveyed[1]) / name for name in os.listdir(surveyed[1]) if (surveyed[1] / name / "rows").is_dir())
     with np.load(run / f"arrays/{job.key}.npz") as stored:
+        where = next(building for building, _ in job.buildings)
+        kept = survey_map(scene, surveyed[1], where)
+        k = int(load_survey(surveyed[1]).set_index("building").k[where])
+        np.testing.assert_array_equal(kept.score.values, stored["scores"][k][stored["patches"]].astype(np.float32))
+        assert tuple(kept.rio.transform())[:6] == pytest.approx(extent.window_transform)
         for k, one in enumerate(question.each()):
             (alone,) = answer(one, Budget(2, 3), [Quantity("entropy")])
             np.testing.assert_allclose(stored["scores"][k], alone.scores[0], atol=1e-6)
