@@ -167,7 +167,7 @@ def building_row(question: Question, estimate: Estimate, k: int, predicted: NDAr
     return {"pixels": int(mask.sum()), "confidence": float(tester.before.confidence[0, 0]),
             "entropy": float(tester.before.entropy[0, 0]), "iou": region_iou(predicted, mask, mask),
             **measure_map(scores, errors, patches_of(estimate), mask, steps_in(extent)), "gap": gap,
-            "n_samples": int(estimate.n_samples.flatten()[k]), "flags": flags}
+            "n_samples": int(estimate.n_samples[k].max()), "flags": flags}
 
 # %% ../nbs/57_survey.ipynb #9e52bbe6
 #: What is found of a window: its rows, and its arrays by name.
