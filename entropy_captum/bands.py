@@ -30,10 +30,12 @@ class BandLike(Protocol):
     """A band: its name, and its central wavelength in nanometres, None where it is not known."""
 
     @property
-    def name(self) -> str: ...
+    def name(self) -> str:
+        """What the band is called."""
 
     @property
-    def wavelength(self) -> float | None: ...
+    def wavelength(self) -> float | None:
+        """Nanometres."""
 
 
 #: Groups by name: names of their bands, or the lowest and the highest wavelength in nanometres.

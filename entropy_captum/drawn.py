@@ -328,7 +328,7 @@ def four_bands(scene: Scene, corner: int = 0) -> NDArray[np.uint16]:
     return numbers
 
 # %% ../nbs/35_drawn.ipynb #0c064393
-#: The affine transform (a, b, c, d, e, f) of a drawn raster: 0.3 m pixels, north up, in EPSG:25832.
+#: The affine transform (a, b, c, d, e, f) of a drawn raster, whose pixels are 0.3 m wide.
 DRAWN_TRANSFORM = (0.3, 0.0, 691_000.0, 0.0, -0.3, 5_335_000.0)
 
 

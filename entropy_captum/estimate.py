@@ -81,6 +81,8 @@ def saltelli(f: np.ndarray, f_changed: np.ndarray, f_b: np.ndarray, rounding: fl
 #: How many designs' worth the law of all features weighs in an adaptive error; see `adaptive`.
 PRIOR = 4.0
 #: Degrees of freedom by how an error was made and the number of designs; those of heavy tails are fewer than designs.
+#:
+#: :meta hide-value:
 DEGREES = {"nearest neighbours": lambda n: n / 2, "adaptive": lambda n: 0.7 * (n - 1) + PRIOR, "sample deviation": lambda n: n - 1}
 #: A value of each feature and its error, each (R,d), from what several designs gave.
 Estimator = Callable[..., tuple[np.ndarray, np.ndarray]]

@@ -58,8 +58,9 @@ def worker_model(model: Model) -> Model:
     return model.to(claim_device()).to(memory_format=torch.channels_last).eval()
 
 # %% ../nbs/48_workers.ipynb #c1d8e0f1
-#: What is asked for, and what is found.
+#: What is asked for.
 Job = TypeVar("Job")
+#: What is found.
 Found = TypeVar("Found")
 #: What is done with a job, given the network; it travels to other processes.
 Work = Callable[[Model, Job], Found]
