@@ -241,14 +241,14 @@ def made_by(told: Explanation, method: str) -> dict[str, Any]:
 # %% ../nbs/54_explanation.ipynb #d12c466c
 def save_for_gis(folder: Path, told: Explanation) -> None:
     """Write each map as a GeoTIFF with a style, and the building and its patches as layers of buildings.gpkg."""
-    from entropy_captum.gis import map_style, outlined, patches, write_buildings, write_map
+    from entropy_captum.gis import map_style, outlined, patches, reach, write_buildings, write_map
     extent, rows, cells = told.request.extent, list[dict[str, Any]](), list[Any]()
     held = told.question.held[0].cpu().numpy()
     for name, each in told.found.items():
         heat, error, estimate = np.where(held, each.maps[0].double().numpy(), np.nan), told.error(name), each.estimate
         error = None if error is None else np.where(held, error, np.nan)
         write_map(folder / f"{name}.tif", heat, error, extent, UNITS.get(name, ""), made_by(told, name))
-        (folder / f"{name}.qml").write_text(map_style(min(float(np.nanmin(heat)), 0.0), float(np.nanmax(heat))), encoding="utf-8")
+        (folder / f"{name}.qml").write_text(map_style(*reach(heat)), encoding="utf-8")
         if estimate is not None:
             rows.append(facts_of_building(told, name))
             scores, errors = (v[0].cpu().numpy() for v in (estimate.scores, estimate.standard_error))

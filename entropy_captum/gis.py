@@ -38,7 +38,8 @@ with needed("geo"):
     from rasterio.io import MemoryFile
 
 # %% auto #0
-__all__ = ['write_map', 'map_dataset', 'patches', 'map_style', 'graduated_style', 'write_layers', 'outlined', 'write_buildings']
+__all__ = ['write_map', 'map_dataset', 'patches', 'reach', 'map_style', 'graduated_style', 'write_layers', 'outlined',
+           'write_buildings']
 
 # %% ../nbs/30_gis.ipynb #a90aa633
 def bands_of(score: NDArray[Any], error: NDArray[Any] | None) -> dict[str, NDArray[np.float32]]:
@@ -130,6 +131,13 @@ def as_qml(root: Element) -> str:
     """A style as the text of a file."""
     ElementTree.indent(root)
     return ElementTree.tostring(root, encoding="unicode")
+
+# %% ../nbs/30_gis.ipynb #5703f03d
+def reach(values: NDArray[Any]) -> tuple[float, float]:
+    """From where to where the colours of scores reach: from 0, or the lowest, to the highest; 0 to 1 where none is known."""
+    known = np.asarray(values, float)
+    known = known[np.isfinite(known)]
+    return (min(float(known.min()), 0.0), float(known.max())) if known.size else (0.0, 1.0)
 
 # %% ../nbs/30_gis.ipynb #356f8252
 def map_style(low: float, high: float) -> str:
@@ -233,5 +241,5 @@ def write_buildings(path: str | Path, buildings: GeoDataFrame, patches: Sequence
     layers, styles = {"buildings": buildings}, {"buildings": graduated_style("context_reliance", 0.0, 1.0, lines=True)}
     if patches:
         layers["patches"] = table = GeoDataFrame(pd.concat(patches, ignore_index=True), crs=buildings.crs)
-        styles["patches"] = graduated_style("score", min(float(table.score.min()), 0.0), float(table.score.max()))
+        styles["patches"] = graduated_style("score", *reach(table.score.to_numpy()))
     write_layers(path, layers, styles, parquet)

@@ -20,6 +20,7 @@ from entropy_captum.gis import (
     map_style,
     outlined,
     patches,
+    reach,
     write_buildings,
     write_layers,
     write_map,
@@ -200,3 +201,15 @@ def test_a_map_lies_on_its_scene_where_coordinates_are_of_corners_or_middles(tmp
     write_map(tmp_path / "map.tif", SCORE, ERROR, raster.extent(window, raster.read(window)))
     tie = read_pages(tmp_path / "map.tif")[0].tags[33922]
     assert tie[3:5] == (691000 + 20 * 0.5, 5335000 - 8 * 0.5)
+
+
+def test_scores_that_are_not_known_have_a_style_that_qgis_can_read(tmp_path):
+    assert reach(np.array([0.2, np.nan, 0.5])) == (0.0, 0.5) and reach(np.array([-0.1, 0.3])) == (-0.1, 0.3)
+    cells = patches(np.full(12, np.nan), np.full(12, np.nan), INDEX, extent_at("north-up"))
+    unknown = outlined([{"context_reliance": math.nan}], INDEX == 5, extent_at("north-up"))
+    write_buildings(tmp_path / "buildings.gpkg", unknown, [cells])
+    with sqlite3.connect(tmp_path / "buildings.gpkg") as file:
+        (style,) = file.execute("SELECT styleQML FROM layer_styles WHERE f_table_name = 'patches'").fetchone()
+    file.close()
+    edges = [float(each.get("upper")) for each in ElementTree.fromstring(style).findall(".//range")]
+    assert np.isfinite(edges).all() and edges == sorted(edges)
