@@ -336,14 +336,10 @@ def write_footprints(path: Path, instances: NDArray[np.int64], crs: str | None =
     """Write the outlines of instances (H,W) of a drawn raster, along pixel edges, as a GeoPackage with a column `id`, in a CRS."""
     with needed("geo"):
         import geopandas
-        from rasterio import Affine, features
-        from shapely.geometry import shape
-        from shapely.ops import unary_union
-    ids, outlines, place = np.unique(instances[instances > 0]), [], Affine(*DRAWN_TRANSFORM)
-    for number in ids:
-        own = instances == number
-        parts = features.shapes(own.astype(np.uint8), mask=own, transform=place)
-        outlines.append(unary_union([shape(outline) for outline, _ in parts]))
+
+        from entropy_captum.footprints import outline
+    ids = np.unique(instances[instances > 0])
+    outlines = [outline(instances == number, DRAWN_TRANSFORM) for number in ids]
     table = geopandas.GeoDataFrame({"id": ids}, geometry=outlines, crs="EPSG:25832")
     (table if crs is None else table.to_crs(crs)).to_file(path, driver="GPKG", layer="buildings")
 
