@@ -19,25 +19,25 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from .adapter import card_of, sized
-from .card import from_inputs, to_inputs, to_picture
+from .card import from_inputs, to_picture
 from .data import find_tiles
 from .drawn import procedural_scene
 from .estimate import Estimate
-from .evaluation import SitTester, kept_pixels, verdict
+from .evaluation import SitTester, State, kept_pixels, verdict
 from .figures import Tested, explanation_figure, jpeg_of, panel
 from .files import Extent, extent_of, extent_of_array
-from .forward import Model, as_forward
+from .forward import Model
 from .labels import UNNAMED, Label, Labels
 from .measures import measure_map
 from .methods import UNITS, Maps, image_of, leave_out, run_methods
 from .names import BaselineName
 from .notices import needed
-from .perturbation import filled, named_baseline
+from .perturbation import named_baseline
 from .question import Budget, Question
 from .region import object_at, objects
 from .request import Mask, Request
 from .writing import write_together
-from .zoo import class_name, predict, predict_mask
+from .zoo import class_name, inputs_for, predict, predict_mask
 
 with needed("models"):
     import pandas as pd
@@ -94,7 +94,7 @@ def ask(model: Model, request: Request, baseline: BaselineName = "grey", grid_si
     Raises ValueError for an image or a region that does not fit, a class that the model has not, or a grid finer than the image.
     """
     card = card_of(model)
-    image = filled(to_inputs(request.image, card), request.valid, baseline).to(as_forward(model).device)
+    image = inputs_for(model, request.image, request.valid, baseline)
     # The region is predicted on what is explained: pixels that hold nothing already hold what replaces them.
     seen = request if request.valid is None else replace(request, image=from_inputs(image, card))
     region, label = choose_region(seen, model, target)[None], label_of(request, model, target)
@@ -169,12 +169,16 @@ def steps_in(extent: Extent) -> NDArray[np.float64] | None:
 # %% ../nbs/54_explanation.ipynb #95552c85
 @dataclass(frozen=True, eq=False)
 class Explanation:
-    """What methods say of a request: its question, a map of each, and a table that tests these and the controls."""
+    """What methods say of a request: its question, a map of each, and a table that tests these and the controls.
+
+    before: what the network says of the region before any test.
+    """
 
     request: Request
     question: Question
     found: Mapping[str, Maps]
     table: pd.DataFrame
+    before: State
 
     @property
     def region(self) -> Mask:
@@ -222,7 +226,7 @@ class Explanation:
 # %% ../nbs/54_explanation.ipynb #6c10429f
 def facts_of_building(told: Explanation, method: str) -> dict[str, Any]:
     """A row about the explained building: what the network says of it, how the map did in the tests, and what it measures."""
-    before = SitTester(told.question).before
+    before = told.before
     gap = told.table.loc[told.table["map"] == method, "gap_r0.5"].iloc[0]
     facts = {"confidence": float(before.confidence[0, 0]), "entropy": float(before.entropy[0, 0]), "iou": float(before.iou[0, 0])}
     estimate = told.found[method].estimate
@@ -280,7 +284,8 @@ def explain_question(request: Request, question: Question, budget: Budget, metho
     found = run_methods(question, budget, leave_out(question, methods))
     missing = [control for control in ("ones", "random") if control not in found]
     shown = found | (run_methods(question, budget, missing) if missing else {})
-    return Explanation(request, question, found, verdict(SitTester(question), {name: each.maps for name, each in shown.items()}))
+    tester = SitTester(question)
+    return Explanation(request, question, found, verdict(tester, {name: each.maps for name, each in shown.items()}), tester.before)
 
 # %% ../nbs/54_explanation.ipynb #0a28cfc0
 def demo_request(data: Path | None, seed: int) -> Request:

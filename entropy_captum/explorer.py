@@ -25,18 +25,18 @@ from torch import Tensor, nn
 
 from .run import Run
 from .adapter import card_of, sized
-from .card import to_inputs, to_picture
+from .card import to_picture
 from .estimate import Estimate
 from .evaluation import SitTester, ones_attribution, verdict
 from .figures import ERROR_MAP, SCORE_MAP, explanation_figure, png_of
 from .files import Extent, check_mask, extent_of_array
-from .forward import Model, as_forward, eval_mode
+from .forward import Model, eval_mode
 from .methods import PICK_FREEZE, UNITS, run_methods
 from .names import Activation
 from .question import Budget, Question
 from .region import objects
 from .writing import write_together
-from .zoo import predict
+from .zoo import inputs_for, predict
 
 try:
     import anywidget
@@ -210,7 +210,7 @@ class Explorer(Face):
         if unknown := set(first) - set(FIRST):
             raise TypeError(f"unknown option {min(unknown)!r}; of the first choices there are {', '.join(FIRST)}")
         self.model, self.target, self.activation = sized(model), target, activation
-        self.inputs = to_inputs(image, card_of(model)).to(as_forward(model).device)
+        self.inputs = inputs_for(model, image)
         self.image, self.extent = to_picture(image, card_of(model)), extent or extent_of_array(image, "an array")
         self.perturbations_per_eval = perturbations_per_eval
         self.label = None if label is None else torch.from_numpy(check_mask(label, image.shape[:2], "the label"))[None]

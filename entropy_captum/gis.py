@@ -24,7 +24,7 @@ from scipy import ndimage
 from .files import Extent
 from .footprints import outline
 from .notices import needed
-from .raster import to_world
+from .raster import to_world, unplaced_is_no_warning
 from .writing import write_together, write_whole, writing_to
 
 with needed("geo"):
@@ -34,7 +34,6 @@ with needed("geo"):
     import shapely
     import xarray as xr
     from geopandas import GeoDataFrame
-    from rasterio.errors import NotGeoreferencedWarning
     from rasterio.io import MemoryFile
 
 # %% auto #0
@@ -51,8 +50,7 @@ def bands_of(score: NDArray[Any], error: NDArray[Any] | None) -> dict[str, NDArr
 @contextmanager
 def without_a_place() -> Iterator[None]:
     """That something has no CRS, or no transform, is no warning while it is written: the scene had none either."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", NotGeoreferencedWarning)
+    with unplaced_is_no_warning():
         warnings.filterwarnings("ignore", "'crs' was not provided")
         yield
 

@@ -13,18 +13,16 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from .adapter import card_of, sized
-from .card import to_inputs
+from .adapter import sized
 from .files import Transform
 from .footprints import outline
-from .forward import Model, as_forward
+from .forward import Model
 from .names import BaselineName
 from .notices import needed
-from .perturbation import filled
 from .raster import steps_of, to_world
 from .region import objects
 from .scene import RasterPicture
-from .zoo import predict
+from .zoo import inputs_for, predict
 
 with needed("geo"):
     from geopandas import GeoDataFrame
@@ -80,10 +78,9 @@ def predict_cell(model: Model, cell: Cell, picture: RasterPicture, target: int |
     pixels = picture.raster.read(window)  # type: ignore[arg-type]
     if pixels.valid is not None and not pixels.valid.any():
         return np.zeros(shape, bool)
-    values, valid, _ = picture.read(window)  # type: ignore[arg-type]
-    image = filled(to_inputs(values, card_of(model)), valid, baseline).to(as_forward(model).device)
+    image = inputs_for(model, picture.numbers(pixels), pixels.valid, baseline)
     found = predict(sized(model), image, target)[0].cpu().numpy()
-    return np.ascontiguousarray((found if valid is None else found & valid)[cell.inside])
+    return np.ascontiguousarray((found if pixels.valid is None else found & pixels.valid)[cell.inside])
 
 # %% ../nbs/56_predicted.ipynb #6b34c9d0
 #: An object of a cell: the cell's place among all (row, column), and the object's number in it.

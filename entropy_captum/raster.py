@@ -80,8 +80,7 @@ def opened(path: str | Path, remote: bool = False) -> Iterator[Any]:
             raise ValueError(f"{path}: is no file on this machine; {FETCH}")
         check_local(Path(path))
     try:
-        with rasterio.Env(GDAL_VRT_ENABLE_PYTHON="NO"), _unplaced_is_no_warning(), \
-                _open(str(path), remote) as dataset:
+        with rasterio.Env(GDAL_VRT_ENABLE_PYTHON="NO"), unplaced_is_no_warning(), _open(str(path), remote) as dataset:
             yield dataset
     except RasterioError as problem:
         raise ValueError(f"{path}: GDAL cannot read it ({first_line(problem)})") from problem
@@ -93,7 +92,7 @@ def _open(path: str, remote: bool) -> Any:
 
 # %% ../nbs/27_raster.ipynb #fcb38e59
 @contextmanager
-def _unplaced_is_no_warning() -> Iterator[None]:
+def unplaced_is_no_warning() -> Iterator[None]:
     """That a file has no place on Earth is looked at, not warned of."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", rasterio.errors.NotGeoreferencedWarning)
@@ -319,7 +318,7 @@ class Raster:
         shrink = max(1.0, max(self.size) / side)
         shape = tuple(max(1, round(n / shrink)) for n in self.size)
         with opened(self.path, self.remote) as dataset:
-            return read_dataset(dataset, self.bands, self.stored, out_shape=(*shape,), resampling=Resampling.nearest)
+            return read_dataset(dataset, self.bands, self.stored, out_shape=shape, resampling=Resampling.nearest)
 
     def extent(self, window: Window, pixels: Pixels) -> Extent:
         """Where a window's result lies; the checksum is that of its pixels."""

@@ -25,7 +25,7 @@ from .forward import Model
 from .names import BaselineName
 from .notices import needed
 from .question import Budget
-from .raster import Band, Raster, open_raster, stretched, to_world, warn_of_loss
+from .raster import Band, Pixels, Raster, open_raster, stretched, to_world, warn_of_loss
 from .request import Mask, Request, evened, read_request
 
 with needed("geo"):
@@ -105,12 +105,14 @@ class RasterPicture:
                              "(twice PIL.Image.MAX_IMAGE_PIXELS); say which part is meant: --at LON LAT, --point COLUMN ROW, or "
                              "--footprints, and --window")
         pixels = self.raster.read(window or whole)
+        if pixels.valid is not None and not pixels.valid.any():
+            raise ValueError(f"{self.path}: no pixel of this window holds anything (nodata)")
+        return self.numbers(pixels), pixels.valid, self.raster.extent(window or whole, pixels)
+
+    def numbers(self, pixels: Pixels) -> NDArray[Any]:
+        """Pixels as the model's numbers (H,W,C), those that hold nothing like the mean of the others. Errors as `in_numbers`."""
         values = in_numbers(pixels.values, self.card, self.scale, str(self.path))
-        if pixels.valid is not None:
-            if not pixels.valid.any():
-                raise ValueError(f"{self.path}: no pixel of this window holds anything (nodata)")
-            values = evened(values, pixels.valid)
-        return values, pixels.valid, self.raster.extent(window or whole, pixels)
+        return values if pixels.valid is None else evened(values, pixels.valid)
 
 # %% ../nbs/55_scene.ipynb #776a37ef
 def window_side(text: str | int | None, raster: Raster) -> int | None:

@@ -28,7 +28,6 @@ from tqdm import tqdm
 from .notices import needed, notify
 from .run import PACKAGES
 from .adapter import card_of
-from .card import to_inputs
 from .evaluation import SitTester
 from .files import read_image
 from .forward import Model, as_forward
@@ -59,7 +58,7 @@ from entropy_captum.tiles import (
     with_baseline,
 )
 from .workers import running, worker_model
-from .zoo import class_name
+from .zoo import class_name, inputs_for
 from .writing import clear_leftovers, write_whole, writing_to
 
 with needed("study"):
@@ -190,7 +189,7 @@ def count_channels(model: Model, sources: Sequence[Source]) -> int | None:
     """The channels of the network's score map, found on the middle of one of the first tiles; None where none can be read."""
     for source in sources[:8]:
         with suppress(Exception):  # what is wrong with a tile stands in its row
-            image = to_inputs(cut_centre(read_image(source.tile.image), 256), card_of(model)).to(as_forward(model).device)
+            image = inputs_for(model, cut_centre(read_image(source.tile.image), 256))
             return FullInference(model).clean((image,)).shape[1]
     return None
 

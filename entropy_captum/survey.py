@@ -10,7 +10,7 @@ import hashlib
 import math
 import re
 import zipfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, get_args
@@ -22,7 +22,6 @@ from scipy import ndimage
 from tqdm import tqdm
 
 from .adapter import card_of, sized
-from .card import to_inputs
 from .estimate import Estimate
 from .evaluation import SitTester, region_iou
 from .explanation import patches_of, steps_in
@@ -34,7 +33,7 @@ from .measures import measure_map
 from .methods import PICK_FREEZE
 from .names import BaselineName
 from .notices import first_line, needed
-from .perturbation import filled, named_baseline
+from .perturbation import named_baseline
 from .predicted import Cell, as_footprints, cells_of, find_objects, predict_cell
 from .question import Budget, Question, of_image
 from .run import answer
@@ -43,7 +42,7 @@ from .scene import RasterPicture, Scene, as_given
 from .study import RunFolder, code_hash, versions_of
 from .workers import running
 from .writing import write_whole
-from .zoo import predict
+from .zoo import inputs_for, predict
 
 with needed("geo"):
     import pandas as pd
@@ -140,7 +139,7 @@ def ask_window(model: Model, job: Job, picture: RasterPicture,
     masks = [mask for mask, _ in burned if mask.any()]
     if not masks:
         return None, extent, burned
-    image = filled(to_inputs(values, card_of(model)), valid, settings.baseline).to(as_forward(model).device)
+    image = inputs_for(model, values, valid, settings.baseline)
     question = Question(model, image, None, settings.target, baselines=named_baseline(settings.baseline, image), valid=valid,
                         grid_size=settings.grid_size)
     return of_image(question, torch.from_numpy(np.stack(masks))), extent, burned
@@ -156,9 +155,8 @@ def border_flags(mask: NDArray[np.bool_], extent: Extent) -> list[str]:
     return list(dict.fromkeys(flags))
 
 # %% ../nbs/57_survey.ipynb #b1b96736
-def building_row(question: Question, estimate: Estimate, k: int, predicted: NDArray[np.bool_], extent: Extent) -> dict[str, Any]:
-    """What is said of building k of a window, whose prediction is known (H,W)."""
-    one = list(question.each())[k]
+def building_row(one: Question, estimate: Estimate, k: int, predicted: NDArray[np.bool_], extent: Extent) -> dict[str, Any]:
+    """What is said of building k of a window, by its question alone; where the class is predicted is known (H,W)."""
     mask, tester = one.regions[0].cpu().numpy() >= 0.5, SitTester(one)
     scores, errors = (values[k].cpu().numpy() for values in (estimate.scores, estimate.standard_error))
     gap = float(tester.gap(torch.from_numpy(estimate.map(k))[None])[0])
@@ -185,7 +183,8 @@ def survey_window(model: Model, job: Job, picture: RasterPicture, settings: Surv
     """The rows of a window's buildings, and their scores and errors (K,d) with the patch of each pixel (H,W)."""
     try:
         question, extent, burned = ask_window(model, job, picture, settings)
-        rows, arrays, k = [], dict[str, NDArray[Any]](), 0
+        rows, arrays = list[dict[str, Any]](), dict[str, NDArray[Any]]()
+        measured: Iterator[dict[str, Any]] = iter(())
         if question is not None:
             budget = Budget(settings.n_samples, settings.perturbations_per_eval, settings.seed)
             (estimate,) = answer(question, budget, [PICK_FREEZE[settings.method]])
@@ -193,15 +192,23 @@ def survey_window(model: Model, job: Job, picture: RasterPicture, settings: Surv
             predicted &= question.held[0].cpu().numpy()
             arrays = {"scores": estimate.scores.cpu().numpy(), "errors": estimate.standard_error.cpu().numpy(),
                       "patches": patches_of(estimate).astype(np.int32)}
+            measured = ({"status": "ok", "k": k} | building_row(one, estimate, k, predicted, extent)
+                        for k, one in enumerate(question.each()))
         for (building, _), (mask, flags) in zip(job.buildings, burned, strict=True):
-            row: dict[str, Any] = {"building": building, "window": job.key, "status": "no pixel", "flags": []}
-            if question is not None and mask.any():
-                row["status"] = "ok"
-                row, k = row | {"k": k} | building_row(question, estimate, k, predicted, extent), k + 1
-            rows.append(row | {"flags": "; ".join([*flags, *row["flags"]])})
+            own = next(measured) if mask.any() else {"status": "no pixel", "flags": []}
+            rows.append({"building": building, "window": job.key, **own, "flags": "; ".join([*flags, *own["flags"]])})
         return pd.DataFrame(rows), arrays
     except Exception as problem:  # whatever a network or a file does, the other windows go on
         return failed(problem, job)
+
+# %% ../nbs/57_survey.ipynb #77745116
+def write_arrays(path: Path, arrays: Mapping[str, NDArray[Any]]) -> None:
+    """Write arrays by their names into an .npz file, whole or not at all. Raises ValueError for lack of room."""
+    def store(file: Path) -> None:
+        with open(file, "wb") as stream:  # given a name, numpy would add an ending to it
+            np.savez_compressed(stream, **arrays)  # type: ignore[arg-type]
+
+    write_whole(path, store)
 
 # %% ../nbs/57_survey.ipynb #4e9bd6a1
 class SurveyFolder(RunFolder):
@@ -221,12 +228,7 @@ class SurveyFolder(RunFolder):
     def write(self, job: Any, rows: pd.DataFrame, arrays: dict[str, NDArray[Any]] | None = None) -> None:
         """Keep a window's arrays, then its rows, which vouch for them. Raises ValueError for lack of room."""
         self.path(job).unlink(missing_ok=True)
-
-        def store(file: Path) -> None:
-            with open(file, "wb") as stream:
-                np.savez_compressed(stream, **(arrays or {}))  # type: ignore[arg-type]
-
-        write_whole(self.home / "arrays" / f"{job.key}.npz", store)
+        write_arrays(self.home / "arrays" / f"{job.key}.npz", arrays or {})
         write_whole(self.path(job), lambda file: rows.to_parquet(file, index=False))
 
 # %% ../nbs/57_survey.ipynb #721533b9
@@ -333,11 +335,7 @@ class PredictionFolder(RunFolder):
 
     def keep(self, cell: Cell, mask: NDArray[np.bool_]) -> None:
         """Keep the mask of a cell (h,w). Raises ValueError for lack of room."""
-        def store(file: Path) -> None:
-            with open(file, "wb") as stream:
-                np.savez_compressed(stream, mask=mask)
-
-        write_whole(self.path(cell), store)
+        write_arrays(self.path(cell), {"mask": mask})
 
     def read(self, cell: Cell) -> NDArray[np.bool_]:
         """The mask of a cell (h,w)."""

@@ -20,11 +20,10 @@ from scipy import ndimage
 from torch import Tensor
 
 from .adapter import card_of
-from .card import to_inputs
 from .data import EXPECTED, Tile, check_labelled, image_folder, is_named, tiles_in
 from .evaluation import REMOVED, SitTester
 from .files import checksum
-from .forward import Model, as_forward
+from .forward import Model
 from .labels import Label, LabelValues
 from .methods import distance_from, feature_ids, method_names, nearness, reasons_against, run_methods
 from .names import STUDY_METHODS, Activation, BaselineName
@@ -34,7 +33,7 @@ from .question import Budget, Question, of_image
 from .region import check_target, class_number, objects, predicted_region
 from .request import other_than
 from .sampling import check_design
-from .zoo import class_name, count_class, score_maps
+from .zoo import class_name, count_class, inputs_for, score_maps
 
 with needed("study"):
     import pandas as pd
@@ -195,10 +194,9 @@ def ask_tile(model: Model, source: Source, settings: Settings, target: int | str
     """Read, crop and segment a tile. Raises ValueError for files that do not fit, or a class that the model has not."""
     (image, labels), card = source.tile.read_classes(), card_of(model)
     image = cut_centre(image, settings.crop)
-    inputs = to_inputs(image, card).to(as_forward(model).device)
     held = np.ones(image.shape[:2], bool) if settings.nodata is None else other_than(image, settings.nodata)
-    if held.any():  # predicted on what is explained
-        inputs = filled(inputs, None if held.all() else held, settings.baselines[0])
+    # Predicted on what is explained: pixels that hold nothing already hold what replaces them.
+    inputs = inputs_for(model, image, held if held.any() and not held.all() else None, settings.baselines[0])
     outputs, activation = score_maps(model, inputs, settings.activation)
     index = check_target(class_number(target, card.classes), 1, outputs.shape[1])
     units, masks = find_regions(predicted_region(outputs, index, activation)[0].cpu().numpy() & held, settings)

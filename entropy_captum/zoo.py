@@ -23,8 +23,9 @@ from .data import Tile
 from .forward import Model, as_forward
 from .inference import FullInference
 from .labels import Label, Labels
-from .names import LITE0, Activation
+from .names import LITE0, Activation, BaselineName
 from .notices import needed
+from .perturbation import filled
 from entropy_captum.region import (
     check_target,
     class_number,
@@ -40,8 +41,8 @@ if TYPE_CHECKING:
     import pandas as pd
 
 # %% auto #0
-__all__ = ['BUNDLED_WEIGHTS', 'new_unet', 'read_unet', 'rooftop_unet', 'paper_unet', 'class_name', 'score_maps', 'predict',
-           'predict_mask', 'dataset_iou', 'count_class', 'class_shares', 'class_table']
+__all__ = ['BUNDLED_WEIGHTS', 'new_unet', 'read_unet', 'rooftop_unet', 'paper_unet', 'class_name', 'inputs_for', 'score_maps',
+           'predict', 'predict_mask', 'dataset_iou', 'count_class', 'class_shares', 'class_table']
 
 # %% ../nbs/39_zoo.ipynb #86c6e9f2
 def trained_encoder(content: Mapping[Any, Any]) -> str:
@@ -114,6 +115,15 @@ def class_name(target: int | str | None, classes: Sequence[str]) -> str:
         return classes[0] if classes else ""
     return classes[number] if number < len(classes) else str(number)
 
+# %% ../nbs/39_zoo.ipynb #b5042362
+def inputs_for(model: Model, image: NDArray[Any], valid: NDArray[np.bool_] | None = None,
+               baseline: BaselineName = "grey") -> Tensor:
+    """An image (H,W,C) as a model's card wants it, (1,C,H,W) on its device; pixels that hold nothing are as a baseline makes them.
+
+    Errors as `card.to_inputs`, and as `perturbation.filled` for pixels that are not valid (H,W).
+    """
+    return filled(to_inputs(image, card_of(model)), valid, baseline).to(as_forward(model).device)
+
 # %% ../nbs/39_zoo.ipynb #09301ae4
 def score_maps(model: Model, inputs: Tensor, activation: Activation = "auto",
                size: tuple[int, int] | None = None) -> tuple[Tensor, str]:
@@ -145,7 +155,7 @@ def predict(model: Model, inputs: Tensor, target: int | str | None = None, activ
 def predict_mask(model: Model, image: NDArray[Any], scale: float = 1.0, *, target: int | str | None = None,
                  activation: Activation = "auto") -> NDArray[np.bool_]:
     """Where (H,W) a network predicts a class in an image (H,W,C), by `predict`, at a `scale`. Errors as that and `to_inputs`."""
-    inputs = to_inputs(image, card_of(model)).to(as_forward(model).device)
+    inputs = inputs_for(model, image)
     if scale != 1:
         inputs = F.interpolate(inputs, scale_factor=scale, mode="bilinear", align_corners=False)
     return predict(sized(model), inputs, target, activation, (image.shape[0], image.shape[1]))[0].cpu().numpy()
@@ -206,7 +216,7 @@ def class_table(model: Model, image: NDArray[Any], labels: Labels | None = None,
     """
     with needed("models"):
         import pandas as pd
-    outputs, named = score_maps(sized(model), to_inputs(image, card_of(model)).to(as_forward(model).device), activation)
+    outputs, named = score_maps(sized(model), inputs_for(model, image), activation)
     classes, held, rows = card_of(model).classes, np.ones(image.shape[:2], bool) if valid is None else valid, []
     for k in range(outputs.shape[1]):
         name = class_name(k if outputs.shape[1] > 1 else None, classes)
