@@ -252,9 +252,15 @@ class Explanation:
     def _repr_jpeg_(self) -> bytes:
         return jpeg_of(self.figure())
 
-    def save(self, folder: str | Path) -> None:
-        """Write the table, a panel of all, which pixels they cover, and of each method its map, and its estimate if it has one."""
-        write_together(Path(folder), lambda place: save_explanation(place, self))
+    def save(self, folder: str | Path, parquet: bool = False) -> None:
+        """Write the table, a panel of all, which pixels they cover, and of each method its map, and its estimate if it has one.
+
+        Of an image with a place on Earth also maps and polygons for a GIS. parquet: the latter also as GeoParquet. Raises
+        ValueError for lack of room, and for GeoParquet of an image without a place.
+        """
+        if parquet and self.request.extent.transform is None:
+            raise ValueError(f"{self.request.extent.file}: does not say where on Earth it lies, so there is no GeoParquet of it")
+        write_together(Path(folder), lambda place: save_explanation(place, self, parquet))
 
 # %% ../nbs/54_explanation.ipynb #6c10429f
 def facts_of_building(told: Explanation, method: str) -> dict[str, Any]:
@@ -277,7 +283,7 @@ def made_by(told: Explanation, method: str) -> dict[str, Any]:
             "source": told.request.extent.file, "software": f"entropy_captum {version('entropy_captum')}"}
 
 # %% ../nbs/54_explanation.ipynb #d12c466c
-def save_for_gis(folder: Path, told: Explanation) -> None:
+def save_for_gis(folder: Path, told: Explanation, parquet: bool) -> None:
     """Write each map as a GeoTIFF with a style, and the building and its patches as layers of buildings.gpkg."""
     from entropy_captum.gis import map_style, outlined, patches, reach, write_buildings, write_map
     extent, rows, cells = told.request.extent, list[dict[str, Any]](), list[Any]()
@@ -293,7 +299,7 @@ def save_for_gis(folder: Path, told: Explanation) -> None:
             scores, errors = (v[0].cpu().numpy() for v in (estimate.scores, estimate.standard_error))
             cells.append(patches(scores, errors, patches_of(estimate), extent).assign(method=name))
     if rows:
-        write_buildings(folder / "buildings.gpkg", outlined(rows, told.region, extent), cells)
+        write_buildings(folder / "buildings.gpkg", outlined(rows, told.region, extent), cells, parquet)
 
 # %% ../nbs/54_explanation.ipynb #310f836c
 def save_spectrum(folder: Path, told: Explanation, method: str) -> None:
@@ -306,7 +312,7 @@ def save_spectrum(folder: Path, told: Explanation, method: str) -> None:
     band_maps_figure(estimate, bands, told.request.groups, unit=unit).savefig(folder / f"{method}-band-maps.png", dpi=120)
 
 # %% ../nbs/54_explanation.ipynb #e54f523c
-def save_explanation(folder: Path, told: Explanation) -> None:
+def save_explanation(folder: Path, told: Explanation, parquet: bool) -> None:
     """Write what `Explanation.save` names."""
     told.table.to_csv(folder / "table.csv", index=False, float_format="%.6g")
     pixels, question = told.request.extent.facts(), told.question
@@ -323,7 +329,7 @@ def save_explanation(folder: Path, told: Explanation) -> None:
             if tells_bands(each.estimate):
                 save_spectrum(folder, told, name)
     if told.request.extent.transform is not None:
-        save_for_gis(folder, told)
+        save_for_gis(folder, told, parquet)
 
 # %% ../nbs/54_explanation.ipynb #ba90f0b6
 def explain_question(request: Request, question: Question, budget: Budget, methods: Sequence[str]) -> Explanation:
