@@ -69,7 +69,7 @@ def test_the_landing_page_says_what_the_rows_say():
     low, high = means["l_sit_confidence_drop"], means["h_sit_confidence_drop"]
     assert f"{low['entropy']:.1f} against {low['grad-cam']:.1f}" in LANDING and f"a map of ones loses {low['ones']:.1f}" in LANDING
     assert f"{high['entropy']:.1f} against {high['grad-cam']:.1f}" in LANDING
-    assert f"a random map costs {high['random']:.1f}" in LANDING
+    assert f"a map of random numbers costs {high['random']:.1f}" in LANDING
     gap = method_table(rows, ["gap"]).set_index("method").loc["entropy"]
     assert (f"gap {gap['mean']:.1f} [{gap.low:.1f}, {gap.high:.1f}] against {means.gap['grad-cam']:.1f} for Grad-CAM and "
             f"{means.gap['sobol']:.1f} for Sobol") in LANDING
