@@ -72,7 +72,8 @@ def test_the_landing_page_says_what_the_rows_say():
     assert f"a map of random numbers costs {high['random']:.1f}" in LANDING
     gap = method_table(rows, ["gap"]).set_index("method").loc["entropy"]
     assert (f"gap {gap['mean']:.1f} [{gap.low:.1f}, {gap.high:.1f}] against {means.gap['grad-cam']:.1f} for Grad-CAM and "
-            f"{means.gap['sobol']:.1f} for Sobol; {means.gap['score-cam-increase']:.1f} for Score-CAM weighted by increase") in LANDING
+            f"{means.gap['sobol']:.1f} for Sobol; {means.gap['score-cam-increase']:.1f} for Score-CAM weighted by "
+            "increase") in LANDING
     black = method_table(rows_of("black", "black"), ["gap"]).set_index("method")
     entropy, near = black.loc["entropy"], black.loc["distance"]
     assert (f"gap {entropy['mean']:.1f} [{entropy.low:.1f}, {entropy.high:.1f}]; nearness to the object alone has "
