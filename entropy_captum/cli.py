@@ -5,6 +5,7 @@
 # %% ../nbs/59_cli.ipynb #ea26e78c
 from __future__ import annotations
 
+import os
 import sys
 import warnings
 from collections.abc import Callable, Sequence
@@ -17,7 +18,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 from .files import is_remote, look
 from .labels import LabelValues, parse_values
 from .names import LITE0, STUDY_METHODS, Activation, BaselineName, InferenceKind, Runtime
-from .notices import needed
+from .notices import needed, waiting
 from .request import Request, parse_nodata, read_request
 from .writing import write_whole
 
@@ -31,8 +32,8 @@ if TYPE_CHECKING:  # what takes a second or more is imported by the command that
 
 # %% auto #0
 __all__ = ['app', 'Device', 'Out', 'ModelSource', 'CardFile', 'RunBy', 'Target', 'Targets', 'Values', 'NoData', 'GridSize',
-           'NSamples', 'Rows', 'Labels', 'DEMO_METHODS', 'model_app', 'demo', 'explain', 'train', 'evaluate', 'report',
-           'inspect', 'main']
+           'NSamples', 'Rows', 'Labels', 'LOADING', 'DEMO_METHODS', 'model_app', 'demo', 'explain', 'train', 'evaluate',
+           'report', 'inspect', 'main']
 
 # %% ../nbs/59_cli.ipynb #3d36ff09
 #: The program `entropy-captum`.
@@ -126,16 +127,39 @@ def check_model(model: str | None, card: Path | None) -> None:
         raise ValueError(f"--model-card {card}: no such file")
 
 # %% ../nbs/59_cli.ipynb #1c62c41c
+#: The colours of verdicts, from the best; controls are dimmed.
+COLORS: dict[str, dict[str, Any]] = {"better than chance and than nearness": {"fg": "green", "bold": True},
+                                     "better than chance, not than nearness": {"fg": "green"}, "worse than chance": {"fg": "red"},
+                                     "control": {"dim": True}}
+
+
+def echo_in(text: str, verdict: str) -> None:
+    """Print a line in the colour of its verdict; without one where NO_COLOR is set, or no terminal listens."""
+    typer.echo(typer.style(text, **COLORS.get(verdict, {})), color=False if os.environ.get("NO_COLOR") else None)
+
+
 def print_table(table: pd.DataFrame, out: Path) -> None:
-    """Print the table and where the results lie."""
-    shown = table.iloc[:, :6].round(2).to_string(index=False)
-    typer.echo(f"\n{shown}\n\nDrops in points (hundredths of confidence). gap_r0.5: H-SIT minus L-SIT drop when half of the "
-               f"pixels outside the object are removed;\n0 in expectation for `random`. `ones` shows what area alone "
-               f"achieves at the fixed threshold.\n\n"
-               f"Results: {out}/panel.png, table.csv, a map (.npy) per method, estimates (.npz, .json), "
+    """Print the table, the best map first, what it says in words, and where the results lie."""
+    from entropy_captum.judgement import sentences
+
+    columns = [name for name in table if name != "verdict"][:7]
+    head, *rows = table[columns].round(2).to_string(index=False, na_rep="-").splitlines()
+    typer.echo(f"\n{head}")
+    for row, verdict in zip(rows, table["verdict"], strict=True):
+        echo_in(row, verdict)
+    *said, last = sentences(table)
+    typer.echo()
+    for sentence, verdict in zip(said, table["verdict"], strict=False):
+        echo_in(sentence, verdict)
+    typer.echo(f"{last}\n\nPoints are hundredths of confidence. gap_r0.5: H-SIT minus L-SIT drop when half of the pixels outside "
+               f"the object are\nremoved; gap_r0.5_se: how far it moves with outlines up to 2 pixels off, other designs and other "
+               f"orders of ties.\n`random`: 20 random maps, mean and deviation. `ones`: what area alone achieves at the fixed "
+               f"threshold.\n\nResults: {out}/panel.png, table.csv, a map (.npy) per method, estimates (.npz, .json), "
                f"pixels.json (where in the image)")
 
 # %% ../nbs/59_cli.ipynb #5ddf9a19
+#: How many seconds it usually takes to import what computes, and to load a network.
+LOADING = 10.0
 #: What `demo` compares.
 DEMO_METHODS = ("entropy", "sobol", "grad-cam", "score-cam")
 
@@ -148,16 +172,18 @@ def demo(data: Annotated[Path | None, typer.Option(help="A folder of tiles; defa
     """Explain one building by four methods and test the maps: the main job on one tile."""
     check_folder(data)
     check_model(model, model_card)
-    from entropy_captum.explanation import ask, demo_request, explain_question, largest_object
-    from entropy_captum.question import Budget
-    from entropy_captum.models import load_model
-    from entropy_captum.zoo import predict_mask
+    show = sys.stderr.isatty()
+    with waiting("loading the network", show, LOADING):
+        from entropy_captum.explanation import ask, demo_request, explain_question, largest_object
+        from entropy_captum.question import Budget
+        from entropy_captum.models import load_model
+        from entropy_captum.zoo import predict_mask
 
-    network, request = load_model(model, model_card, pick_device(device)), demo_request(data, seed)
-    request = replace(request, region=largest_object(predict_mask(network, request.image, target=target)))
+        network, request = load_model(model, model_card, pick_device(device)), demo_request(data, seed)
+        request = replace(request, region=largest_object(predict_mask(network, request.image, target=target)))
     height, width = request.image.shape[:2]
     typer.echo(f"explaining a building of {int(request.region.sum())} pixels in a tile of {width} x {height}")  # type: ignore[union-attr]
-    budget = Budget(n_samples, perturbations_per_eval, seed, show_progress=sys.stderr.isatty())
+    budget = Budget(n_samples, perturbations_per_eval, seed, show_progress=show)
     told = explain_question(request, ask(network, request, "grey", grid_size, target), budget, DEMO_METHODS)
     told.save(out)
     print_table(told.table, out)
@@ -381,11 +407,13 @@ def explain(image: ImageName, point: Point = None, at: At = None, crs: Crs = "EP
     reading = Reading(bands, scale, stored, remote)
     place = Place(at, crs, point, window, mask, label, parse_values(label_values or ()), footprints, building, everything)
     request_for = find_request(image, place, reading)
-    from entropy_captum.explanation import ask, explain_question
-    from entropy_captum.models import load_model
-    from entropy_captum.question import Budget
+    show = sys.stderr.isatty()
+    with waiting("loading the network", show, LOADING):
+        from entropy_captum.explanation import ask, explain_question
+        from entropy_captum.models import load_model
+        from entropy_captum.question import Budget
 
-    network = load_model(model, model_card, pick_device("cpu" if runtime and device == "auto" else device), runtime)
+        network = load_model(model, model_card, pick_device("cpu" if runtime and device == "auto" else device), runtime)
     if place.is_survey:
         check_survey(place, nodata, mistakes)
         chosen = dict(method=method, grid_size=grid_size, n_samples=n_samples, perturbations_per_eval=perturbations_per_eval,
@@ -393,13 +421,15 @@ def explain(image: ImageName, point: Point = None, at: At = None, crs: Crs = "EP
         return survey_scene(image, network, place, reading, chosen, min_area, cluster, out)
     request = request_for(network)
     request = request if nodata is None else request.without(parse_nodata(nodata))
-    budget = Budget(n_samples, perturbations_per_eval, seed, inference=inference, show_progress=sys.stderr.isatty())
+    budget = Budget(n_samples, perturbations_per_eval, seed, inference=inference, show_progress=show)
     asked = mistakes_of(request, network, out, target, labelled) if mistakes else {out: request}
     questions = {folder: ask(network, one, baseline, grid_size, target) for folder, one in asked.items()}
     if model is not None and runtime is None:
         look_for_signs(network, request, target)
     print_classes(network, request, target)
     for folder, question in questions.items():
+        height, width = asked[folder].image.shape[:2]
+        typer.echo(f"explaining {int(question.regions.sum())} pixels in an image of {width} x {height}")
         told = explain_question(asked[folder], question, budget, names(method))
         told.save(folder)
         print_table(told.table, folder)
