@@ -32,8 +32,8 @@ if TYPE_CHECKING:  # what takes a second or more is imported by the command that
 
 # %% auto #0
 __all__ = ['app', 'Device', 'Out', 'ModelSource', 'CardFile', 'RunBy', 'Target', 'Targets', 'Values', 'NoData', 'GridSize',
-           'NSamples', 'Rows', 'Labels', 'LOADING', 'DEMO_METHODS', 'model_app', 'demo', 'explain', 'train', 'evaluate',
-           'report', 'inspect', 'main']
+           'NSamples', 'Rows', 'Labels', 'DEMO_METHODS', 'model_app', 'demo', 'explain', 'train', 'evaluate', 'report',
+           'inspect', 'main']
 
 # %% ../nbs/59_cli.ipynb #3d36ff09
 #: The program `entropy-captum`.
@@ -132,12 +132,12 @@ COLORS: dict[str, dict[str, Any]] = {"better than chance and than nearness": {"f
                                      "better than chance, not than nearness": {"fg": "green"}, "worse than chance": {"fg": "red"},
                                      "control": {"dim": True}}
 
-
+# %% ../nbs/59_cli.ipynb #e8a823f7
 def echo_in(text: str, verdict: str) -> None:
     """Print a line in the colour of its verdict; without one where NO_COLOR is set, or no terminal listens."""
     typer.echo(typer.style(text, **COLORS.get(verdict, {})), color=False if os.environ.get("NO_COLOR") else None)
 
-
+# %% ../nbs/59_cli.ipynb #deec5d0e
 def print_table(table: pd.DataFrame, out: Path) -> None:
     """Print the table, the best map first, what it says in words, and where the results lie."""
     from entropy_captum.judgement import sentences
@@ -157,9 +157,15 @@ def print_table(table: pd.DataFrame, out: Path) -> None:
                f"threshold.\n\nResults: {out}/panel.png, table.csv, a map (.npy) per method, estimates (.npz, .json), "
                f"pixels.json (where in the image)")
 
+# %% ../nbs/59_cli.ipynb #409a3ec4
+def load_network(source: str | None, card: Path | None, device: str, runtime: Runtime | None = None) -> Model:
+    """The network of `--model` on a device, with a bar from the first second: the import alone takes several."""
+    with waiting("loading the network", sys.stderr.isatty(), 10):
+        from entropy_captum import explanation as explanation  # what all commands with a network import
+        from entropy_captum.models import load_model
+        return load_model(source, card, pick_device(device), runtime)
+
 # %% ../nbs/59_cli.ipynb #5ddf9a19
-#: How many seconds it usually takes to import what computes, and to load a network.
-LOADING = 10.0
 #: What `demo` compares.
 DEMO_METHODS = ("entropy", "sobol", "grad-cam", "score-cam")
 
@@ -172,18 +178,16 @@ def demo(data: Annotated[Path | None, typer.Option(help="A folder of tiles; defa
     """Explain one building by four methods and test the maps: the main job on one tile."""
     check_folder(data)
     check_model(model, model_card)
-    show = sys.stderr.isatty()
-    with waiting("loading the network", show, LOADING):
-        from entropy_captum.explanation import ask, demo_request, explain_question, largest_object
-        from entropy_captum.question import Budget
-        from entropy_captum.models import load_model
-        from entropy_captum.zoo import predict_mask
+    network = load_network(model, model_card, device)
+    from entropy_captum.explanation import ask, demo_request, explain_question, largest_object
+    from entropy_captum.question import Budget
+    from entropy_captum.zoo import predict_mask
 
-        network, request = load_model(model, model_card, pick_device(device)), demo_request(data, seed)
-        request = replace(request, region=largest_object(predict_mask(network, request.image, target=target)))
+    request = demo_request(data, seed)
+    request = replace(request, region=largest_object(predict_mask(network, request.image, target=target)))
     height, width = request.image.shape[:2]
     typer.echo(f"explaining a building of {int(request.region.sum())} pixels in a tile of {width} x {height}")  # type: ignore[union-attr]
-    budget = Budget(n_samples, perturbations_per_eval, seed, show_progress=show)
+    budget = Budget(n_samples, perturbations_per_eval, seed, show_progress=sys.stderr.isatty())
     told = explain_question(request, ask(network, request, "grey", grid_size, target), budget, DEMO_METHODS)
     told.save(out)
     print_table(told.table, out)
@@ -407,13 +411,10 @@ def explain(image: ImageName, point: Point = None, at: At = None, crs: Crs = "EP
     reading = Reading(bands, scale, stored, remote)
     place = Place(at, crs, point, window, mask, label, parse_values(label_values or ()), footprints, building, everything)
     request_for = find_request(image, place, reading)
-    show = sys.stderr.isatty()
-    with waiting("loading the network", show, LOADING):
-        from entropy_captum.explanation import ask, explain_question
-        from entropy_captum.models import load_model
-        from entropy_captum.question import Budget
+    network = load_network(model, model_card, "cpu" if runtime and device == "auto" else device, runtime)
+    from entropy_captum.explanation import ask, explain_question
+    from entropy_captum.question import Budget
 
-        network = load_model(model, model_card, pick_device("cpu" if runtime and device == "auto" else device), runtime)
     if place.is_survey:
         check_survey(place, nodata, mistakes)
         chosen = dict(method=method, grid_size=grid_size, n_samples=n_samples, perturbations_per_eval=perturbations_per_eval,
@@ -421,15 +422,14 @@ def explain(image: ImageName, point: Point = None, at: At = None, crs: Crs = "EP
         return survey_scene(image, network, place, reading, chosen, min_area, cluster, out)
     request = request_for(network)
     request = request if nodata is None else request.without(parse_nodata(nodata))
-    budget = Budget(n_samples, perturbations_per_eval, seed, inference=inference, show_progress=show)
+    budget = Budget(n_samples, perturbations_per_eval, seed, inference=inference, show_progress=sys.stderr.isatty())
     asked = mistakes_of(request, network, out, target, labelled) if mistakes else {out: request}
     questions = {folder: ask(network, one, baseline, grid_size, target) for folder, one in asked.items()}
     if model is not None and runtime is None:
         look_for_signs(network, request, target)
     print_classes(network, request, target)
     for folder, question in questions.items():
-        height, width = asked[folder].image.shape[:2]
-        typer.echo(f"explaining {int(question.regions.sum())} pixels in an image of {width} x {height}")
+        typer.echo(f"explaining {int(question.regions.sum())} of {question.regions.numel()} pixels")
         told = explain_question(asked[folder], question, budget, names(method))
         told.save(folder)
         print_table(told.table, folder)
@@ -604,10 +604,16 @@ def inspect(source: Annotated[str, typer.Argument(metavar="MODEL", help="A model
 
 # %% ../nbs/59_cli.ipynb #0c8a6b19
 def main() -> None:
-    """The entry point: one line and exit code 2 for what the user can mend."""
+    """The entry point: one line and exit code 2 for what the user can mend, and an end at once for Ctrl-C."""
     warnings.formatwarning = lambda message, *_: f"warning: {message}\n"
     try:
         app()
+    except SystemExit as end:
+        if end.code == 130:  # all is closed; taking torch down would take seconds
+            sys.stdout.flush()
+            sys.stderr.flush()
+            os._exit(130)
+        raise
     except (ValueError, TypeError, OSError, ImportError) as error:
         typer.echo(f"error: {' '.join(str(error).splitlines())}", err=True)
         sys.exit(2)

@@ -313,7 +313,7 @@ def distance_from(regions: Tensor) -> NDArray[np.float64]:
     """The distance (K,H,W) of each pixel from each of some regions (K,H,W), in pixels; 0 in it."""
     return np.stack([ndimage.distance_transform_edt(region < 0.5) for region in regions.cpu().numpy()])
 
-
+# %% ../nbs/24_evaluation.ipynb #425d6085
 def nearness(away: NDArray[np.float64]) -> Tensor:
     """1 in a region, falling to 0 with the distance from it in pixels, both (K,H,W)."""
     return torch.from_numpy(1 / (1 + away)).float()

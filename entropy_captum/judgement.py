@@ -41,7 +41,7 @@ __all__ = ['MOVES', 'CONTROLS', 'CLEAR', 'VERDICTS', 'ONE_IS_NONE', 'moved', 'wi
 #: By how many pixels the outline is moved for the error of a gap: eroded below 0, dilated above.
 MOVES = (-2, -1, 0, 1, 2)
 
-
+# %% ../nbs/60_judgement.ipynb #43d72317
 def moved(region: NDArray[np.bool_], pixels: int) -> NDArray[np.bool_]:
     """A region (H,W) dilated by some pixels, or eroded where that is below 0, as far as any of it is left.
 
@@ -132,6 +132,8 @@ class GapTester:
 # %% ../nbs/60_judgement.ipynb #e163d9e5
 #: The maps that know nothing of the network.
 CONTROLS = ("ones", "random", "distance")
+
+# %% ../nbs/60_judgement.ipynb #9cbd0e89
 #: A gap is told from another where they differ by more than so many standard errors.
 CLEAR = 2.0
 #: The verdicts, from the best.
@@ -140,7 +142,7 @@ CLEAR = 2.0
 VERDICTS = ("better than chance and than nearness", "better than chance, not than nearness", "not better than chance",
             "worse than chance", "undefined")
 
-
+# %% ../nbs/60_judgement.ipynb #1bd46955
 def in_words(gap: Gap, chance: Gap, near: Gap) -> str:
     """One of `VERDICTS` on a gap, beside those of random maps (their mean, and their deviation as its error) and of nearness."""
     beyond = (gap.value - chance.value) / max(float(np.hypot(gap.error, chance.error)), 1e-9)
@@ -182,7 +184,7 @@ def judge(tester: SitTester, maps: Mapping[str, Tensor], estimates: Mapping[str,
 ONE_IS_NONE = ("One building decides nothing: a method is judged on many. `entropy-captum evaluate` does that with your tiles; "
                "what it found on three public data sets is Table I of the documentation.")
 
-
+# %% ../nbs/60_judgement.ipynb #1e857877
 def sentences(table: pd.DataFrame) -> list[str]:
     """A sentence on each map of a table of `judge`, then one on what they do not say."""
     by_name = table.set_index("map")

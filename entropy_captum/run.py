@@ -263,8 +263,7 @@ class Moment(NamedTuple):
 class Run:
     """Answers a question within a budget: each design adds to what is known of all quantities, which share the forwards.
 
-    Raises ValueError for a goal with several quantities: each would stop at its own time; or rows to spend on another quantity
-    than mean changes.
+    Raises ValueError for a goal with several quantities (each would stop at its own time), or rows for other than mean changes.
     """
 
     def __init__(self, question: Question, budget: Budget, quantities: Sequence[Quantity]) -> None:
