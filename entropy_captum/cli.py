@@ -5,6 +5,7 @@
 # %% ../nbs/59_cli.ipynb #ea26e78c
 from __future__ import annotations
 
+import os
 import sys
 import warnings
 from collections.abc import Callable, Sequence
@@ -17,7 +18,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 from .files import is_remote, look
 from .labels import LabelValues, parse_values
 from .names import LITE0, STUDY_METHODS, Activation, BaselineName, FeatureKind, InferenceKind, Runtime
-from .notices import needed
+from .notices import needed, waiting
 from .request import Request, parse_nodata, read_request
 from .writing import write_whole
 
@@ -127,14 +128,43 @@ def check_model(model: str | None, card: Path | None) -> None:
         raise ValueError(f"--model-card {card}: no such file")
 
 # %% ../nbs/59_cli.ipynb #1c62c41c
+#: The colours of verdicts, from the best; controls are dimmed.
+COLORS: dict[str, dict[str, Any]] = {"better than chance and than nearness": {"fg": "green", "bold": True},
+                                     "better than chance, not than nearness": {"fg": "green"}, "worse than chance": {"fg": "red"},
+                                     "control": {"dim": True}}
+
+# %% ../nbs/59_cli.ipynb #e8a823f7
+def echo_in(text: str, verdict: str) -> None:
+    """Print a line in the colour of its verdict; without one where NO_COLOR is set, or no terminal listens."""
+    typer.echo(typer.style(text, **COLORS.get(verdict, {})), color=False if os.environ.get("NO_COLOR") else None)
+
+# %% ../nbs/59_cli.ipynb #deec5d0e
 def print_table(table: pd.DataFrame, out: Path) -> None:
-    """Print the table and where the results lie."""
-    shown = table.iloc[:, :6].round(2).to_string(index=False)
-    typer.echo(f"\n{shown}\n\nDrops in points (hundredths of confidence). gap_r0.5: H-SIT minus L-SIT drop when half of the "
-               f"pixels outside the object are removed;\n0 in expectation for `random`. `ones` shows what area alone "
-               f"achieves at the fixed threshold.\n\n"
-               f"Results: {out}/panel.png, table.csv, a map (.npy) per method, estimates (.npz, .json), "
+    """Print the table, the best map first, what it says in words, and where the results lie."""
+    from entropy_captum.judgement import sentences
+
+    columns = [name for name in table if name != "verdict"][:7]
+    head, *rows = table[columns].round(2).to_string(index=False, na_rep="-").splitlines()
+    typer.echo(f"\n{head}")
+    for row, verdict in zip(rows, table["verdict"], strict=True):
+        echo_in(row, verdict)
+    *said, last = sentences(table)
+    typer.echo()
+    for sentence, verdict in zip(said, table["verdict"], strict=False):
+        echo_in(sentence, verdict)
+    typer.echo(f"{last}\n\nPoints are hundredths of confidence. gap_r0.5: H-SIT minus L-SIT drop when half of the pixels outside "
+               f"the object are\nremoved; gap_r0.5_se: how far it moves with outlines up to 2 pixels off, other designs and other "
+               f"orders of ties.\n`random`: 20 random maps, mean and deviation. `ones`: what area alone achieves at the fixed "
+               f"threshold.\n\nResults: {out}/panel.png, table.csv, a map (.npy) per method, estimates (.npz, .json), "
                f"pixels.json (where in the image)")
+
+# %% ../nbs/59_cli.ipynb #409a3ec4
+def load_network(source: str | None, card: Path | None, device: str, runtime: Runtime | None = None) -> Model:
+    """The network of `--model` on a device, with a bar from the first second: the import alone takes several."""
+    with waiting("loading the network", sys.stderr.isatty(), 10):
+        from entropy_captum import explanation as explanation  # what all commands with a network import
+        from entropy_captum.models import load_model
+        return load_model(source, card, pick_device(device), runtime)
 
 # %% ../nbs/59_cli.ipynb #5ddf9a19
 #: What `demo` compares.
@@ -149,12 +179,12 @@ def demo(data: Annotated[Path | None, typer.Option(help="A folder of tiles; defa
     """Explain one building by four methods and test the maps: the main job on one tile."""
     check_folder(data)
     check_model(model, model_card)
+    network = load_network(model, model_card, device)
     from entropy_captum.explanation import ask, demo_request, explain_question, largest_object
     from entropy_captum.question import Budget
-    from entropy_captum.models import load_model
     from entropy_captum.zoo import predict_mask
 
-    network, request = load_model(model, model_card, pick_device(device)), demo_request(data, seed)
+    request = demo_request(data, seed)
     request = replace(request, region=largest_object(predict_mask(network, request.image, target=target)))
     height, width = request.image.shape[:2]
     typer.echo(f"explaining a building of {int(request.region.sum())} pixels in a tile of {width} x {height}")  # type: ignore[union-attr]
@@ -435,11 +465,10 @@ def explain(image: ImageName, point: Point = None, at: At = None, crs: Crs = "EP
     reading = Reading(bands, scale, stored, remote)
     place = Place(at, crs, point, window, mask, label, parse_values(label_values or ()), footprints, building, everything)
     grouped, request_for = parse_groups(groups or ()), find_request(image, place, reading)
+    network = load_network(model, model_card, "cpu" if runtime and device == "auto" else device, runtime)
     from entropy_captum.explanation import ask, explain_question
-    from entropy_captum.models import load_model
     from entropy_captum.question import Budget
 
-    network = load_model(model, model_card, pick_device("cpu" if runtime and device == "auto" else device), runtime)
     if place.is_survey:
         check_survey(place, nodata, mistakes, features)
         chosen = dict(method=method, grid_size=grid_size, n_samples=n_samples, perturbations_per_eval=perturbations_per_eval,
@@ -454,6 +483,7 @@ def explain(image: ImageName, point: Point = None, at: At = None, crs: Crs = "EP
         look_for_signs(network, request, target)
     print_classes(network, request, target)
     for folder, question in questions.items():
+        typer.echo(f"explaining {int(question.regions.sum())} of {question.regions.numel()} pixels")
         save_and_print(explain_question(asked[folder], question, budget, names(method)), folder, parquet)
 
 # %% ../nbs/59_cli.ipynb #7d9f0ab2
@@ -632,10 +662,16 @@ def inspect(source: Annotated[str, typer.Argument(metavar="MODEL", help="A model
 
 # %% ../nbs/59_cli.ipynb #0c8a6b19
 def main() -> None:
-    """The entry point: one line and exit code 2 for what the user can mend."""
+    """The entry point: one line and exit code 2 for what the user can mend, and an end at once for Ctrl-C."""
     warnings.formatwarning = lambda message, *_: f"warning: {message}\n"
     try:
         app()
+    except SystemExit as end:
+        if end.code == 130:  # all is closed; taking torch down would take seconds
+            sys.stdout.flush()
+            sys.stderr.flush()
+            os._exit(130)
+        raise
     except (ValueError, TypeError, OSError, ImportError) as error:
         typer.echo(f"error: {' '.join(str(error).splitlines())}", err=True)
         sys.exit(2)

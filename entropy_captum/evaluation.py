@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from scipy import ndimage
 from scipy.stats import rankdata
 from torch import Tensor
 
@@ -29,7 +30,8 @@ if TYPE_CHECKING:
 
 # %% auto #0
 __all__ = ['Scale', 'Map', 'Inputs', 'REMOVED', 'scale_attribution', 'kept_pixels', 'SitResult', 'region_iou', 'check_pictures',
-           'SitTester', 'l_sit', 'h_sit', 'ones_attribution', 'random_attribution', 'verdict']
+           'SitTester', 'l_sit', 'h_sit', 'ones_attribution', 'random_attribution', 'distance_from', 'nearness',
+           'verdict']
 
 # %% ../nbs/24_evaluation.ipynb #79fb848f
 #: What brings a map to 0 to 1 before a threshold, its smallest and largest value, its largest, or ranks.
@@ -205,13 +207,14 @@ class SitTester:
 
     Several inputs of a network, a tuple, lose the same pixels. Pixels that are not valid hold the baseline and belong to no region,
     area or IoU. inference: without a label only the region is read, and "incremental" (or "auto", for a model that was captured
-    before) computes only what the region needs. Raises ValueError for what does not fit.
+    before) computes only what the region needs. rows: at most so many in one forward, default all that are asked for at once.
+    Raises ValueError for what does not fit.
     """
 
     @torch.no_grad()
-    def __init__(self, question: Question, inference: InferenceKind = "auto") -> None:
+    def __init__(self, question: Question, inference: InferenceKind = "auto", rows: int | None = None) -> None:
         check_inference(inference, None)
-        self.question, self.ground = question, (ground := find_ground(question))
+        self.question, self.inference, self.rows, self.ground = question, inference, rows, (ground := find_ground(question))
         self.engine, self.packed = FullInference(question.network), PackedRegions(ground.weights, torch.arange(len(ground.weights)))
         alone = question.label is None and len(ground.inputs) == 1 and ground.inputs[0].ndim == 4
         self.shortcut = region_forward(inference, self.engine, ground.inputs[0], ground.weights) if alone else None
@@ -220,7 +223,8 @@ class SitTester:
     def observe(self, versions: tuple[Tensor, ...]) -> State:
         """What the model says of the regions on k versions of the inputs, (k*B,...,H,W), k-major. Raises ValueError for NaN."""
         short, batch, rows = self.shortcut, len(self.ground.weights), len(versions[0])
-        outputs = self.engine.clean(versions) if short is None else short(versions[0])
+        parts = zip(*(x.split(self.rows or rows) for x in versions), strict=True)
+        outputs = torch.cat([self.engine.clean(part) if short is None else short(part[0]) for part in parts])
         activation = resolve_activation(self.question.activation, outputs.shape[1])
         classes = check_target(self.question.channel, batch, outputs.shape[1])
         stacked = outputs.reshape(rows // batch, batch, *outputs.shape[1:])
@@ -306,6 +310,16 @@ def random_attribution(inputs: Tensor, feature_mask: Tensor | NDArray[Any], seed
     ids, index = torch.unique(as_tensor(feature_mask).long(), return_inverse=True)
     values = torch.from_numpy(np.random.default_rng(seed).random((len(inputs), len(ids)))).to(inputs)
     return spread_scores(values, index, (index.shape[1], *inputs.shape[-2:])).mean(1, keepdim=True)
+
+# %% ../nbs/24_evaluation.ipynb #9f0fe794
+def distance_from(regions: Tensor) -> NDArray[np.float64]:
+    """The distance (K,H,W) of each pixel from each of some regions (K,H,W), in pixels; 0 in it."""
+    return np.stack([ndimage.distance_transform_edt(region < 0.5) for region in regions.cpu().numpy()])
+
+# %% ../nbs/24_evaluation.ipynb #425d6085
+def nearness(away: NDArray[np.float64]) -> Tensor:
+    """1 in a region, falling to 0 with the distance from it in pixels, both (K,H,W)."""
+    return torch.from_numpy(1 / (1 + away)).float()
 
 # %% ../nbs/24_evaluation.ipynb #a75eeccc
 def verdict(tester: SitTester, maps: Mapping[str, Tensor]) -> pd.DataFrame:

@@ -24,13 +24,14 @@ from .card import from_inputs, to_picture
 from .data import find_tiles
 from .drawn import procedural_scene
 from .estimate import Estimate
-from .evaluation import SitTester, State, kept_pixels, verdict
+from .evaluation import SitTester, State, kept_pixels
 from .figures import Tested, explanation_figure, jpeg_of, panel
 from .files import Extent, extent_of, extent_of_array
 from .forward import Model
+from .judgement import judge
 from .labels import UNNAMED, Label, Labels
 from .measures import measure_map
-from .methods import UNITS, Maps, image_of, leave_out, run_methods
+from .methods import INTERACTION, UNITS, Maps, image_of, leave_out, run_methods
 from .names import BaselineName, FeatureKind
 from .notices import needed
 from .perturbation import named_baseline
@@ -266,12 +267,12 @@ class Explanation:
 def facts_of_building(told: Explanation, method: str) -> dict[str, Any]:
     """A row about the explained building: what the network says of it, how the map did in the tests, and what it measures."""
     before = told.before
-    gap = told.table.loc[told.table["map"] == method, "gap_r0.5"].iloc[0]
+    row = told.table[told.table["map"] == method].iloc[0]
     facts = {"confidence": float(before.confidence[0, 0]), "entropy": float(before.entropy[0, 0]), "iou": float(before.iou[0, 0])}
     estimate = told.found[method].estimate
     assert estimate is not None
     measured = {} if tells_bands(estimate) else told.measures(method)
-    return {"method": method, **facts, **measured, "gap": float(gap),
+    return {"method": method, **facts, **measured, "gap": float(row["gap_r0.5"]), "gap_se": float(row["gap_r0.5_se"]),
             "n_samples": int(estimate.n_samples.max()), "seed": estimate.settings["seed"]}
 
 # %% ../nbs/54_explanation.ipynb #eac55535
@@ -333,12 +334,12 @@ def save_explanation(folder: Path, told: Explanation, parquet: bool) -> None:
 
 # %% ../nbs/54_explanation.ipynb #ba90f0b6
 def explain_question(request: Request, question: Question, budget: Budget, methods: Sequence[str]) -> Explanation:
-    """Run the methods on a request's question, and test every map beside the controls. Raises ValueError for unknown methods."""
-    found = run_methods(question, budget, leave_out(question, methods))
-    missing = [control for control in ("ones", "random") if control not in found]
-    shown = found | (run_methods(question, budget, missing) if missing else {})
-    tester = SitTester(question)
-    return Explanation(request, question, found, verdict(tester, {name: each.maps for name, each in shown.items()}), tester.before)
+    """Run the methods on a request's question, and judge every map beside the controls. Raises ValueError for unknown methods."""
+    found, tester = run_methods(question, budget, leave_out(question, methods)), SitTester(question)
+    estimates = {name: each.estimate for name, each in found.items() if each.estimate is not None and name != INTERACTION}
+    table = judge(tester, {name: each.maps for name, each in found.items()}, estimates,
+                  perturbations_per_eval=budget.perturbations_per_eval, show_progress=budget.show_progress)
+    return Explanation(request, question, found, table, tester.before)
 
 # %% ../nbs/54_explanation.ipynb #0a28cfc0
 def demo_request(data: Path | None, seed: int) -> Request:

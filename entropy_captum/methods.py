@@ -19,8 +19,6 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from captum.attr import Attribution, FeatureAblation, GradientAttribution, InputXGradient, KernelShap, Occlusion
-from numpy.typing import NDArray
-from scipy import ndimage
 from torch import Tensor, nn
 from tqdm import tqdm
 
@@ -28,7 +26,7 @@ from .attribution import EntropyCentric, SobolTotal, warn_of_border
 from .run import Quantity, answer
 from .cam import WEIGHTINGS, LayerScoreCam, default_layer, seg_grad_cam
 from .estimate import Estimate, total_order
-from .evaluation import ones_attribution, random_attribution
+from .evaluation import distance_from, nearness, ones_attribution, random_attribution
 from .forward import Model, TorchForward, eval_mode
 from .inference import FullInference
 from .notices import notify
@@ -37,8 +35,8 @@ from .region import RegionScore, resize_outputs
 
 # %% auto #0
 __all__ = ['PICK_FREEZE', 'CONTROLS', 'REGISTRY', 'UNITS', 'ask_of_image', 'image_of', 'feature_ids', 'Maps', 'Counter',
-           'distance_from', 'nearness', 'method_names', 'register', 'without_layer', 'why_not', 'reasons_against',
-           'without_gradient', 'leave_out', 'run_methods']
+           'method_names', 'register', 'without_layer', 'why_not', 'reasons_against', 'without_gradient', 'leave_out',
+           'run_methods']
 
 # %% ../nbs/47_methods.ipynb #dc7b379e
 def ask_of_image(forward: Model, image: Tensor, regions: Tensor, **options: Any) -> Question:
@@ -185,16 +183,6 @@ def rise_maps(question: Question, budget: Budget, share: float = 0.5) -> Maps:
         scores = torch.stack([score(outputs) for score in scored])
         total += torch.einsum("kn,nhw->khw", scores.double(), perturbation.weights(part, 0)[:, 0, 0].double())
     return Maps((total / (rows * share)).float(), rows)
-
-# %% ../nbs/47_methods.ipynb #fe73bc15
-def distance_from(regions: Tensor) -> NDArray[np.float64]:
-    """The distance (K,H,W) of each pixel from each of some regions (K,H,W), in pixels; 0 in it."""
-    return np.stack([ndimage.distance_transform_edt(region < 0.5) for region in regions.cpu().numpy()])
-
-
-def nearness(away: NDArray[np.float64]) -> Tensor:
-    """1 in a region, falling to 0 with the distance from it in pixels, both (K,H,W)."""
-    return torch.from_numpy(1 / (1 + away)).float()
 
 # %% ../nbs/47_methods.ipynb #cbbef0a8
 def image_seed(inputs: Tensor) -> int:

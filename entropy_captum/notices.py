@@ -5,13 +5,16 @@
 # %% ../nbs/01_notices.ipynb #479c9ec0
 from __future__ import annotations
 
+import math
 import sys
+import threading
+import time
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 # %% auto #0
-__all__ = ['INNER', 'notify', 'needed']
+__all__ = ['INNER', 'notify', 'needed', 'waiting']
 
 # %% ../nbs/01_notices.ipynb #5d503554
 #: Packages whose lines no warning should point at.
@@ -38,3 +41,28 @@ def needed(extra: str) -> Iterator[None]:
         yield
     except ModuleNotFoundError as problem:
         raise ImportError(f"this needs the package {problem.name}: pip install 'entropy_captum[{extra}]'") from problem
+
+# %% ../nbs/01_notices.ipynb #c64c34bd
+@contextmanager
+def waiting(what: str, show: bool, expected: float) -> Iterator[None]:
+    """A bar that moves by itself while something of unknown progress runs, which usually takes the expected seconds."""
+    if not show:
+        yield
+        return
+    from tqdm import tqdm
+    over, began = threading.Event(), time.monotonic()
+    bar = tqdm(total=100, desc=what, leave=False, bar_format="{desc}: {percentage:3.0f}%|{bar}| {elapsed}<{remaining}")
+
+    def tick() -> None:
+        while not over.wait(0.5):
+            bar.n = round(100 * (1 - math.exp(-(time.monotonic() - began) / expected)), 1)
+            bar.refresh()
+
+    clock = threading.Thread(target=tick, daemon=True)
+    clock.start()
+    try:
+        yield
+    finally:
+        over.set()
+        clock.join()
+        bar.close()

@@ -139,6 +139,15 @@ def against_chance(rows: pd.DataFrame, method: str) -> str:
         return f"The map of {method} is better than chance ({gap})."
     return f"The map of {method} is {'worse than' if found.high < 0 else 'not shown to be better than'} chance ({gap})."
 
+
+def one_decides_nothing(rows: pd.DataFrame, method: str) -> str:
+    """How sure the gap of a single tile is, in a sentence; empty for rows from before that was measured."""
+    own = rows[rows["method"] == method]
+    if "gap_r0.5_se" not in own or own["gap_r0.5_se"].isna().all():
+        return ""
+    return (f"No single one decides: with half of the surroundings removed, the gap of one region has a standard error of "
+            f"{own['gap_r0.5_se'].median():.1f} points (the median; over outlines up to 2 pixels off, designs and orders of ties).")
+
 # %% ../nbs/53_report.ipynb #78efe255
 def against_rivals(rivals: pd.DataFrame, level: float = 0.05) -> str:
     """In a sentence, whom a method beats and loses to by its `rival_table`: by sign flips after Holm's correction."""
@@ -350,7 +359,7 @@ def class_part(run: Run, rows: pd.DataFrame) -> tuple[list[str], list[dict[str, 
     first = rows[rows["baseline"] == run.settings["baselines"][0]]
     method = pick_method(first)
     rivals = rival_table(with_far(first), "gap", method)
-    sentences = [against_chance(first, method), against_rivals(rivals)]
+    sentences = [against_chance(first, method), against_rivals(rivals), one_decides_nothing(first, method)]
     sections = [*result_sections(rows, first, method, rivals), *tile_sections(run, first, method)]
     if not run.several:
         return sentences, sections

@@ -20,6 +20,7 @@ from tqdm import tqdm
 from .adaptive import AdaptiveHistory, Goal, goal_of
 from .estimate import Estimate, History, Importance, entropy_change, first_order, total_order
 from .inference import Block, FullInference
+from .notices import waiting
 from .planning import choose_inference
 from .question import Budget, Question
 from .region import (Measure, PackedRegions, check_target, predicted_region, resize_outputs, resolve_activation,
@@ -262,8 +263,7 @@ class Moment(NamedTuple):
 class Run:
     """Answers a question within a budget: each design adds to what is known of all quantities, which share the forwards.
 
-    Raises ValueError for a goal with several quantities: each would stop at its own time; or rows to spend on another quantity
-    than mean changes.
+    Raises ValueError for a goal with several quantities (each would stop at its own time), or rows for other than mean changes.
     """
 
     def __init__(self, question: Question, budget: Budget, quantities: Sequence[Quantity]) -> None:
@@ -271,7 +271,8 @@ class Run:
         adaptive = adapts(quantities, budget)
         self.question, full = prepare(question, budget)
         self.settings = [describe(quantity, question, budget) for quantity in quantities]
-        self.engine = choose_inference(full, self.perturbation, self.question.regions, budget)
+        with waiting("preparing the network", budget.show_progress, 20):
+            self.engine = choose_inference(full, self.perturbation, self.question.regions, budget)
         rows, skipped = budget.rows(self.perturbation.n_features), self.engine.skipped
         goal = goal_of(budget, rows, skipped, question.region is None) if adaptive else None
         self.tally = Tally(self.question, list(dict.fromkeys(q.reduction for q in quantities)), rows, skipped,

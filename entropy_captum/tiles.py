@@ -21,11 +21,12 @@ from torch import Tensor
 
 from .adapter import card_of
 from .data import EXPECTED, Tile, check_labelled, image_folder, is_named, tiles_in
-from .evaluation import REMOVED, SitTester
+from .evaluation import REMOVED, SitTester, distance_from, nearness
 from .files import checksum
 from .forward import Model
+from .judgement import Gap, GapTester, redrawn
 from .labels import Label, LabelValues
-from .methods import distance_from, feature_ids, method_names, nearness, reasons_against, run_methods
+from .methods import INTERACTION, Maps, feature_ids, method_names, reasons_against, run_methods
 from .names import STUDY_METHODS, Activation, BaselineName
 from .notices import needed
 from .perturbation import filled, named_baseline
@@ -41,8 +42,8 @@ with needed("study"):
 # %% auto #0
 __all__ = ['Values', 'LEFT_OUT', 'Settings', 'scene_of', 'Source', 'find_homes', 'find_sources', 'Asked', 'ask_tile',
            'cell_means', 'held_ids', 'rank_correlation', 'tests_of', 'rank_given', 'map_columns', 'with_baseline',
-           'left_out_rows', 'explain_tile', 'failure', 'failures_of', 'tile_rows', 'study_class', 'study_tile',
-           'MapName', 'read_map_name']
+           'left_out_rows', 'half_removed', 'explain_tile', 'failure', 'failures_of', 'tile_rows', 'study_class',
+           'study_tile', 'MapName', 'read_map_name']
 
 # %% ../nbs/49_tiles.ipynb #c3781695
 @dataclass(frozen=True)
@@ -327,6 +328,13 @@ def left_out_rows(tile: Asked, settings: Settings) -> list[dict[str, Any]]:
             for name, reason in reasons_against(asked, settings.methods).items()]
 
 # %% ../nbs/49_tiles.ipynb #eaeb113f
+def half_removed(tester: GapTester, tests: dict[str, float], method: str, found: Maps, k: int) -> dict[str, float]:
+    """The gap of region k's map with half of the surroundings removed, as it was tested, and its standard error."""
+    gap, estimate = tests["h_drop_r0.5"] - tests["l_drop_r0.5"], None if method == INTERACTION else found.estimate
+    versions = tester.versions(redrawn(found.maps[k].nan_to_num(), estimate, k))
+    return {"gap_r0.5": gap, "gap_r0.5_se": Gap.of(gap, versions).error}
+
+
 def explain_tile(tile: Asked, settings: Settings) -> Iterator[dict[str, Any]]:
     """The rows of a tile, and under "map" the heat map (H,W) of each; last those of methods that cannot be asked of the model."""
     cells: Cells = {}
@@ -337,7 +345,7 @@ def explain_tile(tile: Asked, settings: Settings) -> Iterator[dict[str, Any]]:
     near = [cell_means(each, ids) for each in nearness(away)]
     for baseline in settings.baselines if methods else ():
         asked = with_baseline(tile.question, baseline)
-        testers = [SitTester(one) for one in asked.each()]
+        testers = [GapTester(SitTester(one), settings.perturbations_per_eval) for one in asked.each()]
         for seed in settings.seeds:
             budget = Budget(settings.n_samples, settings.perturbations_per_eval, seed)
             found = run_methods(asked, budget, methods)
@@ -345,10 +353,11 @@ def explain_tile(tile: Asked, settings: Settings) -> Iterator[dict[str, Any]]:
                       for k, unit in enumerate(tile.units) for method, of_method in found.items()}
             noisy = [run_methods(replace(asked, inputs=x), budget, methods) for x in noisy_inputs(asked.tensors[0], settings, seed)]
             for k, (unit, tester) in enumerate(zip(tile.units, testers, strict=True)):
-                clean = {f"clean_{name}": float(v[0, 0]) for name, v in tester.before._asdict().items()}
+                clean = {f"clean_{name}": float(v[0, 0]) for name, v in tester.tester.before._asdict().items()}
                 for method, of_method in found.items():
                     start, heat, key = time.perf_counter(), of_method.maps[k], (unit, baseline, seed, method)
-                    row = (tests_of(tester, heat, settings, seed) | ranks_of(cells, key, near[k], settings)
+                    tests = tests_of(tester.tester, heat, settings, seed)
+                    row = (tests | half_removed(tester, tests, method, of_method, k) | ranks_of(cells, key, near[k], settings)
                            | map_columns(heat, [each[method].maps[k] for each in noisy], away[k], held))
                     yield {"unit": unit, "baseline": baseline, "seed": seed, "method": method, "status": "ok", "error": "",
                            "region_pixels": int(regions[k].sum()), "forwards": of_method.forwards, **clean, **row,
