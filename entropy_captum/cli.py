@@ -62,7 +62,7 @@ CardFile = Annotated[Path | None, typer.Option("--model-card", help="A TOML or J
 #:
 #: :meta hide-value:
 RunBy = Annotated[Runtime | None, typer.Option("--runtime", help="A program that runs a torch network or an ONNX file on the CPU, "
-                                               "often faster than torch.")]
+                                               "often faster than torch, or auto: the fastest that agrees with torch.")]
 #: The option `--target`.
 #:
 #: :meta hide-value:
@@ -385,7 +385,8 @@ def explain(image: ImageName, point: Point = None, at: At = None, crs: Crs = "EP
     from entropy_captum.models import load_model
     from entropy_captum.question import Budget
 
-    network = load_model(model, model_card, pick_device("cpu" if runtime and device == "auto" else device), runtime)
+    on_cpu = runtime in ("onnxruntime", "openvino") and device == "auto"
+    network = load_model(model, model_card, pick_device("cpu" if on_cpu else device), runtime)
     if place.is_survey:
         check_survey(place, nodata, mistakes)
         chosen = dict(method=method, grid_size=grid_size, n_samples=n_samples, perturbations_per_eval=perturbations_per_eval,
@@ -396,7 +397,7 @@ def explain(image: ImageName, point: Point = None, at: At = None, crs: Crs = "EP
     budget = Budget(n_samples, perturbations_per_eval, seed, inference=inference, show_progress=sys.stderr.isatty())
     asked = mistakes_of(request, network, out, target, labelled) if mistakes else {out: request}
     questions = {folder: ask(network, one, baseline, grid_size, target) for folder, one in asked.items()}
-    if model is not None and runtime is None:
+    if model is not None and runtime in (None, "torch"):
         look_for_signs(network, request, target)
     print_classes(network, request, target)
     for folder, question in questions.items():
