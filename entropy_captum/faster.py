@@ -94,7 +94,7 @@ def openvino_session(path: Path) -> Session:
 
     return run
 
-
+# %% ../nbs/60_faster.ipynb #7e6dde72
 #: What makes a file ready to run, by the program's name.
 #:
 #: :meta hide-value:
@@ -112,7 +112,7 @@ def check_installed(runtime: Runtime) -> None:
         with needed(EXTRAS[runtime]):
             __import__(runtime)
 
-
+# %% ../nbs/60_faster.ipynb #c8365698
 def is_installed(runtime: Runtime) -> bool:
     """Whether a program and what exports to it are there; nothing is imported."""
     return all(find_spec(name) is not None for name in ("onnx", "onnxscript", runtime))
@@ -162,7 +162,7 @@ class Choice(NamedTuple):
     program: Program | None = None
     speed: float = 1.0
 
-
+# %% ../nbs/60_faster.ipynb #b79b2cb7
 def speed_of(program: Callable[[], object], other: Callable[[], object], turns: int = 3) -> float:
     """How many times as fast as another a program is; both take turns."""
     seconds: tuple[list[float], list[float]] = ([], [])
@@ -178,7 +178,7 @@ def as_program(session: Session) -> Program:
     """A session as a function of tensors on the CPU."""
     return lambda images: torch.from_numpy(session(np.ascontiguousarray(images.detach().numpy()))[0])
 
-
+# %% ../nbs/60_faster.ipynb #3ef0f852
 def make_program(runtime: Runtime, model: nn.Module, row: Tensor) -> Program:
     """A program of a network for images of a row's size (1,C,H,W). Raises ValueError, saying why, where there is none."""
     try:
@@ -252,7 +252,7 @@ def observed(model: nn.Module, inputs: Tensor) -> bool:
     """Whether somebody wants gradients of a call, or to see its layers."""
     return has_hooks(model) or (inputs.requires_grad and torch.is_grad_enabled())
 
-
+# %% ../nbs/60_faster.ipynb #0c834d52
 def can_hasten(forward: TorchForward, inputs: tuple[Tensor, ...], runtime: Runtime) -> bool:
     """Whether a program may run a call: images (B,C,H,W) in float32 (for torch also float64) on a CPU, which nobody observes."""
     x, model = inputs[0], forward.module
@@ -332,7 +332,7 @@ def is_long(perturbation: Perturbation, budget: Budget) -> bool:
     rows = budget.max_rows or budget.n_samples * (perturbation.n_features + 1)
     return rows * x.numel() >= LONG_RUN
 
-
+# %% ../nbs/60_faster.ipynb #ccffa94b
 def choose_engine(full: FullInference, perturbation: Perturbation, region: Tensor,
                   budget: Budget) -> FullInference | IncrementalInference:
     """The engine for a question, see `choose_inference`, its full forwards by the budget's `runtime`. region: (R,H,W).

@@ -100,8 +100,7 @@ class IncrementalInference:
     """Runs designs chunk by chunk: a base pass for all A_j, then each change's pass for all C_ij.
 
     Several plans serve regions that lie far apart; the outputs cover the box that holds them all, and are filled in where some
-    plan computes them. `chunk`: designs at a time, `most`: of them in one pass; halved, with a warning, for lack of memory.
-    `saving`: how many times as fast as full forwards it is predicted to be.
+    plan computes them. `chunk`: designs at a time, `most`: of them in one pass; halved for lack of memory. `saving`: as predicted.
     """
 
     def __init__(self, plans: Sequence[Plan], full: FullInference, chunk: int, saving: float = 1.0) -> None:
