@@ -18,12 +18,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from .estimate import Estimate, Importance, entropy_change, total_order
-from .names import Activation, InferenceKind
+from .names import Activation, InferenceKind, Runtime
 from .notices import notify
 from .perturbation import Baselines, as_tensor, constant_border
 from .plan_report import PlanReport, report_plan
 from .planning import contained, propose
-from .question import Budget, Question, check_inference, of_image, shapes
+from .question import Budget, Question, check_inference, check_runtime, of_image, shapes
 from .region import resolve_activation
 from .run import REDUCTIONS, Quantity, Run, answer, prepare
 from .sampling import Sampler
@@ -118,12 +118,15 @@ class Asking(PerturbationAttribution):
 
     def __init__(self, forward_func: Callable[..., Any], activation: Activation = "auto", *, sampler: Sampler = "supercube",
                  scramble: bool = True, interpolation: Literal["nearest", "bilinear"] = "nearest",
-                 first_order: bool = False, inference: InferenceKind = "auto", max_memory: int | None = None) -> None:
+                 first_order: bool = False, inference: InferenceKind = "auto", max_memory: int | None = None,
+                 runtime: Runtime = "torch") -> None:
         super().__init__(forward_func)
         resolve_activation(activation, 2)
         check_inference(inference, max_memory)
+        check_runtime(runtime)
         self.activation, self.sampler, self.scramble = activation, sampler, scramble
         self.interpolation, self.first_order, self.inference, self.max_memory = interpolation, first_order, inference, max_memory
+        self.runtime = runtime
 
     @property
     def quantity(self) -> Quantity:
@@ -138,7 +141,7 @@ class Asking(PerturbationAttribution):
             tolerance: float | None = None, max_rows: int | None = None) -> tuple[Question, Budget]:
         """The question and the budget of a call; inputs (B,C,H,W), arguments and errors as `attribute`."""
         budget = Budget(n_samples, perturbations_per_eval, seed, tolerance, self.sampler, self.scramble, self.first_order,
-                        self.inference, self.max_memory, show_progress, max_rows)
+                        self.inference, self.max_memory, show_progress, max_rows, self.runtime)
         question = Question(self.forward_func, inputs, region, target, baselines, self.activation, None, valid, feature_mask,
                             grid_size, self.interpolation, additional_forward_args)
         return question, budget
@@ -299,6 +302,8 @@ class EntropyCentric(PickFreezeAttribution):
         inference: "full", "incremental" (only what a feature changes and the region reads, exact to rounding), or "auto", whichever
             is predicted to be faster.
         max_memory: Bytes for incremental inference, default a quarter of what is free.
+        runtime: What makes full forwards: "torch" (of long runs by its folded layers, where they are faster), "onnxruntime" or
+            "openvino" (extras; on a CPU, where their logits agree to 1e-4), or "auto", the fastest that agrees.
 
     Raises:
         ValueError: For an unknown value.
@@ -314,9 +319,9 @@ class EntropyCentric(PickFreezeAttribution):
     def __init__(self, forward_func: Callable[..., Any], activation: Activation = "auto",
                  reduction: Literal["pixel", "object"] = "pixel", *, sampler: Sampler = "supercube", scramble: bool = True,
                  interpolation: Literal["nearest", "bilinear"] = "nearest", first_order: bool = False,
-                 inference: InferenceKind = "auto", max_memory: int | None = None) -> None:
+                 inference: InferenceKind = "auto", max_memory: int | None = None, runtime: Runtime = "torch") -> None:
         super().__init__(forward_func, activation, sampler=sampler, scramble=scramble, interpolation=interpolation,
-                         first_order=first_order, inference=inference, max_memory=max_memory)
+                         first_order=first_order, inference=inference, max_memory=max_memory, runtime=runtime)
         if reduction not in REDUCTIONS:
             raise ValueError(f"reduction must be one of {tuple(REDUCTIONS)}, got {reduction!r}")
         self.reduction = reduction

@@ -64,7 +64,7 @@ CardFile = Annotated[Path | None, typer.Option("--model-card", help="A TOML or J
 #:
 #: :meta hide-value:
 RunBy = Annotated[Runtime | None, typer.Option("--runtime", help="A program that runs a torch network or an ONNX file on the CPU, "
-                                               "often faster than torch.")]
+                                               "often faster than torch, or auto: the fastest that agrees with torch.")]
 #: The option `--target`.
 #:
 #: :meta hide-value:
@@ -164,7 +164,8 @@ def load_network(source: str | None, card: Path | None, device: str, runtime: Ru
     with waiting("loading the network", sys.stderr.isatty(), 10):
         from entropy_captum import explanation as explanation  # what all commands with a network import
         from entropy_captum.models import load_model
-        return load_model(source, card, pick_device(device), runtime)
+        on_cpu = runtime in ("onnxruntime", "openvino") and device == "auto"
+        return load_model(source, card, pick_device("cpu" if on_cpu else device), runtime)
 
 # %% ../nbs/59_cli.ipynb #5ddf9a19
 #: What `demo` compares.
@@ -450,9 +451,8 @@ def explain(image: ImageName, point: Point = None, at: At = None, crs: Crs = "EP
             label: LabelFile = None, footprints: Footprints = None, building: Building = None, everything: Everything = False,
             min_area: MinArea = 10.0, cluster: Cluster = None, patches: Patches = False, parquet: Parquet = False,
             method: Methods = "entropy", grid_size: GridSize = 8, n_samples: NSamples = 32, perturbations_per_eval: Rows = 8,
-            seed: int = 0, baseline: Baseline = "grey",
-            window: WindowSide = None, bands: Bands = None, scale: Scale = None, stored: Stored = False,
-            remote: Remote = False, features: Features = "patches", groups: BandGroups = None, label_values: Values = None,
+            seed: int = 0, baseline: Baseline = "grey", window: WindowSide = None, bands: Bands = None, scale: Scale = None,
+            stored: Stored = False, remote: Remote = False, features: Features = "patches", groups: BandGroups = None, label_values: Values = None,
             nodata: NoData = None, mistakes: Mistakes = False, labelled: Labelled = None, inference: Inference = "auto",
             target: Target = None, out: Out = Path("explanation"), model: ModelSource = None, model_card: CardFile = None,
             runtime: RunBy = None, device: Device = "auto") -> None:
@@ -465,7 +465,7 @@ def explain(image: ImageName, point: Point = None, at: At = None, crs: Crs = "EP
     reading = Reading(bands, scale, stored, remote)
     place = Place(at, crs, point, window, mask, label, parse_values(label_values or ()), footprints, building, everything)
     grouped, request_for = parse_groups(groups or ()), find_request(image, place, reading)
-    network = load_network(model, model_card, "cpu" if runtime and device == "auto" else device, runtime)
+    network = load_network(model, model_card, device, runtime)
     from entropy_captum.explanation import ask, explain_question
     from entropy_captum.question import Budget
 
@@ -479,7 +479,7 @@ def explain(image: ImageName, point: Point = None, at: At = None, crs: Crs = "EP
     budget = Budget(n_samples, perturbations_per_eval, seed, inference=inference, show_progress=sys.stderr.isatty())
     asked = mistakes_of(request, network, out, target, labelled) if mistakes else {out: request}
     questions = {folder: ask(network, one, baseline, grid_size, target, features) for folder, one in asked.items()}
-    if model is not None and runtime is None:
+    if model is not None and runtime in (None, "torch"):
         look_for_signs(network, request, target)
     print_classes(network, request, target)
     for folder, question in questions.items():

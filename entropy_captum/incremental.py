@@ -100,11 +100,11 @@ class IncrementalInference:
     """Runs designs chunk by chunk: a base pass for all A_j, then each change's pass for all C_ij.
 
     Several plans serve regions that lie far apart; the outputs cover the box that holds them all, and are filled in where some
-    plan computes them. `chunk`: designs at a time, `most`: of them in one pass; halved, with a warning, for lack of memory.
+    plan computes them. `chunk`: designs at a time, `most`: of them in one pass; halved for lack of memory. `saving`: as predicted.
     """
 
-    def __init__(self, plans: Sequence[Plan], full: FullInference, chunk: int) -> None:
-        self.plans, self.full, self.chunk, self.most = plans, full, chunk, chunk
+    def __init__(self, plans: Sequence[Plan], full: FullInference, chunk: int, saving: float = 1.0) -> None:
+        self.plans, self.full, self.chunk, self.most, self.saving = plans, full, chunk, chunk, saving
         self.box = functools.reduce(operator.or_, (plan.base.output for plan in plans))
         self.skipped = frozenset.intersection(*(plan.skipped for plan in plans))
 

@@ -190,7 +190,7 @@ def load_model(source: Any = None, card: ModelCard | Mapping[str, Any] | str | P
     source: None for the bundled network; a checkpoint of its architecture; a folder of segmentation_models_pytorch or transformers;
     TorchScript, an exported program, ONNX or OpenVINO; "package.module:function" or "file.py:function"; a torch module or function.
     card: what the source does not say, a `ModelCard`, a table of some of its entries, or a TOML or JSON file. runtime: the program
-    that makes the full forwards of a torch network or an ONNX file, on the CPU.
+    that makes the full forwards of a torch network or an ONNX file, on the CPU, or "auto", the fastest that agrees with torch.
     Returns a torch module in eval mode where the network is one, else a forward; both have a `card`.
     Raises ValueError, naming the source, for what cannot be loaded, and where nothing says what pixel values the model takes.
     """
@@ -198,7 +198,7 @@ def load_model(source: Any = None, card: ModelCard | Mapping[str, Any] | str | P
     model = adapt(found.network, make_card(found.facts, found.name))
     if isinstance(model, nn.Module) and any(w.is_meta for w in model.parameters()):
         raise ValueError(f"{found.name}: its weights are on the device 'meta' and hold no numbers; load a checkpoint into it first")
-    if runtime is None:
+    if runtime in (None, "torch") or (runtime == "auto" and device != "cpu"):
         return model.to(device)
     if device != "cpu":
         raise ValueError(f"{runtime} runs networks on the CPU, got the device {device}")

@@ -19,8 +19,8 @@ BaselineName = Literal["grey", "black", "mean", "blur"]
 InferenceKind = Literal["auto", "full", "incremental"]
 #: What is removed at a time; see `bands`.
 FeatureKind = Literal["patches", "superpixels", "bands", "bands*patches", "bands*superpixels"]
-#: Programs that run full forwards in the place of torch; see `runtimes`.
-Runtime = Literal["onnxruntime", "openvino"]
+#: What makes full forwards: torch, another program, or the fastest that agrees with torch; see `faster`.
+Runtime = Literal["torch", "onnxruntime", "openvino", "auto"]
 
 # %% ../nbs/00_names.ipynb #3c34b154
 #: The bundled network's encoder, as segmentation_models_pytorch names it.

@@ -169,8 +169,8 @@ def propose(full: FullInference, perturbation: Perturbation, region: Tensor, bud
         raise OverBudget(f"one design needs {(fixed + each) / 2**20:.0f} MiB, the budget is {memory / 2**20:.0f} MiB")
     chunk = min(budget.n_samples, (memory - fixed) // each)
     predicted = [predicted_seconds(plan, seconds, chunk) for plan in plans]
-    engine = IncrementalInference(plans, full, chunk)
-    return Proposal(engine, seconds, sum(cost for cost, _ in predicted), predicted[0][1] / full.forward.speed)
+    part, whole = sum(cost for cost, _ in predicted), predicted[0][1] / full.forward.speed
+    return Proposal(IncrementalInference(plans, full, chunk, whole / part), seconds, part, whole)
 
 # %% ../nbs/15_planning.ipynb #3159892f
 # What was planned and found not worth it, so that the next run of the same shapes does not plan again: a plan costs some forwards.

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from .forward import Forward, Model, as_forward
-from .names import Activation, InferenceKind
+from .names import Activation, InferenceKind, Runtime
 from .perturbation import Baselines, Perturbation, as_tensor, check_baselines, check_valid
 from .region import check_region, class_number, resolve_activation
 from .sampling import NET, PickFreeze, Row, Sampler, check_count, check_design, design_rows, pick_freeze
@@ -194,6 +194,12 @@ def check_inference(kind: str, max_memory: int | None) -> None:
     if max_memory is not None and max_memory <= 0:
         raise ValueError(f"max_memory must be a positive number of bytes, got {max_memory!r}")
 
+
+def check_runtime(name: str) -> None:
+    """Raises ValueError for an unknown runtime."""
+    if name not in get_args(Runtime):
+        raise ValueError(f"runtime must be one of {', '.join(get_args(Runtime))}, got {name!r}")
+
 # %% ../nbs/07_question.ipynb #88dde218
 @dataclass(frozen=True)
 class Budget:
@@ -203,7 +209,8 @@ class Budget:
     feature is asked until its standard error is at most this, in at most N designs (with a sampler other than "supercube", for
     Sobol indices and for N < 8 an example is, until all are). max_rows: of each region, spent where they lower the largest error
     most; a feature is asked in at most 4 N designs. sampler, scramble: see `sampling`. first_order: also the row B, for first-order
-    indices. inference: "full", "incremental" or "auto"; max_memory: bytes that it may hold.
+    indices. inference: "full", "incremental" or "auto"; max_memory: bytes that it may hold. runtime: what
+    makes full forwards, see `faster`.
     Raises ValueError, quoting it, for a number out of range or an unknown name.
     """
 
@@ -218,6 +225,7 @@ class Budget:
     max_memory: int | None = None
     show_progress: bool = False
     max_rows: int | None = None
+    runtime: Runtime = "torch"
 
     def __post_init__(self) -> None:
         for name, least in (("n_samples", 2), ("perturbations_per_eval", 1), ("seed", 0)):
@@ -226,6 +234,7 @@ class Budget:
             raise ValueError(f"tolerance must be a standard error of at least 0, got {self.tolerance!r}")
         check_design(self.n_samples, 1, self.sampler, self.scramble)
         check_inference(self.inference, self.max_memory)
+        check_runtime(self.runtime)
         if self.max_rows is not None:
             object.__setattr__(self, "max_rows", check_count("max_rows", self.max_rows))
             if self.tolerance is not None or not self.adaptive:

@@ -19,9 +19,9 @@ from tqdm import tqdm
 
 from .adaptive import AdaptiveHistory, Goal, goal_of
 from .estimate import Estimate, History, Importance, entropy_change, first_order, total_order
+from .faster import choose_engine
 from .inference import Block, FullInference
 from .notices import waiting
-from .planning import choose_inference
 from .question import Budget, Question
 from .region import (Measure, PackedRegions, check_target, predicted_region, resize_outputs, resolve_activation,
                                    warn_if_activated)
@@ -272,7 +272,7 @@ class Run:
         self.question, full = prepare(question, budget)
         self.settings = [describe(quantity, question, budget) for quantity in quantities]
         with waiting("preparing the network", budget.show_progress, 20):
-            self.engine = choose_inference(full, self.perturbation, self.question.regions, budget)
+            self.engine = choose_engine(full, self.perturbation, self.question.regions, budget)
         rows, skipped = budget.rows(self.perturbation.n_features), self.engine.skipped
         goal = goal_of(budget, rows, skipped, question.region is None) if adaptive else None
         self.tally = Tally(self.question, list(dict.fromkeys(q.reduction for q in quantities)), rows, skipped,

@@ -8,29 +8,25 @@ from __future__ import annotations
 import ast
 import hashlib
 import json
-import statistics
-import tempfile
-import time
-import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
-from itertools import chain
 from pathlib import Path
 from typing import Any, get_args
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 
 from .adapter import Adapted, AdaptedForward, images_alone, in_order
-from .capture import has_hooks
 from .card import Layout, ModelCard, Number, band_facts, check_facts
-from .forward import TURN, Forward, Model, as_forward, check_outputs, eval_mode, weights_hash
+from .faster import FastForward, onnxruntime_session, openvino_session, to_onnx
+from .forward import TURN, Model, as_forward
 from .names import Runtime
 from .notices import first_line, needed, notify
+from .question import check_runtime
 
 # %% auto #0
 __all__ = ['RUNTIMES', 'FileNetwork', 'OnnxNetwork', 'OpenVinoNetwork', 'load_onnx', 'export_onnx', 'RuntimeForward', 'run_by']
@@ -307,17 +303,14 @@ class OnnxNetwork(FileNetwork):
 
     def start(self) -> Callable[[NDArray[Any]], Arrays]:
         """As in `FileNetwork`."""
-        with needed("onnx"):
-            import onnxruntime  # type: ignore[import-untyped]
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads, options.inter_op_num_threads = torch.get_num_threads(), 1
-        options.log_severity_level = 4  # what goes wrong is raised, and need not be printed too
         try:
-            session = onnxruntime.InferenceSession(self.path, options, providers=["CPUExecutionProvider"])
+            session = onnxruntime_session(self.path)
+        except ImportError:
+            raise
         except Exception as problem:
             raise ValueError(f"{self.path}: onnxruntime cannot run it ({first_line(problem)})") from problem
-        names, name = [port.name for port in self.contents.outputs], self.contents.inputs[0].name
-        return lambda values: dict(zip(names, session.run(names, {name: values}), strict=True))
+        names = [port.name for port in self.contents.outputs]
+        return lambda values: dict(zip(names, session(values), strict=True))
 
 # %% ../nbs/40_runtimes.ipynb #5a86ceab
 class OpenVinoNetwork(FileNetwork):
@@ -330,19 +323,15 @@ class OpenVinoNetwork(FileNetwork):
 
     def start(self) -> Callable[[NDArray[Any]], Arrays]:
         """As in `FileNetwork`."""
-        import openvino
-        # By default a CPU that has bfloat16 uses it: logits of a U-Net then differ by as much as 1.5.
-        options = {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": torch.get_num_threads()}
         try:
-            compiled = openvino.Core().compile_model(openvino_model(self.path), "CPU", options)
+            session = openvino_session(self.path)
         except RuntimeError as problem:
             raise ValueError(f"{self.path}: OpenVINO cannot run it ({reason_in(problem)})") from problem
         names = [port.name for port in self.contents.outputs]
 
         def run(values: NDArray[Any]) -> Arrays:
             with TURN:  # a compiled model has one request, which threads would share
-                found = compiled(values)
-            return {name: np.array(found[k]) for k, name in enumerate(names)}
+                return dict(zip(names, session(values), strict=True))
 
         return run
 
@@ -374,130 +363,47 @@ def card_of_export(card: ModelCard, size: tuple[int, int]) -> ModelCard:
     return ModelCard(bands, card.value_range, 1.0, mean, std, card.classes, card.activation, size)
 
 # %% ../nbs/40_runtimes.ipynb #20e46766
-@torch.no_grad()
 def export_onnx(model: Adapted, path: str | Path, size: tuple[int, int]) -> Path:
     """Write a network of `load_model` to an ONNX file for images of a size (rows, columns), with its card in it; the path.
 
     Raises ValueError, with the reason, for a network that does not export, and ImportError without the extra `onnx`.
     """
-    with needed("onnx"):
-        import onnx  # noqa: F401  (torch imports both, and would not name the extra)
-        import onnxscript  # noqa: F401
-    example = torch.zeros(2, len(model.card.bands), *size, device=as_forward(model).device)
-    try:
-        with eval_mode(model), warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            program = torch.export.export(model, (example,), dynamic_shapes=({0: torch.export.Dim("batch")},), strict=False)
-            exported: Any = torch.onnx.export(program, dynamo=True, verbose=False, input_names=["images"], output_names=["scores"])
-            exported.model.metadata_props[OWN_KEY] = json.dumps(asdict(card_of_export(model.card, size)))
-            exported.save(path)
-    except Exception as problem:  # the exporters raise many kinds
-        raise ValueError(f"{type(model.model).__name__} cannot be exported to ONNX ({first_line(problem)})") from problem
+    exported = to_onnx(model, torch.zeros(1, len(model.card.bands), *size, device=as_forward(model).device))
+    exported.model.metadata_props[OWN_KEY] = json.dumps(asdict(card_of_export(model.card, size)))
+    exported.save(path)
     return Path(path)
 
-# %% ../nbs/40_runtimes.ipynb #577f4057
-#: The largest difference to torch, in shares of the largest score, with which a program is used.
-AGREEMENT = 1e-4
-
-
-def seconds_of(action: Callable[[], object], repeats: int = 3) -> float:
-    """The median time of an action, after one to warm up."""
-    taken = []
-    for _ in range(repeats + 1):
-        start = time.perf_counter()
-        action()
-        taken.append(time.perf_counter() - start)
-    return statistics.median(taken[1:])
-
-
-def observed(model: nn.Module, inputs: Tensor) -> bool:
-    """Whether somebody wants gradients of a call, or to see its layers."""
-    return has_hooks(model) or (inputs.requires_grad and torch.is_grad_enabled())
-
-
-def state_of(model: nn.Module) -> int:
-    """A number that changes when weights are written to, or replaced."""
-    weights = chain(model.parameters(), model.buffers())
-    return hash(tuple((w.data_ptr(), 0 if w.is_inference() else w._version) for w in weights))
-
 # %% ../nbs/40_runtimes.ipynb #ad91cee6
-class RuntimeForward(Forward):
+class RuntimeForward(FastForward):
     """A torch network behind its card whose full forwards a runtime makes, to 1e-4: images (B,C,H,W) in [-1, 1] to (B,K,h,w).
 
     speed: how many times as fast as torch it was on a row of the last new size; torch is used, with a warning, where it cannot be.
-    Raises ImportError for a runtime that is not there.
+    Raises ImportError, naming the extra, for a runtime that is not there.
     """
 
-    settled = True
-
     def __init__(self, model: Adapted, runtime: Runtime) -> None:
-        with needed("onnx"):
-            import onnx  # noqa: F401
-            import onnxscript  # noqa: F401
-        with needed("onnx" if runtime == "onnxruntime" else "openvino"):
-            __import__(runtime)
         network: Adapted = model.cpu().eval()
-        self.network = self.module = network
-        self.runtime, self.speed = runtime, 1.0
-        self.card, self.activation, self.classes = model.card, model.card.activation, model.card.classes
-        self.programs: dict[tuple[int, ...], FileNetwork | None] = {}
-        self.state = 0
-
-    @property
-    def key(self) -> str | None:  # type: ignore[override]
-        """The hash of the weights, and the runtime, whose rounding is its own."""
-        return f"{weights_hash(self.network)}-{self.runtime}"
+        super().__init__(network, runtime)
+        self.card = model.card
 
     def to(self, *_: Any, **__: Any) -> RuntimeForward:
         """Itself: it runs on the CPU."""
         return self
 
-    def __getstate__(self) -> dict[str, Any]:
-        return self.__dict__ | {"programs": {}}
-
-    def program(self, row: Tensor) -> FileNetwork | None:
-        """What runs images of the size of a row (1,C,H,W), made if there is none; None for torch."""
-        size, state = (int(row.shape[2]), int(row.shape[3])), state_of(self.network)
-        if state != self.state:  # what was exported has weights of before
-            self.programs.clear()
-            self.state = state
-        if size not in self.programs:
-            try:
-                self.programs[size] = self.exported(row, size)
-            except ValueError as problem:
-                notify(f"{self.runtime} is not possible, going on with torch: {problem}")
-                self.programs[size] = None
-        return self.programs[size]
-
-    def exported(self, row: Tensor, size: tuple[int, int]) -> FileNetwork:
-        """A program for images of a size, checked on a row. Raises ValueError where there is none, or it gives other scores."""
-        with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
-            program = RUNTIMES[self.runtime](export_onnx(self.network, Path(folder) / "network.onnx", size))
-            want, found = self.network(row), program(row)["scores"]
-        difference = float((found - want).abs().max()) / max(float(want.abs().max()), 1e-30)
-        if not difference <= AGREEMENT:
-            raise ValueError(f"its outputs differ from torch's by {difference:.1e} of the largest")
-        self.speed = seconds_of(lambda: self.network(row)) / seconds_of(lambda: program(row))
-        return program
-
     def __call__(self, *inputs: Tensor, extra: tuple[Any, ...] = ()) -> Tensor:
         """As in `Forward`; by the torch network where layers are looked at or gradients are wanted."""
-        x = images_alone(inputs, extra)
-        with eval_mode(self.network):
-            if observed(self.network, x):
-                return check_outputs(self.network(x), len(x))
-            with torch.no_grad():
-                program = self.program(x[:1])
-                return check_outputs(self.network(x) if program is None else program(x)["scores"], len(x))
+        return super().__call__(images_alone(inputs, extra))
 
 # %% ../nbs/40_runtimes.ipynb #c0bf9ba9
-def run_by(model: Adapted | AdaptedForward, runtime: Runtime) -> RuntimeForward | AdaptedForward:
+def run_by(model: Adapted | AdaptedForward, runtime: Runtime) -> Adapted | AdaptedForward | RuntimeForward:
     """A model of `load_model` whose full forwards a runtime makes.
 
-    Raises ValueError for an unknown runtime, or a model that it cannot run.
+    "torch" leaves a model as it is, and "auto" one that is no torch network. Raises ValueError for an unknown runtime, or a model
+    that it cannot run.
     """
-    if runtime not in RUNTIMES:
-        raise ValueError(f"runtime must be one of {', '.join(RUNTIMES)}, got {runtime!r}")
+    check_runtime(runtime)
+    if runtime == "torch" or (runtime == "auto" and not isinstance(model, Adapted)):
+        return model
     if isinstance(model, Adapted):
         return RuntimeForward(model, runtime)
     function: Model = model.function

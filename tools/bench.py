@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import resource
 import statistics
 import subprocess
@@ -27,6 +28,8 @@ from entropy_captum.adapter import Adapted
 from entropy_captum.card import ModelCard
 from entropy_captum.data import normalize
 from entropy_captum.drawn import procedural_scene, write_scenes
+from entropy_captum.faster import SESSIONS, make_program
+from entropy_captum.forward import eval_mode
 from entropy_captum.methods import Counter, ask_of_image, method_names, run_methods
 from entropy_captum.models import load_model
 from entropy_captum.perturbation import grid_feature_mask
@@ -310,6 +313,66 @@ def runtimes(repeats: int, only: str = "", size: int = 512) -> None:
         replace_rows("runtimes", pd.DataFrame(rows))
 
 
+def rows_faster(repeats: int, only: str = "", size: int = 512) -> None:
+    """Full forwards in batches of 8: the network as it was written over each runtime, and how far logits are off."""
+    torch.set_num_threads(1)
+    print(f"full forwards, {size} x {size}, batch 8, one thread: the network as it was written over ours (wanted: at least 2.5)")
+    scene = normalize(procedural_scene(2, size).image)
+    x = scene * torch.linspace(1, 0.5, 8)[:, None, None, None]
+    for name, (build, _) in NETWORKS.items():
+        if name not in ("bundled (lite0)", "U-Net resnet34") or only not in name:
+            continue
+        torch.manual_seed(0)
+        model = build()
+        programs = {runtime: make_program(runtime, model, scene) for runtime in ("torch", *SESSIONS)}
+        with torch.no_grad(), eval_mode(model):
+            want = model(x)
+            off = {runtime: float((run(x) - want).abs().max()) for runtime, run in programs.items()}
+            ratios: dict[str, list[float]] = {runtime: [] for runtime in programs}
+            for _ in range(repeats):
+                for runtime, run in programs.items():
+                    before = seconds(lambda model=model: model(x))
+                    ratios[runtime].append(before / seconds(lambda run=run: run(x)))
+        for runtime, own in ratios.items():
+            print(f"  {name}, {runtime}: median {statistics.median(own):.2f}, logits off by {off[runtime]:.0e} of "
+                  f"{float(want.abs().max()):.1f}", flush=True)
+
+
+def tile_of_buildings(repeats: int, before: Path | None = None, size: int = 512) -> None:
+    """All buildings of a tile from one set of forwards: seconds of each `runtime`, beside another build's (`--before`).
+
+    grid 2, N = 4, batch 8: a row costs the same in any grid, and the search for a program, made once for a network, is not counted.
+    """
+    script = Path(__file__).with_name("tile_seconds.py")
+    print(f"attribute_regions of a whole tile, {size} x {size}, one thread, batch 8: another build, or the network, over ours "
+          "(wanted: at least 2.5)")
+    sides = {"before": (before, "none"), **{name: (Path(__file__).parents[1], name) for name in ("torch", "auto")}}
+    if before is None:
+        sides["before"] = (Path(__file__).parents[1], "none")
+    with tempfile.TemporaryDirectory() as folder:
+        running = {name: subprocess.Popen([sys.executable, script, str(size), runtime, f"{folder}/{name}.npy"], text=True,
+                                          stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+                                          env=os.environ | {"PYTHONPATH": str(root), "OMP_NUM_THREADS": "1"})
+                   for name, (root, runtime) in sides.items()}
+
+        def once(process: subprocess.Popen[str]) -> float:
+            assert process.stdin and process.stdout
+            process.stdin.write("go\n")
+            process.stdin.flush()
+            return float(process.stdout.readline())
+
+        for process in running.values():
+            once(process)  # what is made once
+        taken = [{name: once(process) for name, process in running.items()} for _ in range(repeats)]
+        for process in running.values():
+            process.communicate()
+        maps = {name: np.load(f"{folder}/{name}.npy") for name in sides}
+    for name in ("torch", "auto"):
+        print(f"  runtime={name!r}: median {statistics.median(t['before'] / t[name] for t in taken):.2f}", flush=True)
+    # Another build may have another design, so that scores are compared within ours.
+    print(f"  scores of both differ by at most {np.abs(maps['auto'] - maps['torch']).max():.0e}", flush=True)
+
+
 def whole_tile(repeats: int) -> None:
     """The region is the whole tile: `auto` must not be slower than full mode."""
     torch.set_num_threads(1)
@@ -349,14 +412,16 @@ def budgets() -> None:
 
 PARTS = {"imports": imports, "overhead": overhead, "precision": precision, "study": study, "cost": cost,
          "memory": lambda _: memory(), "whole_tile": whole_tile, "budgets": lambda _: budgets(),
-         "incremental": incremental, "runtimes": runtimes, "explain": explain}
+         "incremental": incremental, "runtimes": runtimes, "explain": explain, "rows_faster": rows_faster,
+         "tile_of_buildings": tile_of_buildings}
 
 if __name__ == "__main__":
     warnings.simplefilter("ignore")
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("parts", nargs="*", default=list(PARTS), help=f"of {', '.join(PARTS)}")
     parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--only", default="", help="incremental, runtimes: networks with this in their name")
+    parser.add_argument("--only", default="", help="incremental, runtimes, rows_faster: networks with this in their name")
+    parser.add_argument("--before", type=Path, help="tile_of_buildings: a checkout of another build, to compare with")
     parser.add_argument("--peak", type=int, nargs=2, metavar=("N", "GRID"), help=argparse.SUPPRESS)
     parser.add_argument("--budget", type=int, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
@@ -366,7 +431,9 @@ if __name__ == "__main__":
         print(peak_with_budget(arguments.budget))
     else:
         for part in arguments.parts:
-            if part in ("incremental", "runtimes"):
+            if part in ("incremental", "runtimes", "rows_faster"):
                 PARTS[part](arguments.repeats, arguments.only)
+            elif part == "tile_of_buildings":
+                tile_of_buildings(arguments.repeats, arguments.before)
             else:
                 PARTS[part](arguments.repeats)
