@@ -224,7 +224,7 @@ def choose_inference(full: FullInference, perturbation: Perturbation, region: Te
     for again in (False, True):
         try:
             with contained():
-                case = describe_case(perturbation, region, budget.n_samples)
+                case = (*describe_case(perturbation, region, budget.n_samples), budget.rows(perturbation.n_features))
                 if kind == "auto" and model is not None and case in _declined.get(model, set()):
                     return full
                 proposal = propose(full, perturbation, region, budget, again)
