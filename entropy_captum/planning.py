@@ -167,7 +167,7 @@ def propose(full: FullInference, perturbation: Perturbation, region: Tensor, bud
     fixed, each = (0, base + each) if x.is_cuda else (base, each)
     if fixed + each > memory:
         raise OverBudget(f"one design needs {(fixed + each) / 2**20:.0f} MiB, the budget is {memory / 2**20:.0f} MiB")
-    chunk = min(budget.n_samples, (memory - fixed) // each)
+    chunk = min(budget.n_samples, (memory - fixed) // max(each, 1))  # nothing is held where no change reaches the region
     predicted = [predicted_seconds(plan, seconds, chunk) for plan in plans]
     engine = IncrementalInference(plans, full, chunk)
     return Proposal(engine, seconds, sum(cost for cost, _ in predicted), predicted[0][1] / full.forward.speed)
