@@ -452,10 +452,10 @@ def explain(image: ImageName, point: Point = None, at: At = None, crs: Crs = "EP
             min_area: MinArea = 10.0, cluster: Cluster = None, patches: Patches = False, parquet: Parquet = False,
             method: Methods = "entropy", grid_size: GridSize = 8, n_samples: NSamples = 32, perturbations_per_eval: Rows = 8,
             seed: int = 0, baseline: Baseline = "grey", window: WindowSide = None, bands: Bands = None, scale: Scale = None,
-            stored: Stored = False, remote: Remote = False, features: Features = "patches", groups: BandGroups = None, label_values: Values = None,
-            nodata: NoData = None, mistakes: Mistakes = False, labelled: Labelled = None, inference: Inference = "auto",
-            target: Target = None, out: Out = Path("explanation"), model: ModelSource = None, model_card: CardFile = None,
-            runtime: RunBy = None, device: Device = "auto") -> None:
+            stored: Stored = False, remote: Remote = False, features: Features = "patches", groups: BandGroups = None,
+            label_values: Values = None, nodata: NoData = None, mistakes: Mistakes = False, labelled: Labelled = None,
+            inference: Inference = "auto", target: Target = None, out: Out = Path("explanation"), model: ModelSource = None,
+            model_card: CardFile = None, runtime: RunBy = None, device: Device = "auto") -> None:
     """Explain one building (--point, --at), a region (--mask), all that the network predicts in an image, or its --mistakes.
 
     Of a raster also many buildings, each by itself: those of --footprints, or --all that the network predicts.

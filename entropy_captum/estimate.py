@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import cached_property, partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Self, cast
 
 import numpy as np
 import torch
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 # %% auto #0
 __all__ = ['PRIOR', 'DEGREES', 'Estimator', 'Importance', 'jansen', 'saltelli', 'mean_change', 'History', 'entropy_change',
-           'total_order', 'first_order', 'Mapped', 'Estimate']
+           'total_order', 'first_order', 'Mapped', 'Saved', 'Estimate']
 
 # %% ../nbs/19_estimate.ipynb #f407bc61
 #: The relative rounding of float64.
@@ -109,8 +109,9 @@ def mean_change(delta: np.ndarray, points: list[np.ndarray] | None = None) -> tu
 class History:
     """What is known of R regions after some designs of the given rows; float64 throughout.
 
-    n (R,): designs of each region; rounding: of a logit, relative; per design f, and how far the entropy moved from the row's base,
-    each (R,rows), NaN where a region took no part; `points`: (a, b) of each design (d,2), where each feature's are stratified.
+    n (R,): designs of each region; rounding: of a logit, relative; per design f, and how far the entropy is from that of the row's
+    base (where a row changes several features: from what they do one by one), each (R,rows), NaN where a region took no part;
+    `points`: (a, b) of each design (d,2), where each feature's are stratified.
     """
 
     n: np.ndarray
@@ -252,9 +253,48 @@ class Mapped:
         maps = tuple(m.float() for m in self.spread(self.scores))
         return maps if self.settings["tuple_input"] else maps[0]
 
+# %% ../nbs/19_estimate.ipynb #f2a1b671
+class Saved:
+    """What is saved as two files, numbers and their description: tensors by name (`ARRAYS`), and where the features lie."""
+
+    ARRAYS: ClassVar[tuple[str, ...]]
+    index: tuple[Tensor, ...]
+    shapes: tuple[tuple[int, ...], ...]
+    settings: dict[str, Any]
+
+    def save(self, path: str | Path) -> Path:
+        """Write PATH.npz (the numbers) and PATH.json (settings, versions, seed, weights hash); returns the former.
+
+        Raises ValueError, naming it, where the disk does not take them.
+        """
+        path, facts_path = _files(path)
+        with writing_to(path):
+            write_together(path.parent, lambda folder: _write(self, folder / path.name, folder / facts_path.name))
+        return path
+
+    @classmethod
+    def load(cls, path: str | Path) -> Self:
+        """Read what `save` wrote. Raises ValueError naming a file that is missing, or files that do not belong together."""
+        path, facts_path = _files(path)
+        kind = cls.__name__.lower()
+        for needed in (path, facts_path):
+            if not needed.is_file():
+                raise ValueError(f"{needed}: no such saved {kind}")
+        facts = facts_path.read_text(encoding="utf-8")
+        with np.load(path) as stored:
+            if str(stored["description"]) != _digest(facts):
+                raise ValueError(f"{path} and {facts_path} belong to different {kind.removesuffix('s')}s; save them again")
+            arrays = {name: torch.from_numpy(stored[name]) for name in stored.files if name != "description"}
+        settings = json.loads(facts)
+        shapes = tuple(tuple(shape) for shape in settings.pop("shapes"))
+        index = tuple(arrays.pop(f"index_{k}") for k in range(len(shapes)))
+        if unknown := set(arrays) - set(cls.ARRAYS):
+            raise ValueError(f"{path} holds no saved {kind}: it has {', '.join(sorted(unknown))}")
+        return cast(Callable[..., Self], cls)(index=index, shapes=shapes, settings=settings, **arrays)
+
 # %% ../nbs/19_estimate.ipynb #6bb555bd
 @dataclass(frozen=True)
-class Estimate(Mapped):
+class Estimate(Saved, Mapped):
     """Importance of d features for B examples (or K regions): all tensors (B,d) float64, counts int64.
 
     `scores` is what the method calls importance (bits for `EntropyCentric`, a share of variance for `SobolTotal`) and
@@ -278,6 +318,10 @@ class Estimate(Mapped):
     ARRAYS: ClassVar[tuple[str, ...]] = ("scores", "standard_error", "total_order", "total_order_error", "n_samples",
                                          "n_forwards", "n_skipped", "first_order", "first_order_error")
 
+    def __post_init__(self) -> None:
+        if self.n_samples.ndim == 1:  # saved when all features were asked equally often
+            object.__setattr__(self, "n_samples", self.n_samples[:, None].expand_as(self.scores).clone())
+
     def margin(self, level: float = 0.95) -> Tensor:
         """Half the width of each score's confidence interval, (B,d): the standard error times a quantile of Student's t."""
         degrees = DEGREES.get(self.settings.get("error", ""), DEGREES["sample deviation"])
@@ -294,35 +338,6 @@ class Estimate(Mapped):
 
     def _repr_png_(self) -> bytes:
         return draw_estimate(self)
-
-    def save(self, path: str | Path) -> Path:
-        """Write PATH.npz (the numbers) and PATH.json (settings, versions, seed, weights hash); returns the former.
-
-        Raises ValueError, naming it, where the disk does not take them.
-        """
-        path, facts_path = _files(path)
-        with writing_to(path):
-            write_together(path.parent, lambda folder: _write(self, folder / path.name, folder / facts_path.name))
-        return path
-
-    @classmethod
-    def load(cls, path: str | Path) -> Estimate:
-        """Read what `save` wrote. Raises ValueError naming a file that is missing, or files of two different estimates."""
-        path, facts_path = _files(path)
-        for needed in (path, facts_path):
-            if not needed.is_file():
-                raise ValueError(f"{needed}: no such saved estimate")
-        facts = facts_path.read_text(encoding="utf-8")
-        with np.load(path) as stored:
-            if str(stored["description"]) != _digest(facts):
-                raise ValueError(f"{path} and {facts_path} belong to different estimates; save them again")
-            arrays = {name: torch.from_numpy(stored[name]) for name in stored.files if name != "description"}
-        settings = json.loads(facts)
-        shapes = tuple(tuple(shape) for shape in settings.pop("shapes"))
-        index = tuple(arrays.pop(f"index_{k}") for k in range(len(shapes)))
-        if arrays["n_samples"].ndim == 1:  # saved when all features were asked equally often
-            arrays["n_samples"] = arrays["n_samples"][:, None].expand_as(arrays["scores"]).clone()
-        return cls(index=index, shapes=shapes, settings=settings, **arrays)
 
 # %% ../nbs/19_estimate.ipynb #67cb75d1
 def draw_estimate(estimate: Estimate, shown: int = 4) -> bytes:
@@ -353,7 +368,7 @@ def _digest(text: str) -> str:
     return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
 
 # %% ../nbs/19_estimate.ipynb #f01e1fbf
-def _write(estimate: Estimate, numbers: Path, description: Path) -> None:
+def _write(estimate: Saved, numbers: Path, description: Path) -> None:
     """Two files cannot be moved in one step, so the numbers carry the hash of their description: `load` tells them apart."""
     arrays = {name: value.cpu().numpy() for name in estimate.ARRAYS if (value := getattr(estimate, name)) is not None}
     arrays |= {f"index_{k}": index.cpu().numpy() for k, index in enumerate(estimate.index)}

@@ -167,7 +167,7 @@ def propose(full: FullInference, perturbation: Perturbation, region: Tensor, bud
     fixed, each = (0, base + each) if x.is_cuda else (base, each)
     if fixed + each > memory:
         raise OverBudget(f"one design needs {(fixed + each) / 2**20:.0f} MiB, the budget is {memory / 2**20:.0f} MiB")
-    chunk = min(budget.n_samples, (memory - fixed) // each)
+    chunk = min(budget.n_samples, (memory - fixed) // max(each, 1))  # nothing is held where no change reaches the region
     predicted = [predicted_seconds(plan, seconds, chunk) for plan in plans]
     part, whole = sum(cost for cost, _ in predicted), predicted[0][1] / full.forward.speed
     return Proposal(IncrementalInference(plans, full, chunk, whole / part), seconds, part, whole)
@@ -224,7 +224,7 @@ def choose_inference(full: FullInference, perturbation: Perturbation, region: Te
     for again in (False, True):
         try:
             with contained():
-                case = describe_case(perturbation, region, budget.n_samples)
+                case = (*describe_case(perturbation, region, budget.n_samples), budget.rows(perturbation.n_features))
                 if kind == "auto" and model is not None and case in _declined.get(model, set()):
                     return full
                 proposal = propose(full, perturbation, region, budget, again)

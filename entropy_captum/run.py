@@ -62,7 +62,7 @@ def varying_probability(tally: Tally, block: Block, measure: Measure) -> Tensor:
 # %% ../nbs/21_run.ipynb #c325bdee
 @dataclass
 class OpenDesign:
-    """A design whose rows are still coming in: its bases' packed entropies (P,), and what every row gave so far.
+    """A design whose rows are still coming in: packed entropies (P,) that others are held against, and what every row gave so far.
 
     f (R,rows), and for each reduction delta (R,rows).
     """
@@ -70,7 +70,20 @@ class OpenDesign:
     missing: int
     f: np.ndarray
     delta: dict[str, np.ndarray]
-    entropy: dict[str, Tensor]
+    entropy: dict[Row, Tensor]
+
+    def expected(self, row: Row) -> Tensor:
+        """A row's entropies (P,) if each of its features did what it does alone; for one feature, those of its base."""
+        base = self.entropy[Row(row.base)]
+        if len(row.changed) < 2:
+            return base
+        return base + torch.stack([self.entropy.get(Row(row.base, (i,)), base) - base for i in row.changed]).sum(0)
+
+    def settle(self, columns: list[int], f: np.ndarray) -> None:
+        """Columns of changes that cannot reach the region: f (R,) is that of their base, nothing moves."""
+        self.f[:, columns] = f[:, None]
+        for values in self.delta.values():
+            values[:, columns] = 0.0
 
 # %% ../nbs/21_run.ipynb #0c08dc32
 def new_histories(names: Sequence[str], regions: int, rows: tuple[Row, ...], stratified: bool,
@@ -93,6 +106,7 @@ class Tally:
                  skipped: frozenset[tuple[int, ...]] = frozenset(), stratified: bool = True, goal: Goal | None = None) -> None:
         self.question, self.rows, self.skipped = question, rows, skipped
         self.activation: str = question.activation
+        self.parts = {Row(row.base, (i,)) for row in rows if len(row.changed) > 1 for i in row.changed}
         self.histories = new_histories(reductions, len(question.regions), rows, stratified, goal)
         self.column = next(iter(self.histories.values())).column
         self.classes, self.sure = cast(Tensor | None, None), cast(Tensor | None, None)
@@ -125,7 +139,9 @@ class Tally:
         for number, row, entropy, f_row in zip(block.design, block.row, measure.entropy, f, strict=True):
             if not row.changed:
                 self._start(number, row, entropy.clone(), f_row)
-        base = torch.stack([self.open[number].entropy[row.base] for number, row in zip(block.design, block.row, strict=True)])
+            elif row in self.parts:
+                self.open[number].entropy[row] = entropy.clone()
+        base = torch.stack([self.open[number].expected(row) for number, row in zip(block.design, block.row, strict=True)])
         delta = {name: REDUCTIONS[name](self.packed, measure.entropy, base).cpu().numpy() for name in self.histories}
         for k, (number, row) in enumerate(zip(block.design, block.row, strict=True)):
             yield from self._take(number, self.column[row], f[k], {name: values[k] for name, values in delta.items()})
@@ -136,12 +152,8 @@ class Tally:
             empty = np.full((len(self.active), len(self.rows)), np.nan)
             self.open[number] = OpenDesign(self.forwards, empty, {name: empty.copy() for name in self.histories}, {})
         design = self.open[number]
-        design.entropy[base.base] = entropy
-        for k, row in enumerate(self.rows):
-            if row.base == base.base and row.changed in self.skipped:
-                design.f[:, k] = f
-                for values in design.delta.values():
-                    values[:, k] = 0.0
+        design.entropy[base] = entropy
+        design.settle([k for k, row in enumerate(self.rows) if row.base == base.base and row.changed in self.skipped], f)
 
     def _take(self, number: int, column: int, f: np.ndarray, delta: dict[str, np.ndarray]) -> Iterator[None]:
         """One row of a design: f (R,), and delta (R,) for each reduction; yields if it was the last."""
