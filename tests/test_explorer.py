@@ -4,6 +4,7 @@ from __future__ import annotations
 import json
 import re
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,12 +17,18 @@ from PIL import Image
 from entropy_captum import EntropyCentric, Estimate
 from entropy_captum.data import normalize
 from entropy_captum.drawn import procedural_scene
+from entropy_captum.explanation import Explanation
 from entropy_captum.explorer import SHOWN, Explorer, answer, explore
 from entropy_captum.models import load_model
 from entropy_captum.runtimes import export_onnx
 from entropy_captum.zoo import rooftop_unet
 
 NBS = Path(__file__).resolve().parent.parent / "nbs"
+
+
+def estimate_of(told: Explanation, method: str = "entropy") -> Estimate:
+    """The estimate behind a method's map."""
+    return told.found[method].estimate
 
 
 class Bright(torch.nn.Module):
@@ -46,10 +53,10 @@ def test_a_click_explains_the_object_as_the_estimator_does(explorer):
     answer(explorer, {"kind": "object", "id": 2})
     found = explorer.wait()
     assert explorer.problem is None and found.region[50, 40] and not found.region[10, 10]
-    expected = EntropyCentric(explorer.model).estimate(normalize(explorer.image), target=0, region=torch.from_numpy(found.region),
-                                                       grid_size=4, n_samples=8)
-    assert torch.allclose(found.estimate.scores, expected.scores, atol=1e-6)
-    assert np.allclose(np.frombuffer(explorer.scores, np.float32), expected.scores[0], atol=1e-6)
+    subject, region = explorer.subject, torch.from_numpy(found.region)
+    expected = EntropyCentric(subject.model).estimate(normalize(subject.image), target=0, region=region, grid_size=4, n_samples=8)
+    assert torch.allclose(estimate_of(found).scores, expected.scores, atol=1e-6)
+    assert np.allclose(np.frombuffer(explorer.maps[0]["scores"], np.float32), expected.scores[0], atol=1e-6)
     assert explorer.progress == [8, 8] and not explorer.running and explorer.verdict[0]["map"] == "entropy"
 
 
@@ -57,7 +64,7 @@ def test_a_click_explains_the_object_as_the_estimator_does(explorer):
 def test_other_methods(explorer, method):
     explorer.method = method
     explorer.explain(1)
-    assert explorer.wait().method == method and explorer.problem is None
+    assert list(explorer.wait().found) == [method] and explorer.problem is None
 
 
 def test_what_is_chosen_during_a_run_is_for_the_next(explorer):
@@ -65,8 +72,8 @@ def test_what_is_chosen_during_a_run_is_for_the_next(explorer):
     explorer.observe(lambda change: change["new"].startswith("4 of") and explorer.set_trait("method", "grad-cam"), "message")
     explorer.explain(1)
     found = explorer.wait(60)
-    assert explorer.method == "grad-cam" and found.method == "entropy" and found.unit == "bit"
-    assert explorer.verdict[0]["map"] == "entropy" and found.verdict["map"][0] == "entropy"
+    assert explorer.method == "grad-cam" and list(found.found) == ["entropy"] and explorer.maps[0]["unit"] == "bit"
+    assert explorer.verdict[0]["map"] == "entropy" and found.table["map"][0] == "entropy"
 
 
 def test_a_run_cancelled_at_once_leaves_nothing_of_the_one_before(explorer):
@@ -75,7 +82,7 @@ def test_a_run_cancelled_at_once_leaves_nothing_of_the_one_before(explorer):
     explorer.n_samples = 128
     explorer.observe(lambda change: change["new"].startswith("1 of") and explorer.cancel(), "message")
     explorer.explain(2)
-    assert explorer.wait(60) is None and not explorer.scores and not explorer.verdict
+    assert explorer.wait(60) is None and not explorer.maps and not explorer.verdict
     with pytest.raises(ValueError, match="nothing to save"):
         explorer.save()
 
@@ -93,16 +100,16 @@ class TwoClasses(torch.nn.Module):
 
 
 def test_a_class_of_several_is_explained_as_a_softmax_model_is(explorer):
-    image = explorer.image
+    image = explorer.subject.image
     roofs = explore(TwoClasses().eval(), image, target=1, grid_size=4, n_samples=8)
-    assert np.array_equal(roofs.objects, explorer.objects)
+    assert np.array_equal(roofs.subject.objects, explorer.subject.objects)
     roofs.explain(2)
     found = roofs.wait(60)
     expected = EntropyCentric(TwoClasses().eval()).estimate(normalize(image), target=1, region=torch.from_numpy(found.region),
                                                             grid_size=4, n_samples=8)
-    assert torch.allclose(found.estimate.scores, expected.scores, atol=1e-5)
+    assert torch.allclose(estimate_of(found).scores, expected.scores, atol=1e-5)
     explorer.explain(2)
-    assert torch.allclose(explorer.wait(60).estimate.scores, expected.scores, atol=1e-5)
+    assert torch.allclose(estimate_of(explorer.wait(60)).scores, expected.scores, atol=1e-5)
     with pytest.raises(ValueError, match="target 2 is no class of an output with 2 channels"):
         explore(TwoClasses().eval(), image, target=2)
 
@@ -114,16 +121,16 @@ def test_other_activations_are_explained_as_the_estimator_does(explorer, activat
             outputs = super().forward(x) + 0.5
             return outputs.sigmoid() if activation == "none" else outputs
 
-    roofs = explore(Multilabel(), explorer.image, target=1, activation=activation, grid_size=4, n_samples=8)
+    roofs = explore(Multilabel(), explorer.subject.image, target=1, activation=activation, grid_size=4, n_samples=8)
     roofs.explain(1)
     found = roofs.wait(60)
     expected = EntropyCentric(Multilabel(), activation).estimate(
-        normalize(explorer.image), target=1, region=torch.from_numpy(found.region), grid_size=4, n_samples=8)
-    assert torch.allclose(found.estimate.scores, expected.scores, atol=1e-5) and expected.scores.max() > 1e-3
-    plain = explore(torch.nn.Sequential(Bright(), torch.nn.Sigmoid()), explorer.image, activation="none", grid_size=4, n_samples=4)
-    assert np.array_equal(plain.objects, explorer.objects)
+        normalize(explorer.subject.image), target=1, region=torch.from_numpy(found.region), grid_size=4, n_samples=8)
+    assert torch.allclose(estimate_of(found).scores, expected.scores, atol=1e-5) and expected.scores.max() > 1e-3
+    plain = explore(torch.nn.Sequential(Bright(), torch.nn.Sigmoid()), explorer.subject.image, activation="none", grid_size=4)
+    assert np.array_equal(plain.subject.objects, explorer.subject.objects)
     with pytest.raises(ValueError, match="softmax of one channel"):
-        explore(Bright(), explorer.image, activation="softmax")
+        explore(Bright(), explorer.subject.image, activation="softmax")
 
 
 @pytest.mark.parametrize("classes", [1, 2])
@@ -131,16 +138,16 @@ def test_the_model_is_left_in_the_mode_it_was_in(classes, explorer):
     model = smp.Unet("resnet18", encoder_weights=None, classes=classes).train()
     model.decoder.eval()
     for method in ("entropy", "grad-cam"):
-        trained = explore(model, explorer.image, target=classes - 1, grid_size=2, n_samples=2, method=method)
+        trained = explore(model, explorer.subject.image, target=classes - 1, grid_size=2, n_samples=2, method=method)
         trained.explain(np.ones((64, 64), bool))
         trained.wait(60)
-        assert trained.problem is None and trained.result.method == method
+        assert trained.problem is None and list(trained.result.found) == [method]
         assert [m.training for m in (model, model.encoder.bn1, model.decoder)] == [True, True, False]
 
 
 def test_an_unknown_option_is_refused(explorer):
-    with pytest.raises(TypeError, match="'samples'; of the first choices there are method, grid_size, n_samples"):
-        explore(Bright(), explorer.image, samples=8)
+    with pytest.raises(TypeError, match=r"'samples'; there are label, .*of the first choices there are method, beside, grid_size"):
+        explore(Bright(), explorer.subject.image, samples=8)
 
 
 def test_a_box_is_what_is_predicted_in_it_or_all_of_it(explorer):
@@ -162,9 +169,9 @@ def test_designs_arrive_one_by_one_and_a_cancelled_run_keeps_what_it_has(explore
     explorer.observe(stop, "message")
     explorer.explain(1)
     found = explorer.wait(60)
-    assert len(seen) == 4 and int(found.estimate.n_samples[0].max()) == 4
+    assert len(seen) == 4 and int(estimate_of(found).n_samples[0].max()) == 4
     assert seen == sorted(seen)
-    assert explorer.message.startswith("Done (cancelled): gap") and len(found.verdict) == 2 and not explorer.running
+    assert explorer.message.startswith("Done (cancelled): gap") and len(found.table) == 2 and not explorer.running
 
 
 class Slow(torch.nn.Module):
@@ -182,7 +189,7 @@ class Slow(torch.nn.Module):
 
 def test_the_errors_shrink_while_designs_come_in(explorer):
     explorer.n_samples, errors = 64, []
-    explorer.observe(lambda _: errors.append(np.frombuffer(explorer.errors, np.float32).mean()), "errors")
+    explorer.observe(lambda change: errors.extend(np.frombuffer(one["errors"], np.float32).mean() for one in change["new"]), "maps")
     explorer.explain(1)
     explorer.wait(60)
     assert len(errors) >= 64 and errors[-1] < 0.5 * errors[4]
@@ -190,7 +197,7 @@ def test_the_errors_shrink_while_designs_come_in(explorer):
 
 def test_progress_moves_within_a_design(explorer):
     seen = []
-    explorer = explore(Slow(lambda _: None).eval(), explorer.image, grid_size=4, n_samples=2, perturbations_per_eval=1)
+    explorer = explore(Slow(lambda _: None).eval(), explorer.subject.image, grid_size=4, n_samples=2, perturbations_per_eval=1)
     explorer.observe(lambda change: seen.append(change["new"][0]), "progress")
     explorer.explain(1)
     explorer.wait(60)
@@ -203,12 +210,12 @@ def test_tests_can_be_cancelled_too(explorer):
         if explorer.message.startswith("Testing"):
             explorer.cancel()
 
-    explorer = explore(Slow(lambda _: None).eval(), explorer.image, grid_size=4, n_samples=4)
-    explorer.model.model.call = stop_in_tests
+    explorer = explore(Slow(lambda _: None).eval(), explorer.subject.image, grid_size=4, n_samples=4)
+    explorer.subject.model.model.call = stop_in_tests
     explorer.explain(1)
     found = explorer.wait(60)
-    assert int(found.estimate.n_samples[0].max()) == 4 and not len(found.verdict) and explorer.message == "Done: tests cancelled"
-    assert not explorer.verdict and explorer.scores and found._repr_png_().startswith(b"\x89PNG")
+    assert int(estimate_of(found).n_samples[0].max()) == 4 and not len(found.table) and explorer.message == "Done: tests cancelled"
+    assert not explorer.verdict and explorer.maps and found._repr_jpeg_().startswith(b"\xff\xd8")
 
 
 @pytest.mark.slow
@@ -216,12 +223,13 @@ def test_incremental_inference_is_used():
     """A hook on the model, by which a run could be cancelled, would turn it off."""
     scene, rows = procedural_scene(2), []
     explorer = explore(rooftop_unet(), scene.image, grid_size=8, n_samples=4)
-    plan = EntropyCentric(explorer.model).explain_plan(explorer.inputs, region=torch.from_numpy(explorer.objects == 3), n_samples=4)
-    real = type(explorer.model).forward
-    explorer.model.forward = lambda x: rows.append(len(x)) or real(explorer.model, x)
+    subject = explorer.subject
+    plan = EntropyCentric(subject.model).explain_plan(subject.inputs, region=torch.from_numpy(subject.objects == 3), n_samples=4)
+    real = type(explorer.subject.model).forward
+    explorer.subject.model.forward = lambda x: rows.append(len(x)) or real(explorer.subject.model, x)
     explorer.explain(3)
     explorer.wait(120)
-    assert plan and explorer.problem is None and int(explorer.result.estimate.n_samples[0].max()) == 4
+    assert plan and explorer.problem is None and int(estimate_of(explorer.result).n_samples[0].max()) == 4
     assert sum(rows) < 65, "fewer rows went through the whole model than one design has"
 
 
@@ -247,23 +255,23 @@ def test_a_cam_run_stops_at_its_next_forward():
         if len(rows) == 5:
             explorer.cancel()
 
-    explorer.model.register_forward_hook(count)
+    explorer.subject.model.register_forward_hook(count)
     explorer.explain(np.asarray(scene.label))
     assert explorer.wait(60) is None and len(rows) == 5 and explorer.problem is None
     assert explorer.message.startswith("Cancelled before") and not explorer.running
-    assert not explorer.model._forward_pre_hooks
+    assert not explorer.subject.model._forward_pre_hooks
     explorer.method = "grad-cam"
     explorer.explain(np.asarray(scene.label))
-    assert explorer.wait(60).method == "grad-cam"
+    assert list(explorer.wait(60).found) == ["grad-cam"]
 
 
 def test_a_label_adds_the_iou_to_the_verdict(explorer):
-    image, label = explorer.image, explorer.objects > 0
+    image, label = explorer.subject.image, explorer.subject.objects > 0
     labelled = explore(Bright().eval(), image, label=label, grid_size=4, n_samples=4)
     labelled.explain(1)
-    assert np.isfinite(labelled.wait().verdict["h_sit_iou_drop"]).all() and "H-SIT IoU drop" in labelled.verdict[0]
+    assert np.isfinite(labelled.wait().table["h_sit_iou_drop"]).all() and "H-SIT IoU drop" in labelled.verdict[0]
     explorer.explain(1)
-    assert explorer.wait().verdict["h_sit_iou_drop"].isna().all() and "H-SIT IoU drop" not in explorer.verdict[0]
+    assert explorer.wait().table["h_sit_iou_drop"].isna().all() and "H-SIT IoU drop" not in explorer.verdict[0]
     with pytest.raises(ValueError, match=r"the label has the shape \(8, 8\), but the image \(64, 64\)"):
         explore(Bright(), image, label=label[:8, :8])
 
@@ -274,7 +282,7 @@ def test_a_new_run_ends_the_one_before(explorer):
     explorer.explain(1)
     explorer.explain(2)
     found = explorer.wait(60)
-    assert found.region[50, 40] and not found.region[10, 10] and int(found.estimate.n_samples[0].max()) == 128
+    assert found.region[50, 40] and not found.region[10, 10] and int(estimate_of(found).n_samples[0].max()) == 128
     assert "cancelled" not in messages[-1] and not explorer.running
 
 
@@ -300,18 +308,20 @@ def test_results_are_saved_and_read_again(explorer, tmp_path):
     found = explorer.wait()
     explorer.folder = str(tmp_path / "kept")
     home = explorer.save()
-    assert {p.name for p in home.iterdir()} == {"map.npy", "map.png", "pixels.json", "region.png", "verdict.csv",
-                                                "estimate.npz", "estimate.json"}
-    assert torch.equal(Estimate.load(home / "estimate").scores, found.estimate.scores)
-    assert np.array_equal(np.load(home / "map.npy"), found.heat) and (home / "map.png").read_bytes().startswith(b"\x89PNG")
+    assert {p.name for p in home.iterdir()} == {"entropy.npy", "entropy.png", "entropy-estimate.npz", "entropy-estimate.json",
+                                                "panel.png", "pixels.json", "table.csv"}
+    assert torch.equal(Estimate.load(home / "entropy-estimate").scores, estimate_of(found).scores)
+    assert np.array_equal(np.load(home / "entropy.npy"), found.found["entropy"].maps[0])
 
 
 def test_what_is_saved_is_one_explanation(explorer, tmp_path):
+    """Also where an earlier one, by another method and with a table, is there already."""
     explorer.explain(1)
     entropy = explorer.wait()
     entropy.save(tmp_path)
-    cam = entropy._replace(method="grad-cam", estimate=None, verdict=entropy.verdict.iloc[:0])
-    assert {p.name for p in cam.save(tmp_path).iterdir()} == {"map.npy", "map.png", "pixels.json", "region.png"}
+    cam = replace(entropy, found={"grad-cam": entropy.found["entropy"]._replace(estimate=None)}, table=entropy.table.iloc[:0])
+    cam.save(tmp_path)
+    assert {p.name for p in tmp_path.iterdir()} == {"grad-cam.npy", "panel.png", "pixels.json"}
 
 
 def test_the_picture_in_the_documentation_shows_the_words_of_today():
@@ -427,7 +437,7 @@ def test_views_box_and_what_python_sets(opened):
     page.get_by_role("button", name="Explain", exact=True).click()
     wait_for_message(page, "^(?!Done)")
     wait_for_message(page, "Done: gap")
-    in_python(page, "assert explorer.result.method == 'sobol' and explorer.result.estimate.scores.shape == (1, 25)")
+    in_python(page, "assert explorer.result.found['sobol'].estimate.scores.shape == (1, 25)")
 
 
 @pytest.mark.browser
@@ -454,8 +464,8 @@ def test_click_watch_cancel_and_save(lab, opened):
     page.get_by_label("save to").blur()
     page.get_by_role("button", name="Save", exact=True).click()
     wait_for_message(page, "Saved to", 60)
-    assert (root / "kept" / "estimate.npz").is_file()
-    assert int(Estimate.load(root / "kept" / "estimate").n_samples[0].max()) < 128
+    assert (root / "kept" / "entropy-estimate.npz").is_file()
+    assert int(Estimate.load(root / "kept" / "entropy-estimate").n_samples[0].max()) < 128
 
     canvas.focus()
     page.keyboard.press("ArrowRight")
@@ -472,5 +482,5 @@ def test_click_watch_cancel_and_save(lab, opened):
     page.locator(".ec-panel").get_by_label("show").select_option("standard error")
     page.get_by_role("button", name="Explain", exact=True).click()
     wait_for_message(page, "Done: gap")
-    in_python(page, f"assert (explorer.result.region == (explorer.objects == {number})).all()")
+    in_python(page, f"assert (explorer.result.region == (explorer.subject.objects == {number})).all()")
     assert page.locator(".ec-bar span").all_inner_texts() == ["", "no standard error"]
