@@ -177,8 +177,9 @@ function render({ model, el }) {
   const panel = buildPanel(model), panes = [buildPane(width, height), buildPane(width, height)];
   const zoomIn = button("+", "zoom in"), zoomOut = button("−", "zoom out"), showAll = button("all", "show all");
   const dragging = make("select", {}, make("option", { value: "box", textContent: "draws a box" }), make("option", { value: "move", textContent: "moves the picture" }));
+  const many = make("span");
   const tools = make("div", { className: "ec-tools" }, zoomIn, zoomOut, showAll, ...(isScene ? [many] : [labelled("dragging", dragging)]));
-  const hover = make("div", { className: "ec-hover" }), many = make("span"), row = make("div", { className: "ec-panes" });
+  const hover = make("div", { className: "ec-hover" }), row = make("div", { className: "ec-panes" });
   const view = { x: 0, y: 0, scale: whole }, pointers = new Map();
   const outlines = edges(h, ids.length ? w : 0, (a, b) => ids[a] !== ids[b]);
   let objects = objectsOf(ids, w), detail = null, picture = null, chosen = null, candidate = null, current = null;
@@ -212,6 +213,7 @@ function render({ model, el }) {
   }
 
   function stroke(context, path, color, thick) {
+    context.lineCap = context.lineJoin = "round";
     const fine = width / (active()[0].canvas.clientWidth || width) / view.scale;
     for (const [style, line] of [["rgba(0, 0, 0, 0.6)", thick + 2], [color, thick]]) {
       context.strokeStyle = style;

@@ -339,7 +339,8 @@ class Explorer(Face):
         except Cancelled:
             self.message = "Cancelled before there was anything to show"
         except Exception as problem:
-            self.problem, self.message = problem, f"{type(problem).__name__}: {problem}"
+            kind = "" if isinstance(problem, ValueError) else f"{type(problem).__name__}: "
+            self.problem, self.message = problem, f"{kind}{problem}"
         finally:
             with self.hold_sync():
                 if self.result is None:
@@ -399,13 +400,16 @@ def explained(explorer: Explorer, choice: Choice, stop: threading.Event) -> Expl
     with explorer.hold_sync():
         explorer.window, explorer.region = [left, top, right, bottom], region.astype(np.uint8).tobytes()
         explorer.message = f"Explaining {region.sum()} pixels"
-    found = run_pick_freeze(explorer, choice, question, stop)
+    found, failed = run_pick_freeze(explorer, choice, question, stop), ""
     try:
         found |= run_cams(explorer, choice, question, stop)
-    except Cancelled:
+    except (Cancelled, ValueError) as problem:  # what another method has found stays
         if not found:
             raise
-    return conclude(explorer, choice, request, question, {name: found[name] for name in choice.methods if name in found}, stop)
+        failed = str(problem)
+    told = conclude(explorer, choice, request, question, {name: found[name] for name in choice.methods if name in found}, stop)
+    explorer.message += f"; {failed}" if failed else ""
+    return told
 
 # %% ../nbs/58_explorer.ipynb #786be191
 def run_pick_freeze(explorer: Explorer, choice: Choice, question: Question, stop: threading.Event) -> dict[str, Maps]:

@@ -135,6 +135,10 @@ def write_explorer(path: Path, grid_size: int = 8, n_samples: int = 16, model: s
     nbformat.write(nbformat.v4.new_notebook(cells=[code], metadata={"kernelspec": kernel}), path)
 
 
+#: The explorer's picture; where two methods are compared there are two.
+CANVAS = ".ec-panes canvas[role=application]"
+
+
 def roof_on(canvas) -> dict[str, float]:
     """Where in the explorer's picture the roof lies that tests and pictures explain."""
     box, (y, x) = canvas.bounding_box(), np.argwhere(procedural_scene(2).instances == 8).mean(0) / 256

@@ -1,6 +1,7 @@
 """The explorer: its Python side, and in a real JupyterLab under a real browser."""
 from __future__ import annotations
 
+import io
 import json
 import re
 import shutil
@@ -11,7 +12,7 @@ import numpy as np
 import pytest
 import segmentation_models_pytorch as smp
 import torch
-from browser import Watched, find_chromium, open_browser, roof_on, run_all, run_lab, wait_for_message, write_explorer
+from browser import CANVAS, Watched, find_chromium, open_browser, roof_on, run_all, run_lab, wait_for_message, write_explorer
 from PIL import Image
 
 from entropy_captum import EntropyCentric, Estimate
@@ -19,6 +20,7 @@ from entropy_captum.data import normalize
 from entropy_captum.drawn import procedural_scene
 from entropy_captum.explanation import Explanation
 from entropy_captum.explorer import SHOWN, Explorer, answer, explore
+from entropy_captum.files import Extent
 from entropy_captum.models import load_model
 from entropy_captum.runtimes import export_onnx
 from entropy_captum.zoo import rooftop_unet
@@ -324,6 +326,90 @@ def test_what_is_saved_is_one_explanation(explorer, tmp_path):
     assert {p.name for p in tmp_path.iterdir()} == {"grad-cam.npy", "panel.png", "pixels.json"}
 
 
+def test_a_click_on_ground_says_what_there_is_to_click(explorer):
+    explorer._hear(None, {"kind": "at", "x": 27, "y": 8, "reach": 2}, None)
+    assert explorer.message.startswith("no object at (27, 8); of the 2 that are outlined object 1 is the nearest, 4.0 pixels away")
+    assert not explorer.running and explorer.wait() is None
+    explorer._hear(None, {"kind": "at", "x": 27, "y": 8, "reach": 4}, None)
+    assert explorer.wait(60).region[8, 23], "near enough for a finger"
+    empty = explore(Bright().eval(), np.full((64, 64, 3), 60, np.uint8))
+    empty._hear(None, {"kind": "at", "x": 1, "y": 1, "reach": 99}, None)
+    assert "predicts nothing here; draw a box" in empty.message
+
+
+def test_two_methods_share_a_run_and_each_map_has_its_own_name(explorer):
+    explorer.beside = "sobol"
+    explorer.explain(2)
+    both = explorer.wait(60)
+    assert [one["method"] for one in explorer.maps] == [*both.found] == ["entropy", "sobol"]
+    assert list(both.table["map"]) == ["entropy", "sobol", "ones"] and explorer.message.startswith("Done: gap entropy ")
+    for name in ("entropy", "sobol"):
+        explorer.method, explorer.beside = name, ""
+        explorer.explain(2)
+        alone = explorer.wait(60)
+        assert torch.equal(estimate_of(alone, name).scores, estimate_of(both, name).scores)
+        assert alone.table["gap_r0.5"][0] == both.table.set_index("map")["gap_r0.5"][name]
+
+
+def test_a_map_stays_where_the_second_method_is_cancelled_or_fails(explorer):
+    explorer.beside = "score-cam"
+    explorer.explain(1)
+    assert list(explorer.wait(60).found) == ["entropy"] and "; Bright has no encoder" in explorer.message
+    scene = procedural_scene(2, 64)
+    explorer = explore(rooftop_unet(), scene.image, grid_size=2, n_samples=2, beside="score-cam")
+    explorer.observe(lambda change: change["new"].startswith("Computing") and explorer.cancel(), "message")
+    explorer.explain(np.asarray(scene.label))
+    assert list(explorer.wait(60).found) == ["entropy"] == [one["method"] for one in explorer.maps]
+
+
+def test_nothing_of_a_run_that_failed_is_left(explorer):
+    explorer.explain(1)
+    explorer.wait(60)
+    explorer.grid_size = 65
+    explorer.explain(1)
+    assert explorer.wait(60) is None and explorer.progress == [0, 0]
+    assert not explorer.maps and not explorer.verdict and not explorer.code
+
+
+@pytest.mark.parametrize("place", [2, (35, 45), (30, 40, 50, 50)])
+def test_the_code_makes_the_same_maps(explorer, place):
+    explorer.beside = "sobol"
+    explorer.explain(place)
+    first, known = explorer.wait(60), {"model": explorer.subject.model, "image": explorer.subject.image}
+    exec(explorer.code, known)
+    assert known["told"] is not first and [*known["told"].found] == ["entropy", "sobol"]
+    for name, each in first.found.items():
+        assert torch.equal(known["told"].found[name].maps, each.maps)
+
+
+def test_the_code_names_what_was_chosen(explorer):
+    image, mask = explorer.subject.image, np.ones((64, 64), bool)
+    chosen = explore(TwoClasses(), image, target=1, activation="softmax", min_pixels=5, label=mask, grid_size=2, n_samples=2)
+    chosen.explain(mask)
+    chosen.wait(60)
+    assert ("explore(model, image, grid_size=2, n_samples=2, method='entropy', target=1, activation='softmax', min_pixels=5, "
+            "label=label)\nexplorer.explain(mask)") in chosen.code
+
+
+def test_maps_are_taken_away_as_files(explorer):
+    place = Extent("scene.tif", "", (200, 300), (40, 104), (10, 74), "EPSG:25832", (0.3, 0, 691000, 0, -0.3, 5335000))
+    explorer = explore(Bright().eval(), explorer.subject.image, grid_size=4, n_samples=4, beside="sobol", extent=place)
+    assert explorer.formats == ["png", "npz", "tif"]
+    explorer.explain(1)
+    told, sent = explorer.wait(60), []
+    explorer.send = lambda content, buffers: sent.append(dict(zip(content["names"], buffers, strict=True)))
+    for kind in explorer.formats:
+        answer(explorer, {"kind": "export", "format": kind})
+    pictures, arrays, tiffs = sent
+    assert [*pictures] == ["entropy.png", "sobol.png"] and Image.open(io.BytesIO(pictures["sobol.png"])).width > 600
+    with np.load(io.BytesIO(arrays["maps.npz"])) as kept:
+        assert np.array_equal(kept["sobol"], told.found["sobol"].maps[0]) and np.array_equal(kept["region"], told.region)
+        assert np.allclose(kept["entropy error"], told.error("entropy")) and json.loads(str(kept["pixels"]))["rows"] == [40, 104]
+    with pytest.importorskip("rasterio").MemoryFile(tiffs["entropy.tif"]) as memory, memory.open() as file:
+        assert np.allclose(file.read(1), told.found["entropy"].maps[0]) and file.tags()["method"] == "entropy"
+        assert file.crs.to_epsg() == 25832 and tuple(file.transform)[:6] == (0.3, 0, 691003, 0, -0.3, 5334988)
+
+
 def test_the_picture_in_the_documentation_shows_the_words_of_today():
     """Else `make pictures` has to be run."""
     words = json.loads(Image.open(NBS.parent / "docs" / "_static" / "explorer.png").text["words"])
@@ -370,7 +456,7 @@ def opened(lab):
     url, browser, _ = lab
     watched = Watched(browser, url, viewport={"width": 1280, "height": 1000})
     run_all(watched.page, url, "explorer.ipynb")
-    canvas = watched.page.locator(".ec-picture canvas")
+    canvas = watched.page.locator(CANVAS)
     canvas.wait_for(timeout=120_000)
     yield watched.page, canvas
     watched.page.close()
@@ -393,7 +479,7 @@ def test_an_onnx_file_is_explored(lab):
     export_onnx(load_model(), root / "roofs.onnx", (256, 256))
     write_explorer(root / "onnx.ipynb", 2, 2, "'roofs.onnx'")
     watched = Watched(browser, url, viewport={"width": 1280, "height": 1000})
-    page, canvas = watched.page, watched.page.locator(".ec-picture canvas")
+    page, canvas = watched.page, watched.page.locator(CANVAS)
     run_all(page, url, "onnx.ipynb")
     canvas.wait_for(timeout=120_000)
     canvas.click(position=roof_on(canvas))
