@@ -283,7 +283,11 @@ function render({ model, el }) {
   function showRegion() {
     const region = numbers(model.get("region"), Uint8Array), [left, top, right] = model.get("window");
     chosen = region.length ? edges(region.length / (right - left), right - left, (a, b) => region[a] !== region[b], left, top) : null;
-    if (region.length) candidate = null;
+    if (region.length) {
+      candidate = null;
+      const id = ids[region.indexOf(1)];  // arrow keys go on from what is explained
+      current = objects.find((one) => one.id === id) ?? current;
+    }
     draw();
   }
 

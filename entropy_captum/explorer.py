@@ -137,7 +137,7 @@ class ImageSubject:
         self.model, self.image, self.target, self.activation = sized(model), image, target, activation
         self.inputs, self.min_pixels = inputs_for(model, image), min_pixels
         self.extent = extent or extent_of_array(image, "an array")
-        self.label = None if label is None else torch.from_numpy(check_mask(label, image.shape[:2], "the label"))[None]
+        self.label = None if label is None else check_mask(label, image.shape[:2], "the label")
         self.objects = objects(predict(self.model, self.inputs, target, activation)[0].cpu().numpy(), min_pixels)
 
     def face(self) -> dict[str, Any]:

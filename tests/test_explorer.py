@@ -5,6 +5,7 @@ import io
 import json
 import re
 import shutil
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,7 +13,19 @@ import numpy as np
 import pytest
 import segmentation_models_pytorch as smp
 import torch
-from browser import CANVAS, Watched, find_chromium, open_browser, roof_on, run_all, run_lab, wait_for_message, write_explorer
+from browser import (
+    CANVAS,
+    CITY,
+    Watched,
+    find_chromium,
+    open_browser,
+    roof_on,
+    run_all,
+    run_lab,
+    wait_for_message,
+    write_explorer,
+    write_notebook,
+)
 from PIL import Image
 
 from entropy_captum import EntropyCentric, Estimate
@@ -267,11 +280,12 @@ def test_a_cam_run_stops_at_its_next_forward():
     assert list(explorer.wait(60).found) == ["grad-cam"]
 
 
-def test_a_label_adds_the_iou_to_the_verdict(explorer):
+def test_a_label_adds_the_iou_to_the_verdict(explorer, tmp_path):
     image, label = explorer.subject.image, explorer.subject.objects > 0
     labelled = explore(Bright().eval(), image, label=label, grid_size=4, n_samples=4)
     labelled.explain(1)
     assert np.isfinite(labelled.wait().table["h_sit_iou_drop"]).all() and "H-SIT IoU drop" in labelled.verdict[0]
+    assert (labelled.save(tmp_path) / "panel.png").is_file()
     explorer.explain(1)
     assert explorer.wait().table["h_sit_iou_drop"].isna().all() and "H-SIT IoU drop" not in explorer.verdict[0]
     with pytest.raises(ValueError, match=r"the label has the shape \(8, 8\), but the image \(64, 64\)"):
@@ -484,7 +498,7 @@ def test_an_onnx_file_is_explored(lab):
     canvas.wait_for(timeout=120_000)
     canvas.click(position=roof_on(canvas))
     wait_for_message(page, "Done: gap")
-    assert page.locator(".ec-panel table tr").all_inner_texts()[0].split() == ["entropy", "ones"]
+    assert page.locator(".ec-panel table tr").all_inner_texts()[0].split() == ["points", "entropy", "ones"]
     page.locator(".ec-panel").get_by_label("method").select_option("grad-cam")
     page.get_by_role("button", name="Explain", exact=True).click()
     wait_for_message(page, "has no encoder")
@@ -534,7 +548,7 @@ def test_click_watch_cancel_and_save(lab, opened):
     wait_for_message(page, "[1-4] of 4 designs")
     wait_for_message(page, "Done: gap")
     assert canvas.screenshot() != before
-    assert page.locator(".ec-panel table tr").all_inner_texts()[0].split() == ["entropy", "ones"]
+    assert page.locator(".ec-panel table tr").all_inner_texts()[0].split() == ["points", "entropy", "ones"]
     assert page.locator(".ec-panel table tr").count() == 8
     canvas.hover(position=roof_on(canvas))
     assert "±" in page.locator(".ec-hover").inner_text() and "bit" in page.locator(".ec-hover").inner_text()
@@ -570,3 +584,162 @@ def test_click_watch_cancel_and_save(lab, opened):
     wait_for_message(page, "Done: gap")
     in_python(page, f"assert (explorer.result.region == (explorer.subject.objects == {number})).all()")
     assert page.locator(".ec-bar span").all_inner_texts() == ["", "no standard error"]
+
+
+def caption(page, k: int = 0) -> str:
+    return page.locator(".ec-panes figcaption").nth(k).inner_text()
+
+
+@pytest.mark.browser
+def test_a_map_is_shown_under_its_own_name_only(opened):
+    page, canvas = opened
+    panel, hover = page.locator(".ec-panel"), page.locator(".ec-hover")
+    assert caption(page) == "entropy: not explained yet"
+    canvas.click(position=roof_on(canvas))
+    wait_for_message(page, "Done: gap")
+    assert caption(page) == "entropy: 4 x 4 patches, N = 4" and "bit" in hover.inner_text()
+    shown = canvas.screenshot()
+    panel.get_by_label("method").select_option("sobol")
+    assert caption(page) == "sobol: not explained yet" and canvas.screenshot() != shown
+    assert "bit" not in hover.inner_text() and "column" in hover.inner_text(), "what the pointer rests on is said anew"
+    assert not page.locator(".ec-panel table").count() and page.get_by_role("button", name="Save", exact=True).is_disabled()
+    panel.get_by_label("method").select_option("entropy")
+    assert canvas.screenshot() == shown and page.locator(".ec-panel table").count() == 1
+
+    panel.get_by_label("beside it").select_option("sobol")
+    assert [caption(page, k) for k in (0, 1)] == ["entropy: 4 x 4 patches, N = 4", "sobol: not explained yet"]
+    page.get_by_role("button", name="Explain", exact=True).click()
+    wait_for_message(page, "Done: gap entropy .* sobol")
+    left, right = (page.locator(CANVAS).nth(k).bounding_box() for k in (0, 1))
+    assert left["y"] == right["y"] and left["x"] + left["width"] < right["x"] and left["width"] == pytest.approx(right["width"])
+    page.locator(CANVAS).nth(1).hover(position=roof_on(page.locator(CANVAS).nth(1)))
+    assert "entropy" in hover.inner_text() and "share of variance" in hover.inner_text()
+    assert page.locator(".ec-panel table tr").first.inner_text().split() == ["points", "entropy", "sobol", "ones"]
+
+
+@pytest.mark.browser
+def test_zoom_move_and_keys(opened):
+    page, canvas = opened
+    whole, message, roof = canvas.screenshot(), page.locator(".ec-message"), roof_on(canvas)
+    page.get_by_role("button", name="zoom in").click()
+    near = canvas.screenshot()
+    page.get_by_role("combobox", name="dragging").select_option("move")
+    box = canvas.bounding_box()
+    page.mouse.move(box["x"] + 200, box["y"] + 200)
+    page.mouse.down()
+    page.mouse.move(box["x"] + 120, box["y"] + 150, steps=3)
+    page.mouse.up()
+    moved = canvas.screenshot()
+    assert len({whole, near, moved}) == 3 and "Explaining" not in message.inner_text()
+    page.get_by_role("button", name="show all").click()
+    canvas.hover(position=roof)
+    said = page.locator(".ec-hover").inner_text()
+    page.keyboard.down("Control")
+    page.mouse.wheel(0, -300)
+    page.keyboard.up("Control")
+    assert page.locator(".ec-hover").inner_text() == said, "what is under the pointer stays there"
+    canvas.focus()
+    page.keyboard.press("0")
+    page.mouse.move(0, 0)
+    canvas.blur()
+    assert canvas.screenshot() == whole
+
+    canvas.focus()
+    numbers = []
+    for key in ("ArrowUp", "ArrowRight", "ArrowDown", "ArrowLeft"):
+        page.keyboard.press(key)
+        numbers.append(int(re.match(r"Object (\d+) of \d+: Enter", message.inner_text()).group(1)))
+    in_python(page, f"""import numpy as np
+a, b, c, d = [np.argwhere(explorer.subject.objects == k).mean(0) for k in {numbers}]
+assert b[1] - a[1] >= abs(b[0] - a[0]) and c[0] - b[0] >= abs(c[1] - b[1]) and c[1] - d[1] >= abs(c[0] - d[0]), {numbers}""")
+
+
+def check_by_axe(page) -> None:
+    """The rules of axe-core for the explorer, where the package that brings them is there; axe itself asks for nothing."""
+    with suppress(ImportError):
+        from axe_playwright_python.base import AXE_SCRIPT
+        page.evaluate(AXE_SCRIPT)
+        assert page.evaluate("async () => (await axe.run('.ec-explorer')).violations.map(found => found.id)") == []
+
+
+@pytest.mark.browser
+def test_ground_code_files_names_and_a_narrow_page(lab, opened):
+    page, canvas = opened
+    canvas.click(position={"x": 2, "y": canvas.bounding_box()["height"] - 2})
+    wait_for_message(page, "no object at .* are outlined object \\d+ is the nearest")
+    canvas.click(position=roof_on(canvas))
+    wait_for_message(page, "Done: gap")
+    page.context.grant_permissions(["clipboard-read", "clipboard-write"])
+    page.get_by_role("button", name="Copy as Python").click()
+    wait_for_message(page, "Copied")
+    copied = page.evaluate("navigator.clipboard.readText()")
+    assert "explorer.explain(" in copied
+    in_python(page, f"assert explorer.code == {copied!r}")
+    for name, kept in (("npz", "maps.npz"), ("PNG", "entropy.png")):
+        with page.expect_download() as download:
+            page.get_by_role("button", name=f"download as {name}").click()
+        assert download.value.suggested_filename == kept
+        with open(download.value.path(), "rb") as file:
+            assert set(np.load(file)) >= {"entropy", "entropy error", "region"} if name == "npz" else file.read(4) == b"\x89PNG"
+
+    explorer = page.locator(".ec-explorer")
+    for role, names in {"combobox": ("method", "beside it", "grid", "samples N", "show", "dragging"), "textbox": ("save to",),
+                        "slider": ("opacity",), "progressbar": ("designs done",), "application": ("entropy. The image",),
+                        "button": ("zoom in", "zoom out", "show all", "Explain", "Cancel", "Save", "Copy as Python")}.items():
+        for name in names:
+            assert explorer.get_by_role(role, name=name).count() >= 1, (role, name)
+    assert explorer.get_by_role("status").count() == 1
+    check_by_axe(page)
+    unnamed = explorer.locator("button, select, input, canvas:not([aria-hidden])").evaluate_all(
+        "all => all.filter(one => !one.getAttribute('aria-label') && !one.textContent.trim() && !one.labels?.length).length")
+    assert unnamed == 0
+
+    page.evaluate("jupyterapp.commands.execute('application:toggle-left-area')")
+    page.set_viewport_size({"width": 390, "height": 900})
+    page.wait_for_timeout(1000)
+    shown, whole = canvas.bounding_box(), explorer.bounding_box()
+    assert shown["width"] > 0.95 * whole["width"] > 200 and shown["height"] == pytest.approx(shown["width"], rel=0.02)
+
+
+@pytest.mark.browser
+def test_a_scene_is_opened(lab):
+    url, browser, root = lab
+    rasterio = pytest.importorskip("rasterio")
+    write_notebook(root / "city.ipynb", CITY)
+    watched = Watched(browser, url, viewport={"width": 1280, "height": 1000})
+    page, canvas = watched.page, watched.page.locator(CANVAS)
+    hover, message = page.locator(".ec-hover"), page.locator(".ec-message")
+    run_all(page, url, "city.ipynb")
+    canvas.wait_for(timeout=180_000)
+    box = canvas.bounding_box()
+    middle = {"x": box["width"] * 2128 / 4000, "y": box["height"] * 1128 / 4000}
+    canvas.hover(position=middle)
+    page.wait_for_function("() => /lon lat/.test(document.querySelector('.ec-hover').textContent)", timeout=60_000)
+    found = re.search(r"· ([\d.]+) ([\d.]+) EPSG:25832 · ([\d.]+)° ([\d.]+)°", hover.inner_text())
+    x, y, longitude, latitude = map(float, found.groups())
+    to_lonlat = pytest.importorskip("pyproj").Transformer.from_crs("EPSG:25832", "EPSG:4326", always_xy=True)
+    assert abs(x - (691_000 + 2128 * 0.3)) < 3 and abs(y - (5_335_000 - 1128 * 0.3)) < 3
+    assert to_lonlat.transform(x, y) == pytest.approx((longitude, latitude), abs=2e-6)
+
+    page.keyboard.down("Control")
+    page.mouse.wheel(0, -820)
+    page.keyboard.up("Control")
+    page.wait_for_timeout(3000)  # the kernel hears what the page asks for between cells only
+    in_python(page, "assert explorer.detail['box'][2] - explorer.detail['box'][0] < 500 and 0 < len(explorer.detail['shapes']) < 60")
+    page.wait_for_timeout(500)
+    page.screenshot(path=root / "city.png")
+    in_python(page, "explorer.explain(explorer.detail['shapes'][0]['id'])")
+    wait_for_message(page, "Done: gap", 180)
+    assert caption(page) == "entropy: 2 x 2 patches, N = 2"
+    canvas.focus()
+    page.keyboard.press("ArrowLeft")
+    assert re.match(r"Building \d+: Enter explains it", message.inner_text())
+    with page.expect_download() as download:
+        page.get_by_role("button", name="download as GeoTIFF").click()
+    with rasterio.open(download.value.path()) as file:
+        assert file.shape == (128, 128) and file.crs.to_epsg() == 25832
+    page.get_by_role("button", name="show all").click()
+    canvas.click(position={"x": 5, "y": 5})
+    wait_for_message(page, "there is no building at .* the nearest is")
+    page.close()
+    assert not watched.wrong
