@@ -725,7 +725,7 @@ def test_a_scene_is_opened(lab):
     page.mouse.wheel(0, -820)
     page.keyboard.up("Control")
     page.wait_for_timeout(3000)  # the kernel hears what the page asks for between cells only
-    in_python(page, "assert explorer.detail['box'][2] - explorer.detail['box'][0] < 500 and 0 < len(explorer.detail['shapes']) < 60")
+    in_python(page, "left, _, right, _ = explorer.detail['box']\nassert right - left < 500 and 0 < len(explorer.detail['shapes']) < 60")
     page.wait_for_timeout(500)
     page.screenshot(path=root / "city.png")
     in_python(page, "explorer.explain(explorer.detail['shapes'][0]['id'])")
