@@ -47,8 +47,8 @@ except ImportError as problem:
     raise ImportError("the explorer needs anywidget: pip install 'entropy_captum[lab]'") from problem
 
 # %% auto #0
-__all__ = ['Place', 'CHOICES', 'FIRST', 'SHOWN', 'nearest_object', 'boxed', 'mask_of', 'Subject', 'as_png', 'ImageSubject',
-           'formats_for', 'Face', 'as_bytes', 'palette', 'drawn', 'drawn_pixels', 'Cancelled', 'cancellable', 'Choice',
+__all__ = ['Place', 'CHOICES', 'FIRST', 'SHOWN', 'nearest_object', 'boxed', 'mask_of', 'Subject', 'as_png', 'formats_for',
+           'ImageSubject', 'Face', 'as_bytes', 'palette', 'drawn', 'drawn_pixels', 'Cancelled', 'cancellable', 'Choice',
            'Explorer', 'exported', 'as_geotiff', 'answer', 'explained', 'run_pick_freeze', 'run_cams', 'conclude',
            'in_words', 'subject_of', 'explore']
 
@@ -127,6 +127,11 @@ def as_png(image: NDArray[np.uint8]) -> bytes:
     Image.fromarray(image).save(stream, format="png")
     return stream.getvalue()
 
+# %% ../nbs/58_explorer.ipynb #7d0915f1
+def formats_for(extent: Extent) -> list[str]:
+    """In what a map can be taken away: a GeoTIFF too where it is known where it lies."""
+    return ["png", "npz"] + (["tif"] if extent.transform is not None else [])
+
 # %% ../nbs/58_explorer.ipynb #32414dd7
 class ImageSubject:
     """One image (H,W,C), and what a model predicts in it; options as of `explore`."""
@@ -174,11 +179,6 @@ class ImageSubject:
         chosen = "mask" if isinstance(place, np.ndarray) else repr(place)
         return (f"from entropy_captum.explorer import explore\n\nexplorer = explore(model, image, {', '.join(given)})\n"
                 f"explorer.explain({chosen})\ntold = explorer.wait()\n")
-
-# %% ../nbs/58_explorer.ipynb #7d0915f1
-def formats_for(extent: Extent) -> list[str]:
-    """In what a map can be taken away: a GeoTIFF too where it is known where it lies."""
-    return ["png", "npz"] + (["tif"] if extent.transform is not None else [])
 
 # %% ../nbs/58_explorer.ipynb #b0f203a4
 #: The methods that the explorer offers.

@@ -318,12 +318,10 @@ class Raster:
 
     def overview(self, side: int = 1024, window: Window | None = None) -> Pixels:
         """A coarse copy to look at, of a window or all, of at most so many pixels a side; from overviews where there are some."""
-        rows, columns = window or (slice(0, self.size[0]), slice(0, self.size[1]))
-        size = rows.stop - rows.start, columns.stop - columns.start
-        shape = tuple(max(1, round(n / max(1.0, max(size) / side))) for n in size)
+        part = RasterWindow.from_slices(*(window or (slice(0, self.size[0]), slice(0, self.size[1]))))
+        shape = tuple(max(1, round(n / max(1.0, max(part.height, part.width) / side))) for n in (part.height, part.width))
         with opened(self.path, self.remote) as dataset:
-            return read_dataset(dataset, self.bands, self.stored, window=RasterWindow.from_slices(rows, columns),
-                                out_shape=shape, resampling=Resampling.nearest)
+            return read_dataset(dataset, self.bands, self.stored, window=part, out_shape=shape, resampling=Resampling.nearest)
 
     def extent(self, window: Window, pixels: Pixels) -> Extent:
         """Where a window's result lies; the checksum is that of its pixels."""
