@@ -665,7 +665,7 @@ def check_by_axe(page) -> None:
 @pytest.mark.browser
 def test_ground_code_files_names_and_a_narrow_page(lab, opened):
     page, canvas = opened
-    canvas.click(position={"x": 2, "y": canvas.bounding_box()["height"] - 2})
+    canvas.click(position={"x": canvas.bounding_box()["width"] - 4, "y": canvas.bounding_box()["height"] - 4})
     wait_for_message(page, "no object at .* are outlined object \\d+ is the nearest")
     canvas.click(position=roof_on(canvas))
     wait_for_message(page, "Done: gap")
