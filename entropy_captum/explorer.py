@@ -240,7 +240,7 @@ def drawn(method: str, estimate: Estimate, grid: tuple[int, int]) -> dict[str, A
     return {"method": method, "unit": UNITS[method], "made": made, "shape": list(grid),
             "scores": as_bytes(estimate.scores[0].cpu()), "errors": as_bytes(estimate.standard_error[0].cpu())}
 
-
+# %% ../nbs/58_explorer.ipynb #8b1c586e
 def drawn_pixels(method: str, heat: Tensor) -> dict[str, Any]:
     """What the page draws of a map (H,W) that has no errors."""
     return {"method": method, "unit": UNITS[method], "made": "without error bars", "shape": list(heat.shape),
