@@ -468,7 +468,7 @@ def conclude(explorer: Explorer, choice: Choice, request: Request, question: Que
         explorer.message = f"Done{cancelled}: {in_words(table, list(found))}"
     return Explanation(request, question, found, table, tester.before)
 
-
+# %% ../nbs/58_explorer.ipynb #298ec215
 def in_words(table: pd.DataFrame, names: list[str]) -> str:
     """The gap of each method's map, as the page says it."""
     if not len(table):
