@@ -45,8 +45,8 @@ with needed("models"):
     import pandas as pd
 
 # %% auto #0
-__all__ = ['largest_object', 'choose_region', 'label_of', 'bands_of', 'features_of', 'ask', 'find_mistakes', 'Explanation',
-           'save_spectrum', 'explain_question']
+__all__ = ['ENDINGS', 'largest_object', 'choose_region', 'label_of', 'bands_of', 'features_of', 'ask', 'find_mistakes',
+           'Explanation', 'save_spectrum', 'explain_question']
 
 # %% ../nbs/54_explanation.ipynb #facf118e
 def largest_object(mask: Mask) -> Mask:
@@ -190,11 +190,15 @@ def steps_in(extent: Extent) -> NDArray[np.float64] | None:
     return steps_of(extent.crs, extent.transform, sum(extent.columns) / 2, sum(extent.rows) / 2)
 
 # %% ../nbs/54_explanation.ipynb #95552c85
+#: How the files of a method end, after its name.
+ENDINGS = (".npy", ".png", "-estimate.npz", "-estimate.json", ".tif", ".qml", "-bands.csv", "-bands.png", "-band-maps.png")
+
+
 @dataclass(frozen=True, eq=False)
 class Explanation:
     """What methods say of a request: its question, a map of each, and a table that tests these and the controls.
 
-    before: what the network says of the region before any test.
+    before: what the network says of the region before any test. The table is empty where the tests were cancelled.
     """
 
     request: Request
@@ -256,18 +260,21 @@ class Explanation:
     def save(self, folder: str | Path, parquet: bool = False) -> None:
         """Write the table, a panel of all, which pixels they cover, and of each method its map, and its estimate if it has one.
 
-        Of an image with a place on Earth also maps and polygons for a GIS. parquet: the latter also as GeoParquet. Raises
-        ValueError for lack of room, and for GeoParquet of an image without a place.
+        Of an image with a place on Earth also maps and polygons for a GIS. parquet: the latter also as GeoParquet. What an earlier
+        explanation left there is replaced, or removed. Raises ValueError for lack of room, and for GeoParquet of an image without a
+        place.
         """
         if parquet and self.request.extent.transform is None:
             raise ValueError(f"{self.request.extent.file}: does not say where on Earth it lies, so there is no GeoParquet of it")
-        write_together(Path(folder), lambda place: save_explanation(place, self, parquet))
+        stale = [f"{name}{ending}" for name in UNITS for ending in ENDINGS]
+        stale += ["table.csv", "buildings.gpkg", "buildings.parquet", "patches.parquet"]
+        write_together(Path(folder), lambda place: save_explanation(place, self, parquet), stale)
 
 # %% ../nbs/54_explanation.ipynb #6c10429f
 def facts_of_building(told: Explanation, method: str) -> dict[str, Any]:
     """A row about the explained building: what the network says of it, how the map did in the tests, and what it measures."""
     before = told.before
-    row = told.table[told.table["map"] == method].iloc[0]
+    row = told.table[told.table["map"] == method].iloc[0] if len(told.table) else {"gap_r0.5": np.nan, "gap_r0.5_se": np.nan}
     facts = {"confidence": float(before.confidence[0, 0]), "entropy": float(before.entropy[0, 0]), "iou": float(before.iou[0, 0])}
     estimate = told.found[method].estimate
     assert estimate is not None
@@ -284,14 +291,19 @@ def made_by(told: Explanation, method: str) -> dict[str, Any]:
             "source": told.request.extent.file, "software": f"entropy_captum {version('entropy_captum')}"}
 
 # %% ../nbs/54_explanation.ipynb #d12c466c
+def placed_map(told: Explanation, name: str) -> tuple[NDArray[np.float64], NDArray[np.float64] | None]:
+    """A method's map (H,W) and its error, if it has one; NaN where the image holds nothing."""
+    held, error = told.question.held[0].cpu().numpy(), told.error(name)
+    heat = np.where(held, told.found[name].maps[0].double().numpy(), np.nan)
+    return heat, None if error is None else np.where(held, error, np.nan)
+
+
 def save_for_gis(folder: Path, told: Explanation, parquet: bool) -> None:
     """Write each map as a GeoTIFF with a style, and the building and its patches as layers of buildings.gpkg."""
     from entropy_captum.gis import map_style, outlined, patches, reach, write_buildings, write_map
     extent, rows, cells = told.request.extent, list[dict[str, Any]](), list[Any]()
-    held = told.question.held[0].cpu().numpy()
     for name, each in told.found.items():
-        heat, error, estimate = np.where(held, each.maps[0].double().numpy(), np.nan), told.error(name), each.estimate
-        error = None if error is None else np.where(held, error, np.nan)
+        (heat, error), estimate = placed_map(told, name), each.estimate
         write_map(folder / f"{name}.tif", heat, error, extent, UNITS.get(name, ""), made_by(told, name))
         (folder / f"{name}.qml").write_text(map_style(*reach(heat)), encoding="utf-8")
         if estimate is not None:
@@ -315,7 +327,8 @@ def save_spectrum(folder: Path, told: Explanation, method: str) -> None:
 # %% ../nbs/54_explanation.ipynb #e54f523c
 def save_explanation(folder: Path, told: Explanation, parquet: bool) -> None:
     """Write what `Explanation.save` names."""
-    told.table.to_csv(folder / "table.csv", index=False, float_format="%.6g")
+    if len(told.table):
+        told.table.to_csv(folder / "table.csv", index=False, float_format="%.6g")
     pixels, question = told.request.extent.facts(), told.question
     (folder / "pixels.json").write_text(json.dumps(pixels, indent=1) + "\n", encoding="utf-8")
     shown = {name: tested(question, each.maps[0], UNITS.get(name, "")) for name, each in told.found.items()}

@@ -1,4 +1,12 @@
 // The face of entropy_captum.explorer. Python owns the state; this draws it and sends what the user asks for.
+// All places are pixels of the whole image or scene; `view` says which of them are on the canvases.
+
+const CHOSEN = "#ff2d87", LARGEST = 32, NEAR = 12;
+const FOLLOWED = ["method", "beside", "grid_size", "n_samples", "folder"];
+const FORMATS = { png: "PNG", npz: "npz", tif: "GeoTIFF" };
+const HELP = "Arrow keys choose an object in that direction, Enter explains it, Escape cancels; plus, minus and zero zoom, Shift and arrow keys move.";
+
+const clamp = (value, low, high) => Math.min(Math.max(value, low), high);
 
 function make(tag, attributes = {}, ...children) {
   const element = Object.assign(document.createElement(tag), attributes);
@@ -10,21 +18,59 @@ function labelled(text, control) {
   return make("label", {}, make("span", { textContent: text }), control);
 }
 
+function button(text, name = "") {
+  const made = make("button", { textContent: text, type: "button", title: name });
+  if (name) made.setAttribute("aria-label", name);
+  return made;
+}
+
 // Traits of type Bytes arrive as DataViews at any offset: copy before looking at them as numbers.
 function numbers(view, kind) {
   return view ? new kind(view.buffer.slice(view.byteOffset, view.byteOffset + view.byteLength)) : new kind(0);
 }
 
-// A canvas of h x w that is clear but for the border of where `inside` is true.
-function border(h, w, differs, color) {
-  const canvas = make("canvas", { width: w, height: h });
-  const context = canvas.getContext("2d");
-  context.fillStyle = color;
+// The edges between pixels of h x w that differ, as a path from (left, top) on.
+function edges(h, w, differs, left = 0, top = 0) {
+  const path = new Path2D();
+  const line = (x, y, toX, toY) => { path.moveTo(left + x, top + y); path.lineTo(left + toX, top + toY); };
   for (let y = 0; y < h; y++)
-    for (let x = 0; x < w; x++)
-      if ((x + 1 < w && differs(y * w + x, y * w + x + 1)) || (y + 1 < h && differs(y * w + x, y * w + x + w)))
-        context.fillRect(x, y, 1, 1);
-  return canvas;
+    for (let x = 0; x < w; x++) {
+      const k = y * w + x;
+      if (x + 1 < w && differs(k, k + 1)) line(x + 1, y, x + 1, y + 1);
+      if (y + 1 < h && differs(k, k + w)) line(x, y + 1, x + 1, y + 1);
+    }
+  return path;
+}
+
+// The objects of an image of ids, each with its middle.
+function objectsOf(ids, w) {
+  const found = new Map();
+  ids.forEach((id, k) => {
+    if (!id) return;
+    const one = found.get(id) ?? { id, x: 0, y: 0, n: 0 };
+    found.set(id, Object.assign(one, { x: one.x + (k % w) + 0.5, y: one.y + Math.floor(k / w) + 0.5, n: one.n + 1 }));
+  });
+  return [...found.values()].map(({ id, x, y, n }) => ({ id, x: x / n, y: y / n }));
+}
+
+// Outlines [x, y, x, y, ...] of footprints as objects with a path each.
+function objectsOfShapes(shapes) {
+  return shapes.map(({ id, rings, middle }) => {
+    const path = new Path2D();
+    for (const ring of rings)
+      for (let k = 0; k < ring.length; k += 2) k ? path.lineTo(ring[k], ring[k + 1]) : path.moveTo(ring[k], ring[k + 1]);
+    return { id, x: middle[0], y: middle[1], path };
+  });
+}
+
+// The nearest object from a place in a direction, within 45 degrees of it; null for none.
+function nextObject(objects, from, [dx, dy]) {
+  let best = null, least = Infinity;
+  for (const one of objects) {
+    const along = (one.x - from.x) * dx + (one.y - from.y) * dy, across = Math.abs((one.x - from.x) * dy) + Math.abs((one.y - from.y) * dx);
+    if (one.id !== from.id && along > 0 && across <= along && along + across < least) [best, least] = [one, along + across];
+  }
+  return best;
 }
 
 // A map (rows x columns of numbers) in a palette of 256 colours.
@@ -47,8 +93,30 @@ function range(values) {
   return known.length ? [known.reduce((a, b) => Math.min(a, b), 0), known.reduce((a, b) => Math.max(a, b))] : [0, 0];
 }
 
+// Longitude and latitude of a place by those of a grid of places over a box.
+function lonlat({ box: [left, top, right, bottom], grid }, x, y) {
+  const n = grid.length - 1;
+  const u = clamp((x - left) / (right - left), 0, 1) * n, v = clamp((y - top) / (bottom - top), 0, 1) * n;
+  const i = Math.min(Math.floor(u), n - 1), j = Math.min(Math.floor(v), n - 1), a = u - i, b = v - j;
+  const mix = (c) => (1 - b) * ((1 - a) * grid[j][i][c] + a * grid[j][i + 1][c]) + b * ((1 - a) * grid[j + 1][i][c] + a * grid[j + 1][i + 1][c]);
+  return [mix(0), mix(1)];
+}
+
+function pictureOf(bytes, type, onload) {
+  const picture = new Image(), url = URL.createObjectURL(new Blob([bytes], { type }));
+  picture.onload = () => { URL.revokeObjectURL(url); onload(picture); };
+  picture.src = url;
+}
+
+function download(name, bytes) {
+  const url = URL.createObjectURL(new Blob([bytes]));
+  make("a", { href: url, download: name }).click();
+  setTimeout(() => URL.revokeObjectURL(url), 60000);
+}
+
 function buildPanel(model) {
-  const options = (names, chosen) => names.map((name) => make("option", { value: name, textContent: name, selected: name == chosen }));
+  const option = (value, textContent, chosen) => make("option", { value, textContent, selected: value === chosen });
+  const options = (names, chosen) => names.map((name) => option(name, name || "none", chosen));
   const bind = (control, trait, read) => {
     control.addEventListener("change", () => { model.set(trait, read(control)); model.save_changes(); });
     return control;
@@ -56,201 +124,358 @@ function buildPanel(model) {
   const sizes = (chosen, ...usual) => options([...new Set([...usual, chosen])].sort((a, b) => a - b), chosen);
   const panel = {
     method: bind(make("select", {}, ...options(model.get("methods"), model.get("method"))), "method", (c) => c.value),
+    beside: bind(make("select", {}, ...options(["", ...model.get("methods")], model.get("beside"))), "beside", (c) => c.value),
     grid_size: bind(make("select", {}, ...sizes(model.get("grid_size"), 4, 8, 12, 16)), "grid_size", (c) => Number(c.value)),
     n_samples: bind(make("select", {}, ...sizes(model.get("n_samples"), 4, 8, 16, 32, 64, 128)), "n_samples", (c) => Number(c.value)),
     view: make("select", {}, ...options(["score", "standard error", "image only"], "score")),
     opacity: make("input", { type: "range", min: 0, max: 1, step: 0.05, value: 0.6 }),
-    explain: make("button", { textContent: "Explain", type: "button" }),
-    cancel: make("button", { textContent: "Cancel", type: "button" }),
+    explain: button("Explain"), cancel: button("Cancel"), save: button("Save"), copy: button("Copy as Python"),
+    exports: model.get("formats").map((format) => Object.assign(button(FORMATS[format], `download as ${FORMATS[format]}`), { value: format })),
     folder: bind(make("input", { type: "text", value: model.get("folder") }), "folder", (c) => c.value),
-    save: make("button", { textContent: "Save", type: "button" }),
     progress: make("progress", { value: 0, max: 1 }),
     message: make("div", { className: "ec-message" }),
-    hover: make("div", { className: "ec-hover" }),
-    scale: make("canvas", { width: 256, height: 1 }),
-    low: make("span"), high: make("span"), verdict: make("div"),
+    code: make("pre", { className: "ec-code", hidden: true, tabIndex: 0 }),
+    verdict: make("div"),
   };
   // What Python sets, the page shows.
   panel.follow = () => {
-    for (const name of ["method", "grid_size", "n_samples", "folder"]) {
+    for (const name of FOLLOWED) {
       const control = panel[name], value = String(model.get(name));
-      if (control.options && ![...control.options].some((option) => option.value === value))
-        control.append(make("option", { value, textContent: value }));
+      if (control.options && ![...control.options].some((option) => option.value === value)) control.append(option(value, value));
       control.value = value;
     }
   };
   panel.message.setAttribute("role", "status");
   panel.progress.setAttribute("aria-label", "designs done");
+  panel.code.setAttribute("aria-label", "Python that makes this result");
   panel.element = make("div", { className: "ec-panel" }, panel.message, panel.progress,
-    labelled("method", panel.method), labelled("grid", panel.grid_size), labelled("samples N", panel.n_samples),
+    labelled("method", panel.method), labelled("beside it", panel.beside),
+    labelled("grid", panel.grid_size), labelled("samples N", panel.n_samples),
     make("div", { className: "ec-buttons" }, panel.explain, panel.cancel),
-    labelled("show", panel.view), labelled("opacity", panel.opacity),
-    make("div", { className: "ec-bar" }, panel.low, panel.scale, panel.high), panel.hover, panel.verdict,
-    labelled("save to", panel.folder), make("div", { className: "ec-buttons" }, panel.save));
+    labelled("show", panel.view), labelled("opacity", panel.opacity), panel.verdict,
+    labelled("save to", panel.folder), make("div", { className: "ec-buttons" }, panel.save, ...panel.exports, panel.copy), panel.code);
   return panel;
 }
 
+// A canvas with its caption and scale; there are two where two methods are compared.
+function buildPane(width, height) {
+  const pane = {
+    canvas: make("canvas", { width, height, tabIndex: 0 }), caption: make("figcaption"),
+    scale: make("canvas", { width: 256, height: 1 }), low: make("span"), high: make("span"), layer: null,
+  };
+  pane.canvas.setAttribute("role", "application");
+  pane.scale.setAttribute("aria-hidden", "true");
+  pane.element = make("figure", {}, pane.caption, pane.canvas, make("div", { className: "ec-bar" }, pane.low, pane.scale, pane.high));
+  return pane;
+}
+
 function render({ model, el }) {
-  const [h, w] = model.get("size");
+  const [h, w] = model.get("size"), isScene = model.get("is_scene");
   const ids = numbers(model.get("ids"), Int32Array);
   const palettes = { score: numbers(model.get("score_palette"), Uint8Array), "standard error": numbers(model.get("error_palette"), Uint8Array) };
-  const zoom = Math.max(1, Math.round(512 / Math.max(h, w)));
-  const canvas = make("canvas", { width: w * zoom, height: h * zoom, tabIndex: 0 });
-  canvas.setAttribute("role", "img");
-  canvas.setAttribute("aria-label", "The tile with the predicted objects outlined. Arrow keys choose an object, Enter explains it, Escape cancels.");
-  const panel = buildPanel(model);
-  el.append(make("div", { className: "ec-explorer" }, make("div", { className: "ec-picture" }, canvas), panel.element));
-  const outlines = border(h, w, (a, b) => ids[a] !== ids[b], "white");
-  const picture = new Image();
-  const objects = ids.reduce((a, b) => Math.max(a, b), 0);
-  // `current`: the object that the arrow keys are at; `candidate`: the same while it is not explained yet.
-  let chosen = null, drag = null, layer = null, current = 0, candidate = 0;
+  const width = 768, height = Math.round(width * clamp(h / w, 0.6, 1.3)), whole = Math.min(width / w, height / h);
+  const panel = buildPanel(model), panes = [buildPane(width, height), buildPane(width, height)];
+  const zoomIn = button("+", "zoom in"), zoomOut = button("−", "zoom out"), showAll = button("all", "show all");
+  const dragging = make("select", {}, make("option", { value: "box", textContent: "draws a box" }), make("option", { value: "move", textContent: "moves the picture" }));
+  const many = make("span");
+  const tools = make("div", { className: "ec-tools" }, zoomIn, zoomOut, showAll, ...(isScene ? [many] : [labelled("dragging", dragging)]));
+  const hover = make("div", { className: "ec-hover" }), row = make("div", { className: "ec-panes" });
+  const view = { x: 0, y: 0, scale: whole }, pointers = new Map();
+  const outlines = edges(h, ids.length ? w : 0, (a, b) => ids[a] !== ids[b]);
+  let objects = objectsOf(ids, w), detail = null, picture = null, chosen = null, candidate = null, current = null;
+  let drag = null, pinch = null, at = null, looking = 0, asked = false;
+  dragging.value = isScene ? "move" : "box";
+  el.append(make("div", { className: "ec-explorer" }, make("div", { className: "ec-picture" }, tools, row, hover), panel.element));
 
-  function draw() {
-    const context = canvas.getContext("2d");
-    context.imageSmoothingEnabled = false;
-    context.globalAlpha = 1;
-    context.drawImage(picture, 0, 0, canvas.width, canvas.height);
-    if (layer) {
-      context.globalAlpha = Number(panel.opacity.value);
-      context.drawImage(layer, 0, 0, canvas.width, canvas.height);
-      context.globalAlpha = 1;
-    }
-    context.drawImage(outlines, 0, 0, canvas.width, canvas.height);
-    if (chosen) context.drawImage(chosen, 0, 0, canvas.width, canvas.height);
-    if (drag) {
-      context.strokeStyle = "#d81b60";
-      context.lineWidth = 2;
-      context.strokeRect(drag.x * zoom, drag.y * zoom, (drag.toX - drag.x) * zoom, (drag.toY - drag.y) * zoom);
+  const names = () => [...new Set([model.get("method"), model.get("beside")])].filter(Boolean);
+  const mapOf = (name) => model.get("maps").find((one) => one.method === name);
+  const isShown = () => model.get("maps").length > 0 && names().every(mapOf);
+  const active = () => panes.slice(0, names().length);
+
+  // Where the picture is smaller than the canvas it is in the middle, else no part of the canvas is empty.
+  function move(x, y, scale = view.scale) {
+    view.scale = clamp(scale, whole, Math.max(LARGEST, whole));
+    const along = (start, size, shown) => (shown >= size ? (size - shown) / 2 : clamp(start, 0, size - shown));
+    view.x = along(x, w, width / view.scale);
+    view.y = along(y, h, height / view.scale);
+    draw();
+    if (isScene) { clearTimeout(looking); looking = setTimeout(look, 200); }
+  }
+
+  function zoom(factor, px = width / 2, py = height / 2) {
+    const scale = clamp(view.scale * factor, whole, Math.max(LARGEST, whole));
+    move(view.x + px / view.scale - px / scale, view.y + py / view.scale - py / scale, scale);
+  }
+
+  function look() {
+    const box = [Math.floor(view.x), Math.floor(view.y), Math.ceil(view.x + width / view.scale), Math.ceil(view.y + height / view.scale)];
+    model.send({ kind: "look", box, side: Math.max(width, height) });
+  }
+
+  function stroke(context, path, color, thick) {
+    context.lineCap = context.lineJoin = "round";
+    const fine = width / (active()[0].canvas.clientWidth || width) / view.scale;
+    for (const [style, line] of [["rgba(0, 0, 0, 0.6)", thick + 2], [color, thick]]) {
+      context.strokeStyle = style;
+      context.lineWidth = line * fine;
+      context.stroke(path);
     }
   }
 
-  function shown() {
-    const errors = panel.view.value === "standard error";
-    return numbers(model.get(errors ? "errors" : "scores"), Float32Array);
+  function drawPane({ canvas, layer }) {
+    const context = canvas.getContext("2d");
+    context.setTransform(1, 0, 0, 1, 0, 0);
+    context.clearRect(0, 0, width, height);
+    context.setTransform(view.scale, 0, 0, view.scale, -view.x * view.scale, -view.y * view.scale);
+    context.imageSmoothingEnabled = view.scale < 1;
+    if (picture) context.drawImage(picture, 0, 0, w, h);
+    if (detail?.picture) { const [left, top, right, bottom] = detail.box; context.drawImage(detail.picture, left, top, right - left, bottom - top); }
+    if (layer) {
+      const [left, top, right, bottom] = model.get("window");
+      context.globalAlpha = Number(panel.opacity.value);
+      context.imageSmoothingEnabled = false;
+      context.drawImage(layer, left, top, right - left, bottom - top);
+      context.globalAlpha = 1;
+    }
+    stroke(context, outlines, "white", 1);
+    if (isScene) for (const one of objects) stroke(context, one.path, "white", 1);
+    if (chosen) stroke(context, chosen, CHOSEN, 2);
+    if (candidate) stroke(context, candidate.path ?? borderOf(candidate.id), CHOSEN, 2);
+    if (drag?.box) { const path = new Path2D(); path.rect(drag.x, drag.y, drag.toX - drag.x, drag.toY - drag.y); stroke(context, path, CHOSEN, 2); }
+    if (!objects.length && canvas.matches(":focus-visible")) {
+      const x = view.x + width / view.scale / 2, y = view.y + height / view.scale / 2, arm = 12 / view.scale;
+      stroke(context, new Path2D(`M${x - arm} ${y}H${x + arm}M${x} ${y - arm}V${y + arm}`), CHOSEN, 2);
+    }
+  }
+
+  function draw() { active().forEach(drawPane); }
+
+  function borderOf(id) { return edges(h, w, (a, b) => (ids[a] === id) !== (ids[b] === id)); }
+
+  function updatePane(pane, name) {
+    const found = mapOf(name), kind = panel.view.value, isError = kind === "standard error";
+    const values = numbers(found?.[isError ? "errors" : "scores"], Float32Array);
+    pane.layer = null;
+    pane.scale.getContext("2d").clearRect(0, 0, 256, 1);
+    pane.low.textContent = pane.high.textContent = "";
+    pane.caption.textContent = found ? `${name}: ${found.made}` : model.get("running") ? name : `${name}: not explained yet`;
+    pane.canvas.setAttribute("aria-label", `${name}. ${isScene ? "The scene" : "The image with the predicted objects outlined"}. ${HELP}`);
+    if (!found || kind === "image only") return;
+    if (values.some(Number.isFinite)) {
+      const [low, high] = range(values), palette = palettes[kind];
+      pane.layer = heatmap(values, ...found.shape, palette, low, high);
+      pane.scale.getContext("2d").drawImage(heatmap([...Array(256).keys()], 1, 256, palette, 0, 255), 0, 0);
+      pane.low.textContent = low.toPrecision(2);
+      pane.high.textContent = `${high.toPrecision(2)} ${found.unit}`;
+    } else if (isError) pane.high.textContent = "no standard error";
   }
 
   function update() {
-    const values = shown(), [rows, columns] = model.get("shape");
-    layer = null;
-    panel.scale.getContext("2d").clearRect(0, 0, 256, 1);
-    panel.low.textContent = panel.high.textContent = "";
-    if (values.some(Number.isFinite) && panel.view.value !== "image only") {
-      const [low, high] = range(values), palette = palettes[panel.view.value];
-      layer = heatmap(values, rows, columns, palette, low, high);
-      panel.scale.getContext("2d").drawImage(heatmap([...Array(256).keys()], 1, 256, palette, 0, 255), 0, 0);
-      panel.low.textContent = low.toPrecision(2);
-      panel.high.textContent = `${high.toPrecision(2)} ${model.get("unit")}`;
-    } else if (panel.view.value === "standard error" && model.get("scores")?.byteLength) panel.high.textContent = "no standard error";
+    const shown = active();
+    if (row.childElementCount !== shown.length) row.replaceChildren(...shown.map((pane) => pane.element));
+    names().forEach((name, k) => updatePane(shown[k], name));
     draw();
+    showHover();
+    showVerdict();
+    status();
   }
 
   function showRegion() {
-    const region = numbers(model.get("region"), Uint8Array);
-    candidate = 0;
-    chosen = region.length ? border(h, w, (a, b) => region[a] !== region[b], "#d81b60") : null;
+    const region = numbers(model.get("region"), Uint8Array), [left, top, right] = model.get("window");
+    chosen = region.length ? edges(region.length / (right - left), right - left, (a, b) => region[a] !== region[b], left, top) : null;
+    if (region.length) {
+      candidate = null;
+      const id = ids[region.indexOf(1)];  // arrow keys go on from what is explained
+      current = objects.find((one) => one.id === id) ?? current;
+    }
     draw();
   }
 
+  function showDetail() {
+    const seen = model.get("detail");
+    if (!seen.box) return;
+    objects = objectsOfShapes(seen.shapes);
+    many.textContent = seen.hidden ? `${seen.hidden.toLocaleString("en")} footprints here: zoom in to see them` : "";
+    const next = { box: seen.box, grid: seen.grid };
+    pictureOf(seen.picture, "image/jpeg", (loaded) => { detail = { ...next, picture: loaded }; draw(); showHover(); });
+  }
+
   function status() {
-    const [done, all] = model.get("progress"), running = model.get("running");
+    const [done, all] = model.get("progress"), running = model.get("running"), ready = !running && isShown();
     panel.progress.max = all || 1;
     if (running && !all) panel.progress.removeAttribute("value");
     else panel.progress.value = done;
     panel.cancel.disabled = !running;
-    panel.save.disabled = running || !model.get("scores")?.byteLength;
+    for (const one of [panel.save, panel.copy, ...panel.exports]) one.disabled = !ready;
+    panel.code.hidden ||= !ready || panel.code.textContent !== model.get("code");
     panel.message.textContent = model.get("message");
   }
 
   function showVerdict() {
-    const rows = model.get("verdict");
+    const rows = isShown() ? model.get("verdict") : [];
     panel.verdict.replaceChildren();
     if (!rows.length) return;
     const shown = (value) => (typeof value === "number" ? value.toFixed(2) : value);
     const line = (tag, values) => make("tr", {}, ...values.map((value) => make(tag, { textContent: shown(value) })));
-    const names = Object.keys(rows[0]).filter((name) => name !== "map");
-    panel.verdict.append(make("table", {}, line("th", ["", ...rows.map((row) => row.map)]),
-      ...names.map((name) => line("td", [name, ...rows.map((row) => row[name])]))));
+    const facts = Object.keys(rows[0]).filter((name) => name !== "map");
+    panel.verdict.append(make("table", {}, line("th", ["points", ...rows.map((row) => row.map)]),
+      ...facts.map((name) => line("td", [name, ...rows.map((row) => row[name])]))));
   }
 
-  function place(event) {
-    const box = canvas.getBoundingClientRect();
-    const clamp = (value, most) => Math.min(Math.max(Math.floor(value), 0), most - 1);
-    return { x: clamp(((event.clientX - box.left) / box.width) * w, w), y: clamp(((event.clientY - box.top) / box.height) * h, h) };
-  }
-
-  function hover({ x, y }) {
-    const [rows, columns] = model.get("shape");
-    const scores = numbers(model.get("scores"), Float32Array), errors = numbers(model.get("errors"), Float32Array);
-    const row = Math.floor((y * rows) / h), column = Math.floor((x * columns) / w), k = row * columns + column;
-    if (!scores.length) panel.hover.textContent = ids[y * w + x] ? `object ${ids[y * w + x]}` : "";
-    else {
-      const error = Number.isFinite(errors[k]) ? ` ± ${errors[k].toPrecision(2)}` : "";
-      panel.hover.textContent = `row ${row}, column ${column}: ${scores[k].toPrecision(3)}${error} ${model.get("unit")}`;
+  // What is known of the place under the pointer; read anew when the map or the view changes under it.
+  function showHover() {
+    if (!at) { hover.textContent = ""; return; }
+    const x = view.x + at.px / view.scale, y = view.y + at.py / view.scale, placed = model.get("placed"), said = [];
+    const column = Math.floor(x), line = Math.floor(y), [left, top, right, bottom] = model.get("window");
+    if (column < 0 || line < 0 || column >= w || line >= h) { hover.textContent = ""; return; }
+    said.push(`column ${column}, row ${line}`);
+    if (placed.transform) {
+      const [a, b, c, d, e, f] = placed.transform, digits = placed.digits;
+      said.push(`${(a * x + b * y + c).toFixed(digits)} ${(d * x + e * y + f).toFixed(digits)} ${placed.crs}`.trim());
+      if (detail?.grid) said.push(lonlat(detail, x, y).map((v) => `${v.toFixed(6)}°`).join(" ") + " lon lat");
     }
+    const id = ids[line * w + column];
+    if (id) said.push(`object ${id}`);
+    if (column >= left && column < right && line >= top && line < bottom)
+      for (const found of names().map(mapOf).filter(Boolean)) {
+        const [rows, columns] = found.shape, scores = numbers(found.scores, Float32Array), errors = numbers(found.errors, Float32Array);
+        const k = Math.floor(((line - top) * rows) / (bottom - top)) * columns + Math.floor(((column - left) * columns) / (right - left));
+        const error = Number.isFinite(errors[k]) ? ` ± ${errors[k].toPrecision(2)}` : "";
+        said.push(`${found.method} ${scores[k].toPrecision(3)}${error} ${found.unit}`);
+      }
+    hover.textContent = said.join(" · ");
   }
 
-  canvas.addEventListener("pointerdown", (event) => {
-    if (event.button || !event.isPrimary) return;
-    canvas.setPointerCapture(event.pointerId);
-    const at = place(event);
-    drag = { ...at, toX: at.x, toY: at.y };
-  });
-  canvas.addEventListener("pointermove", (event) => {
-    const at = place(event);
-    hover(at);
-    if (drag) { drag.toX = at.x; drag.toY = at.y; draw(); }
-  });
-  canvas.addEventListener("pointerup", () => {
+  function pixels(event) {
+    const box = event.currentTarget.getBoundingClientRect();
+    return { px: ((event.clientX - box.left) / box.width) * width, py: ((event.clientY - box.top) / box.height) * height };
+  }
+
+  function place({ px, py }) {
+    return { x: clamp(Math.floor(view.x + px / view.scale), 0, w - 1), y: clamp(Math.floor(view.y + py / view.scale), 0, h - 1) };
+  }
+
+  function explain(message) {
+    status();
+    model.send(message);
+  }
+
+  function explainAt({ x, y }) { explain({ kind: "at", x, y, reach: NEAR / view.scale }); }
+
+  const startDrag = (event) => {
+    if (event.button) return;
+    const start = pixels(event);
+    event.currentTarget.setPointerCapture(event.pointerId);
+    pointers.set(event.pointerId, start);
+    pinch = null;
+    if (pointers.size > 1) { drag = null; draw(); return; }
+    const from = place(start), box = (dragging.value === "box") !== event.shiftKey && !isScene;
+    drag = { ...start, ...from, toX: from.x, toY: from.y, box, left: view.x, top: view.y, far: false };
+  };
+
+  const moveDrag = (event) => {
+    at = pixels(event);
+    if (pointers.has(event.pointerId)) pointers.set(event.pointerId, at);
+    if (pointers.size === 2) {
+      const [a, b] = [...pointers.values()];
+      const now = { px: (a.px + b.px) / 2, py: (a.py + b.py) / 2, apart: Math.hypot(a.px - b.px, a.py - b.py) || 1 };
+      if (pinch) { move(view.x + (pinch.px - now.px) / view.scale, view.y + (pinch.py - now.py) / view.scale); zoom(now.apart / pinch.apart, now.px, now.py); }
+      pinch = now;
+    } else if (drag) {
+      drag.far ||= Math.hypot(at.px - drag.px, at.py - drag.py) > 6;
+      if (drag.box) { const to = place(at); drag.toX = to.x; drag.toY = to.y; draw(); }
+      else if (drag.far) move(drag.left - (at.px - drag.px) / view.scale, drag.top - (at.py - drag.py) / view.scale);
+    }
+    showHover();
+  };
+
+  const endDrag = (event) => {
     const done = drag;
     drag = null;
-    if (!done) return;
-    const box = [Math.min(done.x, done.toX), Math.min(done.y, done.toY), Math.max(done.x, done.toX) + 1, Math.max(done.y, done.toY) + 1];
-    if (box[2] - box[0] > 4 || box[3] - box[1] > 4) model.send({ kind: "box", box });
-    else choose(ids[done.y * w + done.x]);
+    pointers.delete(event.pointerId);
+    if (!done || event.type !== "pointerup") return draw();
+    if (!done.far) explainAt(done);
+    else if (done.box) {
+      const { x, y, toX, toY } = done;
+      explain({ kind: "box", box: [Math.min(x, toX), Math.min(y, toY), Math.max(x, toX) + 1, Math.max(y, toY) + 1] });
+    }
     draw();
-  });
+  };
 
-  canvas.addEventListener("pointercancel", () => { drag = null; draw(); });
-  canvas.addEventListener("pointerleave", () => { panel.hover.textContent = ""; });
+  const wheel = (event) => {
+    if (!event.ctrlKey && document.activeElement !== event.currentTarget) return;  // else a page could not be scrolled past it
+    event.preventDefault();
+    const { px, py } = pixels(event);
+    zoom(Math.exp(-event.deltaY / 300), px, py);
+  };
 
-  function choose(id) {
-    current = id || current;
-    model.send({ kind: "object", id });
+  function step(direction, shift) {
+    const part = [width, height].map((size) => size / view.scale / 4);
+    if (shift || !objects.length) return move(view.x + direction[0] * part[0], view.y + direction[1] * part[1]);
+    const middle = { x: view.x + width / view.scale / 2, y: view.y + height / view.scale / 2 };
+    const away = (one) => Math.hypot(one.x - middle.x, one.y - middle.y);
+    const next = current ? nextObject(objects, current, direction) : objects.reduce((a, b) => (away(b) < away(a) ? b : a));
+    if (!next) { panel.message.textContent = "There is no object further that way"; return; }
+    current = candidate = next;
+    panel.message.textContent = isScene ? `Building ${next.id}: Enter explains it` : `Object ${next.id} of ${objects.length}: Enter explains it`;
+    const inside = next.x > view.x && next.y > view.y && next.x < view.x + width / view.scale && next.y < view.y + height / view.scale;
+    if (inside) draw();
+    else move(next.x - width / view.scale / 2, next.y - height / view.scale / 2);
   }
 
-  canvas.addEventListener("keydown", (event) => {
-    const step = { ArrowRight: 1, ArrowDown: 1, ArrowLeft: -1, ArrowUp: -1 }[event.key];
-    if (step && objects) {
-      current = current ? ((current - 1 + step + objects) % objects) + 1 : step > 0 ? 1 : objects;
-      candidate = current;
-      panel.message.textContent = `Object ${current} of ${objects}: Enter explains it`;
-      chosen = border(h, w, (a, b) => (ids[a] === current) !== (ids[b] === current), "#d81b60");
-      draw();
-    } else if (event.key === "Enter" && current) choose(current);
+  const key = (event) => {
+    const direction = { ArrowRight: [1, 0], ArrowDown: [0, 1], ArrowLeft: [-1, 0], ArrowUp: [0, -1] }[event.key];
+    if (event.ctrlKey || event.metaKey || event.altKey) return;
+    if (direction) step(direction, event.shiftKey);
+    else if (event.key === "Enter" && candidate) explain({ kind: "object", id: candidate.id });
+    else if (event.key === "Enter" && !objects.length) explainAt(place({ px: width / 2, py: height / 2 }));
     else if (event.key === "Escape") model.send({ kind: "cancel" });
+    else if (event.key === "+" || event.key === "=") zoom(1.5);
+    else if (event.key === "-") zoom(1 / 1.5);
+    else if (event.key === "0") move(0, 0, whole);
     else return;
     event.preventDefault();
     event.stopPropagation();
-  });
+  };
 
-  panel.explain.addEventListener("click", () => (candidate ? choose(candidate) : model.send({ kind: "again" })));
+  const reactions = { pointerdown: startDrag, pointermove: moveDrag, pointerup: endDrag, pointercancel: endDrag, keydown: key, focus: draw, blur: draw,
+    pointerleave: () => { at = null; showHover(); } };
+  for (const { canvas } of panes) {
+    for (const [event, react] of Object.entries(reactions)) canvas.addEventListener(event, react);
+    canvas.addEventListener("wheel", wheel, { passive: false });
+  }
+  zoomIn.addEventListener("click", () => zoom(1.5));
+  zoomOut.addEventListener("click", () => zoom(1 / 1.5));
+  showAll.addEventListener("click", () => move(0, 0, whole));
+  panel.explain.addEventListener("click", () => explain(candidate ? { kind: "object", id: candidate.id } : { kind: "again" }));
   panel.cancel.addEventListener("click", () => model.send({ kind: "cancel" }));
   panel.save.addEventListener("click", () => model.send({ kind: "save" }));
+  for (const one of panel.exports) one.addEventListener("click", () => { asked = true; model.send({ kind: "export", format: one.value }); });
+  panel.copy.addEventListener("click", async () => {
+    panel.code.textContent = model.get("code");
+    panel.code.hidden = false;
+    const copied = await navigator.clipboard?.writeText(model.get("code")).then(() => true, () => false);
+    panel.message.textContent = copied ? "Copied" : "Copy it from below";
+  });
   panel.opacity.addEventListener("input", draw);
   panel.view.addEventListener("change", update);
+  const files = ({ kind, names: called }, buffers) => {
+    if (kind === "files" && asked) called.forEach((name, k) => download(name, buffers[k]));
+    asked = false;
+  };
   // One widget may be shown in several places: what a view listens to ends with it.
-  const listeners = [[update, ["scores", "errors"]], [showRegion, ["region"]], [status, ["progress", "running", "message", "scores"]],
-    [showVerdict, ["verdict"]], [panel.follow, ["method", "grid_size", "n_samples", "folder"]]]
-    .flatMap(([react, traits]) => traits.map((trait) => [`change:${trait}`, react]));
+  const listeners = [[update, ["maps", "method", "beside", "verdict", "running"]], [showRegion, ["region", "window"]], [showDetail, ["detail"]],
+    [status, ["progress", "message", "code"]], [panel.follow, FOLLOWED]]
+    .flatMap(([react, traits]) => traits.map((trait) => [`change:${trait}`, react])).concat([["msg:custom", files]]);
   for (const [event, react] of listeners) model.on(event, react);
-  picture.onload = () => { showRegion(); update(); };
-  picture.src = URL.createObjectURL(new Blob([model.get("picture")], { type: "image/png" }));
-  status();
-  showVerdict();
+  pictureOf(model.get("picture"), model.get("picture_type"), (loaded) => { picture = loaded; draw(); });
+  showRegion();
+  showDetail();
+  update();
+  move(0, 0, whole);
   return () => {
+    clearTimeout(looking);
     for (const [event, react] of listeners) model.off(event, react);
-    URL.revokeObjectURL(picture.src);
   };
 }
 

@@ -30,8 +30,8 @@ with needed("geo"):
     from rasterio.windows import Window as RasterWindow
 
 # %% auto #0
-__all__ = ['Band', 'Pixels', 'to_world', 'to_pixel', 'steps_of', 'pixel_metres', 'Raster', 'open_raster', 'stretched', 'located',
-           'warn_of_loss']
+__all__ = ['Band', 'Pixels', 'to_world', 'to_pixel', 'steps_of', 'pixel_metres', 'Raster', 'open_raster', 'shown_bands',
+           'stretched', 'located', 'warn_of_loss']
 
 # %% ../nbs/27_raster.ipynb #dbd86644
 def named_files(path: Path) -> Iterator[str]:
@@ -50,6 +50,8 @@ def named_files(path: Path) -> Iterator[str]:
 # %% ../nbs/27_raster.ipynb #eac394cd
 #: GDAL's drivers of formats that are opened, and no others: a file in another one may name services.
 DRIVERS = ("GTiff", "VRT", "JP2OpenJPEG", "JPEG", "PNG", "ENVI", "HFA")
+#: Megabytes of blocks that GDAL may keep; by default it takes a share of the machine, and a look at a scene fills that.
+CACHE = 64
 #: How to ask for what is elsewhere.
 FETCH = "if it is to be fetched, say so: --remote, in Python remote=True"
 
@@ -80,7 +82,8 @@ def opened(path: str | Path, remote: bool = False) -> Iterator[Any]:
             raise ValueError(f"{path}: is no file on this machine; {FETCH}")
         check_local(Path(path))
     try:
-        with rasterio.Env(GDAL_VRT_ENABLE_PYTHON="NO"), unplaced_is_no_warning(), _open(str(path), remote) as dataset:
+        with rasterio.Env(GDAL_VRT_ENABLE_PYTHON="NO", GDAL_CACHEMAX=CACHE), unplaced_is_no_warning(), \
+                _open(str(path), remote) as dataset:
             yield dataset
     except RasterioError as problem:
         raise ValueError(f"{path}: GDAL cannot read it ({first_line(problem)})") from problem
@@ -313,12 +316,12 @@ class Raster:
         with opened(self.path, self.remote) as dataset:
             return read_dataset(dataset, self.bands, self.stored, window=RasterWindow.from_slices(rows, columns))
 
-    def overview(self, side: int = 1024) -> Pixels:
-        """A coarse copy to look at, of at most so many pixels a side; from overviews where there are some."""
-        shrink = max(1.0, max(self.size) / side)
-        shape = tuple(max(1, round(n / shrink)) for n in self.size)
+    def overview(self, side: int = 1024, window: Window | None = None) -> Pixels:
+        """A coarse copy to look at, of a window or all, of at most so many pixels a side; from overviews where there are some."""
+        part = RasterWindow.from_slices(*(window or (slice(0, self.size[0]), slice(0, self.size[1]))))
+        shape = tuple(max(1, round(n / max(1.0, max(part.height, part.width) / side))) for n in (part.height, part.width))
         with opened(self.path, self.remote) as dataset:
-            return read_dataset(dataset, self.bands, self.stored, out_shape=shape, resampling=Resampling.nearest)
+            return read_dataset(dataset, self.bands, self.stored, window=part, out_shape=shape, resampling=Resampling.nearest)
 
     def extent(self, window: Window, pixels: Pixels) -> Extent:
         """Where a window's result lies; the checksum is that of its pixels."""
@@ -417,16 +420,21 @@ def open_raster(path: str | Path, bands: Sequence[int | str] | None = None, *, r
             dataset.dtypes[band.index - 1] for band in own)), crs, transform, loss_of(dataset), stored, remote, dataset.driver)
 
 # %% ../nbs/27_raster.ipynb #ce9b2007
-def stretched(pixels: Pixels, percentiles: tuple[float, float] = (2.0, 98.0)) -> NDArray[np.uint8]:
+def shown_bands(pixels: Pixels) -> tuple[NDArray[Any], NDArray[np.bool_]]:
+    """The first three bands (H,W,3), or the first as grey, and which pixels hold something (H,W)."""
+    shown = pixels.values[..., :3] if pixels.values.shape[-1] >= 3 else np.repeat(pixels.values[..., :1], 3, -1)
+    return shown, np.ones(shown.shape[:2], bool) if pixels.valid is None else pixels.valid
+
+
+def stretched(pixels: Pixels, percentiles: tuple[float, float] = (2.0, 98.0), like: Pixels | None = None) -> NDArray[np.uint8]:
     """Pixels as an 8-bit picture (H,W,3) to look at: each band between its percentiles, what holds nothing in white.
 
-    The first three bands, or the first as grey.
+    The first three bands, or the first as grey. like: pixels whose percentiles are taken, as those of the whole for a part.
     """
-    shown = pixels.values[..., :3] if pixels.values.shape[-1] >= 3 else np.repeat(pixels.values[..., :1], 3, -1)
-    valid = np.ones(shown.shape[:2], bool) if pixels.valid is None else pixels.valid
+    (shown, valid), (ground, known) = shown_bands(pixels), shown_bands(pixels if like is None else like)
     if not valid.any():
         return np.full(shown.shape, 255, np.uint8)
-    low, high = np.percentile(shown[valid].astype(np.float64), percentiles, axis=0)
+    low, high = np.percentile((ground[known] if known.any() else shown[valid]).astype(np.float64), percentiles, axis=0)
     scaled = np.clip(np.nan_to_num((shown - low) / np.maximum(high - low, 1e-12)), 0, 1)
     return np.where(valid[..., None], scaled * 255, 255).astype(np.uint8)
 

@@ -128,11 +128,39 @@ explorer = explore(load_model({model}), scene.image, label=scene.label, grid_siz
 explorer"""
 
 
+CITY = """import geopandas, rasterio
+from entropy_captum.drawn import write_drawn_raster
+from entropy_captum.explorer import explore
+from entropy_captum.models import load_model
+from entropy_captum.scene import Scene
+
+with rasterio.open(write_drawn_raster("part", 2, 256)) as part:
+    facts = part.profile | {"width": 4000, "height": 4000, "sparse_ok": True}
+    with rasterio.open("city.tif", "w", **facts) as city:
+        city.write(part.read(), window=rasterio.windows.Window(2000, 1000, 256, 256))
+houses = geopandas.read_file("part/buildings.gpkg")
+houses.geometry = houses.geometry.translate(2000 * 0.3, -1000 * 0.3)
+houses.to_file("city.gpkg")
+model = load_model()
+scene = Scene("city.tif", model, "city.gpkg", bands=[1, 2, 3], scale=(0, 4095))
+explorer = explore(model, scene, grid_size=2, n_samples=2, window=128)
+explorer"""
+
+
 def write_explorer(path: Path, grid_size: int = 8, n_samples: int = 16, model: str = "") -> None:
     """A notebook whose one cell opens the explorer on a drawn scene; `model`: what `load_model` is given, by default nothing."""
-    code = nbformat.v4.new_code_cell(EXPLORER.format(grid_size=grid_size, n_samples=n_samples, model=model))
+    write_notebook(path, EXPLORER.format(grid_size=grid_size, n_samples=n_samples, model=model))
+
+
+def write_notebook(path: Path, source: str) -> None:
+    """A notebook of one cell of code."""
+    code = nbformat.v4.new_code_cell(source)
     kernel = {"name": "python3", "display_name": "python3", "language": "python"}
     nbformat.write(nbformat.v4.new_notebook(cells=[code], metadata={"kernelspec": kernel}), path)
+
+
+#: The explorer's picture; where two methods are compared there are two.
+CANVAS = ".ec-panes canvas[role=application]"
 
 
 def roof_on(canvas) -> dict[str, float]:

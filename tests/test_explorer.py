@@ -1,27 +1,49 @@
 """The explorer: its Python side, and in a real JupyterLab under a real browser."""
 from __future__ import annotations
 
+import io
 import json
 import re
 import shutil
+from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import segmentation_models_pytorch as smp
 import torch
-from browser import Watched, find_chromium, open_browser, roof_on, run_all, run_lab, wait_for_message, write_explorer
+from browser import (
+    CANVAS,
+    CITY,
+    Watched,
+    find_chromium,
+    open_browser,
+    roof_on,
+    run_all,
+    run_lab,
+    wait_for_message,
+    write_explorer,
+    write_notebook,
+)
 from PIL import Image
 
 from entropy_captum import EntropyCentric, Estimate
 from entropy_captum.data import normalize
 from entropy_captum.drawn import procedural_scene
+from entropy_captum.explanation import Explanation
 from entropy_captum.explorer import SHOWN, Explorer, answer, explore
+from entropy_captum.files import Extent
 from entropy_captum.models import load_model
 from entropy_captum.runtimes import export_onnx
 from entropy_captum.zoo import rooftop_unet
 
 NBS = Path(__file__).resolve().parent.parent / "nbs"
+
+
+def estimate_of(told: Explanation, method: str = "entropy") -> Estimate:
+    """The estimate behind a method's map."""
+    return told.found[method].estimate
 
 
 class Bright(torch.nn.Module):
@@ -46,10 +68,10 @@ def test_a_click_explains_the_object_as_the_estimator_does(explorer):
     answer(explorer, {"kind": "object", "id": 2})
     found = explorer.wait()
     assert explorer.problem is None and found.region[50, 40] and not found.region[10, 10]
-    expected = EntropyCentric(explorer.model).estimate(normalize(explorer.image), target=0, region=torch.from_numpy(found.region),
-                                                       grid_size=4, n_samples=8)
-    assert torch.allclose(found.estimate.scores, expected.scores, atol=1e-6)
-    assert np.allclose(np.frombuffer(explorer.scores, np.float32), expected.scores[0], atol=1e-6)
+    subject, region = explorer.subject, torch.from_numpy(found.region)
+    expected = EntropyCentric(subject.model).estimate(normalize(subject.image), target=0, region=region, grid_size=4, n_samples=8)
+    assert torch.allclose(estimate_of(found).scores, expected.scores, atol=1e-6)
+    assert np.allclose(np.frombuffer(explorer.maps[0]["scores"], np.float32), expected.scores[0], atol=1e-6)
     assert explorer.progress == [8, 8] and not explorer.running and explorer.verdict[0]["map"] == "entropy"
 
 
@@ -57,7 +79,7 @@ def test_a_click_explains_the_object_as_the_estimator_does(explorer):
 def test_other_methods(explorer, method):
     explorer.method = method
     explorer.explain(1)
-    assert explorer.wait().method == method and explorer.problem is None
+    assert list(explorer.wait().found) == [method] and explorer.problem is None
 
 
 def test_what_is_chosen_during_a_run_is_for_the_next(explorer):
@@ -65,8 +87,8 @@ def test_what_is_chosen_during_a_run_is_for_the_next(explorer):
     explorer.observe(lambda change: change["new"].startswith("4 of") and explorer.set_trait("method", "grad-cam"), "message")
     explorer.explain(1)
     found = explorer.wait(60)
-    assert explorer.method == "grad-cam" and found.method == "entropy" and found.unit == "bit"
-    assert explorer.verdict[0]["map"] == "entropy" and found.verdict["map"][0] == "entropy"
+    assert explorer.method == "grad-cam" and list(found.found) == ["entropy"] and explorer.maps[0]["unit"] == "bit"
+    assert explorer.verdict[0]["map"] == "entropy" and found.table["map"][0] == "entropy"
 
 
 def test_a_run_cancelled_at_once_leaves_nothing_of_the_one_before(explorer):
@@ -75,7 +97,7 @@ def test_a_run_cancelled_at_once_leaves_nothing_of_the_one_before(explorer):
     explorer.n_samples = 128
     explorer.observe(lambda change: change["new"].startswith("1 of") and explorer.cancel(), "message")
     explorer.explain(2)
-    assert explorer.wait(60) is None and not explorer.scores and not explorer.verdict
+    assert explorer.wait(60) is None and not explorer.maps and not explorer.verdict
     with pytest.raises(ValueError, match="nothing to save"):
         explorer.save()
 
@@ -93,16 +115,16 @@ class TwoClasses(torch.nn.Module):
 
 
 def test_a_class_of_several_is_explained_as_a_softmax_model_is(explorer):
-    image = explorer.image
+    image = explorer.subject.image
     roofs = explore(TwoClasses().eval(), image, target=1, grid_size=4, n_samples=8)
-    assert np.array_equal(roofs.objects, explorer.objects)
+    assert np.array_equal(roofs.subject.objects, explorer.subject.objects)
     roofs.explain(2)
     found = roofs.wait(60)
     expected = EntropyCentric(TwoClasses().eval()).estimate(normalize(image), target=1, region=torch.from_numpy(found.region),
                                                             grid_size=4, n_samples=8)
-    assert torch.allclose(found.estimate.scores, expected.scores, atol=1e-5)
+    assert torch.allclose(estimate_of(found).scores, expected.scores, atol=1e-5)
     explorer.explain(2)
-    assert torch.allclose(explorer.wait(60).estimate.scores, expected.scores, atol=1e-5)
+    assert torch.allclose(estimate_of(explorer.wait(60)).scores, expected.scores, atol=1e-5)
     with pytest.raises(ValueError, match="target 2 is no class of an output with 2 channels"):
         explore(TwoClasses().eval(), image, target=2)
 
@@ -114,16 +136,16 @@ def test_other_activations_are_explained_as_the_estimator_does(explorer, activat
             outputs = super().forward(x) + 0.5
             return outputs.sigmoid() if activation == "none" else outputs
 
-    roofs = explore(Multilabel(), explorer.image, target=1, activation=activation, grid_size=4, n_samples=8)
+    roofs = explore(Multilabel(), explorer.subject.image, target=1, activation=activation, grid_size=4, n_samples=8)
     roofs.explain(1)
     found = roofs.wait(60)
     expected = EntropyCentric(Multilabel(), activation).estimate(
-        normalize(explorer.image), target=1, region=torch.from_numpy(found.region), grid_size=4, n_samples=8)
-    assert torch.allclose(found.estimate.scores, expected.scores, atol=1e-5) and expected.scores.max() > 1e-3
-    plain = explore(torch.nn.Sequential(Bright(), torch.nn.Sigmoid()), explorer.image, activation="none", grid_size=4, n_samples=4)
-    assert np.array_equal(plain.objects, explorer.objects)
+        normalize(explorer.subject.image), target=1, region=torch.from_numpy(found.region), grid_size=4, n_samples=8)
+    assert torch.allclose(estimate_of(found).scores, expected.scores, atol=1e-5) and expected.scores.max() > 1e-3
+    plain = explore(torch.nn.Sequential(Bright(), torch.nn.Sigmoid()), explorer.subject.image, activation="none", grid_size=4)
+    assert np.array_equal(plain.subject.objects, explorer.subject.objects)
     with pytest.raises(ValueError, match="softmax of one channel"):
-        explore(Bright(), explorer.image, activation="softmax")
+        explore(Bright(), explorer.subject.image, activation="softmax")
 
 
 @pytest.mark.parametrize("classes", [1, 2])
@@ -131,16 +153,16 @@ def test_the_model_is_left_in_the_mode_it_was_in(classes, explorer):
     model = smp.Unet("resnet18", encoder_weights=None, classes=classes).train()
     model.decoder.eval()
     for method in ("entropy", "grad-cam"):
-        trained = explore(model, explorer.image, target=classes - 1, grid_size=2, n_samples=2, method=method)
+        trained = explore(model, explorer.subject.image, target=classes - 1, grid_size=2, n_samples=2, method=method)
         trained.explain(np.ones((64, 64), bool))
         trained.wait(60)
-        assert trained.problem is None and trained.result.method == method
+        assert trained.problem is None and list(trained.result.found) == [method]
         assert [m.training for m in (model, model.encoder.bn1, model.decoder)] == [True, True, False]
 
 
 def test_an_unknown_option_is_refused(explorer):
-    with pytest.raises(TypeError, match="'samples'; of the first choices there are method, grid_size, n_samples"):
-        explore(Bright(), explorer.image, samples=8)
+    with pytest.raises(TypeError, match=r"'samples'; there are label, .*of the first choices there are method, beside, grid_size"):
+        explore(Bright(), explorer.subject.image, samples=8)
 
 
 def test_a_box_is_what_is_predicted_in_it_or_all_of_it(explorer):
@@ -162,9 +184,9 @@ def test_designs_arrive_one_by_one_and_a_cancelled_run_keeps_what_it_has(explore
     explorer.observe(stop, "message")
     explorer.explain(1)
     found = explorer.wait(60)
-    assert len(seen) == 4 and int(found.estimate.n_samples[0].max()) == 4
+    assert len(seen) == 4 and int(estimate_of(found).n_samples[0].max()) == 4
     assert seen == sorted(seen)
-    assert explorer.message.startswith("Done (cancelled): gap") and len(found.verdict) == 2 and not explorer.running
+    assert explorer.message.startswith("Done (cancelled): gap") and len(found.table) == 2 and not explorer.running
 
 
 class Slow(torch.nn.Module):
@@ -182,7 +204,7 @@ class Slow(torch.nn.Module):
 
 def test_the_errors_shrink_while_designs_come_in(explorer):
     explorer.n_samples, errors = 64, []
-    explorer.observe(lambda _: errors.append(np.frombuffer(explorer.errors, np.float32).mean()), "errors")
+    explorer.observe(lambda change: errors.extend(np.frombuffer(one["errors"], np.float32).mean() for one in change["new"]), "maps")
     explorer.explain(1)
     explorer.wait(60)
     assert len(errors) >= 64 and errors[-1] < 0.5 * errors[4]
@@ -190,7 +212,7 @@ def test_the_errors_shrink_while_designs_come_in(explorer):
 
 def test_progress_moves_within_a_design(explorer):
     seen = []
-    explorer = explore(Slow(lambda _: None).eval(), explorer.image, grid_size=4, n_samples=2, perturbations_per_eval=1)
+    explorer = explore(Slow(lambda _: None).eval(), explorer.subject.image, grid_size=4, n_samples=2, perturbations_per_eval=1)
     explorer.observe(lambda change: seen.append(change["new"][0]), "progress")
     explorer.explain(1)
     explorer.wait(60)
@@ -203,12 +225,12 @@ def test_tests_can_be_cancelled_too(explorer):
         if explorer.message.startswith("Testing"):
             explorer.cancel()
 
-    explorer = explore(Slow(lambda _: None).eval(), explorer.image, grid_size=4, n_samples=4)
-    explorer.model.model.call = stop_in_tests
+    explorer = explore(Slow(lambda _: None).eval(), explorer.subject.image, grid_size=4, n_samples=4)
+    explorer.subject.model.model.call = stop_in_tests
     explorer.explain(1)
     found = explorer.wait(60)
-    assert int(found.estimate.n_samples[0].max()) == 4 and not len(found.verdict) and explorer.message == "Done: tests cancelled"
-    assert not explorer.verdict and explorer.scores and found._repr_png_().startswith(b"\x89PNG")
+    assert int(estimate_of(found).n_samples[0].max()) == 4 and not len(found.table) and explorer.message == "Done: tests cancelled"
+    assert not explorer.verdict and explorer.maps and found._repr_jpeg_().startswith(b"\xff\xd8")
 
 
 @pytest.mark.slow
@@ -216,12 +238,13 @@ def test_incremental_inference_is_used():
     """A hook on the model, by which a run could be cancelled, would turn it off."""
     scene, rows = procedural_scene(2), []
     explorer = explore(rooftop_unet(), scene.image, grid_size=8, n_samples=4)
-    plan = EntropyCentric(explorer.model).explain_plan(explorer.inputs, region=torch.from_numpy(explorer.objects == 3), n_samples=4)
-    real = type(explorer.model).forward
-    explorer.model.forward = lambda x: rows.append(len(x)) or real(explorer.model, x)
+    subject = explorer.subject
+    plan = EntropyCentric(subject.model).explain_plan(subject.inputs, region=torch.from_numpy(subject.objects == 3), n_samples=4)
+    real = type(explorer.subject.model).forward
+    explorer.subject.model.forward = lambda x: rows.append(len(x)) or real(explorer.subject.model, x)
     explorer.explain(3)
     explorer.wait(120)
-    assert plan and explorer.problem is None and int(explorer.result.estimate.n_samples[0].max()) == 4
+    assert plan and explorer.problem is None and int(estimate_of(explorer.result).n_samples[0].max()) == 4
     assert sum(rows) < 65, "fewer rows went through the whole model than one design has"
 
 
@@ -247,23 +270,24 @@ def test_a_cam_run_stops_at_its_next_forward():
         if len(rows) == 5:
             explorer.cancel()
 
-    explorer.model.register_forward_hook(count)
+    explorer.subject.model.register_forward_hook(count)
     explorer.explain(np.asarray(scene.label))
     assert explorer.wait(60) is None and len(rows) == 5 and explorer.problem is None
     assert explorer.message.startswith("Cancelled before") and not explorer.running
-    assert not explorer.model._forward_pre_hooks
+    assert not explorer.subject.model._forward_pre_hooks
     explorer.method = "grad-cam"
     explorer.explain(np.asarray(scene.label))
-    assert explorer.wait(60).method == "grad-cam"
+    assert list(explorer.wait(60).found) == ["grad-cam"]
 
 
-def test_a_label_adds_the_iou_to_the_verdict(explorer):
-    image, label = explorer.image, explorer.objects > 0
+def test_a_label_adds_the_iou_to_the_verdict(explorer, tmp_path):
+    image, label = explorer.subject.image, explorer.subject.objects > 0
     labelled = explore(Bright().eval(), image, label=label, grid_size=4, n_samples=4)
     labelled.explain(1)
-    assert np.isfinite(labelled.wait().verdict["h_sit_iou_drop"]).all() and "H-SIT IoU drop" in labelled.verdict[0]
+    assert np.isfinite(labelled.wait().table["h_sit_iou_drop"]).all() and "H-SIT IoU drop" in labelled.verdict[0]
+    assert (labelled.save(tmp_path) / "panel.png").is_file()
     explorer.explain(1)
-    assert explorer.wait().verdict["h_sit_iou_drop"].isna().all() and "H-SIT IoU drop" not in explorer.verdict[0]
+    assert explorer.wait().table["h_sit_iou_drop"].isna().all() and "H-SIT IoU drop" not in explorer.verdict[0]
     with pytest.raises(ValueError, match=r"the label has the shape \(8, 8\), but the image \(64, 64\)"):
         explore(Bright(), image, label=label[:8, :8])
 
@@ -274,7 +298,7 @@ def test_a_new_run_ends_the_one_before(explorer):
     explorer.explain(1)
     explorer.explain(2)
     found = explorer.wait(60)
-    assert found.region[50, 40] and not found.region[10, 10] and int(found.estimate.n_samples[0].max()) == 128
+    assert found.region[50, 40] and not found.region[10, 10] and int(estimate_of(found).n_samples[0].max()) == 128
     assert "cancelled" not in messages[-1] and not explorer.running
 
 
@@ -300,18 +324,104 @@ def test_results_are_saved_and_read_again(explorer, tmp_path):
     found = explorer.wait()
     explorer.folder = str(tmp_path / "kept")
     home = explorer.save()
-    assert {p.name for p in home.iterdir()} == {"map.npy", "map.png", "pixels.json", "region.png", "verdict.csv",
-                                                "estimate.npz", "estimate.json"}
-    assert torch.equal(Estimate.load(home / "estimate").scores, found.estimate.scores)
-    assert np.array_equal(np.load(home / "map.npy"), found.heat) and (home / "map.png").read_bytes().startswith(b"\x89PNG")
+    assert {p.name for p in home.iterdir()} == {"entropy.npy", "entropy.png", "entropy-estimate.npz", "entropy-estimate.json",
+                                                "panel.png", "pixels.json", "table.csv"}
+    assert torch.equal(Estimate.load(home / "entropy-estimate").scores, estimate_of(found).scores)
+    assert np.array_equal(np.load(home / "entropy.npy"), found.found["entropy"].maps[0])
 
 
 def test_what_is_saved_is_one_explanation(explorer, tmp_path):
+    """Also where an earlier one, by another method and with a table, is there already."""
     explorer.explain(1)
     entropy = explorer.wait()
     entropy.save(tmp_path)
-    cam = entropy._replace(method="grad-cam", estimate=None, verdict=entropy.verdict.iloc[:0])
-    assert {p.name for p in cam.save(tmp_path).iterdir()} == {"map.npy", "map.png", "pixels.json", "region.png"}
+    cam = replace(entropy, found={"grad-cam": entropy.found["entropy"]._replace(estimate=None)}, table=entropy.table.iloc[:0])
+    cam.save(tmp_path)
+    assert {p.name for p in tmp_path.iterdir()} == {"grad-cam.npy", "panel.png", "pixels.json"}
+
+
+def test_a_click_on_ground_says_what_there_is_to_click(explorer):
+    explorer._hear(None, {"kind": "at", "x": 27, "y": 8, "reach": 2}, None)
+    assert explorer.message.startswith("no object at (27, 8); of the 2 that are outlined object 1 is the nearest, 4.0 pixels away")
+    assert not explorer.running and explorer.wait() is None
+    explorer._hear(None, {"kind": "at", "x": 27, "y": 8, "reach": 4}, None)
+    assert explorer.wait(60).region[8, 23], "near enough for a finger"
+    empty = explore(Bright().eval(), np.full((64, 64, 3), 60, np.uint8))
+    empty._hear(None, {"kind": "at", "x": 1, "y": 1, "reach": 99}, None)
+    assert "predicts nothing here; draw a box" in empty.message
+
+
+def test_two_methods_share_a_run_and_each_map_has_its_own_name(explorer):
+    explorer.beside = "sobol"
+    explorer.explain(2)
+    both = explorer.wait(60)
+    assert [one["method"] for one in explorer.maps] == [*both.found] == ["entropy", "sobol"]
+    assert list(both.table["map"]) == ["entropy", "sobol", "ones"] and explorer.message.startswith("Done: gap entropy ")
+    for name in ("entropy", "sobol"):
+        explorer.method, explorer.beside = name, ""
+        explorer.explain(2)
+        alone = explorer.wait(60)
+        assert torch.equal(estimate_of(alone, name).scores, estimate_of(both, name).scores)
+        assert alone.table["gap_r0.5"][0] == both.table.set_index("map")["gap_r0.5"][name]
+
+
+def test_a_map_stays_where_the_second_method_is_cancelled_or_fails(explorer):
+    explorer.beside = "score-cam"
+    explorer.explain(1)
+    assert list(explorer.wait(60).found) == ["entropy"] and "; Bright has no encoder" in explorer.message
+    scene = procedural_scene(2, 64)
+    explorer = explore(rooftop_unet(), scene.image, grid_size=2, n_samples=2, beside="score-cam")
+    explorer.observe(lambda change: change["new"].startswith("Computing") and explorer.cancel(), "message")
+    explorer.explain(np.asarray(scene.label))
+    assert list(explorer.wait(60).found) == ["entropy"] == [one["method"] for one in explorer.maps]
+
+
+def test_nothing_of_a_run_that_failed_is_left(explorer):
+    explorer.explain(1)
+    explorer.wait(60)
+    explorer.grid_size = 65
+    explorer.explain(1)
+    assert explorer.wait(60) is None and explorer.progress == [0, 0]
+    assert not explorer.maps and not explorer.verdict and not explorer.code
+
+
+@pytest.mark.parametrize("place", [2, (35, 45), (30, 40, 50, 50)])
+def test_the_code_makes_the_same_maps(explorer, place):
+    explorer.beside = "sobol"
+    explorer.explain(place)
+    first, known = explorer.wait(60), {"model": explorer.subject.model, "image": explorer.subject.image}
+    exec(explorer.code, known)
+    assert known["told"] is not first and [*known["told"].found] == ["entropy", "sobol"]
+    for name, each in first.found.items():
+        assert torch.equal(known["told"].found[name].maps, each.maps)
+
+
+def test_the_code_names_what_was_chosen(explorer):
+    image, mask = explorer.subject.image, np.ones((64, 64), bool)
+    chosen = explore(TwoClasses(), image, target=1, activation="softmax", min_pixels=5, label=mask, grid_size=2, n_samples=2)
+    chosen.explain(mask)
+    chosen.wait(60)
+    assert ("explore(model, image, grid_size=2, n_samples=2, method='entropy', target=1, activation='softmax', min_pixels=5, "
+            "label=label)\nexplorer.explain(mask)") in chosen.code
+
+
+def test_maps_are_taken_away_as_files(explorer):
+    place = Extent("scene.tif", "", (200, 300), (40, 104), (10, 74), "EPSG:25832", (0.3, 0, 691000, 0, -0.3, 5335000))
+    explorer = explore(Bright().eval(), explorer.subject.image, grid_size=4, n_samples=4, beside="sobol", extent=place)
+    assert explorer.formats == ["png", "npz", "tif"]
+    explorer.explain(1)
+    told, sent = explorer.wait(60), []
+    explorer.send = lambda content, buffers: sent.append(dict(zip(content["names"], buffers, strict=True)))
+    for kind in explorer.formats:
+        answer(explorer, {"kind": "export", "format": kind})
+    pictures, arrays, tiffs = sent
+    assert [*pictures] == ["entropy.png", "sobol.png"] and Image.open(io.BytesIO(pictures["sobol.png"])).width > 600
+    with np.load(io.BytesIO(arrays["maps.npz"])) as kept:
+        assert np.array_equal(kept["sobol"], told.found["sobol"].maps[0]) and np.array_equal(kept["region"], told.region)
+        assert np.allclose(kept["entropy error"], told.error("entropy")) and json.loads(str(kept["pixels"]))["rows"] == [40, 104]
+    with pytest.importorskip("rasterio").MemoryFile(tiffs["entropy.tif"]) as memory, memory.open() as file:
+        assert np.allclose(file.read(1), told.found["entropy"].maps[0]) and file.tags()["method"] == "entropy"
+        assert file.crs.to_epsg() == 25832 and tuple(file.transform)[:6] == (0.3, 0, 691003, 0, -0.3, 5334988)
 
 
 def test_the_picture_in_the_documentation_shows_the_words_of_today():
@@ -360,7 +470,7 @@ def opened(lab):
     url, browser, _ = lab
     watched = Watched(browser, url, viewport={"width": 1280, "height": 1000})
     run_all(watched.page, url, "explorer.ipynb")
-    canvas = watched.page.locator(".ec-picture canvas")
+    canvas = watched.page.locator(CANVAS)
     canvas.wait_for(timeout=120_000)
     yield watched.page, canvas
     watched.page.close()
@@ -383,12 +493,12 @@ def test_an_onnx_file_is_explored(lab):
     export_onnx(load_model(), root / "roofs.onnx", (256, 256))
     write_explorer(root / "onnx.ipynb", 2, 2, "'roofs.onnx'")
     watched = Watched(browser, url, viewport={"width": 1280, "height": 1000})
-    page, canvas = watched.page, watched.page.locator(".ec-picture canvas")
+    page, canvas = watched.page, watched.page.locator(CANVAS)
     run_all(page, url, "onnx.ipynb")
     canvas.wait_for(timeout=120_000)
     canvas.click(position=roof_on(canvas))
     wait_for_message(page, "Done: gap")
-    assert page.locator(".ec-panel table tr").all_inner_texts()[0].split() == ["entropy", "ones"]
+    assert page.locator(".ec-panel table tr").all_inner_texts()[0].split() == ["points", "entropy", "ones"]
     page.locator(".ec-panel").get_by_label("method").select_option("grad-cam")
     page.get_by_role("button", name="Explain", exact=True).click()
     wait_for_message(page, "has no encoder")
@@ -427,7 +537,7 @@ def test_views_box_and_what_python_sets(opened):
     page.get_by_role("button", name="Explain", exact=True).click()
     wait_for_message(page, "^(?!Done)")
     wait_for_message(page, "Done: gap")
-    in_python(page, "assert explorer.result.method == 'sobol' and explorer.result.estimate.scores.shape == (1, 25)")
+    in_python(page, "assert explorer.result.found['sobol'].estimate.scores.shape == (1, 25)")
 
 
 @pytest.mark.browser
@@ -438,7 +548,7 @@ def test_click_watch_cancel_and_save(lab, opened):
     wait_for_message(page, "[1-4] of 4 designs")
     wait_for_message(page, "Done: gap")
     assert canvas.screenshot() != before
-    assert page.locator(".ec-panel table tr").all_inner_texts()[0].split() == ["entropy", "ones"]
+    assert page.locator(".ec-panel table tr").all_inner_texts()[0].split() == ["points", "entropy", "ones"]
     assert page.locator(".ec-panel table tr").count() == 8
     canvas.hover(position=roof_on(canvas))
     assert "±" in page.locator(".ec-hover").inner_text() and "bit" in page.locator(".ec-hover").inner_text()
@@ -454,8 +564,8 @@ def test_click_watch_cancel_and_save(lab, opened):
     page.get_by_label("save to").blur()
     page.get_by_role("button", name="Save", exact=True).click()
     wait_for_message(page, "Saved to", 60)
-    assert (root / "kept" / "estimate.npz").is_file()
-    assert int(Estimate.load(root / "kept" / "estimate").n_samples[0].max()) < 128
+    assert (root / "kept" / "entropy-estimate.npz").is_file()
+    assert int(Estimate.load(root / "kept" / "entropy-estimate").n_samples[0].max()) < 128
 
     canvas.focus()
     page.keyboard.press("ArrowRight")
@@ -472,5 +582,164 @@ def test_click_watch_cancel_and_save(lab, opened):
     page.locator(".ec-panel").get_by_label("show").select_option("standard error")
     page.get_by_role("button", name="Explain", exact=True).click()
     wait_for_message(page, "Done: gap")
-    in_python(page, f"assert (explorer.result.region == (explorer.objects == {number})).all()")
+    in_python(page, f"assert (explorer.result.region == (explorer.subject.objects == {number})).all()")
     assert page.locator(".ec-bar span").all_inner_texts() == ["", "no standard error"]
+
+
+def caption(page, k: int = 0) -> str:
+    return page.locator(".ec-panes figcaption").nth(k).inner_text()
+
+
+@pytest.mark.browser
+def test_a_map_is_shown_under_its_own_name_only(opened):
+    page, canvas = opened
+    panel, hover = page.locator(".ec-panel"), page.locator(".ec-hover")
+    assert caption(page) == "entropy: not explained yet"
+    canvas.click(position=roof_on(canvas))
+    wait_for_message(page, "Done: gap")
+    assert caption(page) == "entropy: 4 x 4 patches, N = 4" and "bit" in hover.inner_text()
+    shown = canvas.screenshot()
+    panel.get_by_label("method").select_option("sobol")
+    assert caption(page) == "sobol: not explained yet" and canvas.screenshot() != shown
+    assert "bit" not in hover.inner_text() and "column" in hover.inner_text(), "what the pointer rests on is said anew"
+    assert not page.locator(".ec-panel table").count() and page.get_by_role("button", name="Save", exact=True).is_disabled()
+    panel.get_by_label("method").select_option("entropy")
+    assert canvas.screenshot() == shown and page.locator(".ec-panel table").count() == 1
+
+    panel.get_by_label("beside it").select_option("sobol")
+    assert [caption(page, k) for k in (0, 1)] == ["entropy: 4 x 4 patches, N = 4", "sobol: not explained yet"]
+    page.get_by_role("button", name="Explain", exact=True).click()
+    wait_for_message(page, "Done: gap entropy .* sobol")
+    left, right = (page.locator(CANVAS).nth(k).bounding_box() for k in (0, 1))
+    assert left["y"] == right["y"] and left["x"] + left["width"] < right["x"] and abs(left["width"] - right["width"]) < 1
+    page.locator(CANVAS).nth(1).hover(position=roof_on(page.locator(CANVAS).nth(1)))
+    assert "entropy" in hover.inner_text() and "share of variance" in hover.inner_text()
+    assert page.locator(".ec-panel table tr").first.inner_text().split() == ["points", "entropy", "sobol", "ones"]
+
+
+@pytest.mark.browser
+def test_zoom_move_and_keys(opened):
+    page, canvas = opened
+    whole, message, roof = canvas.screenshot(), page.locator(".ec-message"), roof_on(canvas)
+    page.get_by_role("button", name="zoom in").click()
+    near = canvas.screenshot()
+    page.get_by_role("combobox", name="dragging").select_option("move")
+    box = canvas.bounding_box()
+    page.mouse.move(box["x"] + 200, box["y"] + 200)
+    page.mouse.down()
+    page.mouse.move(box["x"] + 120, box["y"] + 150, steps=3)
+    page.mouse.up()
+    moved = canvas.screenshot()
+    assert len({whole, near, moved}) == 3 and "Explaining" not in message.inner_text()
+    page.get_by_role("button", name="show all").click()
+    canvas.hover(position=roof)
+    said = page.locator(".ec-hover").inner_text()
+    page.keyboard.down("Control")
+    page.mouse.wheel(0, -300)
+    page.keyboard.up("Control")
+    assert page.locator(".ec-hover").inner_text() == said, "what is under the pointer stays there"
+    canvas.focus()
+    page.keyboard.press("0")
+    page.mouse.move(0, 0)
+    canvas.blur()
+    assert canvas.screenshot() == whole
+
+    canvas.focus()
+    numbers = []
+    for key in ("ArrowUp", "ArrowRight", "ArrowDown", "ArrowLeft"):
+        page.keyboard.press(key)
+        numbers.append(int(re.match(r"Object (\d+) of \d+: Enter", message.inner_text()).group(1)))
+    in_python(page, f"""import numpy as np
+a, b, c, d = [np.argwhere(explorer.subject.objects == k).mean(0) for k in {numbers}]
+assert b[1] - a[1] >= abs(b[0] - a[0]) and c[0] - b[0] >= abs(c[1] - b[1]) and c[1] - d[1] >= abs(c[0] - d[0]), {numbers}""")
+
+
+def check_by_axe(page) -> None:
+    """The rules of axe-core for the explorer, where the package that brings them is there; axe itself asks for nothing."""
+    with suppress(ImportError):
+        from axe_playwright_python.base import AXE_SCRIPT
+        page.evaluate(AXE_SCRIPT)
+        assert page.evaluate("async () => (await axe.run('.ec-explorer')).violations.map(found => found.id)") == []
+
+
+@pytest.mark.browser
+def test_ground_code_files_names_and_a_narrow_page(lab, opened):
+    page, canvas = opened
+    canvas.click(position={"x": canvas.bounding_box()["width"] - 4, "y": canvas.bounding_box()["height"] - 4})
+    wait_for_message(page, "no object at .* are outlined object \\d+ is the nearest")
+    canvas.click(position=roof_on(canvas))
+    wait_for_message(page, "Done: gap")
+    page.context.grant_permissions(["clipboard-read", "clipboard-write"])
+    page.get_by_role("button", name="Copy as Python").click()
+    wait_for_message(page, "Copied")
+    copied = page.evaluate("navigator.clipboard.readText()")
+    assert "explorer.explain(" in copied
+    in_python(page, f"assert explorer.code == {copied!r}")
+    for name, kept in (("npz", "maps.npz"), ("PNG", "entropy.png")):
+        with page.expect_download() as download:
+            page.get_by_role("button", name=f"download as {name}").click()
+        assert download.value.suggested_filename == kept
+        with open(download.value.path(), "rb") as file:
+            assert set(np.load(file)) >= {"entropy", "entropy error", "region"} if name == "npz" else file.read(4) == b"\x89PNG"
+
+    explorer = page.locator(".ec-explorer")
+    for role, names in {"combobox": ("method", "beside it", "grid", "samples N", "show", "dragging"), "textbox": ("save to",),
+                        "slider": ("opacity",), "progressbar": ("designs done",), "application": ("entropy. The image",),
+                        "button": ("zoom in", "zoom out", "show all", "Explain", "Cancel", "Save", "Copy as Python")}.items():
+        for name in names:
+            assert explorer.get_by_role(role, name=name).count() >= 1, (role, name)
+    assert explorer.get_by_role("status").count() == 1
+    check_by_axe(page)
+    unnamed = explorer.locator("button, select, input, canvas:not([aria-hidden])").evaluate_all(
+        "all => all.filter(one => !one.getAttribute('aria-label') && !one.textContent.trim() && !one.labels?.length).length")
+    assert unnamed == 0
+
+    page.evaluate("jupyterapp.commands.execute('application:toggle-left-area')")
+    page.set_viewport_size({"width": 390, "height": 900})
+    page.wait_for_timeout(1000)
+    shown, whole = canvas.bounding_box(), explorer.bounding_box()
+    assert shown["width"] > 0.95 * whole["width"] > 200 and shown["height"] == pytest.approx(shown["width"], rel=0.02)
+
+
+@pytest.mark.browser
+def test_a_scene_is_opened(lab):
+    url, browser, root = lab
+    rasterio = pytest.importorskip("rasterio")
+    write_notebook(root / "city.ipynb", CITY)
+    watched = Watched(browser, url, viewport={"width": 1280, "height": 1000})
+    page, canvas = watched.page, watched.page.locator(CANVAS)
+    hover, message = page.locator(".ec-hover"), page.locator(".ec-message")
+    run_all(page, url, "city.ipynb")
+    canvas.wait_for(timeout=180_000)
+    box = canvas.bounding_box()
+    middle = {"x": box["width"] * 2128 / 4000, "y": box["height"] * 1128 / 4000}
+    canvas.hover(position=middle)
+    page.wait_for_function("() => /lon lat/.test(document.querySelector('.ec-hover').textContent)", timeout=60_000)
+    found = re.search(r"· ([\d.]+) ([\d.]+) EPSG:25832 · ([\d.]+)° ([\d.]+)°", hover.inner_text())
+    x, y, longitude, latitude = map(float, found.groups())
+    to_lonlat = pytest.importorskip("pyproj").Transformer.from_crs("EPSG:25832", "EPSG:4326", always_xy=True)
+    assert abs(x - (691_000 + 2128 * 0.3)) < 3 and abs(y - (5_335_000 - 1128 * 0.3)) < 3
+    assert to_lonlat.transform(x, y) == pytest.approx((longitude, latitude), abs=2e-6)
+
+    page.keyboard.down("Control")
+    page.mouse.wheel(0, -820)
+    page.keyboard.up("Control")
+    page.wait_for_timeout(3000)  # the kernel hears what the page asks for between cells only
+    in_python(page, "seen = explorer.detail\nassert seen['box'][2] - seen['box'][0] < 500 and 0 < len(seen['shapes']) < 60")
+    page.wait_for_timeout(500)
+    page.screenshot(path=root / "city.png")
+    in_python(page, "explorer.explain(explorer.detail['shapes'][0]['id'])")
+    wait_for_message(page, "Done: gap", 180)
+    assert caption(page) == "entropy: 2 x 2 patches, N = 2"
+    canvas.focus()
+    page.keyboard.press("ArrowLeft")
+    assert re.match(r"Building \d+: Enter explains it", message.inner_text())
+    with page.expect_download() as download:
+        page.get_by_role("button", name="download as GeoTIFF").click()
+    with rasterio.open(download.value.path()) as file:
+        assert file.shape == (128, 128) and file.crs.to_epsg() == 25832
+    page.get_by_role("button", name="show all").click()
+    canvas.click(position={"x": 5, "y": 5})
+    wait_for_message(page, "there is no building at .* the nearest is")
+    page.close()
+    assert not watched.wrong

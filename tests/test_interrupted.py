@@ -18,6 +18,10 @@ from conftest import largest_file
 
 from entropy_captum import EntropyCentric, Estimate, study
 from entropy_captum.drawn import write_scenes
+from entropy_captum.explanation import ask, explain_question
+from entropy_captum.files import extent_of_array
+from entropy_captum.question import Budget
+from entropy_captum.request import Request
 from entropy_captum.study import RunFolder, kept_maps, save_maps
 from entropy_captum.tiles import find_sources
 from entropy_captum.training import Recipe, save_weights, train
@@ -138,15 +142,14 @@ def test_an_estimate_that_does_not_fit_leaves_the_one_before(tmp_path, estimate)
 
 
 def test_a_saved_explanation_outlives_one_that_does_not_fit(tmp_path, estimate):
-    explorer = pytest.importorskip("entropy_captum.explorer")
-    picture, region = np.full((16, 16, 3), 128, np.uint8), np.eye(16, dtype=bool)
-    heat = np.linspace(0, 1, 256, dtype=np.float32).reshape(16, 16)
-    found = explorer.Explored("entropy", "bit", picture, region, heat, estimate, pd.DataFrame({"map": ["entropy"]}))
+    image, model = np.full((32, 32, 3), 128, np.uint8), torch.nn.Conv2d(3, 1, 1)
+    request = Request(image, extent_of_array(image, "grey"), np.eye(32, dtype=bool))
+    found = explain_question(request, ask(model, request, grid_size=2), Budget(2), ["entropy"])
     found.save(tmp_path)
     before = files_in(tmp_path)
     with largest_file(1500), pytest.raises(ValueError, match=rf"^{tmp_path}: could not be written .*make room"):
-        found._replace(heat=heat[::-1]).save(tmp_path)
-    assert files_in(tmp_path) == before and "estimate.npz" in before
+        replace(found, table=found.table.iloc[::-1]).save(tmp_path)
+    assert files_in(tmp_path) == before and "entropy-estimate.npz" in before
 
 
 # ---- studies

@@ -453,12 +453,12 @@ def test_masks_and_labels_may_be_arrays(sky):
 def test_the_explorer_takes_an_array(sky):
     model = load_model("cloud_model.py:clouds")
     explorer = explore(model, cloudy(), grid_size=4, n_samples=2)
-    assert explorer.objects.max() == 2
+    assert explorer.subject.objects.max() == 2
     explorer.explain(1)
     result = explorer.wait(60)
-    region = explorer.objects == 1
-    heat = patches(result.heat, 4)
-    assert (heat[~touching(region, 4)] == 0).all() and heat.any() and result.image.dtype == np.uint8
+    region = explorer.subject.objects == 1
+    heat = patches(result.found["entropy"].maps[0].numpy(), 4)
+    assert (heat[~touching(region, 4)] == 0).all() and heat.any() and result.picture.dtype == np.uint8
     explorer.save("explored")
     assert json.loads(Path("explored/pixels.json").read_text())["checksum"] == extent_of_array(cloudy(), "").checksum
     explorer.method = "grad-cam"

@@ -19,7 +19,7 @@ from entropy_captum.explorer import SHOWN
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "tests"))
 
-from browser import open_browser, roof_on, run_all, run_lab, wait_for_message, write_explorer  # noqa: E402
+from browser import CANVAS, open_browser, roof_on, run_all, run_lab, wait_for_message, write_explorer  # noqa: E402
 
 
 def photograph_explorer(out: Path) -> None:
@@ -31,7 +31,7 @@ def photograph_explorer(out: Path) -> None:
         with run_lab(root, Path(name) / "home") as url:
             page = browser.new_page(viewport={"width": 1280, "height": 1000})
             run_all(page, url, "explorer.ipynb")
-            canvas = page.locator(".ec-picture canvas")
+            canvas = page.locator(CANVAS)
             canvas.wait_for(timeout=120_000)
             canvas.click(position=roof_on(canvas))
             wait_for_message(page, "Done: gap", 300)
