@@ -123,16 +123,16 @@ class NoiseRecipe:
             raise ValueError(f"learning_rate and strength must be above 0, deviation at least 0, got {self.learning_rate}, "
                              f"{self.strength} and {self.deviation}")
 
-# %% ../nbs/60_unoise.ipynb #c4213a35
+# %% ../nbs/60_unoise.ipynb #220d04b2
 #: The log-odds of the scale that learning begins with, 0.05.
 START = -3.0
 
-
+# %% ../nbs/60_unoise.ipynb #66d36036
 def descent(parameters: Sequence[Tensor], recipe: NoiseRecipe) -> torch.optim.Adam:
     """The optimizer of some parameters, with a short memory: it soon forgets the large steps of its beginning."""
     return torch.optim.Adam(parameters, recipe.learning_rate, (0.9, 0.9))
 
-
+# %% ../nbs/60_unoise.ipynb #c4213a35
 def step_down(stake: Stake, logits: Tensor, parameters: Sequence[Tensor], optimizer: torch.optim.Optimizer, recipe: NoiseRecipe,
               noise: Tensor, longest: float = float("inf")) -> Tensor:
     """One step of the parameters behind logits (B,1,H,W) of the scale; returns the divergence (B,) before it.
@@ -222,11 +222,11 @@ def one_building(inputs: Tensor, labels: Tensor, rng: np.random.Generator, min_p
     regions = [torch.from_numpy(ids[k] == rng.integers(1, ids[k].max() + 1)) for k in rows]
     return inputs[rows], torch.stack(regions).float() if rows else labels[:0, 0]
 
-# %% ../nbs/60_unoise.ipynb #01bc9928
+# %% ../nbs/60_unoise.ipynb #164b0e4e
 #: The recipe of a noise network.
 NETWORK_RECIPE = NoiseRecipe(steps=300, learning_rate=5e-3)
 
-
+# %% ../nbs/60_unoise.ipynb #01bc9928
 def train_noise(model: Model, sampler: CropSampler, recipe: NoiseRecipe = NETWORK_RECIPE, *, target: int | None = None,
                 activation: Activation = "auto") -> tuple[NoiseNetwork, list[float]]:
     """A noise network for a model whose weights stay as they are, around mid-grey, and the mean divergence in bits at each step.
@@ -253,7 +253,7 @@ def train_noise(model: Model, sampler: CropSampler, recipe: NoiseRecipe = NETWOR
         parameter.grad = None
     return network.eval(), log
 
-# %% ../nbs/60_unoise.ipynb #0fca2061
+# %% ../nbs/60_unoise.ipynb #2844d3da
 def save_noise(network: NoiseNetwork, path: str | Path, model: Model, recipe: NoiseRecipe, log: Sequence[float],
                data: str) -> dict[str, object]:
     """Write a noise network as safetensors and, beside it, a model card (.md); returns what both say.
@@ -270,14 +270,14 @@ def save_noise(network: NoiseNetwork, path: str | Path, model: Model, recipe: No
     write_whole(Path(path).with_suffix(".md"), lambda file: file.write_text(text, encoding="utf-8"))
     return facts
 
-
+# %% ../nbs/60_unoise.ipynb #0fca2061
 def load_noise(path: str | Path, channels: int = 3) -> NoiseNetwork:
     """A noise network as `save_noise` writes it, for images of so many channels. Raises ValueError for a file that does not fit."""
     network = NoiseNetwork(channels)
     load_weights(network, path)
     return network.eval()
 
-# %% ../nbs/60_unoise.ipynb #a67f745c
+# %% ../nbs/60_unoise.ipynb #4e684b0b
 class NoiseTest(NamedTuple):
     """Bits that noise costs the prediction, (n,B) for n areas: on what a map ranks lowest, and on what it ranks highest."""
 
@@ -289,7 +289,7 @@ class NoiseTest(NamedTuple):
         """High minus low, the mean over the areas, (B,)."""
         return (self.high - self.low).mean(0)
 
-
+# %% ../nbs/60_unoise.ipynb #a67f745c
 @torch.no_grad()
 def noise_test(question: Question, attribution: Map, areas: Sequence[float] = REMOVED, *, draws: int = 4, deviation: float = 0.5,
                seed: int = 0) -> NoiseTest:
@@ -311,14 +311,14 @@ def noise_test(question: Question, attribution: Map, areas: Sequence[float] = RE
     half = len(found) // 2
     return NoiseTest(torch.stack(found[:half]), torch.stack(found[half:]))
 
-# %% ../nbs/60_unoise.ipynb #03404c6d
+# %% ../nbs/60_unoise.ipynb #7980a337
 class AverageNoise(NamedTuple):
     """The mean of the scale of noise and of its square, (B,) each."""
 
     mean: Tensor
     second_moment: Tensor
 
-
+# %% ../nbs/60_unoise.ipynb #03404c6d
 @torch.no_grad()
 def average_noise(network: NoiseNetwork, inputs: Tensor, region: Mask, attribution: Map) -> AverageNoise:
     """What a noise network adds to inputs (B,C,H,W) times maps (B,H,W) or (B,C,H,W), which are scaled to [0, 1] by min-max.

@@ -43,7 +43,7 @@ SIZE, SAMPLES, CASES = 256, 32, 12
 PIXELS = (200, 4096)  # of a building: at least what has an inside, at most a sixteenth of the tile
 #: Methods that are run together, and how late they come: a higher number waits for the telling states of the others.
 FAMILIES = {("entropy", "entropy-object", "sobol", "interaction"): 0, ("grad-cam", "input-x-gradient", "occlusion"): 0,
-            ("score-cam", "score-cam-increase"): 3, ("rise",): 5, ("kernel-shap",): 6}
+            ("score-cam", "score-cam-increase"): 3, ("unoise",): 3, ("rise",): 5, ("kernel-shap",): 6}
 
 
 @dataclass(frozen=True, eq=False)
