@@ -132,7 +132,8 @@ def test_pixels_that_hold_nothing_get_no_noise():
     scales = [learn_noise(replace(case.question(), inputs=x, valid=valid))[0] for x in (case.inputs, marked)]
     assert len(scales[0]) == 56 and torch.equal(*scales)
     seen = []
-    learn_noise(Question(lambda x: seen.append(x[..., :8]) or case.model(x), marked, case.region, valid=valid), NoiseRecipe(steps=2))
+    model = lambda x: seen.append(x[..., :8]) or case.model(x)  # noqa: E731
+    learn_noise(Question(model, marked, case.region, valid=valid), NoiseRecipe(steps=2))
     assert len(seen) == 3 and not any(each.any() for each in seen)
 
 
