@@ -96,6 +96,11 @@ def takes(model: Callable[Arguments, Any]) -> Callable[[Callable[..., Returned]]
                     near = get_close_matches(name, signature.parameters, 1)
                     hint = f"; did you mean {near[0]!r}?" if near else ""
                     raise TypeError(f"{function.__name__} takes no argument {name!r}{hint}")
+            try:
+                signature.bind_partial(*arguments, **keywords)
+            except TypeError as problem:
+                given = ", ".join(name for name in signature.parameters if name != "self")
+                raise TypeError(f"{function.__name__}: {problem}; its arguments are, in this order, {given}") from None
             return function(*arguments, **keywords)
 
         own = inspect.signature(function).return_annotation

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping, Sequence
-from typing import Literal, Protocol, get_args
+from typing import NamedTuple, Protocol, get_args
 
 import numpy as np
 import pandas as pd
@@ -19,10 +19,11 @@ from torch import Tensor
 
 from .estimate import Mapped
 from .figures import SCORE_MAP
+from .names import FeatureKind
 from .perturbation import grid_feature_mask, grid_shape
 
 # %% auto #0
-__all__ = ['Groups', 'FeatureKind', 'BandLike', 'members', 'band_groups', 'superpixels', 'feature_mask_of', 'features_by_group',
+__all__ = ['Groups', 'BandLike', 'NamedBand', 'members', 'band_groups', 'superpixels', 'feature_mask_of', 'features_by_group',
            'spectral_table', 'spectral_figure', 'band_maps_figure']
 
 # %% ../nbs/31_bands.ipynb #ccf00df7
@@ -36,6 +37,13 @@ class BandLike(Protocol):
     @property
     def wavelength(self) -> float | None:
         """Nanometres."""
+
+
+class NamedBand(NamedTuple):
+    """A band of which no more is known than its name, and perhaps its central wavelength in nanometres."""
+
+    name: str
+    wavelength: float | None = None
 
 
 #: Groups by name: names of their bands, or the lowest and the highest wavelength in nanometres.
@@ -101,10 +109,6 @@ def superpixels(image: NDArray[np.floating] | NDArray[np.integer], grid_size: in
     return torch.from_numpy(np.unique(ids, return_inverse=True)[1].astype(np.int64)).reshape(1, 1, *size)
 
 # %% ../nbs/31_bands.ipynb #893b06a0
-#: What is removed at a time.
-FeatureKind = Literal["bands", "patches", "bands*patches", "superpixels", "bands*superpixels"]
-
-
 def feature_mask_of(kind: FeatureKind, bands: Sequence[BandLike], size: tuple[int, int], grid_size: int | tuple[int, int] = 8,
                     groups: Groups | None = None, image: NDArray[np.floating] | NDArray[np.integer] | None = None) -> Tensor:
     """Feature ids, int64 (1,C,H,W), of C bands and a size (H,W); `image` (H,W,C): what superpixels are made of.

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 from .files import is_remote, look
 from .labels import LabelValues, parse_values
-from .names import LITE0, STUDY_METHODS, Activation, BaselineName, InferenceKind, Runtime
+from .names import LITE0, STUDY_METHODS, Activation, BaselineName, FeatureKind, InferenceKind, Runtime
 from .notices import needed
 from .request import Request, parse_nodata, read_request
 from .writing import write_whole
@@ -27,12 +27,13 @@ with needed("models"):
 if TYPE_CHECKING:  # what takes a second or more is imported by the command that needs it, when its arguments are known to be right
     import pandas as pd
 
+    from entropy_captum.explanation import Explanation
     from entropy_captum.forward import Model
 
 # %% auto #0
 __all__ = ['app', 'Device', 'Out', 'ModelSource', 'CardFile', 'RunBy', 'Target', 'Targets', 'Values', 'NoData', 'GridSize',
-           'NSamples', 'Rows', 'Labels', 'DEMO_METHODS', 'model_app', 'demo', 'explain', 'train', 'evaluate', 'report',
-           'inspect', 'main']
+           'NSamples', 'Rows', 'Labels', 'DEMO_METHODS', 'model_app', 'demo', 'parse_groups', 'explain', 'train',
+           'evaluate', 'report', 'inspect', 'main']
 
 # %% ../nbs/59_cli.ipynb #3d36ff09
 #: The program `entropy-captum`.
@@ -181,6 +182,22 @@ def print_classes(network: Model, request: Request, target: str | None) -> None:
     if len(table) > 1:
         typer.echo(f"\n{table.dropna(axis=1, how='all').round(3).to_string(index=False, na_rep='-')}")
 
+
+def print_bands(told: Explanation) -> None:
+    """Print what each band, or group, says in every map that tells them apart."""
+    from entropy_captum.explanation import tells_bands
+
+    for name, each in told.found.items():
+        if each.estimate is not None and tells_bands(each.estimate):
+            typer.echo(f"\n{name}, by band\n{told.spectrum(name).round(4).to_string(index=False, na_rep='-')}")
+
+
+def save_and_print(told: Explanation, folder: Path, parquet: bool) -> None:
+    """Save an explanation and print what it says."""
+    told.save(folder, parquet)
+    print_bands(told)
+    print_table(told.table, folder)
+
 # %% ../nbs/59_cli.ipynb #53039192
 def check_mistakes(mistakes: bool, labelled: str | None, label: Path | None) -> None:
     """Raises ValueError for `--mistakes` without a label, and `--labelled` without these."""
@@ -226,6 +243,11 @@ Inference = Annotated[InferenceKind, typer.Option(help="Exact shortcuts where th
 Mistakes = Annotated[bool, typer.Option("--mistakes", help="Explain where it is wrong by the label, false positives and false "
                                                            "negatives.")]
 Labelled = Annotated[str | None, typer.Option(help="With --mistakes: only where the label says this class.")]
+Features = Annotated[FeatureKind, typer.Option(help="What is removed at a time: patches, or bands, everywhere or by patch.")]
+BandGroups = Annotated[list[str] | None, typer.Option("--groups", help="Bands that count as one, as visible=red,green,blue or "
+                                                      "infrared=700-1000 (nm). Repeat the option.")]
+Patches = Annotated[bool, typer.Option("--patches", help="Of many buildings: also their patches as polygons with scores.")]
+Parquet = Annotated[bool, typer.Option("--parquet", help="Polygons also as GeoParquet.")]
 Stored = Annotated[bool, typer.Option("--stored", help="Pixels as the raster stores them, without its scale and offset.")]
 Remote = Annotated[bool, typer.Option("--remote", help="Fetch a raster that lies elsewhere.")]
 
@@ -322,9 +344,25 @@ def look_for_signs(network: Model, request: Request, target: str | None) -> None
     number = class_number(target, card_of(network).classes)
     warn_of_signs(network, request.image, label_of(request, network, target), number)
 
+# %% ../nbs/59_cli.ipynb #58d003b6
+def parse_groups(texts: Sequence[str]) -> dict[str, list[str] | tuple[float, float]] | None:
+    """The groups of bands that `--groups` name, None for none. Raises ValueError, quoting it, for what is no group."""
+    found: dict[str, list[str] | tuple[float, float]] = {}
+    for text in texts:
+        name, equals, rest = (part.strip() for part in text.partition("="))
+        if not (name and equals and rest) or name in found:
+            raise ValueError(f"--groups {text!r}: expected a new name and its bands, as visible=red,green,blue or "
+                             "infrared=700-1000 (nm)")
+        ends = rest.split("-")
+        of_light = len(ends) == 2 and all(end.strip().replace(".", "", 1).isdecimal() for end in ends)
+        found[name] = (float(ends[0]), float(ends[1])) if of_light else list(names(rest))
+    return found or None
+
 # %% ../nbs/59_cli.ipynb #55b132ab
-def check_survey(place: Place, nodata: str | None, mistakes: bool) -> None:
+def check_survey(place: Place, nodata: str | None, mistakes: bool, features: FeatureKind = "patches") -> None:
     """Raises ValueError for what is asked of one image, and not of many buildings of a scene."""
+    if features != "patches":
+        raise ValueError(f"--features {features} is for one building; many are compared by their patches")
     if place.label is not None or mistakes:
         raise ValueError("many buildings are compared with their footprints: --label and --mistakes are for one image")
     if nodata is not None:
@@ -343,14 +381,25 @@ def print_survey(table: pd.DataFrame, out: Path) -> None:
         names = ["building", "confidence", "context_reliance", "context_reliance_error", "distance_half_m", "gap", "flags"]
         most = done.sort_values("context_reliance", ascending=False)[names].head(8)
         typer.echo(f"\nThose that lean most on what surrounds them:\n\n{most.round(3).to_string(index=False)}")
-    typer.echo(f"\nResults: {out}/buildings.gpkg (a layer for QGIS; open it again, or load_survey in Python)")
+    typer.echo(f"\nResults: {out}/buildings.gpkg (a layer for QGIS; open it again, or load_survey in Python), whose column `map` "
+               "names the GeoTIFF of each building")
 
 # %% ../nbs/59_cli.ipynb #0561f08b
-def survey_scene(image: str, network: Model, place: Place, reading: Reading, chosen: dict[str, Any], min_area: float,
-                 cluster: str | None, out: Path) -> None:
+class Many(NamedTuple):
+    """What is said of many buildings alone, as the options say it."""
+
+    min_area: float
+    cluster: str | None
+    patches: bool
+    parquet: bool
+
+
+def survey_scene(image: str, network: Model, place: Place, reading: Reading, chosen: dict[str, Any], many: Many,
+                 out: Path) -> None:
     """Explain many buildings of a scene, and print what was found. chosen: settings of the survey."""
     from entropy_captum.scene import Scene, window_side
     from entropy_captum.survey import SurveySettings, predicted_buildings, survey
+    from entropy_captum.survey_report import write_survey_report
 
     scene = Scene(image, network, place.footprints, **reading._asdict())
     window = window_side(place.window, scene.raster) or min(512, max(scene.raster.size))
@@ -359,19 +408,24 @@ def survey_scene(image: str, network: Model, place: Place, reading: Reading, cho
     if place.everything:
         if buildings is not None:
             raise ValueError("--all are those that the model predicts; --footprints alone are those of the file")
-        buildings = predicted_buildings(scene, out, settings, min_area, cluster=cluster, show_progress=show)
-    print_survey(survey(scene, out, settings, buildings, cluster=cluster, show_progress=show), out)
+        buildings = predicted_buildings(scene, out, settings, many.min_area, cluster=many.cluster, show_progress=show)
+    table = survey(scene, out, settings, buildings, with_patches=many.patches, parquet=many.parquet, cluster=many.cluster,
+                   show_progress=show)
+    print_survey(table, out)
+    typer.echo(f"report: {write_survey_report(out)}")
 
 # %% ../nbs/59_cli.ipynb #5ab37bf8
 @app.command()
 def explain(image: ImageName, point: Point = None, at: At = None, crs: Crs = "EPSG:4326", mask: MaskFile = None,
             label: LabelFile = None, footprints: Footprints = None, building: Building = None, everything: Everything = False,
-            min_area: MinArea = 10.0, cluster: Cluster = None, method: Methods = "entropy", grid_size: GridSize = 8,
-            n_samples: NSamples = 32, perturbations_per_eval: Rows = 8, seed: int = 0, baseline: Baseline = "grey",
-            window: WindowSide = None, bands: Bands = None, scale: Scale = None, stored: Stored = False, remote: Remote = False,
-            label_values: Values = None, nodata: NoData = None, mistakes: Mistakes = False, labelled: Labelled = None,
-            inference: Inference = "auto", target: Target = None, out: Out = Path("explanation"), model: ModelSource = None,
-            model_card: CardFile = None, runtime: RunBy = None, device: Device = "auto") -> None:
+            min_area: MinArea = 10.0, cluster: Cluster = None, patches: Patches = False, parquet: Parquet = False,
+            method: Methods = "entropy", grid_size: GridSize = 8, n_samples: NSamples = 32, perturbations_per_eval: Rows = 8,
+            seed: int = 0, baseline: Baseline = "grey",
+            window: WindowSide = None, bands: Bands = None, scale: Scale = None, stored: Stored = False,
+            remote: Remote = False, features: Features = "patches", groups: BandGroups = None, label_values: Values = None,
+            nodata: NoData = None, mistakes: Mistakes = False, labelled: Labelled = None, inference: Inference = "auto",
+            target: Target = None, out: Out = Path("explanation"), model: ModelSource = None, model_card: CardFile = None,
+            runtime: RunBy = None, device: Device = "auto") -> None:
     """Explain one building (--point, --at), a region (--mask), all that the network predicts in an image, or its --mistakes.
 
     Of a raster also many buildings, each by itself: those of --footprints, or --all that the network predicts.
@@ -380,29 +434,27 @@ def explain(image: ImageName, point: Point = None, at: At = None, crs: Crs = "EP
     check_mistakes(mistakes, labelled, label)
     reading = Reading(bands, scale, stored, remote)
     place = Place(at, crs, point, window, mask, label, parse_values(label_values or ()), footprints, building, everything)
-    request_for = find_request(image, place, reading)
+    grouped, request_for = parse_groups(groups or ()), find_request(image, place, reading)
     from entropy_captum.explanation import ask, explain_question
     from entropy_captum.models import load_model
     from entropy_captum.question import Budget
 
     network = load_model(model, model_card, pick_device("cpu" if runtime and device == "auto" else device), runtime)
     if place.is_survey:
-        check_survey(place, nodata, mistakes)
+        check_survey(place, nodata, mistakes, features)
         chosen = dict(method=method, grid_size=grid_size, n_samples=n_samples, perturbations_per_eval=perturbations_per_eval,
                       seed=seed, baseline=baseline, target=target)
-        return survey_scene(image, network, place, reading, chosen, min_area, cluster, out)
-    request = request_for(network)
+        return survey_scene(image, network, place, reading, chosen, Many(min_area, cluster, patches, parquet), out)
+    request = replace(request_for(network), groups=grouped)
     request = request if nodata is None else request.without(parse_nodata(nodata))
     budget = Budget(n_samples, perturbations_per_eval, seed, inference=inference, show_progress=sys.stderr.isatty())
     asked = mistakes_of(request, network, out, target, labelled) if mistakes else {out: request}
-    questions = {folder: ask(network, one, baseline, grid_size, target) for folder, one in asked.items()}
+    questions = {folder: ask(network, one, baseline, grid_size, target, features) for folder, one in asked.items()}
     if model is not None and runtime is None:
         look_for_signs(network, request, target)
     print_classes(network, request, target)
     for folder, question in questions.items():
-        told = explain_question(asked[folder], question, budget, names(method))
-        told.save(folder)
-        print_table(told.table, folder)
+        save_and_print(explain_question(asked[folder], question, budget, names(method)), folder, parquet)
 
 # %% ../nbs/59_cli.ipynb #7d9f0ab2
 @app.command()
@@ -524,13 +576,19 @@ def evaluate(data: Annotated[Path, typer.Option(help="A folder with data sets of
 
 # %% ../nbs/59_cli.ipynb #9fd22a99
 @app.command()
-def report(run: Annotated[Path, typer.Argument(help="A run folder of `evaluate`.")],
+def report(run: Annotated[Path, typer.Argument(help="A run folder of `evaluate`, or what `explain` wrote of many buildings.")],
            data: Annotated[Path | None, typer.Option(help="The folder that the run read: shows the best and worst tiles.")] = None,
            out: Annotated[Path | None, typer.Option(help="The HTML file; default: report.html in the run.")] = None,
            labels: Labels = None, label_values: Values = None) -> None:
-    """One HTML page about a study: tables with intervals, curves, the best and worst tiles, the settings."""
+    """One HTML page about a study: tables with intervals, curves, the best and worst tiles, the settings; or about a scene."""
     values = parse_values(label_values or ())
     check_folder(run, data)
+    if (run / "buildings.gpkg").is_file():
+        if data is not None or labels is not None or values is not None:
+            raise ValueError(f"{run}: is about one scene, which it names itself; --data and labels are for a study's tiles")
+        from entropy_captum.survey_report import write_survey_report
+        typer.echo(f"report: {write_survey_report(run, out)}")
+        return
     from entropy_captum.report import write_report
 
     typer.echo(f"report: {write_report(run, out, data, labels=labels, values=values)}")

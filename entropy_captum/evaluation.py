@@ -299,10 +299,13 @@ def ones_attribution(inputs: Tensor) -> Tensor:
 
 # %% ../nbs/24_evaluation.ipynb #ff55f4bd
 def random_attribution(inputs: Tensor, feature_mask: Tensor | NDArray[Any], seed: int = 0) -> Tensor:
-    """The control with one uniform random value per feature of a mask (1,1,H,W) of ids, (B,1,H,W) for inputs (B,C,H,W)."""
+    """The control with one uniform random value per feature of a mask (1,1,H,W) of ids, (B,1,H,W) for inputs (B,C,H,W).
+
+    Of features that differ from band to band, ids (1,C,H,W), the mean over bands.
+    """
     ids, index = torch.unique(as_tensor(feature_mask).long(), return_inverse=True)
     values = torch.from_numpy(np.random.default_rng(seed).random((len(inputs), len(ids)))).to(inputs)
-    return spread_scores(values, index, (1, *inputs.shape[-2:]))
+    return spread_scores(values, index, (index.shape[1], *inputs.shape[-2:])).mean(1, keepdim=True)
 
 # %% ../nbs/24_evaluation.ipynb #a75eeccc
 def verdict(tester: SitTester, maps: Mapping[str, Tensor]) -> pd.DataFrame:

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from .adapter import card_of, sized
+from .bands import BandLike, NamedBand, band_maps_figure, feature_mask_of, spectral_figure, spectral_table
 from .card import from_inputs, to_picture
 from .data import find_tiles
 from .drawn import procedural_scene
@@ -30,7 +31,7 @@ from .forward import Model
 from .labels import UNNAMED, Label, Labels
 from .measures import measure_map
 from .methods import UNITS, Maps, image_of, leave_out, run_methods
-from .names import BaselineName
+from .names import BaselineName, FeatureKind
 from .notices import needed
 from .perturbation import named_baseline
 from .question import Budget, Question
@@ -43,7 +44,8 @@ with needed("models"):
     import pandas as pd
 
 # %% auto #0
-__all__ = ['largest_object', 'choose_region', 'label_of', 'ask', 'find_mistakes', 'Explanation', 'explain_question']
+__all__ = ['largest_object', 'choose_region', 'label_of', 'bands_of', 'features_of', 'ask', 'find_mistakes', 'Explanation',
+           'save_spectrum', 'explain_question']
 
 # %% ../nbs/54_explanation.ipynb #facf118e
 def largest_object(mask: Mask) -> Mask:
@@ -86,12 +88,26 @@ def label_of(request: Request, model: Model, target: int | str | None = None) ->
         return None
     return request.labels.meant(name)
 
+# %% ../nbs/54_explanation.ipynb #c1dd5bf9
+def bands_of(request: Request, model: Model) -> tuple[BandLike, ...]:
+    """The bands of a request's image, as its raster names them, else as the model's card does."""
+    return request.bands or tuple(NamedBand(name) for name in card_of(model).bands)
+
+
+def features_of(request: Request, model: Model, features: FeatureKind, grid_size: int) -> dict[str, Any]:
+    """What a question is told of its features: the grid, or the feature of each band's pixels. Errors as `feature_mask_of`."""
+    if features == "patches" and request.groups is None:
+        return {"grid_size": grid_size}
+    size = (request.image.shape[0], request.image.shape[1])
+    return {"feature_mask": feature_mask_of(features, bands_of(request, model), size, grid_size, request.groups, request.image)}
+
 # %% ../nbs/54_explanation.ipynb #2bbd8600
 def ask(model: Model, request: Request, baseline: BaselineName = "grey", grid_size: int = 8,
-        target: int | str | None = None) -> Question:
+        target: int | str | None = None, features: FeatureKind = "patches") -> Question:
     """The question of a request (its image, region, label and valid pixels) about a class of a model, with a named baseline.
 
-    Raises ValueError for an image or a region that does not fit, a class that the model has not, or a grid finer than the image.
+    features: what is removed at a time, see `bands.feature_mask_of`. Raises ValueError for an image or a region that does not fit,
+    a class that the model has not, a grid finer than the image, and groups of bands that do not fit.
     """
     card = card_of(model)
     image = inputs_for(model, request.image, request.valid, baseline)
@@ -99,7 +115,7 @@ def ask(model: Model, request: Request, baseline: BaselineName = "grey", grid_si
     seen = request if request.valid is None else replace(request, image=from_inputs(image, card))
     region, label = choose_region(seen, model, target)[None], label_of(request, model, target)
     return Question(model, image, region, target, baselines=named_baseline(baseline, image), valid=request.valid,
-                    label=None if label is None else label.truth, grid_size=grid_size)
+                    label=None if label is None else label.truth, **features_of(request, model, features, grid_size))
 
 # %% ../nbs/54_explanation.ipynb #169b34c0
 def find_mistakes(request: Request, model: Model, target: int | str | None = None, labelled: str | None = None) -> dict[str, Mask]:
@@ -153,6 +169,12 @@ def tested(question: Question, heat: Tensor, unit: str) -> Tested:
     return Tested(e, unit, (picture(question, low), picture(question, high)), (predicted(question, low), predicted(question, high)))
 
 # %% ../nbs/54_explanation.ipynb #c9441577
+def tells_bands(estimate: Estimate) -> bool:
+    """Whether the features of one image differ from band to band."""
+    index = estimate.index[0]
+    return bool((index != index[:, :1]).any())
+
+
 def patches_of(estimate: Estimate) -> NDArray[np.int64]:
     """The feature that each pixel (H,W) of one image belongs to; below 0 for none."""
     index = estimate.index[0][0, 0]
@@ -193,7 +215,7 @@ class Explanation:
     def error(self, method: str) -> NDArray[np.float64] | None:
         """The standard error (H,W) of a method's map; None for a method without one."""
         estimate = self.found[method].estimate
-        return None if estimate is None else estimate.spread(estimate.standard_error)[0][0, 0].cpu().numpy()
+        return None if estimate is None else estimate.error_map(0)
 
     def figure(self, method: str | None = None) -> Figure:
         """The image with the region, a method's map (by default the first one's) and its standard error, if it has one."""
@@ -208,10 +230,21 @@ class Explanation:
         """
         name = next(iter(self.found)) if method is None else method
         estimate = self.found[name].estimate
-        if estimate is None or estimate.index[0].shape[-3] > 1:
+        if estimate is None or tells_bands(estimate):
             raise ValueError(f"{name}: is not made of patches with scores and errors, by which a map is measured")
         scores, errors = (v[0].cpu().numpy() for v in (estimate.scores, estimate.standard_error))
         return measure_map(scores, errors, patches_of(estimate), self.region, steps_in(self.request.extent))
+
+    def spectrum(self, method: str | None = None) -> pd.DataFrame:
+        """What each band, or group, says in a method's map (by default the first one's), see `bands.spectral_table`.
+
+        Raises ValueError for a map whose features do not tell bands apart.
+        """
+        name = next(iter(self.found)) if method is None else method
+        estimate = self.found[name].estimate
+        if estimate is None or not tells_bands(estimate):
+            raise ValueError(f"{name}: its features do not tell bands apart; ask with features=\"bands\" or \"bands*patches\"")
+        return spectral_table(estimate, bands_of(self.request, self.question.forward), self.request.groups)
 
     def __repr__(self) -> str:
         return f"<{', '.join(self.found)}: region of {int(self.region.sum()):,} pixels in {self.request.extent.file}>"
@@ -219,9 +252,15 @@ class Explanation:
     def _repr_jpeg_(self) -> bytes:
         return jpeg_of(self.figure())
 
-    def save(self, folder: str | Path) -> None:
-        """Write the table, a panel of all, which pixels they cover, and of each method its map, and its estimate if it has one."""
-        write_together(Path(folder), lambda place: save_explanation(place, self))
+    def save(self, folder: str | Path, parquet: bool = False) -> None:
+        """Write the table, a panel of all, which pixels they cover, and of each method its map, and its estimate if it has one.
+
+        Of an image with a place on Earth also maps and polygons for a GIS. parquet: the latter also as GeoParquet. Raises
+        ValueError for lack of room, and for GeoParquet of an image without a place.
+        """
+        if parquet and self.request.extent.transform is None:
+            raise ValueError(f"{self.request.extent.file}: does not say where on Earth it lies, so there is no GeoParquet of it")
+        write_together(Path(folder), lambda place: save_explanation(place, self, parquet))
 
 # %% ../nbs/54_explanation.ipynb #6c10429f
 def facts_of_building(told: Explanation, method: str) -> dict[str, Any]:
@@ -231,7 +270,8 @@ def facts_of_building(told: Explanation, method: str) -> dict[str, Any]:
     facts = {"confidence": float(before.confidence[0, 0]), "entropy": float(before.entropy[0, 0]), "iou": float(before.iou[0, 0])}
     estimate = told.found[method].estimate
     assert estimate is not None
-    return {"method": method, **facts, **told.measures(method), "gap": float(gap),
+    measured = {} if tells_bands(estimate) else told.measures(method)
+    return {"method": method, **facts, **measured, "gap": float(gap),
             "n_samples": int(estimate.n_samples.max()), "seed": estimate.settings["seed"]}
 
 # %% ../nbs/54_explanation.ipynb #eac55535
@@ -243,7 +283,7 @@ def made_by(told: Explanation, method: str) -> dict[str, Any]:
             "source": told.request.extent.file, "software": f"entropy_captum {version('entropy_captum')}"}
 
 # %% ../nbs/54_explanation.ipynb #d12c466c
-def save_for_gis(folder: Path, told: Explanation) -> None:
+def save_for_gis(folder: Path, told: Explanation, parquet: bool) -> None:
     """Write each map as a GeoTIFF with a style, and the building and its patches as layers of buildings.gpkg."""
     from entropy_captum.gis import map_style, outlined, patches, reach, write_buildings, write_map
     extent, rows, cells = told.request.extent, list[dict[str, Any]](), list[Any]()
@@ -255,13 +295,24 @@ def save_for_gis(folder: Path, told: Explanation) -> None:
         (folder / f"{name}.qml").write_text(map_style(*reach(heat)), encoding="utf-8")
         if estimate is not None:
             rows.append(facts_of_building(told, name))
+        if estimate is not None and not tells_bands(estimate):
             scores, errors = (v[0].cpu().numpy() for v in (estimate.scores, estimate.standard_error))
             cells.append(patches(scores, errors, patches_of(estimate), extent).assign(method=name))
     if rows:
-        write_buildings(folder / "buildings.gpkg", outlined(rows, told.region, extent), cells)
+        write_buildings(folder / "buildings.gpkg", outlined(rows, told.region, extent), cells, parquet)
+
+# %% ../nbs/54_explanation.ipynb #310f836c
+def save_spectrum(folder: Path, told: Explanation, method: str) -> None:
+    """Write what each band says in a method's map as a table and a figure, and where as a row of maps."""
+    table, estimate, bands = told.spectrum(method), told.found[method].estimate, bands_of(told.request, told.question.forward)
+    assert estimate is not None
+    unit = UNITS.get(method, "")
+    table.to_csv(folder / f"{method}-bands.csv", index=False, float_format="%.6g")
+    spectral_figure(table, unit).savefig(folder / f"{method}-bands.png", dpi=120)
+    band_maps_figure(estimate, bands, told.request.groups, unit=unit).savefig(folder / f"{method}-band-maps.png", dpi=120)
 
 # %% ../nbs/54_explanation.ipynb #e54f523c
-def save_explanation(folder: Path, told: Explanation) -> None:
+def save_explanation(folder: Path, told: Explanation, parquet: bool) -> None:
     """Write what `Explanation.save` names."""
     told.table.to_csv(folder / "table.csv", index=False, float_format="%.6g")
     pixels, question = told.request.extent.facts(), told.question
@@ -275,8 +326,10 @@ def save_explanation(folder: Path, told: Explanation) -> None:
         if each.estimate is not None:
             replace(each.estimate, settings=each.estimate.settings | {"pixels": pixels}).save(folder / f"{name}-estimate")
             told.figure(name).savefig(folder / f"{name}.png", dpi=120)
+            if tells_bands(each.estimate):
+                save_spectrum(folder, told, name)
     if told.request.extent.transform is not None:
-        save_for_gis(folder, told)
+        save_for_gis(folder, told, parquet)
 
 # %% ../nbs/54_explanation.ipynb #ba90f0b6
 def explain_question(request: Request, question: Question, budget: Budget, methods: Sequence[str]) -> Explanation:

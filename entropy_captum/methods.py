@@ -94,7 +94,7 @@ def pick_freeze_map(estimate: Estimate, name: str) -> Maps:
         values = estimate.total_order - estimate.first_order
     elif estimate.first_order is not None:
         rows -= int(estimate.n_samples[0].max())
-    return Maps(estimate.spread(values)[0][:, 0].float(), rows, estimate)
+    return Maps(estimate.spread(values)[0].mean(1).float(), rows, estimate)  # features may differ from band to band
 
 # %% ../nbs/47_methods.ipynb #b09eb97d
 def pick_freeze_maps(question: Question, budget: Budget, names: Sequence[str]) -> dict[str, Maps]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +16,9 @@ from numpy.typing import NDArray
 from .files import Extent, Window, extent_of, look, other_reading, read_image
 from .labels import Labels, LabelValues, as_text, read_labels, read_mask
 from .notices import notify
+
+if TYPE_CHECKING:  # bands need pandas, of which the command line knows nothing before its arguments are right
+    from entropy_captum.bands import BandLike, Groups
 
 
 # %% auto #0
@@ -60,7 +63,10 @@ def other_than(image: NDArray[Any], nodata: tuple[float, ...]) -> Mask:
 # %% ../nbs/34_request.ipynb #7845dd5b
 @dataclass(frozen=True)
 class Request:
-    """Pixels of an image (H,W,C), where they lie, and what the user gave: region, labels, point (column, row), valid pixels."""
+    """Pixels of an image (H,W,C), where they lie, and what the user gave: region, labels, point (column, row), valid pixels.
+
+    bands: what is known of the image's bands, none where it is only what the model's card says. groups: bands that count as one.
+    """
 
     image: NDArray[Any]
     extent: Extent
@@ -68,6 +74,8 @@ class Request:
     labels: Labels | None = None
     point: tuple[int, int] | None = None
     valid: Mask | None = None
+    bands: tuple[BandLike, ...] = ()
+    groups: Groups | None = None
 
     def without(self, nodata: tuple[float, ...]) -> Request:
         """The request with pixels of a value (a number, or one per band) marked. Errors as `other_than`, and where all have it."""
@@ -106,11 +114,15 @@ def place_of(size: tuple[int, int], point: tuple[int, int] | None, region: Mask 
 
 # %% ../nbs/34_request.ipynb #f095b666
 class Picture(Protocol):
-    """What a request is read from, whole or a window of it: an image file, or a raster. hint: said where a size does not fit."""
+    """What a request is read from, whole or a window of it: an image file, or a raster.
+
+    hint: said where a size does not fit. bands: as of a `Request`.
+    """
 
     path: Path
     size: tuple[int, int]
     hint: str
+    bands: tuple[BandLike, ...]
 
     def read(self, window: Window | None) -> tuple[NDArray[Any], Mask | None, Extent]:
         """Pixels (H,W,C), which of them hold something, bool (H,W) or None for all, and where they lie."""
@@ -122,6 +134,7 @@ class ImageFile:
     def __init__(self, path: Path) -> None:
         facts = look(path)
         self.path, self.size = path, facts.size
+        self.bands: tuple[BandLike, ...] = ()
         self.hint = other_reading((*facts.size, len(facts.bits))) if facts.kind == "NPY" else ""
 
     def read(self, window: Window | None) -> tuple[NDArray[Any], Mask | None, Extent]:
@@ -160,7 +173,7 @@ def read_request(image: Path | Picture, mask: Path | None = None, label: Path | 
         raise ValueError(f"{mask}: no pixel is set in {where}")
     pixels, valid, extent = picture.read(place)
     truth = None if label is None else read_labels(label, values, place)
-    return Request(pixels, extent, region, truth, point, valid)
+    return Request(pixels, extent, region, truth, point, valid, picture.bands)
 
 # %% ../nbs/34_request.ipynb #2899f302
 def parse_nodata(text: str) -> tuple[float, ...]:

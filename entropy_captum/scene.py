@@ -16,13 +16,14 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from .adapter import card_of
+from .bands import BandLike, Groups, NamedBand
 from .card import ModelCard
 from .explanation import Explanation, ask, explain_question
 from .figures import jpeg_of
 from .files import Extent, Window, pixel_limit
 from .footprints import at_point, burn, by_id, in_pixels, read_footprints
 from .forward import Model
-from .names import BaselineName
+from .names import BaselineName, FeatureKind
 from .notices import needed
 from .question import Budget
 from .raster import Band, Pixels, Raster, open_raster, stretched, to_world, warn_of_loss
@@ -33,7 +34,7 @@ with needed("geo"):
     from pandas import Series
 
 # %% auto #0
-__all__ = ['RasterPicture', 'window_side', 'as_given', 'Scene']
+__all__ = ['as_called', 'RasterPicture', 'window_side', 'as_given', 'Scene']
 
 # %% ../nbs/55_scene.ipynb #94ca45a0
 def named(band: Band) -> bool:
@@ -88,6 +89,13 @@ def check_scale(scale: tuple[float, float] | None) -> tuple[float, float] | None
         raise ValueError(f"--scale {scale[0]:g} {scale[1]:g}: expected the lower number first")
     return scale
 
+# %% ../nbs/55_scene.ipynb #5eb2c86f
+def as_called(bands: Sequence[Band], card: ModelCard) -> tuple[NamedBand, ...]:
+    """The bands of a raster, those without a name of their own called as in the card."""
+    own = [band.name if named(band) else other for band, other in zip(bands, card.bands, strict=True)]
+    calls = own if len(set(own)) == len(own) else card.bands
+    return tuple(NamedBand(name, band.wavelength) for name, band in zip(calls, bands, strict=True))
+
 # %% ../nbs/55_scene.ipynb #f689cfcc
 class RasterPicture:
     """A raster as what a request is read from, in its model's bands and numbers. Raises ValueError for a scale that falls."""
@@ -95,6 +103,7 @@ class RasterPicture:
     def __init__(self, raster: Raster, card: ModelCard, scale: tuple[float, float] | None = None) -> None:
         self.raster, self.card, self.scale = raster, card, check_scale(scale)
         self.path, self.size, self.hint = Path(raster.path), raster.size, ""
+        self.bands: tuple[BandLike, ...] = as_called(raster.bands, card)
 
     def read(self, window: Window | None) -> tuple[NDArray[Any], Mask | None, Extent]:
         """As in `request.Picture`. Raises ValueError where nothing is held, and for all of a scene that is too large."""
@@ -228,14 +237,16 @@ class Scene:
 
     def explain(self, at: tuple[float, float] | None = None, *, budget: Budget | None = None,
                 methods: Sequence[str] = ("entropy",), baseline: BaselineName = "grey", grid_size: int = 8,
-                target: int | str | None = None, **place: Any) -> Explanation:
-        """Explain one building. place: as of `request`. Raises ValueError for what does not fit.
+                target: int | str | None = None, features: FeatureKind = "patches", groups: Groups | None = None,
+                **place: Any) -> Explanation:
+        """Explain one building. features, groups: as of `explanation.ask`. place: as of `request`. Raises ValueError for what does
+        not fit.
 
         Example:
             >>> Scene("city.tif", load_model()).explain(at=(11.567, 48.139))
         """
-        request = self.request(at, **place)
-        question = ask(self.model, request, baseline, grid_size, target)
+        request = replace(self.request(at, **place), groups=groups)
+        question = ask(self.model, request, baseline, grid_size, target, features)
         return explain_question(request, question, budget or Budget(perturbations_per_eval=8, show_progress=True), methods)
 
     def _repr_jpeg_(self) -> bytes:

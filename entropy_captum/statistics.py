@@ -20,7 +20,7 @@ with needed("study"):
 
 # %% auto #0
 __all__ = ['FEWEST', 'classes_in', 'tile_means', 'scene_means', 'Interval', 'mean_interval', 'holm', 'share_won', 'Comparison',
-           'compare', 'tile_counts', 'method_table', 'rival_table', 'curves', 'with_far']
+           'compare', 'tile_counts', 'method_table', 'rival_table', 'curves', 'with_far', 'beyond_area']
 
 # %% ../nbs/51_statistics.ipynb #db5d33c5
 def whole_sets(rows: pd.DataFrame) -> pd.Series:
@@ -222,3 +222,22 @@ def with_far(rows: pd.DataFrame) -> pd.DataFrame:
     swapped = {f"{a}_drop_r{r}": f"{b}_drop_r{r}" for a, b in ("lh", "hl") for r in removed_shares(near)}
     far = near[[*facts, *swapped]].rename(columns=swapped).assign(method="far", gap=-near["gap"])
     return pd.concat([rows, far], ignore_index=True) if len(far) else rows
+
+# %% ../nbs/51_statistics.ipynb #e20area2
+def beyond_area(rows: pd.DataFrame) -> pd.DataFrame:
+    """The rows with, for both tests at the threshold, what removing as many random cells costs, and the drop minus that.
+
+    In points, in the columns `l_sit_area_alone`, `l_sit_beyond_area` and the same of `h_sit`; NaN where a tile has no rows of
+    `random` or `ones`.
+    """
+    keys = [key for key in ("dataset", "tile", "target", "unit", "baseline", "seed") if key in rows]
+    random, ones = (rows[rows["method"] == name].set_index(keys) for name in ("random", "ones"))
+    costs = pd.DataFrame({r: (random[f"l_drop_r{r}"] + random[f"h_drop_r{r}"]) / 2 for r in removed_shares(rows)})
+    costs = costs.assign(all=ones["h_sit_confidence_drop"]).reindex(pd.MultiIndex.from_frame(rows[keys]))
+    shares, known = [0.0, *removed_shares(rows), 1.0], np.c_[np.zeros(len(rows)), costs.to_numpy(float)]
+    found = rows.copy()
+    for test in ("l_sit", "h_sit"):
+        removed = 1 - rows[f"{test}_kept_area"]
+        found[f"{test}_area_alone"] = [np.interp(r, shares, cost) for r, cost in zip(removed, known, strict=True)]
+        found[f"{test}_beyond_area"] = rows[f"{test}_confidence_drop"] - found[f"{test}_area_alone"]
+    return found

@@ -7,13 +7,15 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import json
 import math
 import re
 import zipfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from importlib.metadata import version
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, NamedTuple, get_args
 
 import numpy as np
 import torch
@@ -28,9 +30,9 @@ from .explanation import patches_of, steps_in
 from .files import Extent
 from .footprints import burn, by_id, in_pixels
 from .forward import Model, as_forward
-from .gis import map_dataset, write_buildings
+from .gis import map_dataset, map_style, patches, reach, write_buildings, write_map
 from .measures import measure_map
-from .methods import PICK_FREEZE
+from .methods import PICK_FREEZE, UNITS
 from .names import BaselineName
 from .notices import first_line, needed
 from .perturbation import named_baseline
@@ -38,6 +40,7 @@ from .predicted import Cell, as_footprints, cells_of, find_objects, predict_cell
 from .question import Budget, Question, of_image
 from .run import answer
 from .sampling import check_design
+from .raster import Raster
 from .scene import RasterPicture, Scene, as_given
 from .study import RunFolder, code_hash, versions_of
 from .workers import running
@@ -51,7 +54,8 @@ with needed("geo"):
     from geopandas import GeoDataFrame, read_file
 
 # %% auto #0
-__all__ = ['SurveySettings', 'Job', 'plan', 'survey', 'load_survey', 'survey_map', 'predicted_buildings']
+__all__ = ['SurveySettings', 'Job', 'plan', 'Kept', 'kept_of', 'map_name', 'tags_of', 'write_style', 'write_maps', 'arrays_of',
+           'patches_of_survey', 'facts_in', 'with_maps', 'survey', 'load_survey', 'survey_map', 'predicted_buildings']
 
 # %% ../nbs/57_survey.ipynb #401c6b1b
 @dataclass(frozen=True)
@@ -231,6 +235,72 @@ class SurveyFolder(RunFolder):
         write_arrays(self.home / "arrays" / f"{job.key}.npz", arrays or {})
         write_whole(self.path(job), lambda file: rows.to_parquet(file, index=False))
 
+# %% ../nbs/57_survey.ipynb #3c7266d0
+class Kept(NamedTuple):
+    """What is kept of a building: scores and errors (d,), the patch of each pixel (H,W), below 0 for none, and where they lie."""
+
+    scores: NDArray[np.float64]
+    errors: NDArray[np.float64]
+    place: NDArray[np.int64]
+    extent: Extent
+
+    def maps(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """The scores and their errors as maps (H,W), NaN where there is no patch."""
+        score, error = (np.append(values, np.nan)[self.place] for values in (self.scores, self.errors))  # -1 is the last
+        return score, error
+
+
+def kept_of(arrays: Mapping[str, NDArray[Any]], row: Any, raster: Raster) -> Kept:
+    """The part of its window's arrays that a row of a survey is about."""
+    top, bottom, left, right = map(int, re.findall(r"\d+", row["window"]))
+    extent = Extent(raster.path, "", raster.size, (top, bottom), (left, right), raster.crs, raster.transform)
+    k = int(row["k"])
+    return Kept(arrays["scores"][k], arrays["errors"][k], arrays["patches"].astype(np.int64), extent)
+
+# %% ../nbs/57_survey.ipynb #ffe67ba7
+def map_name(building: str) -> str:
+    """The file name of a building's map: its id, with a mark where a disk would not take it, or not tell it from another."""
+    safe = re.sub(r"[^0-9A-Za-z_-]", "_", building)[:60]
+    same = safe == building and safe == safe.lower()
+    return f"{safe}.tif" if same else f"{safe}-{hashlib.blake2b(building.encode(), digest_size=4).hexdigest()}.tif"
+
+# %% ../nbs/57_survey.ipynb #e1fee183
+def tags_of(row: Any, settings: SurveySettings) -> dict[str, Any]:
+    """What made the map of a row's building, for its tags."""
+    return {"building": row["building"], **asdict(settings), "n_samples": int(row["n_samples"]),
+            "software": f"entropy_captum {version('entropy_captum')}"}
+
+
+def write_style(path: Path, style: str) -> None:
+    """Write a style's text, whole or not at all. Raises ValueError for lack of room."""
+    write_whole(path, lambda file: file.write_text(style, encoding="utf-8"))
+
+
+def write_maps(folder: Path, rows: pd.DataFrame, arrays: Mapping[str, NDArray[Any]], raster: Raster,
+               settings: SurveySettings) -> None:
+    """Write the maps of a window's buildings as GeoTIFFs with styles. Raises ValueError for lack of room."""
+    for row in rows[rows["status"] == "ok"].to_dict("records"):
+        kept, path = kept_of(arrays, row, raster), folder / map_name(row["building"])
+        write_map(path, *kept.maps(), kept.extent, UNITS[settings.method], tags_of(row, settings))
+        write_style(path.with_name(path.stem + ".qml"), map_style(*reach(kept.scores)))
+
+# %% ../nbs/57_survey.ipynb #d0a49e1a
+def arrays_of(home: Path, window: str) -> dict[str, NDArray[Any]]:
+    """The arrays that a window of a run kept."""
+    with np.load(home / "arrays" / f"{window}.npz") as kept:
+        return dict(kept)
+
+
+def patches_of_survey(raster: Raster, home: Path, table: GeoDataFrame) -> GeoDataFrame:
+    """The patches of all buildings of a run's table as polygons, with their scores and errors."""
+    found = [GeoDataFrame({"building": [], "patch": [], "score": [], "standard_error": []}, geometry=[], crs=raster.crs)]
+    for window, rows in table[table["status"] == "ok"].groupby("window", sort=True):
+        arrays = arrays_of(home, str(window))
+        for row in rows.to_dict("records"):
+            kept = kept_of(arrays, row, raster)
+            found.append(patches(kept.scores, kept.errors, kept.place, kept.extent).assign(building=row["building"]))
+    return GeoDataFrame(pd.concat(found[1:] or found, ignore_index=True), crs=raster.crs)
+
 # %% ../nbs/57_survey.ipynb #721533b9
 def facts_of_survey(scene: Scene, buildings: GeoDataFrame, settings: SurveySettings) -> dict[str, Any]:
     """What decides a survey's numbers: settings, raster, footprints, the hashes of weights and code, versions."""
@@ -243,6 +313,15 @@ def facts_of_survey(scene: Scene, buildings: GeoDataFrame, settings: SurveySetti
             "raster": {"path": raster.path, "changed": changed, "size": raster.size, "bands": [band.index for band in raster.bands],
                        "scale": picture.scale, "stored": raster.stored}, "buildings": digest.hexdigest(),
             "versions": versions_of("rasterio", "shapely"), "code": code_hash()}
+
+# %% ../nbs/57_survey.ipynb #56004ba2
+def facts_in(home: Path) -> tuple[dict[str, Any], SurveySettings]:
+    """What a survey's run was made with, and its settings. Raises ValueError, naming the file, where it says something else."""
+    try:
+        facts = json.loads((home / "run.json").read_text(encoding="utf-8"))
+        return facts, SurveySettings(**facts["settings"])
+    except (OSError, ValueError, LookupError, TypeError) as problem:
+        raise ValueError(f"{home / 'run.json'}: not the settings of a survey; run it again, it is written anew") from problem
 
 # %% ../nbs/57_survey.ipynb #55c55fac
 def read_rows_of(path: Path) -> pd.DataFrame:
@@ -265,14 +344,22 @@ def assemble(paths: Sequence[Path], left_out: Mapping[str, str], buildings: GeoD
     kept = own.drop(columns=[name for name in own if name in found and name != "building"])
     return GeoDataFrame(pd.concat([kept, found.assign(flags=flags)], axis=1), geometry="geometry", crs=own.crs)
 
+# %% ../nbs/57_survey.ipynb #f08244cf
+def with_maps(table: GeoDataFrame, run: str) -> GeoDataFrame:
+    """A survey's table with its run and where the map of each building is, None for those that have none."""
+    names = [f"{run}/maps/{map_name(name)}" if status == "ok" else None for name, status in zip(
+        table["building"], table["status"], strict=True)]
+    return table.assign(run=run, map=names)
+
 # %% ../nbs/57_survey.ipynb #011a22b5
 def survey(scene: Scene, out: str | Path, settings: SurveySettings | None = None, buildings: GeoDataFrame | None = None, *,
-           cluster: Any = None, show_progress: bool = True) -> GeoDataFrame:
+           with_patches: bool = False, parquet: bool = False, cluster: Any = None, show_progress: bool = True) -> GeoDataFrame:
     """Explain many buildings of a scene, or go on with it: a row each with its outline, also in buildings.gpkg in `out`.
 
-    buildings: columns building and geometry, by default the scene's footprints. cluster: as of `study.evaluate`. The rows do not
-    depend on the order of buildings, on workers, or on stops in between. Raises ValueError where there are no buildings, the raster
-    does not say where it lies, or another process writes to the folder.
+    The column `map` says where in `out` a building's map is, a GeoTIFF with a style. buildings: columns building and geometry, by
+    default the scene's footprints. with_patches: also all patches, as a second layer. parquet: both also as GeoParquet. cluster: as
+    of `study.evaluate`. The rows do not depend on the order of buildings, on workers, or on stops in between.
+    Raises ValueError where there are no buildings, the raster does not say where it lies, or another process writes to the folder.
     """
     settings, given = settings or SurveySettings(), scene.footprints if buildings is None else buildings
     if given is None or not len(given):
@@ -286,10 +373,12 @@ def survey(scene: Scene, out: str | Path, settings: SurveySettings | None = None
         with (running(cluster, scene.model, todo, work, failed) as results,
               tqdm(total=len(chosen), initial=len(chosen) - left, unit="building", disable=not show_progress) as bar):
             for job, (rows, arrays) in results:
+                write_maps(folder.home / "maps", rows, arrays, scene.raster, settings)
                 folder.write(job, rows, arrays)
                 bar.update(len(job.buildings))
-        table = assemble([folder.path(job) for job in jobs], left_out, chosen).assign(run=folder.id)
-        write_buildings(Path(out) / "buildings.gpkg", table)
+        table = with_maps(assemble([folder.path(job) for job in jobs], left_out, chosen), folder.id)
+        layer = [patches_of_survey(scene.raster, folder.home, table)] if with_patches else []
+        write_buildings(Path(out) / "buildings.gpkg", table, layer, parquet)
         return table
 
 # %% ../nbs/57_survey.ipynb #5f805ae2
@@ -306,17 +395,13 @@ def survey_map(scene: Scene, out: str | Path, building: str) -> xr.Dataset:
 
     Raises ValueError, naming it, for a building that is not in the table, or has no map.
     """
-    table = load_survey(out)
-    row = by_id(table, building)
+    row = by_id(load_survey(out), building)
     if row["status"] != "ok":
         raise ValueError(f"building {building}: has no map, its status is {row['status']!r}")
-    top, bottom, left, right = map(int, re.findall(r"\d+", row["window"]))
-    raster = scene.raster
-    extent = Extent(raster.path, "", raster.size, (top, bottom), (left, right), raster.crs, raster.transform)
-    with np.load(Path(out) / row["run"] / "arrays" / f"{row['window']}.npz") as kept:
-        place, k = kept["patches"], int(row["k"])
-        score, error = (np.append(kept[name][k], np.nan)[place] for name in ("scores", "errors"))  # -1 is no patch
-    return map_dataset(score, error, extent, "bit", {"building": building, "n_samples": int(row["n_samples"])})
+    home = Path(out) / row["run"]
+    _, settings = facts_in(home)
+    kept = kept_of(arrays_of(home, row["window"]), row, scene.raster)
+    return map_dataset(*kept.maps(), kept.extent, UNITS[settings.method], tags_of(row, settings))
 
 # %% ../nbs/57_survey.ipynb #dfbc3475
 class PredictionFolder(RunFolder):

@@ -157,3 +157,63 @@ def test_the_drawn_raster_is_georeferenced_and_its_footprints_are_its_buildings(
     assert built.crs.to_epsg() == 4326 and built.id.tolist() == list(range(1, scene.instances.max() + 1))
     burnt = rasterize(zip(built.to_crs(crs).geometry, built.id, strict=True), (256, 256), transform=place, dtype="int32")
     assert (burnt == scene.instances).all()
+
+
+def roof_of(scene, features: str, groups=None):
+    """The third building of a drawn scene, explained by features, and the question alone."""
+    from entropy_captum.question import Budget
+    return scene.explain(building="3", budget=Budget(4, 8), grid_size=2, methods=("entropy",), features=features, groups=groups)
+
+
+@pytest.fixture(scope="module")
+def scene(tmp_path_factory):
+    from entropy_captum import rooftop_unet
+    from entropy_captum.scene import Scene
+    from entropy_captum.zoo import Padded
+    home = write_drawn_raster(tmp_path_factory.mktemp("bands"), 2, 128).parent
+    return Scene(home / "scene.tif", Padded(rooftop_unet()), home / "buildings.gpkg", scale=(0, 4095))
+
+
+def test_a_scene_is_explained_by_its_bands(scene):
+    told = roof_of(scene, "bands*patches", {"green": ["green"], "others": (600.0, 700.0), "sky": ["blue"]})
+    question, table = told.question, told.spectrum()
+    mask = torch.tensor([1, 0, 2])[None, :, None, None] * 4 + torch.tensor([[0, 1], [2, 3]]).repeat_interleave(
+        64, 0).repeat_interleave(64, 1)[None, None]  # red counts among the others
+    alone = EntropyCentric(question.forward).estimate(
+        question.inputs, region=question.region, baselines=question.baselines, n_samples=4, perturbations_per_eval=8,
+        feature_mask=mask)
+    assert table["band"].tolist() == ["green", "others", "sky"]
+    assert table["wavelength"].tolist() == [DRAWN_BANDS["green"], DRAWN_BANDS["red"], DRAWN_BANDS["blue"]]
+    assert np.allclose(table["score"], alone.scores.reshape(3, 4).sum(1)[[0, 1, 2]], atol=1e-9)
+    assert np.allclose(told.found["entropy"].maps[0], alone.map(), atol=1e-7)  # the mean over bands, not the first one's
+    with pytest.raises(ValueError, match="do not tell bands apart; ask with"):
+        roof_of(scene, "superpixels").spectrum()
+    with pytest.raises(ValueError, match="which do not tell bands apart"):
+        roof_of(scene, "patches", {"green": ["green"]})
+
+
+def test_the_random_control_of_bands_is_a_mean_over_them():
+    from entropy_captum.evaluation import random_attribution
+    x, ids = torch.zeros(1, 3, 2, 2), torch.arange(12).reshape(1, 3, 2, 2)
+    values = np.random.default_rng(5).random(12).reshape(3, 2, 2)
+    assert np.allclose(random_attribution(x, ids, 5)[0, 0], values.mean(0))
+    everywhere = random_attribution(x, torch.arange(3).reshape(1, 3, 1, 1), 5)
+    assert np.allclose(everywhere, np.random.default_rng(5).random(3).mean())
+
+
+def test_the_command_tells_bands_apart(scene, tmp_path):
+    import pandas as pd
+    from typer.testing import CliRunner
+
+    from entropy_captum.cli import app
+    asked = ["explain", scene.raster.path, "--footprints", str(Path(scene.raster.path).with_name("buildings.gpkg")), "--id", "3",
+             "--scale", "0", "4095", "--n-samples", "2", "--grid-size", "2", "--out", str(tmp_path)]
+    done = CliRunner().invoke(app, [*asked, "--features", "bands", "--groups", "visible=500-700", "--groups", "sky=blue"],
+                              catch_exceptions=False)
+    assert done.exit_code == 0 and "entropy, by band" in done.output
+    assert pd.read_csv(tmp_path / "entropy-bands.csv")["band"].tolist() == ["visible", "sky"]
+    assert (tmp_path / "entropy-bands.png").is_file() and (tmp_path / "entropy-band-maps.png").is_file()
+    for options, words in ((["--features", "bands", "--groups", "green"], "--groups 'green': expected a new name and its bands"),
+                           (["--features", "bands", "--groups", "green=green"], "band 'red' must be in one group"),
+                           (["--features", "bands", "--all", "--id", "3"], "--features bands is for one building")):
+        assert words in str(CliRunner().invoke(app, [*asked, *options]).exception)

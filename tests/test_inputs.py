@@ -269,3 +269,8 @@ def test_a_map_that_finds_a_constant_border_important_warns():
         EntropyCentric(Outside()).estimate(x, region=REGION, valid=valid.astype(int))
     with pytest.raises(ValueError, match=r"valid of shape \(4, 4\) does not fit"):
         EntropyCentric(Outside()).estimate(x, region=REGION, valid=valid[:4, :4])
+
+
+def test_a_region_in_the_place_of_the_baselines_is_told_by_name():
+    with pytest.raises(TypeError, match=r"^estimate: multiple values for argument 'baselines'; .* inputs, baselines, target"):
+        EntropyCentric(torch.nn.Identity()).estimate(torch.zeros(1, 1, 8, 8), torch.ones(1, 8, 8), baselines=0)

@@ -1,6 +1,7 @@
 """Many buildings of a scene: the same numbers in any order, by any number of workers, after any stop."""
 import functools
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -28,6 +29,7 @@ from entropy_captum.question import Budget
 from entropy_captum.run import Quantity, answer
 from entropy_captum.scene import Scene
 from entropy_captum.survey import SurveySettings, ask_window, load_survey, plan, predicted_buildings, survey, survey_map
+from entropy_captum.survey_report import make_survey_report, survey_figure
 from entropy_captum.zoo import Padded, predict_mask, rooftop_unet
 
 PLACE = (0.3, 0.0, 691000.0, 0.0, -0.3, 5335000.0)
@@ -95,6 +97,48 @@ def test_a_building_of_a_survey_has_the_scores_of_its_window_alone(network, stre
             np.testing.assert_allclose(stored["scores"][k], alone.scores[0], atol=1e-6)
             np.testing.assert_allclose(stored["errors"][k], alone.standard_error[0], atol=1e-6)
     assert (extent.rows, extent.columns) == (job.rows, job.columns)
+
+
+@pytest.mark.slow
+def test_the_map_of_every_building_and_its_patches_lie_in_their_place(network, street, tmp_path):
+    (path, houses), own = street, {"h04": "h04", "h05": "Haus/5", "h06": "haus/5"}  # which a disk would not tell apart
+    chosen = houses[houses.building.isin(own)].assign(building=lambda t: t.building.map(own))
+    scene = Scene(path, network)
+    table = survey(scene, tmp_path, QUICK, chosen, with_patches=True, show_progress=False).set_index("building")
+    assert table["map"].str.lower().nunique() == 3
+    cells = geopandas.read_file(tmp_path / "buildings.gpkg", layer="patches").set_index("building")
+    for name, row in table.iterrows():
+        wanted, where = survey_map(scene, tmp_path, name), tmp_path / row["map"]
+        with rasterio.open(where) as file:
+            found, tags = file.read(masked=True), file.tags()
+            assert file.crs == "EPSG:25832" and file.units == ("bit", "bit")
+            middles = [file.sample([(shape.centroid.x, shape.centroid.y)]) for shape in cells.loc[name].geometry]
+            np.testing.assert_allclose([next(each)[0] for each in middles], cells.loc[name].score, rtol=1e-6)
+        np.testing.assert_array_equal(found[0].filled(np.nan), wanted["score"].values.astype(np.float32))
+        assert (tags["building"], tags["grid_size"], tags["n_samples"]) == (name, "4", str(row.n_samples))
+        assert where.with_suffix(".qml").is_file()
+    buildings_alone = survey(scene, tmp_path, QUICK, chosen, show_progress=False)  # all rows are there; the layer goes
+    assert len(buildings_alone) == 3
+    assert geopandas.list_layers(tmp_path / "buildings.gpkg").name.tolist() == ["buildings", "layer_styles"]
+
+
+@pytest.mark.slow
+def test_a_report_says_what_is_in_the_table_and_does_without_the_raster(network, street, tmp_path):
+    path = Path(shutil.copy(street[0], tmp_path / "scene.tif"))
+    table = survey(Scene(path, network, street[1]), tmp_path / "run", QUICK, show_progress=False)
+    page = make_survey_report(tmp_path / "run")
+    done = table[table.status == "ok"]
+    assert f"In the median building {done.context_reliance.median():.0%} of the score" in page
+    assert f"In {(done.context_reliance > 0.5).sum()} of {len(done)} buildings it is more than half" in page
+    assert f"costs {done.gap.mean():.1f} points" in page and page.count("<img") == 3 and "not at hand" not in page
+    extremes = done.sort_values("context_reliance").building
+    assert page.index(f"<td>{extremes.iloc[-1]}</td>") < page.index(f"<td>{extremes.iloc[0]}</td>")
+    assert len(page) < 5_000_000
+    path.unlink()
+    bare = make_survey_report(tmp_path / "run")
+    assert "<img" not in bare and "not at hand" in bare and f"costs {done.gap.mean():.1f} points" in bare
+    with pytest.raises(ValueError, match=r"no column 'colour' of numbers; known are .*context_reliance"):
+        survey_figure(Scene(street[0], network).raster, table, "colour")
 
 
 @pytest.mark.slow
@@ -296,7 +340,15 @@ def test_the_command_explains_all_footprints_or_all_predictions(street, tmp_path
     done = run([*common, "--footprints", str(tmp_path / "houses.gpkg"), "--out", str(tmp_path / "a")])
     assert done.exit_code == 0 and "3 buildings: 3 ok" in done.output and "Those that lean most on" in done.output
     assert load_survey(tmp_path / "a").building.tolist() == ["h04", "h05", "h06"]
-    done = run([*common, "--all", "--min-area", "60", "--out", str(tmp_path / "b")])
+    page = (tmp_path / "a/report.html").read_text(encoding="utf-8")
+    assert "3 buildings of scene.tif" in page and page.count("<img") == 3 and not (tmp_path / "a/buildings.parquet").exists()
+    (tmp_path / "a/report.html").unlink()
+    assert run(["report", str(tmp_path / "a"), "--out", str(tmp_path / "page.html")]).exit_code == 0
+    assert (tmp_path / "page.html").read_text(encoding="utf-8") == page
+    assert "is about one scene" in str(CliRunner().invoke(app, ["report", str(tmp_path / "a"), "--data", str(tmp_path)]).exception)
+    done = run([*common, "--all", "--min-area", "60", "--patches", "--parquet", "--out", str(tmp_path / "b")])
+    patches = geopandas.read_parquet(tmp_path / "b/patches.parquet")
+    assert len(patches) == 4 * (load_survey(tmp_path / "b").status == "ok").sum()
     assert done.exit_code == 0 and (load_survey(tmp_path / "b").area_m2 >= 60).all()
     both = CliRunner().invoke(app, [*common, "--all", "--footprints", str(tmp_path / "houses.gpkg")])
     assert "--all are those that the model predicts" in str(both.exception)
