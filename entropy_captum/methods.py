@@ -32,6 +32,7 @@ from .inference import FullInference
 from .notices import notify
 from .question import Budget, Question, bases_of, of_image, shapes
 from .region import RegionScore, resize_outputs
+from .unoise import unoise
 
 # %% auto #0
 __all__ = ['PICK_FREEZE', 'CONTROLS', 'REGISTRY', 'UNITS', 'ask_of_image', 'image_of', 'feature_ids', 'Maps', 'Counter',
@@ -325,13 +326,14 @@ register("occlusion", Occlusion)
 register("ablation", FeatureAblation)
 register("kernel-shap", KernelShap)
 register("input-x-gradient", InputXGradient)
+register("unoise", unoise)
 
 # %% ../nbs/47_methods.ipynb #8c286027
 #: The unit of each method's map.
 #:
 #: :meta hide-value:
 UNITS = {"entropy": "bit", "entropy-object": "bit", "sobol": "share of variance", "interaction": "share of variance",
-         "grad-cam": "logit", **dict.fromkeys(SCORE_CAMS, "activation"),
+         "grad-cam": "logit", "unoise": "share of the image", **dict.fromkeys(SCORE_CAMS, "activation"),
          **dict.fromkeys(("rise", "occlusion", "ablation", "kernel-shap", "input-x-gradient"), "probability")}
 
 # %% ../nbs/47_methods.ipynb #1b38164b
@@ -376,8 +378,8 @@ def without_gradient(question: Question, name: str) -> str:
     """Why a method that needs gradients gets none from a question's model; empty where it does, or needs none."""
     own = REGISTRY.get(name)
     gradient = isinstance(own, Own) and isinstance(own.method, type) and issubclass(own.method, GradientAttribution)
-    network = question.network
-    if (name == "grad-cam" or gradient) and not (network.modules if isinstance(network, TorchForward) else network.module):
+    network, asks = question.network, gradient or name in ("grad-cam", "unoise")
+    if asks and not (network.modules if isinstance(network, TorchForward) else network.module):
         return "it needs gradients, and the model is no torch module"
     return ""
 
