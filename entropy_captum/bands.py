@@ -38,7 +38,7 @@ class BandLike(Protocol):
     def wavelength(self) -> float | None:
         """Nanometres."""
 
-
+# %% ../nbs/34_bands.ipynb #ec6d34e4
 class NamedBand(NamedTuple):
     """A band of which no more is known than its name, and perhaps its central wavelength in nanometres."""
 

@@ -119,7 +119,8 @@ def check_folder(*folders: Path | None) -> None:
         if folder is not None and not folder.is_dir():
             raise ValueError(f"{folder}: no such folder")
 
-# %% ../nbs/65_cli.ipynb #2501a9d9
+
+#| exporti
 def check_model(model: str | None, card: Path | None) -> None:
     """Raises ValueError, naming it, for a model's file or folder, or a card, that is not there, before anything slow is loaded."""
     if model is not None and ":" not in model and not Path(model).exists():
@@ -303,7 +304,8 @@ class Place(NamedTuple):
         alone = self.at is None and self.point is None and self.building is None and self.mask is None
         return self.everything or (self.footprints is not None and alone)
 
-# %% ../nbs/65_cli.ipynb #9aa77d37
+
+#| exporti
 class Reading(NamedTuple):
     """How a raster is read, as the options say it."""
 

@@ -297,7 +297,7 @@ def placed_map(told: Explanation, name: str) -> tuple[NDArray[np.float64], NDArr
     heat = np.where(held, told.found[name].maps[0].double().numpy(), np.nan)
     return heat, None if error is None else np.where(held, error, np.nan)
 
-
+# %% ../nbs/58_explanation.ipynb #4328fdc3
 def save_for_gis(folder: Path, told: Explanation, parquet: bool) -> None:
     """Write each map as a GeoTIFF with a style, and the building and its patches as layers of buildings.gpkg."""
     from entropy_captum.gis import map_style, outlined, patches, reach, write_buildings, write_map

@@ -360,7 +360,7 @@ def exported(told: Explanation, kind: str) -> dict[str, bytes]:
     np.savez_compressed(stream, **maps, **errors, image=told.picture, region=told.region, pixels=pixels)  # type: ignore[arg-type]
     return {"maps.npz": stream.getvalue()}
 
-
+# %% ../nbs/64_explorer.ipynb #ee4cea96
 def as_geotiff(told: Explanation, name: str) -> bytes:
     """A method's map and its error as the bytes of a GeoTIFF."""
     from entropy_captum.gis import write_map

@@ -342,7 +342,7 @@ def single_map(question: Question, budget: Budget, names: Sequence[str]) -> dict
     (name,) = names
     return {name: REGISTRY[name](question, budget) if name in REGISTRY else control_maps(question, budget, name)}
 
-
+# %% ../nbs/51_methods.ipynb #b3b2390f
 def timed(run: Callable[[Question, Budget, Sequence[str]], dict[str, Maps]], question: Question, budget: Budget,
           names: Sequence[str]) -> dict[str, Maps]:
     """What `run` gives, with the seconds that it took."""

@@ -41,7 +41,7 @@ def named(band: Band) -> bool:
     """Whether a file gave a band its name."""
     return band.name != f"band {band.index}"
 
-
+# %% ../nbs/59_scene.ipynb #b0e1556c
 def bands_for(known: Sequence[Band], card: ModelCard, source: str) -> tuple[Band, ...]:
     """The bands of a raster that a card names, in the card's order. Raises ValueError, listing both, where they cannot be told."""
     names = {band.name.lower(): band for band in known}

@@ -143,7 +143,7 @@ def named_place(place: tuple[int, int] | str) -> dict[str, Any]:
     """A place as `Scene.request` takes it."""
     return {"building": place} if isinstance(place, str) else {"point": place}
 
-
+# %% ../nbs/63_scene_view.ipynb #f1448aff
 def scene_code(subject: SceneSubject, place: tuple[int, int] | str, methods: tuple[str, ...], grid_size: int,
                n_samples: int) -> str:
     """Python that explains a place of a scene; `model`, and `footprints` where there are some, are the user's."""

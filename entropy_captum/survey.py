@@ -249,7 +249,7 @@ class Kept(NamedTuple):
         score, error = (np.append(values, np.nan)[self.place] for values in (self.scores, self.errors))  # -1 is the last
         return score, error
 
-
+# %% ../nbs/61_survey.ipynb #a4c249de
 def kept_of(arrays: Mapping[str, NDArray[Any]], row: Any, raster: Raster) -> Kept:
     """The part of its window's arrays that a row of a survey is about."""
     top, bottom, left, right = map(int, re.findall(r"\d+", row["window"]))

@@ -94,7 +94,7 @@ def card_in(facts: dict[str, Any]) -> ModelCard:
     card: dict[str, Any] = {name: tuple(value) if isinstance(value, list) else value for name, value in facts["card"].items()}
     return ModelCard(**card)
 
-
+# %% ../nbs/62_survey_report.ipynb #9bb12009
 def picture_in(facts: dict[str, Any]) -> RasterPicture | None:
     """The raster in the record of a survey, None where it is not there any more. A remote one is not fetched."""
     known = facts["raster"]
@@ -178,7 +178,7 @@ class Surveyed:
         good = self.table[self.table["status"] == "ok"]
         return good.sort_values("context_reliance", ascending=False, kind="stable") if len(good) else good
 
-
+# %% ../nbs/62_survey_report.ipynb #a977711d
 def surveyed(out: str | Path) -> Surveyed:
     """What is in a survey's folder. Raises ValueError, naming it, where there is none."""
     table = load_survey(out)
@@ -195,7 +195,7 @@ def map_section(told: Surveyed) -> list[dict[str, Any]]:
         return []
     return [section("The scene", text, as_image(survey_figure(told.picture.raster, told.table), "the scene with its buildings"))]
 
-
+# %% ../nbs/62_survey_report.ipynb #ff33457f
 def extreme_sections(told: Surveyed, count: int = 4) -> list[dict[str, Any]]:
     """The buildings that lean most and least on their surroundings, none of them in both."""
     done = told.done.dropna(subset="context_reliance") if len(told.done) else told.done
@@ -216,7 +216,7 @@ def counted(values: pd.Series[Any], name: str) -> pd.DataFrame:
     """How often each value occurs, by a heading."""
     return values.value_counts().rename_axis(name).rename("buildings").reset_index()
 
-
+# %% ../nbs/62_survey_report.ipynb #2b72bb9b
 def state_sections(table: pd.DataFrame) -> list[dict[str, Any]]:
     """How many buildings were explained, what is marked, and why others were not."""
     found = [section("Buildings", "ok: explained; outside, no pixel: nothing of it is in the scene; too large: see the guide; "

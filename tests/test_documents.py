@@ -93,7 +93,7 @@ def test_the_python_of_the_pages_runs(workplace, monkeypatch):
         names = {"model": rooftop_unet(), "image": scene.image, "mask": scene.label}
         for block in blocks:
             exec(compile(block, str(path), "exec"), names)
-    assert (workplace / "explanation" / "verdict.csv").is_file()
+    assert (workplace / "explanation" / "table.csv").is_file()
 
 
 def test_the_landing_notebook_ends_with_the_explorer():
