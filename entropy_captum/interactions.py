@@ -73,7 +73,8 @@ class Interactions(Saved):
     symmetric, their diagonals NaN.
 
     `values`: what the method calls importance (bits, or shares of variance), with `standard_error`; `total_interaction` and its
-    error: of the variance. `scores` (R,k): of the features alone. `n_samples` (R,): designs, `n_forwards` (R,): rows that were
+    error: of the variance (an error that is too small at few designs: 95 % intervals hold 82, 87 and 92 % of Sobol's G-function at
+    N = 16, 32 and 128). `scores` (R,k): of the features alone. `n_samples` (R,): designs, `n_forwards` (R,): rows that were
     run for this, those of a search for the strongest too.
     """
 
