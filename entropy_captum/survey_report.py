@@ -71,7 +71,7 @@ def survey_figure(raster: Raster, table: GeoDataFrame, column: str = "context_re
     shrink = raster.size[0] / seen.shape[0]
     rows, corners = drawn_shapes(table, raster, shrink)
     values = table[column].to_numpy(float)[rows]
-    figure = Figure(figsize=(7, 7 * seen.shape[0] / seen.shape[1]), layout="constrained")
+    figure = Figure(figsize=(7, 6 * seen.shape[0] / seen.shape[1]), layout="constrained")  # a seventh is for the colours
     ax = figure.subplots()
     ax.imshow(seen // 2 + 96)
     known = np.isfinite(values)
@@ -200,13 +200,13 @@ def extreme_sections(told: Surveyed, count: int = 4) -> list[dict[str, Any]]:
     """The buildings that lean most and least on their surroundings, none of them in both."""
     done = told.done.dropna(subset="context_reliance") if len(told.done) else told.done
     few = min(count, len(done) // 2)
-    columns = ["building", *(column for column in COLUMNS if column in done), "flags"]
+    columns = ["building", "confidence", "context_reliance", "context_reliance_error", "distance_half_m", "gap", "flags"]
     found = []
     for name, rows in (("most", done.head(few or len(done))), ("least", done.tail(few).iloc[::-1])):
         if len(rows):
             picture = Markup("") if told.picture is None else as_image(
                 buildings_figure(told.home, told.picture, rows), f"buildings that lean {name} on what surrounds them")
-            shown = pd.DataFrame(rows[columns]).rename(columns=COLUMNS)
+            shown = pd.DataFrame(rows[columns]).rename(columns=COLUMNS | {"distance_half_m": "half within (m)", "gap": "gap (points)"})
             found.append(section(f"Those that lean {name} on what surrounds them", "Outlined: what is explained. Below: how much "
                                  "each patch counts, in its own colours for every building.", picture + as_table(shown)))
     return found
