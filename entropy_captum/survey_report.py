@@ -36,9 +36,9 @@ with needed("study"):
     from jinja2 import Environment
 
 # %% auto #0
-__all__ = ['SMALLEST', 'COLUMNS', 'drawn_shapes', 'survey_figure', 'card_in', 'picture_in', 'buildings_figure', 'spread_table',
-           'sentences', 'Surveyed', 'surveyed', 'map_section', 'extreme_sections', 'counted', 'state_sections',
-           'make_survey_report', 'write_survey_report']
+__all__ = ['SMALLEST', 'COLUMNS', 'SHORT', 'drawn_shapes', 'survey_figure', 'card_in', 'picture_in', 'buildings_figure',
+           'spread_table', 'sentences', 'Surveyed', 'surveyed', 'map_section', 'extreme_sections', 'counted',
+           'state_sections', 'make_survey_report', 'write_survey_report']
 
 # %% ../nbs/62_survey_report.ipynb #4cf7c33c
 #: A building's side in dots, below which a map shows a dot in its place.
@@ -196,6 +196,10 @@ def map_section(told: Surveyed) -> list[dict[str, Any]]:
     return [section("The scene", text, as_image(survey_figure(told.picture.raster, told.table), "the scene with its buildings"))]
 
 # %% ../nbs/62_survey_report.ipynb #ff33457f
+#: Shorter words for some of them.
+SHORT = {"distance_half_m": "half within (m)", "gap": "gap (points)"}
+
+
 def extreme_sections(told: Surveyed, count: int = 4) -> list[dict[str, Any]]:
     """The buildings that lean most and least on their surroundings, none of them in both."""
     done = told.done.dropna(subset="context_reliance") if len(told.done) else told.done
@@ -206,7 +210,7 @@ def extreme_sections(told: Surveyed, count: int = 4) -> list[dict[str, Any]]:
         if len(rows):
             picture = Markup("") if told.picture is None else as_image(
                 buildings_figure(told.home, told.picture, rows), f"buildings that lean {name} on what surrounds them")
-            shown = pd.DataFrame(rows[columns]).rename(columns=COLUMNS | {"distance_half_m": "half within (m)", "gap": "gap (points)"})
+            shown = pd.DataFrame(rows[columns]).rename(columns=COLUMNS | SHORT)
             found.append(section(f"Those that lean {name} on what surrounds them", "Outlined: what is explained. Below: how much "
                                  "each patch counts, in its own colours for every building.", picture + as_table(shown)))
     return found
