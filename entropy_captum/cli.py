@@ -469,6 +469,7 @@ def explain(image: ImageName, point: Point = None, at: At = None, crs: Crs = "EP
     grouped, request_for = parse_groups(groups or ()), find_request(image, place, reading)
     network = load_network(model, model_card, device, runtime)
     from entropy_captum.explanation import ask, explain_question
+    from entropy_captum.methods import check_methods
     from entropy_captum.question import Budget
 
     if place.is_survey:
@@ -476,6 +477,7 @@ def explain(image: ImageName, point: Point = None, at: At = None, crs: Crs = "EP
         chosen = dict(method=method, grid_size=grid_size, n_samples=n_samples, perturbations_per_eval=perturbations_per_eval,
                       seed=seed, baseline=baseline, target=target)
         return survey_scene(image, network, place, reading, chosen, Many(min_area, cluster, patches, parquet), out)
+    check_methods(names(method))
     request = replace(request_for(network), groups=grouped)
     request = request if nodata is None else request.without(parse_nodata(nodata))
     budget = Budget(n_samples, perturbations_per_eval, seed, inference=inference, show_progress=sys.stderr.isatty())

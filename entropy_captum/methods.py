@@ -37,7 +37,7 @@ from .unoise import unoise
 # %% auto #0
 __all__ = ['PICK_FREEZE', 'CONTROLS', 'REGISTRY', 'UNITS', 'ask_of_image', 'image_of', 'feature_ids', 'Maps', 'Counter',
            'method_names', 'register', 'without_layer', 'why_not', 'reasons_against', 'without_gradient', 'leave_out',
-           'run_methods']
+           'check_methods', 'run_methods']
 
 # %% ../nbs/51_methods.ipynb #dc7b379e
 def ask_of_image(forward: Model, image: Tensor, regions: Tensor, **options: Any) -> Question:
@@ -394,14 +394,19 @@ def leave_out(question: Question, names: Sequence[str]) -> list[str]:
     return [name for name in dict.fromkeys(names) if name not in reasons]
 
 # %% ../nbs/51_methods.ipynb #c5ca963e
+def check_methods(names: Sequence[str]) -> None:
+    """Raises ValueError, quoting it and listing all, for an unknown name of a method, and for none."""
+    unknown = [name for name in names if name not in method_names()]
+    if unknown or not names:
+        raise ValueError(f"unknown method {unknown[0] if unknown else ''!r}; known are {', '.join(method_names())}")
+
+
 def run_methods(question: Question, budget: Budget, names: Sequence[str]) -> dict[str, Maps]:
     """The maps of the named methods in the order of the names, for regions of one image, see `ask_of_image`.
 
     Raises ValueError for an unknown name, quoting it.
     """
-    unknown = [name for name in names if name not in method_names()]
-    if unknown or not names:
-        raise ValueError(f"unknown method {unknown[0] if unknown else ''!r}; known are {', '.join(method_names())}")
+    check_methods(names)
     found: dict[str, Maps] = {}
     for family, run in (((*PICK_FREEZE, INTERACTION), pick_freeze_maps), (SCORE_CAMS, score_cam_maps)):
         asked = [name for name in family if name in names]

@@ -459,7 +459,7 @@ def test_run_all_of_the_landing_notebook(lab):
             .map(c => c.outputs.toJSON()));
     }""")
     kinds = [output["output_type"] for cell in json.loads(outputs) for output in cell]
-    assert "error" not in kinds and "points lost" in outputs and "image/" in outputs
+    assert "error" not in kinds and "One building decides nothing" in outputs and "image/" in outputs
     page.close()
     assert not watched.wrong
 
