@@ -121,8 +121,11 @@ def check_folder(*folders: Path | None) -> None:
 
 
 #| exporti
-def check_model(model: str | None, card: Path | None) -> None:
-    """Raises ValueError, naming it, for a model's file or folder, or a card, that is not there, before anything slow is loaded."""
+def check_model(model: str | None, card: Path | None, out: Path | None = None) -> None:
+    """Raises ValueError, naming it, for a model's file or folder, or a card, that is not there, and a file in the results' way.
+
+    All that before anything slow is loaded.
+    """
     if model is not None and ":" not in model and not Path(model).exists():
         raise ValueError(f"--model {model}: no such file or folder; expected one, or package.module:function")
     if card is not None and not card.is_file():
@@ -180,7 +183,7 @@ def demo(data: Annotated[Path | None, typer.Option(help="A folder of tiles; defa
          model_card: CardFile = None, target: Target = None, device: Device = "auto") -> None:
     """Explain one building by four methods and test the maps: the main job on one tile."""
     check_folder(data)
-    check_model(model, model_card)
+    check_model(model, model_card, out)
     network = load_network(model, model_card, device)
     from entropy_captum.explanation import ask, demo_request, explain_question, largest_object
     from entropy_captum.question import Budget
@@ -462,7 +465,7 @@ def explain(image: ImageName, point: Point = None, at: At = None, crs: Crs = "EP
 
     Of a raster also many buildings, each by itself: those of --footprints, or --all that the network predicts.
     """
-    check_model(model, model_card)
+    check_model(model, model_card, out)
     check_mistakes(mistakes, labelled, label)
     reading = Reading(bands, scale, stored, remote)
     place = Place(at, crs, point, window, mask, label, parse_values(label_values or ()), footprints, building, everything)

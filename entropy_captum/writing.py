@@ -40,6 +40,17 @@ def writing_to(path: Path, *failures: type[Exception]) -> Iterator[None]:
         unwritten.strerror, unwritten.errno = reason, number
         raise unwritten from problem
 
+# %% ../nbs/02_writing.ipynb #ac67068b
+def check_free(folder: Path) -> None:
+    """Raises ValueError for a folder that could not be made because a file is in its way; nothing is made."""
+    with writing_to(folder):
+        for place in (folder, *folder.parents):
+            if place.is_dir():
+                return
+            if place.exists():
+                number = errno.EEXIST if place == folder else errno.ENOTDIR
+                raise OSError(number, os.strerror(number))
+
 # %% ../nbs/02_writing.ipynb #b6727d32
 def remove(path: Path) -> None:
     """Remove a file, or a folder with all that is in it, if it is there."""
