@@ -130,6 +130,8 @@ def check_model(model: str | None, card: Path | None, out: Path | None = None) -
         raise ValueError(f"--model {model}: no such file or folder; expected one, or package.module:function")
     if card is not None and not card.is_file():
         raise ValueError(f"--model-card {card}: no such file")
+    if out is not None:
+        check_free(out)
 
 # %% ../nbs/65_cli.ipynb #1c62c41c
 #: The colours of verdicts, from the best; controls are dimmed.
