@@ -20,7 +20,7 @@ from .labels import LabelValues, parse_values
 from .names import LITE0, STUDY_METHODS, Activation, BaselineName, FeatureKind, InferenceKind, Runtime
 from .notices import needed, waiting
 from .request import Request, parse_nodata, read_request
-from .writing import write_whole
+from .writing import check_free, write_whole
 
 with needed("models"):
     import typer
