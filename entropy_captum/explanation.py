@@ -274,12 +274,12 @@ class Explanation:
 def facts_of_building(told: Explanation, method: str) -> dict[str, Any]:
     """A row about the explained building: what the network says of it, how the map did in the tests, and what it measures."""
     before = told.before
-    row = told.table[told.table["map"] == method].iloc[0] if len(told.table) else {"gap_r0.5": np.nan, "gap_r0.5_se": np.nan}
+    row = told.table[told.table["map"] == method].iloc[0] if len(told.table) else {"gap_r0.5": np.nan}
     facts = {"confidence": float(before.confidence[0, 0]), "entropy": float(before.entropy[0, 0]), "iou": float(before.iou[0, 0])}
     estimate = told.found[method].estimate
     assert estimate is not None
     measured = {} if tells_bands(estimate) else told.measures(method)
-    return {"method": method, **facts, **measured, "gap": float(row["gap_r0.5"]), "gap_se": float(row["gap_r0.5_se"]),
+    return {"method": method, **facts, **measured, "gap": float(row["gap_r0.5"]), "gap_se": float(row.get("gap_r0.5_se", np.nan)),
             "n_samples": int(estimate.n_samples.max()), "seed": estimate.settings["seed"]}
 
 # %% ../nbs/58_explanation.ipynb #eac55535

@@ -59,7 +59,7 @@ Place = int | str | tuple[int, ...] | NDArray[np.bool_]
 
 
 def nearest_object(ids: NDArray[np.integer[Any]], x: int, y: int, reach: float = 0.0) -> int:
-    """The number of the object at column x and row y of ids (H,W), or of the nearest within so many pixels. ValueError for none."""
+    """The number of the object in column x and row y of ids (H,W), or of the nearest within so many pixels. ValueError for none."""
     rows, columns = np.nonzero(ids)
     if not len(rows):
         raise ValueError("the network predicts nothing here; draw a box around what is to be explained")
