@@ -105,8 +105,8 @@ def test_one_function_in_several_networks_gives_one_study(data, tmp_path, name):
     numbers = want.select_dtypes("number").columns.drop(["seconds_maps", "seconds_tests"])
     keys = ["dataset", "tile", "unit", "baseline", "seed", "method"]
     pd.testing.assert_frame_equal(found[keys], want[keys])
-    # Ranks of nearly equal cells may swap on rounding, and so may pixels of the maps that a gap's error redraws; the maps below must
-    # agree as numbers.
+    # Ranks of nearly equal cells may swap on rounding, and so may pixels of the maps that a gap's error redraws; the maps below
+    # must agree as numbers.
     plain = [c for c in numbers if not c.startswith("rank_") and c != "gap_r0.5_se"]
     pd.testing.assert_frame_equal(found[plain], want[plain], rtol=1e-3, atol=2e-3)
     np.testing.assert_allclose(found["gap_r0.5_se"], want["gap_r0.5_se"], rtol=0.02)
