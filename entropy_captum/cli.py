@@ -120,7 +120,6 @@ def check_folder(*folders: Path | None) -> None:
             raise ValueError(f"{folder}: no such folder")
 
 
-#| exporti
 def check_model(model: str | None, card: Path | None, out: Path | None = None) -> None:
     """Raises ValueError, naming it, for a model's file or folder, or a card, that is not there, and a file in the results' way.
 
@@ -310,7 +309,6 @@ class Place(NamedTuple):
         return self.everything or (self.footprints is not None and alone)
 
 
-#| exporti
 class Reading(NamedTuple):
     """How a raster is read, as the options say it."""
 
@@ -398,7 +396,9 @@ def parse_groups(texts: Sequence[str]) -> dict[str, list[str] | tuple[float, flo
 
 # %% ../nbs/65_cli.ipynb #55b132ab
 def check_survey(place: Place, nodata: str | None, mistakes: bool, features: FeatureKind = "patches") -> None:
-    """Raises ValueError for what is asked of one image, and not of many buildings of a scene."""
+    """Raises ValueError for what is asked of one image, where many buildings of a scene are meant."""
+    if not place.is_survey:
+        return
     if features != "patches":
         raise ValueError(f"--features {features} is for one building; many are compared by their patches")
     if place.label is not None or mistakes:
@@ -471,6 +471,7 @@ def explain(image: ImageName, point: Point = None, at: At = None, crs: Crs = "EP
     check_mistakes(mistakes, labelled, label)
     reading = Reading(bands, scale, stored, remote)
     place = Place(at, crs, point, window, mask, label, parse_values(label_values or ()), footprints, building, everything)
+    check_survey(place, nodata, mistakes, features)
     grouped, request_for = parse_groups(groups or ()), find_request(image, place, reading)
     network = load_network(model, model_card, device, runtime)
     from entropy_captum.explanation import ask, explain_question
@@ -478,7 +479,6 @@ def explain(image: ImageName, point: Point = None, at: At = None, crs: Crs = "EP
     from entropy_captum.question import Budget
 
     if place.is_survey:
-        check_survey(place, nodata, mistakes, features)
         chosen = dict(method=method, grid_size=grid_size, n_samples=n_samples, perturbations_per_eval=perturbations_per_eval,
                       seed=seed, baseline=baseline, target=target)
         return survey_scene(image, network, place, reading, chosen, Many(min_area, cluster, patches, parquet), out)

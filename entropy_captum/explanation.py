@@ -300,12 +300,11 @@ def placed_map(told: Explanation, name: str) -> tuple[NDArray[np.float64], NDArr
 # %% ../nbs/58_explanation.ipynb #4328fdc3
 def save_for_gis(folder: Path, told: Explanation, parquet: bool) -> None:
     """Write each map as a GeoTIFF with a style, and the building and its patches as layers of buildings.gpkg."""
-    from entropy_captum.gis import map_style, outlined, patches, reach, write_buildings, write_map
+    from entropy_captum.gis import outlined, patches, write_buildings, write_styled_map
     extent, rows, cells = told.request.extent, list[dict[str, Any]](), list[Any]()
     for name, each in told.found.items():
         (heat, error), estimate = placed_map(told, name), each.estimate
-        write_map(folder / f"{name}.tif", heat, error, extent, UNITS.get(name, ""), made_by(told, name))
-        (folder / f"{name}.qml").write_text(map_style(*reach(heat)), encoding="utf-8")
+        write_styled_map(folder / f"{name}.tif", heat, error, extent, UNITS.get(name, ""), made_by(told, name))
         if estimate is not None:
             rows.append(facts_of_building(told, name))
         if estimate is not None and not tells_bands(estimate):

@@ -37,8 +37,8 @@ with needed("geo"):
     from rasterio.io import MemoryFile
 
 # %% auto #0
-__all__ = ['write_map', 'map_dataset', 'patches', 'reach', 'map_style', 'graduated_style', 'write_layers', 'outlined',
-           'write_buildings']
+__all__ = ['write_map', 'map_dataset', 'patches', 'reach', 'map_style', 'write_styled_map', 'graduated_style', 'write_layers',
+           'outlined', 'write_buildings']
 
 # %% ../nbs/33_gis.ipynb #a90aa633
 def bands_of(score: NDArray[Any], error: NDArray[Any] | None) -> dict[str, NDArray[np.float32]]:
@@ -150,6 +150,14 @@ def map_style(low: float, high: float) -> str:
     for value, colour, alpha in zip(np.linspace(low, high, 9), colours("cividis", 9), (60, 110, 160, *[255] * 6), strict=True):
         SubElement(shader, "item", value=repr(float(value)), label=f"{value:.3g}", color=colour, alpha=str(alpha))
     return as_qml(qgis)
+
+# %% ../nbs/33_gis.ipynb #5c63c831
+def write_styled_map(path: str | Path, score: NDArray[Any], error: NDArray[Any] | None, extent: Extent, unit: str = "",
+                     tags: Mapping[str, Any] | None = None) -> None:
+    """As `write_map`, with a style over the reach of its scores beside it, under the same name with .qml."""
+    path, style = Path(path), map_style(*reach(score))
+    write_map(path, score, error, extent, unit, tags)
+    write_whole(path.with_name(f"{path.stem}.qml"), lambda file: file.write_text(style, encoding="utf-8"))
 
 # %% ../nbs/33_gis.ipynb #de8aa9ff
 def fill(renderer: Element, name: str, colour: str, line: str, width: float) -> None:

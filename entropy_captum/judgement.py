@@ -130,7 +130,7 @@ class GapTester:
         return Gap(mean, deviation, gaps, 2 * draws)
 
 # %% ../nbs/27_judgement.ipynb #e163d9e5
-#: The maps that know nothing of the network.
+#: Maps that know nothing of the network (every pixel alike, random numbers, nearness to the object).
 CONTROLS = ("ones", "random", "distance")
 
 # %% ../nbs/27_judgement.ipynb #9cbd0e89

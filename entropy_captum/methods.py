@@ -29,15 +29,16 @@ from .estimate import Estimate, total_order
 from .evaluation import distance_from, nearness, ones_attribution, random_attribution
 from .forward import Model, TorchForward, eval_mode
 from .inference import FullInference
+from .judgement import CONTROLS
 from .notices import notify
 from .question import Budget, Question, bases_of, of_image, shapes
 from .region import RegionScore, resize_outputs
 from .unoise import unoise
 
 # %% auto #0
-__all__ = ['PICK_FREEZE', 'CONTROLS', 'REGISTRY', 'UNITS', 'ask_of_image', 'image_of', 'feature_ids', 'Maps', 'Counter',
-           'method_names', 'register', 'without_layer', 'why_not', 'reasons_against', 'without_gradient', 'leave_out',
-           'check_methods', 'run_methods']
+__all__ = ['PICK_FREEZE', 'REGISTRY', 'UNITS', 'ask_of_image', 'image_of', 'feature_ids', 'Maps', 'Counter', 'method_names',
+           'register', 'without_layer', 'why_not', 'reasons_against', 'without_gradient', 'leave_out', 'check_methods',
+           'run_methods']
 
 # %% ../nbs/51_methods.ipynb #dc7b379e
 def ask_of_image(forward: Model, image: Tensor, regions: Tensor, **options: Any) -> Question:
@@ -215,8 +216,6 @@ def grad_cam_maps(question: Question, budget: Budget) -> Maps:
     return Maps(torch.stack(maps).float(), counter.rows)
 
 # %% ../nbs/51_methods.ipynb #47b45505
-#: Maps that know nothing of the network (every pixel alike, random numbers, nearness to the object).
-CONTROLS = ("ones", "random", "distance")
 #: The methods with forwards of their own, by name.
 #:
 #: :meta hide-value:

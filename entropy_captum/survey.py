@@ -30,7 +30,7 @@ from .explanation import patches_of, steps_in
 from .files import Extent
 from .footprints import burn, by_id, in_pixels
 from .forward import Model, as_forward
-from .gis import map_dataset, map_style, patches, reach, write_buildings, write_map
+from .gis import map_dataset, patches, write_buildings, write_styled_map
 from .measures import measure_map
 from .methods import PICK_FREEZE, UNITS
 from .names import BaselineName
@@ -54,7 +54,7 @@ with needed("geo"):
     from geopandas import GeoDataFrame, read_file
 
 # %% auto #0
-__all__ = ['SurveySettings', 'Job', 'plan', 'Kept', 'kept_of', 'map_name', 'tags_of', 'write_style', 'write_maps', 'arrays_of',
+__all__ = ['SurveySettings', 'Job', 'plan', 'Kept', 'kept_of', 'map_name', 'tags_of', 'write_maps', 'arrays_of',
            'patches_of_survey', 'facts_in', 'with_maps', 'survey', 'load_survey', 'survey_map', 'predicted_buildings']
 
 # %% ../nbs/61_survey.ipynb #401c6b1b
@@ -271,9 +271,7 @@ def tags_of(row: Any, settings: SurveySettings) -> dict[str, Any]:
             "software": f"entropy_captum {version('entropy_captum')}"}
 
 
-def write_style(path: Path, style: str) -> None:
-    """Write a style's text, whole or not at all. Raises ValueError for lack of room."""
-    write_whole(path, lambda file: file.write_text(style, encoding="utf-8"))
+
 
 
 def write_maps(folder: Path, rows: pd.DataFrame, arrays: Mapping[str, NDArray[Any]], raster: Raster,
@@ -281,8 +279,7 @@ def write_maps(folder: Path, rows: pd.DataFrame, arrays: Mapping[str, NDArray[An
     """Write the maps of a window's buildings as GeoTIFFs with styles. Raises ValueError for lack of room."""
     for row in rows[rows["status"] == "ok"].to_dict("records"):
         kept, path = kept_of(arrays, row, raster), folder / map_name(row["building"])
-        write_map(path, *kept.maps(), kept.extent, UNITS[settings.method], tags_of(row, settings))
-        write_style(path.with_name(path.stem + ".qml"), map_style(*reach(kept.scores)))
+        write_styled_map(path, *kept.maps(), kept.extent, UNITS[settings.method], tags_of(row, settings))
 
 # %% ../nbs/61_survey.ipynb #d0a49e1a
 def arrays_of(home: Path, window: str) -> dict[str, NDArray[Any]]:

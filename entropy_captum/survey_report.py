@@ -16,7 +16,7 @@ from markupsafe import Markup
 from matplotlib.collections import PolyCollection
 from matplotlib.figure import Figure
 
-from .card import ModelCard, to_picture
+from .card import make_card, to_picture
 from .figures import outline, overlay
 from .footprints import burn, in_pixels
 from .methods import UNITS
@@ -36,9 +36,9 @@ with needed("study"):
     from jinja2 import Environment
 
 # %% auto #0
-__all__ = ['SMALLEST', 'COLUMNS', 'SHORT', 'drawn_shapes', 'survey_figure', 'card_in', 'picture_in', 'buildings_figure',
-           'spread_table', 'sentences', 'Surveyed', 'surveyed', 'map_section', 'extreme_sections', 'counted',
-           'state_sections', 'make_survey_report', 'write_survey_report']
+__all__ = ['SMALLEST', 'COLUMNS', 'SHORT', 'drawn_shapes', 'survey_figure', 'picture_in', 'buildings_figure', 'spread_table',
+           'sentences', 'Surveyed', 'surveyed', 'map_section', 'extreme_sections', 'counted', 'state_sections',
+           'make_survey_report', 'write_survey_report']
 
 # %% ../nbs/62_survey_report.ipynb #4cf7c33c
 #: A building's side in dots, below which a map shows a dot in its place.
@@ -88,19 +88,14 @@ def survey_figure(raster: Raster, table: GeoDataFrame, column: str = "context_re
     figure.colorbar(shown, ax=ax, fraction=0.04, pad=0.02, label=column.replace("_", " "))
     return figure
 
-# %% ../nbs/62_survey_report.ipynb #30e54dd2
-def card_in(facts: dict[str, Any]) -> ModelCard:
-    """The model's card in the record of a run."""
-    card: dict[str, Any] = {name: tuple(value) if isinstance(value, list) else value for name, value in facts["card"].items()}
-    return ModelCard(**card)
-
 # %% ../nbs/62_survey_report.ipynb #9bb12009
 def picture_in(facts: dict[str, Any]) -> RasterPicture | None:
     """The raster in the record of a survey, None where it is not there any more. A remote one is not fetched."""
     known = facts["raster"]
     with suppress(ValueError, OSError):
         raster = open_raster(known["path"], known["bands"], stored=known["stored"])
-        return RasterPicture(raster, card_in(facts), None if known["scale"] is None else tuple(known["scale"]))
+        scale = None if known["scale"] is None else tuple(known["scale"])
+        return RasterPicture(raster, make_card(facts["card"], known["path"]), scale)
     return None
 
 # %% ../nbs/62_survey_report.ipynb #9b298281
