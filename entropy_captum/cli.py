@@ -30,11 +30,12 @@ if TYPE_CHECKING:  # what takes a second or more is imported by the command that
 
     from entropy_captum.explanation import Explanation
     from entropy_captum.forward import Model
+    from entropy_captum.question import Budget, Question
 
 # %% auto #0
 __all__ = ['app', 'Device', 'Out', 'ModelSource', 'CardFile', 'RunBy', 'Target', 'Targets', 'Values', 'NoData', 'GridSize',
-           'NSamples', 'Rows', 'Labels', 'DEMO_METHODS', 'model_app', 'demo', 'parse_groups', 'explain', 'train',
-           'evaluate', 'report', 'inspect', 'main']
+           'OwnGrid', 'NSamples', 'Rows', 'Labels', 'DEMO_METHODS', 'model_app', 'demo', 'parse_groups', 'explain',
+           'train', 'evaluate', 'report', 'inspect', 'main']
 
 # %% ../nbs/65_cli.ipynb #3d36ff09
 #: The program `entropy-captum`.
@@ -87,6 +88,11 @@ NoData = Annotated[str | None, typer.Option(help="The value of pixels that hold 
 #:
 #: :meta hide-value:
 GridSize = Annotated[int, typer.Option(help="Patches a side.")]
+#: The option `--grid-size` of one image.
+#:
+#: :meta hide-value:
+OwnGrid = Annotated[int | None, typer.Option("--grid-size", help="Patches a side. Default: 8 to 16, so that a patch is no larger "
+                                             "than the object; 8 for many buildings, and where bands are removed.")]
 #: The option `--n-samples`.
 #:
 #: :meta hide-value:
@@ -172,6 +178,16 @@ def load_network(source: str | None, card: Path | None, device: str, runtime: Ru
         on_cpu = runtime in ("onnxruntime", "openvino") and device == "auto"
         return load_model(source, card, pick_device("cpu" if on_cpu else device), runtime)
 
+# %% ../nbs/65_cli.ipynb #62697ca1
+def print_grid(question: Question, budget: Budget) -> None:
+    """Print how fine the grid is that was chosen for an object, why, and what it costs."""
+    (height, width), grid, side = question.held.shape[1:], question.perturbation.grid[0], float(question.regions.sum()) ** 0.5
+    smaller = ", and a smaller --window makes patches smaller" if max(height, width) / grid > side else ""
+    cost = f"up to {budget.n_samples * (grid**2 + 1):,} forwards"
+    times = "" if grid == 8 else f", {(grid**2 + 1) / 65:.1f} times those of 8 x 8"
+    typer.echo(f"a grid of {grid} x {grid} patches of {width / grid:.0f} x {height / grid:.0f} pixels, for an object as large as a "
+               f"square of {side:.0f}; that takes {cost}{times} (--grid-size sets another{smaller})")
+
 # %% ../nbs/65_cli.ipynb #5ddf9a19
 #: What `demo` compares.
 DEMO_METHODS = ("entropy", "sobol", "grad-cam", "score-cam")
@@ -180,7 +196,7 @@ DEMO_METHODS = ("entropy", "sobol", "grad-cam", "score-cam")
 @app.command()
 def demo(data: Annotated[Path | None, typer.Option(help="A folder of tiles; default: a drawn scene.")] = None,
          out: Out = Path("demo"), seed: Annotated[int, typer.Option(help="Of the scene and the design.")] = 2,
-         grid_size: GridSize = 8, n_samples: NSamples = 8, perturbations_per_eval: Rows = 8, model: ModelSource = None,
+         grid_size: OwnGrid = None, n_samples: NSamples = 8, perturbations_per_eval: Rows = 8, model: ModelSource = None,
          model_card: CardFile = None, target: Target = None, device: Device = "auto") -> None:
     """Explain one building by four methods and test the maps: the main job on one tile."""
     check_folder(data)
@@ -195,7 +211,10 @@ def demo(data: Annotated[Path | None, typer.Option(help="A folder of tiles; defa
     height, width = request.image.shape[:2]
     typer.echo(f"explaining a building of {int(request.region.sum())} pixels in a tile of {width} x {height}")  # type: ignore[union-attr]
     budget = Budget(n_samples, perturbations_per_eval, seed, show_progress=sys.stderr.isatty())
-    told = explain_question(request, ask(network, request, "grey", grid_size, target), budget, DEMO_METHODS)
+    question = ask(network, request, "grey", grid_size, target)
+    if grid_size is None:
+        print_grid(question, budget)
+    told = explain_question(request, question, budget, DEMO_METHODS)
     told.save(out)
     print_table(told.table, out)
 
@@ -457,7 +476,7 @@ def survey_scene(image: str, network: Model, place: Place, reading: Reading, cho
 def explain(image: ImageName, point: Point = None, at: At = None, crs: Crs = "EPSG:4326", mask: MaskFile = None,
             label: LabelFile = None, footprints: Footprints = None, building: Building = None, everything: Everything = False,
             min_area: MinArea = 10.0, cluster: Cluster = None, patches: Patches = False, parquet: Parquet = False,
-            method: Methods = "entropy", grid_size: GridSize = 8, n_samples: NSamples = 32, perturbations_per_eval: Rows = 8,
+            method: Methods = "entropy", grid_size: OwnGrid = None, n_samples: NSamples = 32, perturbations_per_eval: Rows = 8,
             seed: int = 0, baseline: Baseline = "grey", window: WindowSide = None, bands: Bands = None, scale: Scale = None,
             stored: Stored = False, remote: Remote = False, features: Features = "patches", groups: BandGroups = None,
             label_values: Values = None, nodata: NoData = None, mistakes: Mistakes = False, labelled: Labelled = None,
@@ -479,7 +498,7 @@ def explain(image: ImageName, point: Point = None, at: At = None, crs: Crs = "EP
     from entropy_captum.question import Budget
 
     if place.is_survey:
-        chosen = dict(method=method, grid_size=grid_size, n_samples=n_samples, perturbations_per_eval=perturbations_per_eval,
+        chosen = dict(method=method, grid_size=8 if grid_size is None else grid_size, n_samples=n_samples, perturbations_per_eval=perturbations_per_eval,
                       seed=seed, baseline=baseline, target=target)
         return survey_scene(image, network, place, reading, chosen, Many(min_area, cluster, patches, parquet), out)
     check_methods(names(method))
@@ -493,6 +512,8 @@ def explain(image: ImageName, point: Point = None, at: At = None, crs: Crs = "EP
     print_classes(network, request, target)
     for folder, question in questions.items():
         typer.echo(f"explaining {int(question.regions.sum())} of {question.regions.numel()} pixels")
+        if grid_size is None and features == "patches":
+            print_grid(question, budget)
         save_and_print(explain_question(asked[folder], question, budget, names(method)), folder, parquet)
 
 # %% ../nbs/65_cli.ipynb #7d9f0ab2

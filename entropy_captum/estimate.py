@@ -230,23 +230,24 @@ class Mapped:
         maps: NDArray[np.float64] = self.spread(values)[0][example or 0].flatten(0, -3).mean(0).double().cpu().numpy()
         return maps
 
-    def show(self, image: NDArray[Any] | None = None, example: int | None = None) -> Figure:
+    def show(self, image: NDArray[Any] | None = None, example: int | None = None,
+             region: NDArray[np.bool_] | None = None) -> Figure:
         """The map and its error beside each other, laid over an image (H,W,3) if one is given; as `map`.
 
-        Raises ValueError for an image of another size, and as `map`.
+        region: the explained pixels (H,W), to be outlined; their patches get a scale of their own, since they outshine all others.
+        Raises ValueError for an image or a region of another size, and as `map`.
         """
-        from matplotlib.figure import Figure
-
-        from entropy_captum.figures import ERROR_MAP, overlay
+        from entropy_captum.figures import map_figure
         score, error = self.map(example), self.error_map(example)
-        ground = np.full((*score.shape, 3), 255, np.uint8) if image is None else image
-        if ground.shape[:2] != score.shape:
-            raise ValueError(f"the image of shape {ground.shape} does not fit the map of {score.shape}")
-        figure = Figure(figsize=(7.4, 3), layout="constrained")
-        left, right = figure.subplots(1, 2)
-        overlay(left, ground, score, title="score", opacity=0.65 if image is not None else 1)
-        overlay(right, ground, error, title="standard error", color_map=ERROR_MAP, opacity=0.65 if image is not None else 1)
-        return figure
+        for what, given in (("image", image), ("region", region)):
+            if given is not None and given.shape[:2] != score.shape:
+                raise ValueError(f"the {what} of shape {given.shape} does not fit the map of {score.shape}")
+        return map_figure(image, score, error, region, self.patches(example))
+
+    def patches(self, example: int | None = None) -> NDArray[np.int64]:
+        """The feature of each pixel (H,W), below 0 for none, of the first band where bands differ; example as of `map`."""
+        index = self.index[0][(example or 0) % len(self.index[0])]
+        return np.asarray(index.flatten(0, -3)[0].expand(*self.shapes[0][-2:]).cpu().numpy())
 
     def to_attribution(self) -> Tensor | tuple[Tensor, ...]:
         """The scores spread over the input(s), float32 (B, ...): a tensor, or a tuple where the input was one."""

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib.metadata import version
@@ -45,8 +46,8 @@ with needed("models"):
     import pandas as pd
 
 # %% auto #0
-__all__ = ['ENDINGS', 'largest_object', 'choose_region', 'label_of', 'bands_of', 'features_of', 'ask', 'find_mistakes',
-           'Explanation', 'save_spectrum', 'explain_question']
+__all__ = ['GRIDS', 'ENDINGS', 'largest_object', 'choose_region', 'label_of', 'bands_of', 'features_of', 'grid_for', 'ask',
+           'find_mistakes', 'Explanation', 'save_spectrum', 'explain_question']
 
 # %% ../nbs/58_explanation.ipynb #facf118e
 def largest_object(mask: Mask) -> Mask:
@@ -102,21 +103,36 @@ def features_of(request: Request, model: Model, features: FeatureKind, grid_size
     size = (request.image.shape[0], request.image.shape[1])
     return {"feature_mask": feature_mask_of(features, bands_of(request, model), size, grid_size, request.groups, request.image)}
 
+# %% ../nbs/58_explanation.ipynb #72b62d30
+#: The coarsest and the finest grid that `grid_for` gives, in patches a side.
+GRIDS = (8, 16)
+
+
+def grid_for(region: Mask) -> int:
+    """Patches a side for a region (H,W): the fewest that are at most as long as a square of as many pixels, within `GRIDS`.
+
+    N designs of them take N (patches + 1) forwards. Several objects count as one, with all their pixels.
+    """
+    wanted = math.ceil(max(region.shape) / max(math.sqrt(region.sum()), 1))
+    return min(max(wanted, GRIDS[0]), GRIDS[1], *region.shape)
+
 # %% ../nbs/58_explanation.ipynb #2bbd8600
-def ask(model: Model, request: Request, baseline: BaselineName = "grey", grid_size: int = 8,
+def ask(model: Model, request: Request, baseline: BaselineName = "grey", grid_size: int | None = 8,
         target: int | str | None = None, features: FeatureKind = "patches") -> Question:
     """The question of a request (its image, region, label and valid pixels) about a class of a model, with a named baseline.
 
-    features: what is removed at a time, see `bands.feature_mask_of`. Raises ValueError for an image or a region that does not fit,
-    a class that the model has not, a grid finer than the image, and groups of bands that do not fit.
+    grid_size: None for that of `grid_for` (where bands are removed, 8). features: what is removed at a time, see
+    `bands.feature_mask_of`. Raises ValueError for an image or a region that does not fit, a class that the model has not, a grid
+    finer than the image, and groups of bands that do not fit.
     """
     card = card_of(model)
     image = inputs_for(model, request.image, request.valid, baseline)
     # The region is predicted on what is explained: pixels that hold nothing already hold what replaces them.
     seen = request if request.valid is None else replace(request, image=from_inputs(image, card))
-    region, label = choose_region(seen, model, target)[None], label_of(request, model, target)
-    return Question(model, image, region, target, baselines=named_baseline(baseline, image), valid=request.valid,
-                    label=None if label is None else label.truth, **features_of(request, model, features, grid_size))
+    region, label = choose_region(seen, model, target), label_of(request, model, target)
+    grid = grid_size if grid_size is not None else grid_for(region) if features == "patches" else GRIDS[0]
+    return Question(model, image, region[None], target, baselines=named_baseline(baseline, image), valid=request.valid,
+                    label=None if label is None else label.truth, **features_of(request, model, features, grid))
 
 # %% ../nbs/58_explanation.ipynb #169b34c0
 def find_mistakes(request: Request, model: Model, target: int | str | None = None, labelled: str | None = None) -> dict[str, Mask]:
@@ -161,13 +177,17 @@ def predicted(question: Question, x: Tensor) -> Mask:
     return predict(sized(question.forward), x, named, question.activation)[0].cpu().numpy()
 
 # %% ../nbs/58_explanation.ipynb #d3ef0884
-def tested(question: Question, heat: Tensor, unit: str) -> Tested:
-    """The panel's row of one map (H,W) of a question about an image: masked images and predictions of both tests at t = 0.1."""
+def tested(question: Question, heat: Tensor, unit: str, estimate: Estimate | None = None) -> Tested:
+    """The panel's row of one map (H,W) of a question about an image, made of an estimate or not: both tests at t = 0.1."""
     e, region = heat.double().cpu().numpy(), question.regions[0].cpu().numpy() >= 0.5
     (x, base), valid = image_of(question), question.held[0].cpu().numpy()
     kept = [torch.from_numpy(kept_pixels(e, region, low, valid=valid)).to(x.device) for low in (True, False)]
     low, high = (torch.where(keep, x, base) for keep in kept)
-    return Tested(e, unit, (picture(question, low), picture(question, high)), (predicted(question, low), predicted(question, high)))
+    tester = SitTester(question)
+    found = [tester.test(low_first, heat[None]) for low_first in (True, False)]
+    drops, areas = ((float(a), float(b)) for a, b in zip(found[0][::3], found[1][::3], strict=True))
+    return Tested(e, unit, (picture(question, low), picture(question, high)), (predicted(question, low), predicted(question, high)),
+                  drops, areas, *((None, None) if estimate is None else (estimate.error_map(0), estimate.patches(0))))
 
 # %% ../nbs/58_explanation.ipynb #c9441577
 def tells_bands(estimate: Estimate) -> bool:
@@ -178,8 +198,7 @@ def tells_bands(estimate: Estimate) -> bool:
 
 def patches_of(estimate: Estimate) -> NDArray[np.int64]:
     """The feature that each pixel (H,W) of one image belongs to; below 0 for none."""
-    index = estimate.index[0][0, 0]
-    return np.asarray(index.expand(*estimate.shapes[0][-2:]).cpu().numpy())
+    return estimate.patches(0)
 
 
 def steps_in(extent: Extent) -> NDArray[np.float64] | None:
@@ -225,8 +244,9 @@ class Explanation:
     def figure(self, method: str | None = None) -> Figure:
         """The image with the region, a method's map (by default the first one's) and its standard error, if it has one."""
         name = next(iter(self.found)) if method is None else method
-        heat, error = self.found[name].maps[0].numpy(), self.error(name)
-        return explanation_figure(self.picture, heat, error, self.region, unit=UNITS.get(name, ""), title=name)
+        heat, estimate = self.found[name].maps[0].numpy(), self.found[name].estimate
+        return explanation_figure(self.picture, heat, self.error(name), self.region, unit=UNITS.get(name, ""), title=name,
+                                  patches=None if estimate is None else estimate.patches(0))
 
     def measures(self, method: str | None = None) -> dict[str, float]:
         """What a pick-freeze method's map (by default the first one's) says of the region, see `measures.measure_map`.
@@ -330,14 +350,15 @@ def save_explanation(folder: Path, told: Explanation, parquet: bool) -> None:
         told.table.to_csv(folder / "table.csv", index=False, float_format="%.6g")
     pixels, question = told.request.extent.facts(), told.question
     (folder / "pixels.json").write_text(json.dumps(pixels, indent=1) + "\n", encoding="utf-8")
-    shown = {name: tested(question, each.maps[0], UNITS.get(name, "")) for name, each in told.found.items()}
+    shown = {name: tested(question, each.maps[0], UNITS.get(name, ""), each.estimate) for name, each in told.found.items()}
     label = None if question.label is None else np.asarray(question.label) == 1
     now = predicted(question, image_of(question)[0])
     panel(told.picture, label, now, told.region, shown).savefig(folder / "panel.png", dpi=110)
     for name, each in told.found.items():
         np.save(folder / f"{name}.npy", each.maps[0].numpy())
         if each.estimate is not None:
-            replace(each.estimate, settings=each.estimate.settings | {"pixels": pixels}).save(folder / f"{name}-estimate")
+            known = {"grid_size": question.grid_size, "pixels": pixels}
+            replace(each.estimate, settings=each.estimate.settings | known).save(folder / f"{name}-estimate")
             told.figure(name).savefig(folder / f"{name}.png", dpi=120)
             if tells_bands(each.estimate):
                 save_spectrum(folder, told, name)

@@ -7,66 +7,209 @@ from __future__ import annotations
 
 import io
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from matplotlib import colormaps
 from matplotlib.axes import Axes
+from matplotlib.colors import ListedColormap, to_rgba
 from matplotlib.figure import Figure
+from matplotlib.patches import Patch
+from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
 if TYPE_CHECKING:
     import pandas as pd
 
 # %% auto #0
-__all__ = ['SCORE_MAP', 'ERROR_MAP', 'Array', 'overlay', 'outline', 'explanation_figure', 'png_of', 'jpeg_of', 'Tested',
-           'agreement', 'panel', 'curve_figure']
+__all__ = ['SCORE_MAP', 'ERROR_MAP', 'OWN_MAP', 'CLEAR_SCORE', 'Array', 'Mask', 'Image8', 'FOUND', 'MISSED', 'OTHER', 'HATCHED',
+           'MARKS', 'border', 'outline', 'dimmed', 'fading', 'own_pixels', 'uncertain', 'overlay', 'add_legend',
+           'closeup', 'show_object', 'explanation_figure', 'png_of', 'jpeg_of', 'map_figure', 'Tested', 'agreement',
+           'panel', 'curve_figure']
 
 # %% ../nbs/19_figures.ipynb #23a149ac
 #: The colour map of scores, which reads the same with any colour vision.
 SCORE_MAP = "cividis"
 #: The colour map of standard errors.
 ERROR_MAP = "magma"
+#: The colour map of the patches that hold part of the object.
+OWN_MAP = "gray"
+#: A score of fewer standard errors than this is not told from 0.
+CLEAR_SCORE = 2.0
 #: Numbers in float64, of any shape.
 Array = NDArray[np.float64]
+#: A mask, bool (H,W).
+Mask = NDArray[np.bool_]
+#: An 8-bit RGB image, uint8 (H,W,3).
+Image8 = NDArray[np.uint8]
+#: The colours of the object where it is predicted, where it is not, of other outlines, and of what is hatched.
+FOUND, MISSED, OTHER, HATCHED = "#ffffff", "#0072b2", "#bbbbbb", "#ffffff"
 
+# %% ../nbs/19_figures.ipynb #1e886f91
+def border(ax: Axes, mask: Mask | None, **style: Any) -> None:
+    """The border of a mask (H,W) as a line, closed where the mask meets the image's edge; none for an empty or a full mask."""
+    if mask is None or not mask.any() or mask.all():
+        return
+    limits, (rows, columns) = ax.axis(), mask.shape
+    ax.contour(np.arange(-1, columns + 1), np.arange(-1, rows + 1), np.pad(mask, 1), [0.5], **style)
+    ax.axis(limits)
 
-def overlay(ax: Axes, image: NDArray[np.uint8], heat: Array, region: NDArray[np.bool_] | None = None, *, title: str = "",
-            unit: str = "", color_map: str = SCORE_MAP, opacity: float = 0.65) -> None:
-    """A heat map (H,W) over an image (H,W,3), with a colour bar in `unit` and the region's outline; flat and NaN are fine."""
-    ax.imshow(image)
-    known = heat[np.isfinite(heat)]
-    low, high = (float(known.min()), float(known.max())) if known.size else (0.0, 0.0)
-    shown = ax.imshow(heat, cmap=color_map, alpha=opacity, vmin=min(low, 0.0), vmax=high if high > low else low + 1e-9)
+# %% ../nbs/19_figures.ipynb #55ba8797
+def outline(ax: Axes, region: Mask | None) -> None:
+    """The border of a mask (H,W), white on black so that it shows on any ground."""
+    for color, width in (("black", 2.0), ("white", 1.0)):
+        border(ax, region, colors=color, linewidths=width)
+
+# %% ../nbs/19_figures.ipynb #9d261837
+def dimmed(image: Image8, region: Mask | None = None) -> Image8:
+    """An image (H,W,3) that is dark and nearly grey outside a region (H,W), or all of it, so that what lies on it stands out."""
+    dark = 0.35 * image + 0.35 * image.mean(2, keepdims=True)
+    return np.asarray(dark if region is None else np.where(region[..., None], image, dark)).astype(np.uint8)
+
+# %% ../nbs/19_figures.ipynb #84d383a4
+def fading(color_map: str, low: float, high: float, opacity: float = 0.8) -> ListedColormap:
+    """The colours of values from `low` (at most 0) to `high` over an image: 0 is clear, the largest of either sign has the opacity.
+
+    Negative values have the lower half of the colour map, positive ones the upper half.
+    """
+    share = np.linspace(low, high, 256) / max(-low, high)
+    colors = colormaps[color_map]((1 + share) / 2)
+    colors[:, 3] = opacity * np.abs(share)
+    return ListedColormap(colors)
+
+# %% ../nbs/19_figures.ipynb #c7a7bdc3
+def own_pixels(region: Mask, patches: NDArray[np.int64] | None = None) -> Mask:
+    """The pixels (H,W) of all patches, ids (H,W), that hold part of a region (H,W); the region itself for a map without patches."""
+    return region if patches is None else np.isin(patches, patches[region]) & (patches >= 0) | region
+
+# %% ../nbs/19_figures.ipynb #41bbac47
+def uncertain(scores: Array, errors: Array) -> Mask:
+    """Where scores are not told from 0: below `CLEAR_SCORE` standard errors, either sign; an error of NaN or 0 says nothing."""
+    return np.asarray(np.abs(scores) < CLEAR_SCORE * errors)
+
+# %% ../nbs/19_figures.ipynb #a207849e
+def _layer(ax: Axes, values: Array, color_map: str, opaque: bool, place: tuple[float, float], unit: str) -> None:
+    """Values (H,W), NaN for none, with a colour bar at `place` (from, to, as a share of the height) right of the picture."""
+    known = values[np.isfinite(values)]
+    low, high = (min(float(known.min()), 0.0), float(known.max())) if known.size else (0.0, 0.0)
+    high = high if high > low else low + 1e-9
+    shown = ax.imshow(values, cmap=color_map if opaque else fading(color_map, low, high), vmin=low, vmax=high)
+    beside = ax.inset_axes((1.03, place[0], 0.05, place[1] - place[0]))
+    ax.figure.colorbar(shown, cax=beside, ticks=MaxNLocator(4)).set_label(unit, fontsize=7)
+    beside.tick_params(labelsize=6)
+
+# %% ../nbs/19_figures.ipynb #1e66a8b5
+def _hatch(ax: Axes, mask: Mask) -> None:
+    """Hatch a mask (H,W) with thin lines."""
+    limits, (rows, columns) = ax.axis(), mask.shape
+    ends = np.arange(-1, columns + 1), np.arange(-1, rows + 1)
+    lines = ax.contourf(*ends, np.pad(mask, 1), [0.5, 1.5], colors="none", hatches=["////"])
+    lines.set(edgecolor=to_rgba(HATCHED, 0.45), linewidth=0)
+    ax.axis(limits)
+
+# %% ../nbs/19_figures.ipynb #02c54c2e
+def overlay(ax: Axes, image: Image8 | None, heat: Array, region: Mask | None = None, *, own: Mask | None = None,
+            error: Array | None = None, title: str = "", unit: str = "", color_map: str = SCORE_MAP) -> None:
+    """A heat map (H,W) over a dimmed image (H,W,3), opaque as it is high, or by itself; with colour bars in `unit`, and an outline.
+
+    own: pixels (H,W) of the object's patches, which get a scale of their own, beside that of what surrounds it. error: of the map,
+    (H,W); where that does not tell it from 0, it is hatched. Flat maps and NaN are fine.
+    """
+    ax.imshow(np.full((*heat.shape, 3), 255, np.uint8) if image is None else dimmed(image, region))
+    if own is None or not own.any() or own.all():
+        _layer(ax, heat, color_map, image is None, (0, 1), unit)
+    else:
+        _layer(ax, np.where(own, np.nan, heat), color_map, image is None, (0.53, 1), f"{unit}\naround it".strip())
+        _layer(ax, np.where(own, heat, np.nan), OWN_MAP, image is None, (0, 0.47), f"{unit}\nat the object".strip())
+        border(ax, own, colors="white", linewidths=0.8, linestyles="dashed")
+    if error is not None and uncertain(heat, error).any():
+        _hatch(ax, uncertain(heat, error))
     outline(ax, region)
     ax.set_title(title, fontsize=8)
     ax.axis("off")
-    bar = ax.figure.colorbar(shown, ax=ax, fraction=0.046, pad=0.03)
-    bar.set_label(unit, fontsize=7)
-    bar.ax.tick_params(labelsize=6)
 
-# %% ../nbs/19_figures.ipynb #55ba8797
-def outline(ax: Axes, region: NDArray[np.bool_] | None) -> None:
-    """The border of a mask (H,W), white on black so that it shows on any ground."""
-    if region is not None and region.any() and not region.all():
-        ax.contour(region, [0.5], colors="black", linewidths=2)
-        ax.contour(region, [0.5], colors="white", linewidths=1)
+# %% ../nbs/19_figures.ipynb #2e69fe31
+#: What the marks on pictures mean, and how a legend shows them.
+#:
+#: :meta hide-value:
+MARKS: dict[str, tuple[str, dict[str, Any]]] = {
+    "own": ("the object's own patches (or pixels): a scale of their own", {"edgecolor": "white", "linestyle": (0, (2, 1))}),
+    "uncertain": (f"score below {CLEAR_SCORE:g} standard errors: not told from 0", {"edgecolor": "white", "hatch": "////"}),
+    "found": ("object, predicted", {"facecolor": FOUND}), "missed": ("object, not predicted", {"facecolor": MISSED}),
+    "other": ("whatever else is predicted, or labelled", {"edgecolor": OTHER})}
+
+
+def add_legend(figure: Figure, marks: Collection[str]) -> None:
+    """Say below a figure's pictures, on none of them, what some of `MARKS` mean."""
+    known = {text: {"facecolor": "0.35", "edgecolor": "0.35"} | look for name, (text, look) in MARKS.items() if name in marks}
+    if known:
+        handles: list[Patch] = [Patch(linewidth=1, **look) for look in known.values()]
+        figure.legend(handles, list(known), loc="outside lower center", ncols=2, fontsize=8, frameon=False, handlelength=2.6,
+                      handleheight=1.3)
+
+# %% ../nbs/19_figures.ipynb #fb9b4f87
+def marks_of(own: Mask | None, scores: Array, error: Array | None) -> set[str]:
+    """Which of `MARKS` an overlay of these has."""
+    split = {"own"} if own is not None and own.any() and not own.all() else set()
+    return split | ({"uncertain"} if error is not None and uncertain(scores, error).any() else set())
+
+# %% ../nbs/19_figures.ipynb #fc8df72e
+def closeup(region: Mask, margin: float = 0.3) -> tuple[slice, slice]:
+    """Rows and columns of a square around a region (H,W), larger by a margin on each side, or less where the image ends."""
+    rows, columns = np.nonzero(region)
+    ends = [(int(v.min()), int(v.max()) + 1) for v in (rows, columns)]
+    side = min(round((1 + 2 * margin) * max(high - low for low, high in ends)), *region.shape)
+    starts = [min(max((low + high - side) // 2, 0), n - side) for (low, high), n in zip(ends, region.shape, strict=True)]
+    return slice(starts[0], starts[0] + side), slice(starts[1], starts[1] + side)
+
+# %% ../nbs/19_figures.ipynb #82bbdda8
+#: The side of an inset, as a share of the picture's.
+INSET = 0.42
+
+
+def _enlarged(ax: Axes, picture: Image8, region: Mask) -> None:
+    """Enlarge a region (H,W) of a picture in the corner that is farthest from it, if that makes it half as large again."""
+    rows, columns = closeup(region)
+    height, width = region.shape
+    if (rows.stop - rows.start) * 1.5 > INSET * min(height, width):
+        return
+    left = 0.0 if columns.start + columns.stop > width else 1 - INSET
+    bottom = 0.0 if rows.start + rows.stop < height else 1 - INSET  # rows count from the top
+    small = ax.inset_axes((left, bottom, INSET, INSET))
+    small.imshow(picture)
+    outline(small, region)
+    small.set(xlim=(columns.start - 0.5, columns.stop - 0.5), ylim=(rows.stop - 0.5, rows.start - 0.5), xticks=[], yticks=[])
+    for spine in small.spines.values():
+        spine.set_edgecolor("white")
+
+# %% ../nbs/19_figures.ipynb #f949f5a6
+def show_object(ax: Axes, image: Image8, region: Mask, title: str = "", inset: bool = False) -> None:
+    """A dimmed image (H,W,3) in which only a region (H,W) is bright, and outlined; with an inset, enlarged too if it is small."""
+    picture = dimmed(image, region)
+    ax.imshow(picture)
+    outline(ax, region)
+    ax.set_title(title, fontsize=8)
+    ax.axis("off")
+    if inset and region.any():
+        _enlarged(ax, picture, region)
 
 # %% ../nbs/19_figures.ipynb #eef1c7a8
-def explanation_figure(image: NDArray[np.uint8], scores: Array, error: Array | None, region: NDArray[np.bool_], *, unit: str,
-                       title: str = "") -> Figure:
-    """Image (H,W,3), score map and, where there is one, standard-error map, with the region's outline (each (H,W)), in a row."""
-    columns = 2 if error is None else 3
-    figure = Figure(figsize=(3.35 * columns, 3.4), layout="constrained")
+def explanation_figure(image: Image8, scores: Array, error: Array | None, region: Mask, *, unit: str, title: str = "",
+                       patches: NDArray[np.int64] | None = None) -> Figure:
+    """The object in its image (H,W,3), the score map and, where there is one, its standard errors, each (H,W), in a row.
+
+    patches: ids (H,W) of what was removed at a time; those that hold part of the object have a scale of their own.
+    """
+    columns, own = 2 if error is None else 3, own_pixels(region, patches)
+    figure = Figure(figsize=(3.4 * columns, 3.7), layout="constrained")
     axes = figure.subplots(1, columns)
-    axes[0].imshow(image)
-    outline(axes[0], region)
-    axes[0].set_title(title or "image and region", fontsize=8)
-    axes[0].axis("off")
-    overlay(axes[1], image, scores, region, title="score", unit=unit)
+    show_object(axes[0], image, region, title or "image and region", inset=True)
+    overlay(axes[1], image, scores, region, own=own, error=error, title="score", unit=unit)
     if error is not None:
-        overlay(axes[2], image, error, region, title="standard error", unit=unit, color_map=ERROR_MAP)
+        overlay(axes[2], image, error, region, own=own, title="standard error", unit=unit, color_map=ERROR_MAP)
+    add_legend(figure, marks_of(own, scores, error))
     return figure
 
 # %% ../nbs/19_figures.ipynb #a5b96b0c
@@ -83,15 +226,37 @@ def jpeg_of(figure: Figure, dpi: int = 72) -> bytes:
     figure.savefig(stream, format="jpeg", dpi=dpi)
     return stream.getvalue()
 
+# %% ../nbs/19_figures.ipynb #8016b11f
+def map_figure(image: Image8 | None, scores: Array, error: Array, region: Mask | None, patches: NDArray[np.int64]) -> Figure:
+    """A score map and its standard errors, each (H,W), beside each other, by themselves or over an image (H,W,3).
+
+    region: the explained pixels (H,W), if they are known; patches: ids (H,W) of what was removed at a time.
+    """
+    own = None if region is None else own_pixels(region, patches)
+    figure = Figure(figsize=(7.4, 3.4), layout="constrained")
+    left, right = figure.subplots(1, 2)
+    overlay(left, image, scores, region, own=own, error=error, title="score")
+    overlay(right, image, error, region, own=own, title="standard error", color_map=ERROR_MAP)
+    add_legend(figure, marks_of(own, scores, error))
+    return figure
+
 # %% ../nbs/19_figures.ipynb #b32e8feb
 @dataclass(frozen=True)
 class Tested:
-    """One method's row: its map (H,W) and, for L-SIT and H-SIT, the masked image (H,W,3) and the prediction (H,W) on it."""
+    """One method's row: its map (H,W) and, of L-SIT and H-SIT, the masked image (H,W,3) and the prediction (H,W) on it.
+
+    drops: of the confidence in the object, in points; kept: the share of what surrounds it that is left, 0 to 1. error: of the map,
+    and patches: ids, each (H,W), where it has them.
+    """
 
     heat: Array
     unit: str
-    masked: tuple[NDArray[np.uint8], NDArray[np.uint8]]
-    predicted: tuple[NDArray[np.bool_], NDArray[np.bool_]]
+    masked: tuple[Image8, Image8]
+    predicted: tuple[Mask, Mask]
+    drops: tuple[float, float]
+    kept: tuple[float, float]
+    error: Array | None = None
+    patches: NDArray[np.int64] | None = None
 
 # %% ../nbs/19_figures.ipynb #74cd5955
 def agreement(predicted: NDArray[np.bool_], label: NDArray[np.bool_]) -> NDArray[np.uint8]:
@@ -100,35 +265,62 @@ def agreement(predicted: NDArray[np.bool_], label: NDArray[np.bool_]) -> NDArray
     return colors[2 * predicted + label]
 
 # %% ../nbs/19_figures.ipynb #f26fd72b
-def _picture(ax: Axes, picture: NDArray[np.uint8] | NDArray[np.bool_], title: str, region: NDArray[np.bool_] | None = None) -> None:
-    ax.imshow(picture, cmap="gray" if picture.ndim == 2 else None)
+def _picture(ax: Axes, picture: Image8, title: str, region: Mask) -> None:
+    ax.imshow(picture)
     outline(ax, region)
     ax.set_title(title, fontsize=8)
     ax.axis("off")
 
-# %% ../nbs/19_figures.ipynb #c3553151
-def panel(image: NDArray[np.uint8], label: NDArray[np.bool_] | None, prediction: NDArray[np.bool_], region: NDArray[np.bool_],
-          methods: Mapping[str, Tested]) -> Figure:
-    """The panel after the paper's Fig. 2 of an image (H,W,3) and masks (H,W), a row per method.
+# %% ../nbs/19_figures.ipynb #314a8706
+def _zoom(ax: Axes, region: Mask) -> None:
+    """Show only the `closeup` of a region (H,W)."""
+    rows, columns = closeup(region)
+    ax.set(xlim=(columns.start - 0.5, columns.stop - 0.5), ylim=(rows.stop - 0.5, rows.start - 0.5))  # rows count from the top
 
-    Without a label, predictions on masked images are held against `prediction`, that on the clean one.
-    """
-    truth, of = (prediction, "clean prediction") if label is None else (label, "label")
-    figure = Figure(figsize=(2.6 * 5, 2.6 * (1 + len(methods))), layout="constrained")
+# %% ../nbs/19_figures.ipynb #c2fd57df
+def _prediction(ax: Axes, image: Image8, predicted: Mask, region: Mask, title: str) -> None:
+    """A region (H,W) enlarged, filled by whether it is predicted (H,W); what else is predicted has a thin line."""
+    _picture(ax, dimmed(image), title, region)
+    fill = np.zeros((*region.shape, 4))
+    fill[region & predicted], fill[region & ~predicted] = to_rgba(FOUND, 0.8), to_rgba(MISSED, 0.8)
+    ax.imshow(fill)
+    border(ax, predicted, colors=OTHER, linewidths=0.8)
+    outline(ax, region)
+    _zoom(ax, region)
+
+# %% ../nbs/19_figures.ipynb #5db30071
+def _clean(axes: Sequence[Axes], image: Image8, label: Mask | None, prediction: Mask, region: Mask) -> None:
+    """The panel's first row: the region in its image, enlarged, what is predicted of it and elsewhere, and its label."""
+    show_object(axes[0], image, region, "image and region")
+    _picture(axes[1], image, "region, enlarged", region)
+    _zoom(axes[1], region)
+    _prediction(axes[2], image, prediction, region, "prediction, enlarged")
+    show_object(axes[3], image, region, "all that is predicted")
+    border(axes[3], prediction & ~region, colors=OTHER, linewidths=0.8)
+    if label is not None:
+        show_object(axes[4], image, region, "label, enlarged")
+        border(axes[4], label, colors=OTHER, linewidths=0.8)
+        _zoom(axes[4], region)
+
+# %% ../nbs/19_figures.ipynb #c3553151
+def panel(image: Image8, label: Mask | None, prediction: Mask, region: Mask, methods: Mapping[str, Tested]) -> Figure:
+    """The panel after the paper's Fig. 2 of an image (H,W,3) and masks (H,W), a row per method; only the region has a colour."""
+    figure = Figure(figsize=(2.6 * 5, 2.7 * (1 + len(methods)) + 0.5), layout="constrained")
     axes = figure.subplots(1 + len(methods), 5, squeeze=False)
     for ax in axes.flat:
         ax.axis("off")
-    _picture(axes[0, 0], image, "image and region", region)
-    _picture(axes[0, 1], prediction, "prediction")
-    if label is not None:
-        _picture(axes[0, 2], label, "label")
-    legend = f"Predictions below,\nagainst the {of}:\n\nwhite: found\norange: false\nblue: missed"
-    axes[0, -1].text(0, 0.5, legend, va="center", fontsize=9)
+    _clean(axes[0], image, label, prediction, region)
+    marks = {"found", "missed", "other"}
     for row, (name, tested) in zip(axes[1:], methods.items(), strict=True):
-        overlay(row[0], image, tested.heat, region, title=name, unit=tested.unit)
+        own = own_pixels(region, tested.patches)
+        overlay(row[0], image, tested.heat, region, own=own, error=tested.error, title=name, unit=tested.unit)
+        marks |= marks_of(own, tested.heat, tested.error)
         for k, test in enumerate(("L-SIT", "H-SIT")):
-            _picture(row[1 + 2 * k], tested.masked[k], f"{test} input", region)
-            _picture(row[2 + 2 * k], agreement(tested.predicted[k], truth), "prediction on it")
+            kept = f"{test}: {tested.kept[k]:.0%} of the\nsurroundings kept"
+            drop = f"{test}: confidence drop\n{tested.drops[k]:z.1f} points"
+            _picture(row[1 + 2 * k], tested.masked[k], kept, region)
+            _prediction(row[2 + 2 * k], tested.masked[k], tested.predicted[k], region, drop)
+    add_legend(figure, marks)
     return figure
 
 # %% ../nbs/19_figures.ipynb #564a0a9e
