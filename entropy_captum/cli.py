@@ -498,8 +498,8 @@ def explain(image: ImageName, point: Point = None, at: At = None, crs: Crs = "EP
     from entropy_captum.question import Budget
 
     if place.is_survey:
-        chosen = dict(method=method, grid_size=8 if grid_size is None else grid_size, n_samples=n_samples, perturbations_per_eval=perturbations_per_eval,
-                      seed=seed, baseline=baseline, target=target)
+        chosen = dict(method=method, grid_size=8 if grid_size is None else grid_size, n_samples=n_samples, seed=seed,
+                      perturbations_per_eval=perturbations_per_eval, baseline=baseline, target=target)
         return survey_scene(image, network, place, reading, chosen, Many(min_area, cluster, patches, parquet), out)
     check_methods(names(method))
     request = replace(request_for(network), groups=grouped)

@@ -65,7 +65,7 @@ def outline(ax: Axes, region: Mask | None) -> None:
 # %% ../nbs/19_figures.ipynb #9d261837
 def dimmed(image: Image8, region: Mask | None = None) -> Image8:
     """An image (H,W,3) that is dark and nearly grey outside a region (H,W), or all of it, so that what lies on it stands out."""
-    dark = 0.35 * image + 0.35 * image.mean(2, keepdims=True)
+    dark = 0.4 * image + 0.4 * image.mean(2, keepdims=True)
     return np.asarray(dark if region is None else np.where(region[..., None], image, dark)).astype(np.uint8)
 
 # %% ../nbs/19_figures.ipynb #84d383a4
