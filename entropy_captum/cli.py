@@ -30,7 +30,6 @@ if TYPE_CHECKING:  # what takes a second or more is imported by the command that
 
     from entropy_captum.explanation import Explanation
     from entropy_captum.forward import Model
-    from entropy_captum.question import Budget, Question
 
 # %% auto #0
 __all__ = ['app', 'Device', 'Out', 'ModelSource', 'CardFile', 'RunBy', 'Target', 'Targets', 'Values', 'NoData', 'GridSize',
@@ -178,16 +177,6 @@ def load_network(source: str | None, card: Path | None, device: str, runtime: Ru
         on_cpu = runtime in ("onnxruntime", "openvino") and device == "auto"
         return load_model(source, card, pick_device("cpu" if on_cpu else device), runtime)
 
-# %% ../nbs/65_cli.ipynb #62697ca1
-def print_grid(question: Question, budget: Budget) -> None:
-    """Print how fine the grid is that was chosen for an object, why, and what it costs."""
-    (height, width), grid, side = question.held.shape[1:], question.perturbation.grid[0], float(question.regions.sum()) ** 0.5
-    smaller = ", and a smaller --window makes patches smaller" if max(height, width) / grid > side else ""
-    cost = f"up to {budget.n_samples * (grid**2 + 1):,} forwards"
-    times = "" if grid == 8 else f", {(grid**2 + 1) / 65:.1f} times those of 8 x 8"
-    typer.echo(f"a grid of {grid} x {grid} patches of {width / grid:.0f} x {height / grid:.0f} pixels, for an object as large as a "
-               f"square of {side:.0f}; that takes {cost}{times} (--grid-size sets another{smaller})")
-
 # %% ../nbs/65_cli.ipynb #5ddf9a19
 #: What `demo` compares.
 DEMO_METHODS = ("entropy", "sobol", "grad-cam", "score-cam")
@@ -202,7 +191,7 @@ def demo(data: Annotated[Path | None, typer.Option(help="A folder of tiles; defa
     check_folder(data)
     check_model(model, model_card, out)
     network = load_network(model, model_card, device)
-    from entropy_captum.explanation import ask, demo_request, explain_question, largest_object
+    from entropy_captum.explanation import ask, demo_request, explain_question, grid_in_words, largest_object
     from entropy_captum.question import Budget
     from entropy_captum.zoo import predict_mask
 
@@ -213,7 +202,7 @@ def demo(data: Annotated[Path | None, typer.Option(help="A folder of tiles; defa
     budget = Budget(n_samples, perturbations_per_eval, seed, show_progress=sys.stderr.isatty())
     question = ask(network, request, "grey", grid_size, target)
     if grid_size is None:
-        print_grid(question, budget)
+        typer.echo(grid_in_words(question, budget))
     told = explain_question(request, question, budget, DEMO_METHODS)
     told.save(out)
     print_table(told.table, out)
@@ -493,7 +482,7 @@ def explain(image: ImageName, point: Point = None, at: At = None, crs: Crs = "EP
     check_survey(place, nodata, mistakes, features)
     grouped, request_for = parse_groups(groups or ()), find_request(image, place, reading)
     network = load_network(model, model_card, device, runtime)
-    from entropy_captum.explanation import ask, explain_question
+    from entropy_captum.explanation import ask, explain_question, grid_in_words
     from entropy_captum.methods import check_methods
     from entropy_captum.question import Budget
 
@@ -513,7 +502,7 @@ def explain(image: ImageName, point: Point = None, at: At = None, crs: Crs = "EP
     for folder, question in questions.items():
         typer.echo(f"explaining {int(question.regions.sum())} of {question.regions.numel()} pixels")
         if grid_size is None and features == "patches":
-            print_grid(question, budget)
+            typer.echo(grid_in_words(question, budget))
         save_and_print(explain_question(asked[folder], question, budget, names(method)), folder, parquet)
 
 # %% ../nbs/65_cli.ipynb #7d9f0ab2

@@ -47,7 +47,7 @@ with needed("models"):
 
 # %% auto #0
 __all__ = ['GRIDS', 'ENDINGS', 'largest_object', 'choose_region', 'label_of', 'bands_of', 'features_of', 'grid_for', 'ask',
-           'find_mistakes', 'Explanation', 'save_spectrum', 'explain_question']
+           'grid_in_words', 'find_mistakes', 'Explanation', 'save_spectrum', 'explain_question']
 
 # %% ../nbs/58_explanation.ipynb #facf118e
 def largest_object(mask: Mask) -> Mask:
@@ -133,6 +133,16 @@ def ask(model: Model, request: Request, baseline: BaselineName = "grey", grid_si
     grid = grid_size if grid_size is not None else grid_for(region) if features == "patches" else GRIDS[0]
     return Question(model, image, region[None], target, baselines=named_baseline(baseline, image), valid=request.valid,
                     label=None if label is None else label.truth, **features_of(request, model, features, grid))
+
+# %% ../nbs/58_explanation.ipynb #55e883ce
+def grid_in_words(question: Question, budget: Budget) -> str:
+    """How fine the grid of a question about an image is, beside the size of what is explained, and what it costs."""
+    (height, width), grid, side = question.held.shape[1:], question.perturbation.grid[0], float(question.regions.sum()) ** 0.5
+    times = "" if grid == GRIDS[0] else f", {(grid**2 + 1) / (GRIDS[0] ** 2 + 1):.1f} times those of {GRIDS[0]} x {GRIDS[0]}"
+    smaller = ", and a smaller --window makes patches smaller" if max(height, width) / grid > side else ""
+    return (f"a grid of {grid} x {grid} patches of {width / grid:.0f} x {height / grid:.0f} pixels, for an object as large as a "
+            f"square of {side:.0f}; that takes up to {budget.n_samples * (grid**2 + 1):,} forwards{times} (--grid-size sets "
+            f"another{smaller})")
 
 # %% ../nbs/58_explanation.ipynb #169b34c0
 def find_mistakes(request: Request, model: Model, target: int | str | None = None, labelled: str | None = None) -> dict[str, Mask]:

@@ -16,7 +16,8 @@ from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.colors import ListedColormap, to_rgba
 from matplotlib.figure import Figure
-from matplotlib.patches import Patch
+from matplotlib.layout_engine import ConstrainedLayoutEngine
+from matplotlib.patches import Patch, Rectangle
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
@@ -277,6 +278,13 @@ def _zoom(ax: Axes, region: Mask) -> None:
     rows, columns = closeup(region)
     ax.set(xlim=(columns.start - 0.5, columns.stop - 0.5), ylim=(rows.stop - 0.5, rows.start - 0.5))  # rows count from the top
 
+
+def _frame(ax: Axes, region: Mask) -> None:
+    """Frame the `closeup` of a region (H,W)."""
+    rows, columns = closeup(region)
+    side = rows.stop - rows.start
+    ax.add_patch(Rectangle((columns.start - 0.5, rows.start - 0.5), side, side, fill=False, edgecolor="white", linewidth=0.6))
+
 # %% ../nbs/19_figures.ipynb #c2fd57df
 def _prediction(ax: Axes, image: Image8, predicted: Mask, region: Mask, title: str) -> None:
     """A region (H,W) enlarged, filled by whether it is predicted (H,W); what else is predicted has a thin line."""
@@ -292,6 +300,7 @@ def _prediction(ax: Axes, image: Image8, predicted: Mask, region: Mask, title: s
 def _clean(axes: Sequence[Axes], image: Image8, label: Mask | None, prediction: Mask, region: Mask) -> None:
     """The panel's first row: the region in its image, enlarged, what is predicted of it and elsewhere, and its label."""
     show_object(axes[0], image, region, "image and region")
+    _frame(axes[0], region)
     _picture(axes[1], image, "region, enlarged", region)
     _zoom(axes[1], region)
     _prediction(axes[2], image, prediction, region, "prediction, enlarged")
@@ -305,7 +314,7 @@ def _clean(axes: Sequence[Axes], image: Image8, label: Mask | None, prediction: 
 # %% ../nbs/19_figures.ipynb #c3553151
 def panel(image: Image8, label: Mask | None, prediction: Mask, region: Mask, methods: Mapping[str, Tested]) -> Figure:
     """The panel after the paper's Fig. 2 of an image (H,W,3) and masks (H,W), a row per method; only the region has a colour."""
-    figure = Figure(figsize=(2.6 * 5, 2.7 * (1 + len(methods)) + 0.5), layout="constrained")
+    figure = Figure(figsize=(2.6 * 5, 2.7 * (1 + len(methods)) + 0.6), layout=ConstrainedLayoutEngine(h_pad=0.08))
     axes = figure.subplots(1 + len(methods), 5, squeeze=False)
     for ax in axes.flat:
         ax.axis("off")
@@ -320,6 +329,7 @@ def panel(image: Image8, label: Mask | None, prediction: Mask, region: Mask, met
             drop = f"{test}: confidence drop\n{tested.drops[k]:z.1f} points"
             _picture(row[1 + 2 * k], tested.masked[k], kept, region)
             _prediction(row[2 + 2 * k], tested.masked[k], tested.predicted[k], region, drop)
+
     add_legend(figure, marks)
     return figure
 
