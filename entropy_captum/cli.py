@@ -482,7 +482,7 @@ def explain(image: ImageName, point: Point = None, at: At = None, crs: Crs = "EP
     check_survey(place, nodata, mistakes, features)
     grouped, request_for = parse_groups(groups or ()), find_request(image, place, reading)
     network = load_network(model, model_card, device, runtime)
-    from entropy_captum.explanation import ask, explain_question, grid_in_words
+    from entropy_captum.explanation import ask, explain_question, start_in_words
     from entropy_captum.methods import check_methods
     from entropy_captum.question import Budget
 
@@ -500,9 +500,7 @@ def explain(image: ImageName, point: Point = None, at: At = None, crs: Crs = "EP
         look_for_signs(network, request, target)
     print_classes(network, request, target)
     for folder, question in questions.items():
-        typer.echo(f"explaining {int(question.regions.sum())} of {question.regions.numel()} pixels")
-        if grid_size is None and features == "patches":
-            typer.echo(grid_in_words(question, budget))
+        typer.echo(start_in_words(question, budget, grid_size is None))
         save_and_print(explain_question(asked[folder], question, budget, names(method)), folder, parquet)
 
 # %% ../nbs/65_cli.ipynb #7d9f0ab2

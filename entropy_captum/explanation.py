@@ -47,7 +47,7 @@ with needed("models"):
 
 # %% auto #0
 __all__ = ['GRIDS', 'ENDINGS', 'largest_object', 'choose_region', 'label_of', 'bands_of', 'features_of', 'grid_for', 'ask',
-           'grid_in_words', 'find_mistakes', 'Explanation', 'save_spectrum', 'explain_question']
+           'grid_in_words', 'start_in_words', 'find_mistakes', 'Explanation', 'save_spectrum', 'explain_question']
 
 # %% ../nbs/58_explanation.ipynb #facf118e
 def largest_object(mask: Mask) -> Mask:
@@ -143,6 +143,12 @@ def grid_in_words(question: Question, budget: Budget) -> str:
     return (f"a grid of {grid} x {grid} patches of {width / grid:.0f} x {height / grid:.0f} pixels, for an object as large as a "
             f"square of {side:.0f}; that takes up to {budget.n_samples * (grid**2 + 1):,} forwards{times} (--grid-size sets "
             f"another{smaller})")
+
+# %% ../nbs/58_explanation.ipynb #1c6ecc8e
+def start_in_words(question: Question, budget: Budget, chosen: bool) -> str:
+    """What is about to be explained, and `grid_in_words` where the grid was chosen for it."""
+    pixels = f"explaining {int(question.regions.sum())} of {question.regions.numel()} pixels"
+    return f"{pixels}\n{grid_in_words(question, budget)}" if chosen and question.grid_size is not None else pixels
 
 # %% ../nbs/58_explanation.ipynb #169b34c0
 def find_mistakes(request: Request, model: Model, target: int | str | None = None, labelled: str | None = None) -> dict[str, Mask]:
