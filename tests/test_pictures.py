@@ -175,6 +175,8 @@ def test_inset_enlarges_a_small_object_and_does_not_hide_it(row, column):
     place, corners = small.get_window_extent(), [(column - 0.5, row - 0.5), (column + 7.5, row + 7.5)]
     assert place.width / (right - left) >= 1.5 * ax.get_window_extent().width / 64
     assert not any(place.contains(*ax.transData.transform(corner)) for corner in corners)
+    middle = ax.transData.inverted().transform(((place.x0 + place.x1) / 2, (place.y0 + place.y1) / 2))
+    assert all((there - 31.5) * (here + 3.5 - 31.5) <= 0 for there, here in zip(middle, (column, row), strict=True))
     large = np.zeros((64, 64), bool)
     large[5:50, 5:50] = True
     ax = Figure().subplots()
@@ -186,6 +188,10 @@ def test_closeup_stays_in_the_image():
     """A square around the object with a margin, less at a border; the whole image for a large object."""
     assert closeup(REGION) == (slice(14, 30), slice(7, 23))
     assert closeup(np.ones((40, 64), bool)) == (slice(0, 40), slice(12, 52))
+    corner = np.zeros((64, 64), bool)
+    corner[:10, :10] = True
+    for turned, ends in ((corner[:, ::-1], (slice(0, 16), slice(48, 64))), (corner[::-1], (slice(48, 64), slice(0, 16)))):
+        assert closeup(turned) == ends
 
 
 def rows_of(kept=(0.1, 0.9), drops=(36.5, -0.04)):
