@@ -118,3 +118,12 @@ def test_what_the_pages_say_of_the_map_of_ones_is_in_the_rows():
     for name in ("26_evaluation", "guides/read_the_tests"):
         text = (ROOT / "nbs" / f"{name}.ipynb").read_text()
         assert all(high in text for _, high in shown.values()), (name, shown)
+
+
+def test_the_readme_says_what_its_own_example_found():
+    """The confidences in words are those whose difference the example prints as the gap."""
+    text = (ROOT / "README.md").read_text()
+    sure, less, still = (int(n) for n in re.findall(r"(\d+) %\s+sure", text)[:3])
+    gap, error, chance = (float(n) for n in re.search(r"gap ([\d.]+) ± ([\d.]+) points; random maps get (-?[\d.]+)", text).groups())
+    assert sure >= still > less and abs(still - less - gap) <= 1 and f"by some {error:.0f} points" in text
+    assert "better than chance" in text and gap - chance > 2 * error
