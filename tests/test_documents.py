@@ -87,7 +87,7 @@ def test_the_python_of_the_pages_runs(workplace, monkeypatch):
     monkeypatch.chdir(workplace)
     pages = {path: re.findall(r"^```python\n(.*?)^```", path.read_text(), re.M | re.S)
              for path in (ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md")))}
-    assert len(pages[ROOT / "README.md"]) == 1 and sum(map(len, pages.values())) >= 3
+    assert len(pages[ROOT / "README.md"]) == 2 and sum(map(len, pages.values())) >= 3
     scene = procedural_scene(2, 128)
     for path, blocks in pages.items():
         names = {"model": rooftop_unet(), "image": scene.image, "mask": scene.label}
