@@ -45,8 +45,14 @@ Array = NDArray[np.float64]
 Mask = NDArray[np.bool_]
 #: An 8-bit RGB image, uint8 (H,W,3).
 Image8 = NDArray[np.uint8]
-#: The colours of the object where it is predicted, where it is not, of other outlines, and of what is hatched.
-FOUND, MISSED, OTHER, HATCHED = "#ffffff", "#0072b2", "#bbbbbb", "#ffffff"
+#: The colour of an object where it is predicted.
+FOUND = "#ffffff"
+#: The colour of an object where it is not predicted.
+MISSED = "#0072b2"
+#: The colour of the outlines of all other objects.
+OTHER = "#bbbbbb"
+#: The colour of hatching.
+HATCHED = "#ffffff"
 
 # %% ../nbs/19_figures.ipynb #1e886f91
 def border(ax: Axes, mask: Mask | None, **style: Any) -> None:
