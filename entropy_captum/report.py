@@ -22,6 +22,7 @@ from matplotlib.figure import Figure
 
 from .figures import curve_figure, jpeg_of, outline, overlay, png_of
 from .labels import parse_values
+from .methods import UNITS
 from .notices import needed
 from .region import class_number
 from entropy_captum.statistics import (
@@ -230,7 +231,7 @@ def tile_figure(run: Path, sources: Sequence[Source], crop: int | None, method: 
         outline(axes[0, column], label)
         axes[0, column].set_title("\n".join(wrap(f"{source.dataset} / {source.tile.name}", 26)), fontsize=8)
         if heat is not None:
-            overlay(axes[1, column], image, heat, label, title=method)
+            overlay(axes[1, column], image, heat, label, title=method, unit=UNITS.get(method, ""))
     return figure
 
 # %% ../nbs/57_report.ipynb #d07ab0fc
@@ -266,10 +267,11 @@ def as_table(table: pd.DataFrame) -> Markup:
     """A table as HTML, its texts escaped, one that is too wide for the page in parts below each other."""
     found = Markup("")
     for part in in_parts(table, 132):
-        heads = Markup("").join(Markup("<th>{}</th>").format(name) for name in part)
-        cells = [Markup("").join(Markup("<td class=long>{}</td>" if len(text) > 40 else "<td>{}</td>").format(text) for text in row)
+        kinds = [Markup(" class=long") if any(len(text) > 40 for text in part[name]) else Markup("") for name in part]
+        heads = Markup("").join(Markup("<th{}>{}</th>").format(*each) for each in zip(kinds, part, strict=True))
+        cells = [[Markup("<td{}>{}</td>").format(*each) for each in zip(kinds, row, strict=True)]
                  for row in part.itertuples(index=False, name=None)]
-        body = Markup("\n").join(Markup("<tr>{}</tr>").format(row) for row in cells)
+        body = Markup("\n").join(Markup("<tr>{}</tr>").format(Markup("").join(row)) for row in cells)
         found += Markup('<div class="wide"><table><thead><tr>{}</tr></thead>\n<tbody>{}</tbody></table></div>').format(heads, body)
     return found
 
@@ -306,7 +308,7 @@ PAGE = """<!doctype html>
 <title>{{ title }}</title><style>
 :root { color-scheme: light dark; --line: #8884; --soft: #8881 }
 body { font: 16px/1.55 system-ui, sans-serif; max-width: 68rem; margin: 2rem auto 4rem; padding: 0 1rem }
-h1 { font-size: 1.7rem; line-height: 1.25; max-width: 52rem }
+h1 { font-size: 1.7rem; line-height: 1.25 }
 h2 { font-size: 1.25rem; margin: 2.5rem 0 .3rem; padding-top: .6rem; border-top: 1px solid var(--line) }
 p { max-width: 46rem; margin: .5rem 0 }
 .verdict { border-left: .25rem solid #1f6fb4; padding: .3rem 0 .3rem .8rem; background: var(--soft) }
@@ -316,7 +318,8 @@ th, td { padding: .25rem .7rem; text-align: right; vertical-align: top; border-b
 th { vertical-align: bottom; font-weight: 600 }
 td { white-space: nowrap }
 th:first-child, td:first-child { text-align: left }
-td.long { white-space: normal; overflow-wrap: anywhere; text-align: left; min-width: 16rem }
+.long { text-align: left; min-width: 13rem }
+td.long { white-space: normal; overflow-wrap: anywhere }
 tbody tr:hover { background: var(--soft) }
 img { box-sizing: border-box; max-width: 100%; background: white; border: 1px solid var(--line); border-radius: .5rem;
   padding: .4rem }
@@ -586,13 +589,13 @@ def introduction(run: Run, rows: pd.DataFrame) -> str:
     """What was done, for someone who has never seen such a page."""
     tiles, settings = rows.drop_duplicates(["dataset", "tile"]), run.settings
     named = [name for name in classes_in(rows) if name] or list(run.named[:1])
-    each, together = " or ".join(named) or "object", f"all {joined(named) or 'objects'} together"
-    what = f"each {each}" if settings["per"] == "building" else together
-    classes = f" Classes: {joined(named)}, each by itself." if run.several else ""
+    each, pixels = " or ".join(named) or "object", f"all the pixels of {joined(named) or 'the class'}"
+    what = f"each {each}" if settings["per"] == "building" else pixels
+    classes = f" Classes: {', '.join(named)}, each by itself." if run.several else ""
     return (f"Which parts of an aerial image does {run.model} need in order to see what it sees, and can the maps that say so be "
             f"believed? In {len(tiles)} tiles of {joined(sorted(set(whole_sets(tiles))))}, {len(settings['methods'])} methods each "
-            f"made a map of how much every part matters to the network's confidence; what is explained is {what} that it predicts "
-            f"in a tile.{classes} Each map was then tested: in one copy of the image the pixels that it calls most important were "
+            f"made a map of how much every part matters to the network's confidence in {what} that it predicts in a "
+            f"tile.{classes} Each map was then tested: in one copy of the image the pixels that it calls most important were "
             f"replaced by {REPLACED.get(settings['baselines'][0], settings['baselines'][0])}, in another as many of those that it "
             "calls least important. With a good map the network loses much confidence in the first and little in the second. The "
             "difference is the gap, in points (hundredths of confidence); 0 is chance.")
