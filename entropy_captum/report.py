@@ -47,8 +47,8 @@ with needed("study"):
     from jinja2 import Environment
 
 # %% auto #0
-__all__ = ['TESTS', 'CHARACTER', 'BASELINES', 'RIVALS', 'LINES', 'find_run', 'wide_table', 'Report', 'classes_table',
-           'study_report', 'make_report', 'write_report']
+__all__ = ['TESTS', 'CHARACTER', 'BASELINES', 'RIVALS', 'LINES', 'TEX', 'find_run', 'wide_table', 'as_latex', 'Report',
+           'classes_table', 'study_report', 'make_report', 'write_report']
 
 # %% ../nbs/57_report.ipynb #5aafb66e
 def find_run(folder: str | Path) -> Path:
@@ -277,13 +277,15 @@ def as_table(table: pd.DataFrame) -> Markup:
 
 # %% ../nbs/57_report.ipynb #afda188a
 #: What LaTeX reads as a command, and how it is written there.
+#:
+#: :meta hide-value:
 TEX = str.maketrans({"\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}",
                      "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "<": r"\textless{}", ">": r"\textgreater{}",
                      "–": "--", "±": r"\ensuremath{\pm}", "“": "``", "”": "''"})
 
 
 def as_latex(table: pd.DataFrame, caption: str, label: str) -> str:
-    """A table as LaTeX (booktabs), numbers to the right; one that is too wide for a page in parts."""
+    """A table as LaTeX (booktabs), numbers to the right; one that is too wide for a page in parts, each with its own label."""
     found = []
     for k, part in enumerate(in_parts(table, 92)):
         long = [bool((part[name].map(len) > 40).any()) for name in part]

@@ -85,7 +85,7 @@ def expand_galleries(page: Path, root: Path, source: Path) -> None:
 
 def stacked(picture: Image.Image) -> Image.Image | None:
     """A row of panels as a column, cut where a wide panel begins after a white gap; None where there is nothing to cut."""
-    white = (np.asarray(picture.convert("L")) > 247).all(0)
+    white = (np.asarray(picture.convert("L")) > 232).all(0)  # a JPEG is never quite white beside an edge
     starts = [x for x in range(1, picture.width) if white[x - 1] and not white[x]]
     ends = [next((e for e in range(x, picture.width) if white[e]), picture.width) for x in starts]
     cuts = [x - 1 for x, e in zip(starts, ends, strict=True) if e - x > picture.width / 6]
