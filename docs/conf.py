@@ -110,7 +110,7 @@ def names_in_guides() -> Counter[str]:
 
 
 def begin_with_what_users_call() -> None:
-    """Order the names of each module, which autodoc follows: those that guides use, then what can be called, then constants.
+    """Order the names of each module, which autodoc follows: what can be called, that which guides use first, then constants.
 
     Of names that are used alike the later come first, for a notebook ends with what it builds up.
     """
@@ -119,9 +119,9 @@ def begin_with_what_users_call() -> None:
         module = importlib.import_module(f"entropy_captum.{path.stem}")
         places = {name: k for k, name in enumerate(module.__all__)}
 
-        def rank(name: str, module: Any = module, places: dict[str, int] = places) -> tuple[int, bool, int]:
+        def rank(name: str, module: Any = module, places: dict[str, int] = places) -> tuple[bool, int, int]:
             value, count = getattr(module, name), used[f"{module.__name__.rpartition('.')[2]}.{name}"]
-            return -count, not (inspect.isclass(value) or inspect.isroutine(value)), -places[name] if count else places[name]
+            return not (inspect.isclass(value) or inspect.isroutine(value)), -count, -places[name] if count else places[name]
 
         module.__all__.sort(key=rank)
 
