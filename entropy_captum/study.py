@@ -96,8 +96,9 @@ def facts_of(settings: Settings, model: Model) -> dict[str, Any]:
 
 # %% ../nbs/54_study.ipynb #a7db1a75
 def run_id(facts: dict[str, Any]) -> str:
-    """Twelve hex digits that stand for these facts."""
-    return hashlib.blake2b(json.dumps(facts, sort_keys=True).encode(), digest_size=6).hexdigest()
+    """Twelve hex digits that stand for these facts, but for what a run says `about` itself."""
+    deciding = {name: fact for name, fact in facts.items() if name != "about"}
+    return hashlib.blake2b(json.dumps(deciding, sort_keys=True).encode(), digest_size=6).hexdigest()
 
 # %% ../nbs/54_study.ipynb #b697a905
 def save_maps(store: Path, group: str, maps: dict[str, NDArray[Any]]) -> None:
