@@ -17,6 +17,7 @@ from torch import nn
 
 from .card import band_facts
 from .checkpoints import fill, read_checkpoint
+from .names import Activation
 from .notices import first_line, needed, notify
 
 # %% auto #0
@@ -91,6 +92,8 @@ def load_smp(folder: Path, config: dict[str, Any]) -> tuple[nn.Module, dict[str,
 #: Under which names tasks keep what a network is built of.
 PARTS = {"architecture": ("model", "arch", "architecture"), "encoder_name": ("backbone", "encoder_name", "encoder"),
          "in_channels": ("in_channels",), "classes": ("num_classes", "out_classes", "classes", "num_labels")}
+#: What makes probabilities of the scores of a task, as torchgeo names it: the classes of multilabel do not exclude each other.
+TASKS: dict[Any, Activation] = {"binary": "sigmoid", "multiclass": "softmax", "multilabel": "sigmoid"}
 
 
 def parts_of_task(content: Mapping[str, Any]) -> dict[str, Any]:
@@ -110,7 +113,9 @@ def load_task(source: str, content: Mapping[str, Any]) -> tuple[nn.Module, dict[
         return None
     architecture = parts.pop("architecture").replace("+", "plus").replace("-", "")
     network = build_smp(architecture, parts, source)
-    return fill(network, content, source), {"multiple": 32, **band_facts(int(parts.get("in_channels", 3)))}
+    facts: dict[str, Any] = {"multiple": 32, **band_facts(int(parts.get("in_channels", 3)))}
+    kind = content["hyper_parameters"].get("task")
+    return fill(network, content, source), facts | ({"activation": TASKS[kind]} if kind in TASKS else {})
 
 # %% ../nbs/45_hub.ipynb #3f67b8a4
 #: Networks that classify masks and that `adapter.mask_classes` turns into score maps.

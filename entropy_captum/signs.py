@@ -38,7 +38,8 @@ with needed("models"):
     import pandas as pd
 
 # %% auto #0
-__all__ = ['Reading', 'with_card', 'readings', 'signs_in', 'signs', 'warn_of_signs', 'Inspection', 'inspect_model']
+__all__ = ['Reading', 'with_card', 'drawn_picture', 'readings', 'signs_in', 'signs', 'warn_of_signs', 'Inspection',
+           'inspect_model']
 
 # %% ../nbs/48_signs.ipynb #7b790729
 def divergence(x: Tensor, norm: nn.BatchNorm2d) -> float:
@@ -134,6 +135,14 @@ def other_cards(card: ModelCard) -> dict[str, ModelCard]:
         found["red and blue swapped"] = replace(card, bands=card.bands[::-1])
     return found
 
+# %% ../nbs/48_signs.ipynb #f146b0a7
+def drawn_picture(card: ModelCard) -> NDArray[Any]:
+    """A drawn scene (H,W,C) as files of a card hold it: of its size, range and number of bands, red, green and blue in turn."""
+    rows, columns = (256, 256) if card.size is None else card.size
+    image = procedural_scene(2, max(rows, columns)).image[:rows, :columns]
+    image, (low, high) = image[..., np.arange(len(card.bands)) % image.shape[-1]], card.value_range
+    return image if (low, high) == (0.0, 255.0) else (low + image * ((high - low) / 255)).astype(np.float32)
+
 # %% ../nbs/48_signs.ipynb #cbca1b50
 def readings(model: Adapted | AdaptedForward, image: NDArray[Any] | None = None, label: NDArray[np.bool_] | None = None,
              target: int | None = None, cards: Mapping[str, ModelCard] | None = None) -> list[Reading]:
@@ -141,9 +150,7 @@ def readings(model: Adapted | AdaptedForward, image: NDArray[Any] | None = None,
 
     label: (H,W), of the target's class. cards: ways to read the pixels, by default those that the model's own is mistaken for.
     """
-    if image is None:
-        image = procedural_scene(2, 256 if model.card.size is None else min(256, *model.card.size)).image
-    x = to_inputs(image, model.card)
+    x = to_inputs(drawn_picture(model.card) if image is None else image, model.card)
     device = as_forward(model).device
     return [read_as(with_card(model, card), name, x.to(device), label, target)
             for name, card in (other_cards(model.card) if cards is None else cards).items()]
@@ -243,9 +250,7 @@ def inspect_model(source: Any, card: ModelCard | Mapping[str, Any] | str | Path 
     scaled = "scale" in known or str(known.get("dtype", "")).startswith(("uint", "int"))
     cards = {"": make_card(known, found.name)} if scaled else usual_cards(known, found.name)
     model = adapt(found.network, next(iter(cards.values())))
-    if image is None:
-        image = procedural_scene(2, 256 if model.card.size is None else max(model.card.size)).image
-        image = image if model.card.size is None else image[: model.card.size[0], : model.card.size[1]]
+    image = drawn_picture(model.card) if image is None else image
     with torch.no_grad():
         outputs = model(to_inputs(image, model.card))
     tried = readings(model, image, label, target, None if scaled else cards)

@@ -87,7 +87,7 @@ def test_the_python_of_the_pages_runs(workplace, monkeypatch):
     monkeypatch.chdir(workplace)
     pages = {path: re.findall(r"^```python\n(.*?)^```", path.read_text(), re.M | re.S)
              for path in (ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md")))}
-    assert len(pages[ROOT / "README.md"]) == 1 and sum(map(len, pages.values())) >= 3
+    assert len(pages[ROOT / "README.md"]) == 2 and sum(map(len, pages.values())) >= 3
     scene = procedural_scene(2, 128)
     for path, blocks in pages.items():
         names = {"model": rooftop_unet(), "image": scene.image, "mask": scene.label}
@@ -118,3 +118,12 @@ def test_what_the_pages_say_of_the_map_of_ones_is_in_the_rows():
     for name in ("26_evaluation", "guides/read_the_tests"):
         text = (ROOT / "nbs" / f"{name}.ipynb").read_text()
         assert all(high in text for _, high in shown.values()), (name, shown)
+
+
+def test_the_readme_says_what_its_own_example_found():
+    """The confidences in words are those whose difference the example prints as the gap."""
+    text = (ROOT / "README.md").read_text()
+    sure, less, still = (int(n) for n in re.findall(r"(\d+) %\s+sure", text)[:3])
+    gap, error, chance = (float(n) for n in re.search(r"gap ([\d.]+) ± ([\d.]+) points; random maps get (-?[\d.]+)", text).groups())
+    assert sure >= still > less and abs(still - less - gap) <= 1 and f"by some {error:.0f} points" in text
+    assert "better than chance" in text and gap - chance > 2 * error

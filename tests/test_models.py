@@ -25,6 +25,7 @@ from entropy_captum.perturbation import Perturbation
 from entropy_captum.planning import largest_difference, propose
 from entropy_captum.question import Budget
 from entropy_captum.sampling import pick_freeze
+from entropy_captum.signs import inspect_model
 
 transformers = pytest.importorskip("transformers")
 transformers.utils.logging.set_verbosity_error()
@@ -108,8 +109,9 @@ def checkpoint(net, folder):
 
 
 def torchgeo(net, folder):
-    task = {"model": "unet", "backbone": "resnet18", "in_channels": 3, "num_classes": net.segmentation_head[0].out_channels,
-            "loss": "ce", "class_weights": None, "lr": 1e-3}
+    classes = net.segmentation_head[0].out_channels
+    task = {"model": "unet", "backbone": "resnet18", "in_channels": 3, "num_classes": classes,
+            "task": "binary" if classes == 1 else "multiclass", "loss": "ce", "class_weights": None, "lr": 1e-3}
     tensors = {f"model.{k}": v for k, v in net.state_dict().items()} | {"criterion.weight": torch.ones(2)}
     torch.save({"state_dict": tensors, "hyper_parameters": task, "epoch": 3}, folder / "epoch3.ckpt")
     return folder / "epoch3.ckpt"
@@ -657,3 +659,20 @@ def test_what_is_no_score_map_or_no_class_or_of_other_bands(image, region):
         scores(load_model(unet(3), CARD | {"classes": ("ground", "roof", "tree")}), image, region, "roofs")
     with pytest.raises(ValueError, match="4"):
         scores(load_model(small_net(2, 4), {"scale": 1.0, "bands": ("a", "b", "c", "d")}), image, region, 0)
+
+
+@pytest.mark.parametrize(("task", "activation"),
+                         [("binary", "sigmoid"), ("multiclass", "softmax"), ("multilabel", "sigmoid"), (None, "auto")])
+def test_a_task_says_what_makes_probabilities_of_its_scores(task, activation, tmp_path):
+    """Labels that do not exclude each other are no softmax: torchgeo's `task` tells."""
+    net = smp.Unet("resnet18", encoder_weights=None, classes=1 if task == "binary" else 2)
+    given = {"model": "unet", "backbone": "resnet18", "task": task} | ({} if task == "binary" else {"num_labels": 2})
+    weights = {f"model.{k}": v for k, v in net.state_dict().items()}
+    torch.save({"state_dict": weights, "hyper_parameters": given}, tmp_path / "last.ckpt")
+    assert load_model(tmp_path / "last.ckpt", {"scale": 1 / 255}).card.activation == activation
+
+
+def test_inspecting_a_network_of_four_bands_needs_no_image(tmp_path):
+    net = smp.Unet("resnet18", encoder_weights=None, in_channels=4, classes=2)
+    card = {"bands": ["red", "green", "blue", "nir"], "multiple": 32, "scale": 1 / 4095, "value_range": (0, 4095)}
+    assert "gave a score map (1, 2, 256, 256)" in str(inspect_model(net, card))

@@ -118,7 +118,7 @@ def test_the_wheel_works_where_only_its_requirements_are(built, tmp_path):
 
 def test_the_public_names_are_these():
     assert sorted(entropy_captum.__all__) == ["EntropyCentric", "Estimate", "LayerScoreCam", "RegionScore", "SitResult",
-                                              "SobolTotal", "h_sit", "l_sit", "rooftop_unet"]
+                                              "SobolTotal", "h_sit", "l_sit", "load_model", "rooftop_unet"]
     assert all(hasattr(entropy_captum, name) and getattr(entropy_captum, name).__doc__ for name in entropy_captum.__all__)
 
 
