@@ -66,7 +66,8 @@ def stage() -> None:
     shutil.copy(ROOT / "CHANGELOG.md", SOURCE / "changelog.md")
     shutil.copy(ROOT / "entropy_captum" / "weights" / "rooftop_unet.md", SOURCE / "model_card.md")
     index = nbformat.read(ROOT / "nbs" / "index.ipynb", as_version=4)
-    example = [c.source for c in index.cells if c.cell_type == "code" and not c.source.startswith("#|")]  # what the README shows
+    example = [re.sub(r"^#\|.*\n", "", c.source, flags=re.M) for c in index.cells  # what the README shows
+               if c.cell_type == "code" and not re.search(r"^#\|\s*(echo|hide|timed|notest)", c.source, re.M)]
     (SOURCE / "example.py").write_text("\n".join(example).replace("\n\n", "\n") + "\n", encoding="utf-8")
     script = next(file for file in files("sphinx-mathjax-offline") or () if file.name == "tex-svg.js").locate()
     (SOURCE / "_static" / "mathjax").mkdir()
