@@ -1,9 +1,13 @@
 """Sphinx reads this; `make docs` stages the sources beside a copy of it (see tools/docs.py)."""
 from __future__ import annotations
 
+import importlib
+import inspect
+import json
 import os
 import re
 import sys
+from collections import Counter
 from configparser import ConfigParser
 from functools import reduce
 from pathlib import Path
@@ -26,6 +30,7 @@ extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx.ex
 html_theme = "furo"
 html_static_path = ["_static"]
 html_css_files = ["site.css"]
+html_js_files = ["copy.js"]
 html_favicon = "_static/icon.svg"
 # The dark half of Furo's light style: no underlined names, and a contrast of 7 at least.
 pygments_dark_style = "a11y-dark"
@@ -86,6 +91,42 @@ def show_help(option: Any) -> str:
 OptionInfo.__repr__ = ArgumentInfo.__repr__ = show_help  # type: ignore[method-assign]
 
 
+def names_in_guides() -> Counter[str]:
+    """How many guides, pages and commands import each name, `module.name`; those of the package count as if a hundred did."""
+    texts = [(ROOT / "entropy_captum/cli.py").read_text(encoding="utf-8")]
+    texts += [path.read_text(encoding="utf-8") for path in (ROOT / "docs").rglob("*.md")]
+    for path in (ROOT / "nbs/index.ipynb", *(ROOT / "nbs/guides").glob("*.ipynb")):
+        cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
+        texts.append("\n".join("".join(cell["source"]) for cell in cells))
+    found: Counter[str] = Counter()
+    for text in texts:
+        imports = re.findall(r"^ *from (?:entropy_captum)?\.(\w+) import (\([^)]*\)|.*)", text, re.M)
+        found.update({f"{module}.{name}" for module, names in imports for name in re.findall(r"\w+", names)})
+    package = importlib.import_module("entropy_captum")
+    for name in package.__all__:
+        module = getattr(getattr(package, name), "__module__", "").rpartition(".")[2]
+        found[f"{module}.{name}"] += 100 + sum(bool(re.search(rf"\b{name}\b", text)) for text in texts)
+    return found
+
+
+def begin_with_what_users_call() -> None:
+    """Order the names of each module, which autodoc follows: what can be called, that which guides use first, then constants.
+
+    Of names that are used alike the later come first, for a notebook ends with what it builds up.
+    """
+    used = names_in_guides()
+    for path in (ROOT / "entropy_captum").glob("[a-z]*.py"):
+        module = importlib.import_module(f"entropy_captum.{path.stem}")
+        places = {name: k for k, name in enumerate(module.__all__)}
+
+        def rank(name: str, module: Any = module, places: dict[str, int] = places) -> tuple[bool, int, int]:
+            value, count = getattr(module, name), used[f"{module.__name__.rpartition('.')[2]}.{name}"]
+            return not (inspect.isclass(value) or inspect.isroutine(value)), -count, -places[name] if count else places[name]
+
+        module.__all__.sort(key=rank)
+
+
 def setup(app: Any) -> None:
+    begin_with_what_users_call()
     app.connect("autodoc-process-signature", shorten_types)
     app.connect("autodoc-skip-member", skip_tuple_members)

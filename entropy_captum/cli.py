@@ -585,7 +585,7 @@ def targets_of(text: str | None, classes: Sequence[str]) -> tuple[int | None, ..
 
 # %% ../nbs/65_cli.ipynb #6e247d0e
 @app.command()
-def evaluate(data: Annotated[Path, typer.Option(help="A folder with data sets of tiles below it.")],
+def evaluate(data: Annotated[list[Path], typer.Option(help="A folder with data sets of tiles below it; repeat it for more.")],
              out: Annotated[Path, typer.Option(help="The run folder; a run found there goes on.")],
              methods: Annotated[str, typer.Option(help="Names with commas between.")] = ",".join(STUDY_METHODS),
              grid_size: GridSize = 8, n_samples: NSamples = 32, perturbations_per_eval: Rows = 1,
@@ -604,7 +604,7 @@ def evaluate(data: Annotated[Path, typer.Option(help="A folder with data sets of
              model_card: CardFile = None, runtime: RunBy = None) -> None:
     """Run methods over data sets and test every map; rows go to OUT, tile by tile, and a stopped run goes on."""
     given, values = numbers("--seeds", seeds), parse_values(label_values or ())
-    check_folder(data)
+    check_folder(*data)
     check_model(model, model_card)
     from entropy_captum.data import labels_found
     from entropy_captum.study import evaluate as run_study
@@ -618,27 +618,33 @@ def evaluate(data: Annotated[Path, typer.Option(help="A folder with data sets of
                         nodata=None if nodata is None else parse_nodata(nodata))
     sources = find_sources(data, limit, names(skip), labels=labels, values=values)
     typer.echo(labels_found([source.tile for source in sources]))
-    rows = run_study(network, sources, out, settings, cluster=cluster, keep_maps=keep_maps)
+    about = {"model": "the bundled rooftop network" if model is None else Path(model).name, "values": label_values,
+             "data": [str(folder.resolve()) for folder in data], "labels": None if labels is None else str(labels)}
+    rows = run_study(network, sources, out, settings, cluster=cluster, keep_maps=keep_maps, about=about)
     print_study(rows, out, settings.baselines[0])
 
 # %% ../nbs/65_cli.ipynb #9fd22a99
 @app.command()
 def report(run: Annotated[Path, typer.Argument(help="A run folder of `evaluate`, or what `explain` wrote of many buildings.")],
-           data: Annotated[Path | None, typer.Option(help="The folder that the run read: shows the best and worst tiles.")] = None,
-           out: Annotated[Path | None, typer.Option(help="The HTML file; default: report.html in the run.")] = None,
+           data: Annotated[list[Path] | None, typer.Option(help="Where the tiles are now, if the folder that the run read has "
+                                                           "moved; repeat it as for `evaluate`.")] = None,
+           out: Annotated[Path | None, typer.Option(help="The HTML file; default: report.html in RUN.")] = None,
+           latex: Annotated[bool, typer.Option(help="Write the tables as LaTeX too: the same name with the ending .tex.")] = False,
            labels: Labels = None, label_values: Values = None) -> None:
     """One HTML page about a study: tables with intervals, curves, the best and worst tiles, the settings; or about a scene."""
-    values = parse_values(label_values or ())
-    check_folder(run, data)
+    values, path = parse_values(label_values or ()), run / "report.html" if out is None else out
+    check_folder(run, *(data or ()))
     if (run / "buildings.gpkg").is_file():
-        if data is not None or labels is not None or values is not None:
+        if data or labels is not None or values is not None:
             raise ValueError(f"{run}: is about one scene, which it names itself; --data and labels are for a study's tiles")
-        from entropy_captum.survey_report import write_survey_report
-        typer.echo(f"report: {write_survey_report(run, out)}")
-        return
-    from entropy_captum.report import write_report
-
-    typer.echo(f"report: {write_report(run, out, data, labels=labels, values=values)}")
+        from entropy_captum.survey_report import survey_report
+        told = survey_report(run)
+    else:
+        from entropy_captum.report import study_report
+        told = study_report(run, data or None, labels=labels, values=values)
+    typer.echo(f"report: {told.write(path)}")
+    if latex:
+        typer.echo(f"tables: {told.write_latex(path.with_suffix('.tex'))}")
 
 # %% ../nbs/65_cli.ipynb #a2a17a45
 #: The commands `entropy-captum model ...`.

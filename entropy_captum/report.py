@@ -7,16 +7,22 @@ from __future__ import annotations
 
 import base64
 import json
+import re
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from datetime import date
 from pathlib import Path
+from textwrap import wrap
 from typing import Any
 
 import numpy as np
 from markupsafe import Markup
 from matplotlib.figure import Figure
 
-from .figures import curve_figure, outline, overlay, png_of
+from .figures import curve_figure, jpeg_of, outline, overlay, png_of
+from .labels import parse_values
+from .methods import UNITS
 from .notices import needed
 from .region import class_number
 from entropy_captum.statistics import (
@@ -41,7 +47,8 @@ with needed("study"):
     from jinja2 import Environment
 
 # %% auto #0
-__all__ = ['TESTS', 'CHARACTER', 'BASELINES', 'RIVALS', 'find_run', 'wide_table', 'classes_table', 'make_report', 'write_report']
+__all__ = ['TESTS', 'CHARACTER', 'BASELINES', 'RIVALS', 'LINES', 'TEX', 'find_run', 'wide_table', 'as_latex', 'Report',
+           'classes_table', 'study_report', 'make_report', 'write_report']
 
 # %% ../nbs/57_report.ipynb #5aafb66e
 def find_run(folder: str | Path) -> Path:
@@ -104,23 +111,45 @@ TESTS = {"gap": "gap on equal area", "l_sit_confidence_drop": "L-SIT confidence 
 #: Columns that say what a method's maps are like, and what a reader calls them.
 #:
 #: :meta hide-value:
-CHARACTER = {"share_inside": "share of the map on the object", "share_near": "to 16 px from it", "share_middle": "16 to 64 px",
-             "share_far": "beyond 64 px", "rank_to_nearness": "rank correlation with nearness",
-             "rank_to_entropy": "with entropy", "rank_to_entropy_given_nearness": "with entropy, given nearness",
-             "rank_to_first_seed": "with itself, other seed",
-             "rank_to_first_seed_given_nearness": "with itself, other seed, given nearness",
+CHARACTER = {"share_inside": "share of the map on the object", "share_near": "share up to 16 px from it",
+             "share_middle": "share at 16 to 64 px", "share_far": "share beyond 64 px",
+             "rank_to_nearness": "agreement with nearness", "rank_to_entropy": "agreement with entropy",
+             "rank_to_entropy_given_nearness": "agreement with entropy, given nearness",
+             "rank_to_first_seed": "agreement with itself, other seed",
+             "rank_to_first_seed_given_nearness": "agreement with itself, other seed, given nearness",
              "sensitivity": "largest relative change under noise", "forwards": "forwards (shared by methods of one family)"}
 #: The same where there are several baselines.
 #:
 #: :meta hide-value:
-BASELINES = {"rank_to_first_baseline": "rank correlation with the first baseline's map",
-             "rank_to_first_baseline_given_nearness": "the same, given nearness"}
+BASELINES = {"rank_to_first_baseline": "agreement with the first baseline's map",
+             "rank_to_first_baseline_given_nearness": "agreement with it, given nearness"}
 #: Columns of the comparison with rivals and what a reader calls them.
 #:
 #: :meta hide-value:
-RIVALS = {"rival": "rival", "difference": "entropy minus rival", "low": "from", "high": "to", "effect_size": "effect size",
-          "wins": "share of scenes won", "tile_wins": "of tiles", "wilcoxon_holm": "p (Wilcoxon, Holm)",
-          "sign_flip_holm": "p (sign flips, Holm)", "units": "scenes"}
+RIVALS = {"rival": "rival", "difference": "entropy minus rival (points)", "effect_size": "effect size",
+          "wins": "share of scenes won", "tile_wins": "share of tiles won", "sign_flip_holm": "p (sign flips, Holm)",
+          "wilcoxon_holm": "p (Wilcoxon, Holm)", "units": "scenes"}
+#: What each method's map is, in a line.
+#:
+#: :meta hide-value:
+LINES = {"entropy": "how much the network's uncertainty about the object changes when a patch is faded, averaged over many images "
+                    "in which all patches are faded at random",
+         "entropy-object": "how much the network's mean uncertainty over the object changes, in the same images as for entropy",
+         "sobol": "a patch's share in the variance of the confidence, alone and with others (total-order Sobol index), in the same "
+                  "images as for entropy",
+         "interaction": "the part of a patch's Sobol index that it has only together with others",
+         "score-cam": "the network's inner activations, each weighted by the confidence it leaves when it masks the image",
+         "score-cam-increase": "the network's inner activations, each weighted by how much more confidence it leaves than an empty "
+                               "image does",
+         "grad-cam": "the network's inner activations, weighted by the confidence's mean gradient",
+         "rise": "the mean confidence over random masks that keep a pixel",
+         "occlusion": "the confidence lost when a window is replaced", "ablation": "the confidence lost when a patch is replaced",
+         "kernel-shap": "the patches' shares of the confidence by a weighted linear fit (Shapley values)",
+         "input-x-gradient": "the pixels' values times the confidence's gradient",
+         "unoise": "how little noise a pixel bears, by a network that was trained to add as much as it can",
+         "ones": "a control: everything is equally important", "random": "a control: random numbers, one per patch",
+         "distance": "a control that knows only the object's place: near is important",
+         "far": "a control, the reverse of distance: far is important"}
 
 # %% ../nbs/57_report.ipynb #43bc447b
 def character_columns(rows: pd.DataFrame) -> dict[str, str]:
@@ -190,7 +219,7 @@ def tile_figure(run: Path, sources: Sequence[Source], crop: int | None, method: 
     """
     heats = [kept_map(run, source, method, target) for source in sources]
     height = 1 if all(heat is None for heat in heats) else 2
-    figure = Figure(figsize=(2.6 * len(sources), 2.8 * height), layout="constrained")
+    figure = Figure(figsize=(3 * len(sources), 3 * height), layout="constrained")
     axes = figure.subplots(height, len(sources), squeeze=False)
     for ax in axes.flat:
         ax.axis("off")
@@ -200,21 +229,77 @@ def tile_figure(run: Path, sources: Sequence[Source], crop: int | None, method: 
         image, label = cut_centre(image, crop), None if own is None else cut_centre(own.mask, crop)
         axes[0, column].imshow(image)
         outline(axes[0, column], label)
-        axes[0, column].set_title(f"{source.dataset}\n{source.tile.name}", fontsize=8)
+        axes[0, column].set_title("\n".join(wrap(f"{source.dataset} / {source.tile.name}", 26)), fontsize=8)
         if heat is not None:
-            overlay(axes[1, column], image, heat, label, title=method)
+            overlay(axes[1, column], image, heat, label, title=method, unit=UNITS.get(method, ""))
     return figure
 
 # %% ../nbs/57_report.ipynb #d07ab0fc
-def as_image(figure: Figure, description: str) -> Markup:
-    """A figure as an `img` element that holds its own data."""
-    data = base64.b64encode(png_of(figure, 90)).decode()
-    return Markup('<img alt="{}" src="data:image/png;base64,{}">').format(description, data)
+def as_image(figure: Figure, description: str, photo: bool = False) -> Markup:
+    """A figure as an `img` element that holds its own data; a photo as JPEG, which takes a tenth of the room."""
+    data = base64.b64encode(jpeg_of(figure, 90) if photo else png_of(figure, 90)).decode()
+    kind = "jpeg" if photo else "png"
+    return Markup('<img alt="{}" src="data:image/{};base64,{}">').format(description, kind, data)
+
+# %% ../nbs/57_report.ipynb #a20c972f
+def number_text(value: Any) -> str:
+    """A number with three digits, whole ones and large ones with all; text as it is; a dash for what is not known."""
+    if not isinstance(value, (float, np.floating)):
+        return str(value)
+    number = float(value)
+    if np.isnan(number):
+        return "–"
+    return f"{number:.0f}" if number.is_integer() or abs(number) >= 1000 else f"{number:.3g}"
+
+
+def in_parts(table: pd.DataFrame, room: int) -> list[pd.DataFrame]:
+    """A table's texts in parts of at most `room` characters a row, long texts counting 40; each part has the first column."""
+    texts = {str(name): [number_text(value) for value in table[name]] for name in table}
+    widths = {name: 3 + min(40, max(map(len, (*name.split(), *column)))) for name, column in texts.items()}
+    first, *others = texts
+    most = max(1, (room - widths[first]) // max([widths[name] for name in others], default=1))  # of the widest, so many fit
+    count = 1 if sum(widths.values()) <= room else -(-len(others) // most)
+    parts = [list(part) for part in np.array_split(np.array(others, object), count)]
+    return [pd.DataFrame({name: texts[name] for name in (first, *part)}, dtype=object) for part in parts]
 
 # %% ../nbs/57_report.ipynb #5bf4483f
 def as_table(table: pd.DataFrame) -> Markup:
-    """A table as HTML, its texts escaped."""
-    return Markup(table.to_html(index=False, border=0, na_rep="–", float_format=lambda v: f"{v:.3g}"))
+    """A table as HTML, its texts escaped, one that is too wide for the page in parts below each other."""
+    found = Markup("")
+    for part in in_parts(table, 132):
+        kinds = [Markup(" class=long") if any(len(text) > 40 for text in part[name]) else Markup("") for name in part]
+        heads = Markup("").join(Markup("<th{}>{}</th>").format(*each) for each in zip(kinds, part, strict=True))
+        cells = [[Markup("<td{}>{}</td>").format(*each) for each in zip(kinds, row, strict=True)]
+                 for row in part.itertuples(index=False, name=None)]
+        body = Markup("\n").join(Markup("<tr>{}</tr>").format(Markup("").join(row)) for row in cells)
+        found += Markup('<div class="wide"><table><thead><tr>{}</tr></thead>\n<tbody>{}</tbody></table></div>').format(heads, body)
+    return found
+
+# %% ../nbs/57_report.ipynb #afda188a
+#: What LaTeX reads as a command, and how it is written there.
+#:
+#: :meta hide-value:
+TEX = str.maketrans({"\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}",
+                     "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "<": r"\textless{}", ">": r"\textgreater{}",
+                     "–": "--", "±": r"\ensuremath{\pm}", "“": "``", "”": "''"})
+
+
+def as_latex(table: pd.DataFrame, caption: str, label: str) -> str:
+    """A table as LaTeX (booktabs), numbers to the right; one that is too wide for a page in parts, each with its own label."""
+    found = []
+    for k, part in enumerate(in_parts(table, 92)):
+        long = [bool((part[name].map(len) > 40).any()) for name in part]
+        kinds = "".join("p{0.5\\linewidth}" if is_long else "l" if not place else "r" for place, is_long in enumerate(long))
+        lines = [[line.translate(TEX) for line in wrap(str(name), 16)] for name in part]
+        heads = [r"\shortstack{" + r"\\".join(line) + "}" if len(line) > 1 else line[0] for line in lines]
+        rows = [[text.translate(TEX) for text in row] for row in part.itertuples(index=False, name=None)]
+        said = caption.translate(TEX) + (" (continued)" if k else "")
+        found.append("\n".join([
+            r"\begin{table}[htbp]", r"\centering\small", rf"\caption{{{said}}}",
+            rf"\label{{tab:{label}{f'-{k + 1}' if k else ''}}}",
+            rf"\begin{{tabular}}{{{kinds}}}", r"\toprule", " & ".join(heads) + r" \\", r"\midrule",
+            *(" & ".join(row) + r" \\" for row in rows), r"\bottomrule", r"\end{tabular}", r"\end{table}"]))
+    return "\n\n".join(found)
 
 # %% ../nbs/57_report.ipynb #a81f1c4a
 #: The template of the page.
@@ -223,28 +308,76 @@ def as_table(table: pd.DataFrame) -> Markup:
 PAGE = """<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width">
 <title>{{ title }}</title><style>
-:root { color-scheme: light dark }
-body { font: 16px/1.5 system-ui, sans-serif; max-width: 68rem; margin: 2rem auto; padding: 0 1rem }
-p { max-width: 46rem }
-.wide { overflow-x: auto }
-table { border-collapse: collapse; font-size: .85rem; margin: .5rem 0 }
-th, td { padding: .25rem .7rem; text-align: right; border-bottom: 1px solid #8884; white-space: nowrap }
+:root { color-scheme: light dark; --line: #8884; --soft: #8881 }
+body { font: 16px/1.55 system-ui, sans-serif; max-width: 68rem; margin: 2rem auto 4rem; padding: 0 1rem }
+h1 { font-size: 1.7rem; line-height: 1.25 }
+h2 { font-size: 1.25rem; margin: 2.5rem 0 .3rem; padding-top: .6rem; border-top: 1px solid var(--line) }
+p { max-width: 46rem; margin: .5rem 0 }
+.verdict { border-left: .25rem solid #1f6fb4; padding: .3rem 0 .3rem .8rem; background: var(--soft) }
+.wide { overflow-x: auto; margin: .6rem 0 }
+table { border-collapse: collapse; font-size: .85rem; font-variant-numeric: tabular-nums }
+th, td { padding: .25rem .7rem; text-align: right; vertical-align: top; border-bottom: 1px solid var(--line) }
+th { vertical-align: bottom; font-weight: 600 }
+td { white-space: nowrap }
 th:first-child, td:first-child { text-align: left }
-img { max-width: 100%; background: white }
+.long { text-align: left; min-width: 13rem }
+td.long { white-space: normal; overflow-wrap: anywhere }
+tbody tr:hover { background: var(--soft) }
+img { box-sizing: border-box; max-width: 100%; background: white; border: 1px solid var(--line); border-radius: .5rem;
+  padding: .4rem }
 pre { overflow-x: auto; font-size: .8rem }
+summary { cursor: pointer; font-size: 1.25rem; font-weight: 600; margin: 2.5rem 0 .3rem; padding-top: .6rem;
+  border-top: 1px solid var(--line) }
+@media screen and (prefers-color-scheme: dark) { img { filter: brightness(.85) } }
 </style></head><body>
 <h1>{{ title }}</h1>
-{% for paragraph in summary if paragraph %}<p>{{ paragraph }}</p>{% endfor %}
-{% for section in sections %}<h2>{{ section.title }}</h2><p>{{ section.text }}</p><div class="wide">{{ section.body }}</div>
+{% for paragraph in summary if paragraph %}<p{{ '' if loop.first else ' class=verdict' }}>{{ paragraph }}</p>{% endfor %}
+{% for section in sections %}<h2>{{ section.title }}</h2><p>{{ section.text }}</p>
+{% for part in section.parts %}{{ part }}{% endfor %}
 {% endfor %}
-<h2>Settings</h2><p>Everything that decides the numbers; their hash is the run id.</p><pre>{{ facts }}</pre>
+<details><summary>Settings</summary><p>Everything that decides the numbers; their hash is the run id.</p>
+<pre>{{ facts }}</pre></details>
 </body></html>
 """
 
 # %% ../nbs/57_report.ipynb #1ab8f67d
-def section(title: str, text: str, body: Markup) -> dict[str, Any]:
-    """A titled part of the page: a sentence or two, then a table or picture."""
-    return {"title": title, "text": text, "body": body}
+def section(title: str, text: str, *parts: pd.DataFrame | Markup) -> dict[str, Any]:
+    """A titled part of the page: a sentence or two, then tables and pictures."""
+    return {"title": title, "text": text, "parts": parts}
+
+# %% ../nbs/57_report.ipynb #05230357
+@dataclass(frozen=True)
+class Report:
+    """What a page says: a title, a paragraph for a stranger and the verdict, sections with tables and pictures, the settings."""
+
+    title: str
+    summary: list[str]
+    sections: list[dict[str, Any]]
+    facts: dict[str, Any]
+
+    def html(self) -> str:
+        """The page, one file with everything in it."""
+        sections = [each | {"parts": [as_table(part) if isinstance(part, pd.DataFrame) else part for part in each["parts"]]}
+                    for each in self.sections]
+        page = Environment(autoescape=True).from_string(PAGE)
+        return page.render(title=self.title, summary=self.summary, sections=sections, facts=json.dumps(self.facts, indent=1))
+
+    def latex(self) -> str:
+        """Its tables as LaTeX, to be read by `\\input`; they need the package booktabs."""
+        tables = [(each["title"], part) for each in self.sections for part in each["parts"] if isinstance(part, pd.DataFrame)]
+        found = [as_latex(table, f"{title.rstrip('?')}. {self.title}.", f"{re.sub('[^a-z]+', '-', title.lower()).strip('-')}-{k}")
+                 for k, (title, table) in enumerate(tables, 1)]
+        return "\n\n".join([r"% needs \usepackage{booktabs}", *found]) + "\n"
+
+    def write(self, path: str | Path) -> Path:
+        """Write the page and return its path."""
+        write_whole(Path(path), lambda file: file.write_text(self.html(), encoding="utf-8"))
+        return Path(path)
+
+    def write_latex(self, path: str | Path) -> Path:
+        """Write the tables and return their path."""
+        write_whole(Path(path), lambda file: file.write_text(self.latex(), encoding="utf-8"))
+        return Path(path)
 
 # %% ../nbs/57_report.ipynb #c75264f7
 #: What a reader has to know about the gap.
@@ -260,27 +393,51 @@ GAP = ("Removing pixels outside an object lowers the network's confidence in it.
 FIXED = ("The paper's two tests at a fixed threshold keep the important pixels (L-SIT: a small drop is good) or the unimportant "
          "ones (H-SIT: a large drop is good). They keep different areas for different maps: the control “ones” wins L-SIT and "
          "does well in H-SIT without knowing anything. Drops in points, entropy in hundredths of a bit, areas from 0 to 1.")
-#: What a reader has to know about means and intervals.
+#: What a reader has to know about means with intervals.
 #:
 #: :meta hide-value:
-MEANS = f"Means over scenes with 95 % BCa bootstrap intervals, resampled by data set; fewer than {FEWEST} scenes have no interval."
+MEANS = "Means over scenes with 95 % BCa bootstrap intervals, resampled by data set."
+#: What a reader has to know about means without.
+#:
+#: :meta hide-value:
+NO_INTERVALS = f"Means over scenes. An interval takes {FEWEST} scenes, and there are fewer."
+
+
+def means_text(rows: pd.DataFrame) -> str:
+    """Whether the means of these rows have intervals."""
+    return MEANS if len(scene_means(rows, "gap")) >= FEWEST else NO_INTERVALS
 
 # %% ../nbs/57_report.ipynb #7ad5f1e1
+def gap_table(rows: pd.DataFrame) -> pd.DataFrame:
+    """The gap of every method, the largest first, with what its map is in a line."""
+    table = wide_table(rows, {"gap": "gap (points)"})
+    means = method_table(rows, ["gap"]).set_index("method")["mean"]
+    table = table.assign(**{"what its map says": [LINES.get(name, "a method of your own") for name in table["method"]]})
+    return table.sort_values("method", key=lambda names: -names.map(means), kind="stable", ignore_index=True)
+
+
+def rivals_shown(rivals: pd.DataFrame) -> pd.DataFrame:
+    """A `rival_table` as people read it: the difference with its interval in one column."""
+    both = [with_interval(row) for _, row in rivals.rename(columns={"difference": "mean"}).iterrows()]
+    return rivals.assign(difference=both)[list(RIVALS)].rename(columns=RIVALS)
+
+
 def test_sections(rows: pd.DataFrame, method: str, rivals: pd.DataFrame) -> list[dict[str, Any]]:
     """Both tests: on equal area with its curves and the method's `rival_table`, and as in the paper."""
-    gaps = {name: heading for name, heading in TESTS.items() if name == "gap"}
     equal = with_far(rows)  # whose gap is the nearness control's with the other sign
-    found = [section("Does removing what a map calls important hurt more?", f"{GAP} {MEANS}", as_table(wide_table(equal, gaps))),
-             section("By removed area", "The gap when a share of the pixels outside the object is removed, with 95 % bands.",
-                     as_image(curve_figure(curves(equal)), "the gap of every method by removed share")),
-             section("By data set", "The gap again. A single data set with few scenes has no interval, and decides nothing.",
-                     as_table(table_across(equal, "gap", whole_sets(equal))))]
+    lines = curves(equal)
+    bands = ", with 95 % bands." if lines["low"].notna().any() else "."
+    found = [section("Does removing what a map calls important hurt more?", f"{GAP} {means_text(rows)}", gap_table(equal)),
+             section("By removed area", f"The gap when a share of the pixels outside the object is removed{bands}",
+                     as_image(curve_figure(lines), "the gap of every method by removed share"))]
+    if whole_sets(equal).nunique() > 1:
+        found.append(section("By data set", f"The gap again. An interval takes {FEWEST} scenes of the data set.",
+                             table_across(equal, "gap", whole_sets(equal))))
     if method == "entropy" and len(rivals):
-        table = rivals[list(RIVALS)].rename(columns=RIVALS)
         found.append(section("Entropy against each rival", "Paired on the same scenes, gap on equal area; p-values corrected for "
-                             "the number of rivals.", as_table(table)))
+                             "the number of rivals.", rivals_shown(rivals)))
     fixed = {name: heading for name, heading in TESTS.items() if name != "gap"}
-    return [*found, section("The paper's tests at a fixed threshold", FIXED, as_table(wide_table(rows, fixed)))]
+    return [*found, section("The paper's tests at a fixed threshold", FIXED, wide_table(rows, fixed))]
 
 # %% ../nbs/57_report.ipynb #1f9cbf41
 def baseline_section(rows: pd.DataFrame, first: str) -> dict[str, Any]:
@@ -288,7 +445,7 @@ def baseline_section(rows: pd.DataFrame, first: str) -> dict[str, Any]:
     equal = with_far(rows)
     gaps, same = table_across(equal, "gap", equal["baseline"]), wide_table(rows[rows["baseline"] != first], BASELINES)
     return section("By baseline", "What replaces a removed pixel decides what removing it does. All other tables are about the "
-                   "first baseline.", as_table(gaps) + as_table(same))
+                   "first baseline.", gaps, same)
 
 # %% ../nbs/57_report.ipynb #5ca3a0fa
 @dataclass(frozen=True)
@@ -297,8 +454,21 @@ class Run:
 
     home: Path
     facts: dict[str, Any]
-    sources: dict[tuple[str, str], Source]
+    sources: dict[tuple[str, str], Source] = field(default_factory=dict)
     target: str = ""
+
+    @property
+    def model(self) -> str:
+        """What its model is called."""
+        return str(self.facts.get("about", {}).get("model") or f"the network {str(self.facts.get('weights'))[:8]}")
+
+    @property
+    def day(self) -> str:
+        """When it was started; for a run that does not say so when its last rows were written."""
+        rows = max((file.stat().st_mtime for file in (self.home / "rows").rglob("*.parquet")), default=0.0)
+        said = self.facts.get("about", {}).get("date")
+        when = date.fromisoformat(said) if said else date.fromtimestamp(rows)
+        return f"{when.day} {when:%B %Y}"
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -325,7 +495,6 @@ class Run:
         """The number of the class in a run of several."""
         return class_number(self.target, self.named) if self.several else None
 
-# %% ../nbs/57_report.ipynb #0dadd3db
 def pick_method(rows: pd.DataFrame) -> str:
     """The method that a report is about: entropy, else the first of the rows."""
     names = list(rows["method"].unique())
@@ -338,11 +507,16 @@ def tile_sections(run: Run, rows: pd.DataFrame, method: str) -> list[dict[str, A
     for name, tiles in extreme_tiles(rows, method).items():
         keys = list(tiles[["dataset", "tile"]].itertuples(index=False, name=None))
         shown = [run.sources[key] for key in keys if key in run.sources]
-        picture = Markup("")
+        pictures, text = [], f"By the gap of {method}, in points. The tiles are not at hand: --data FOLDER shows them."
         if shown:
             figure = tile_figure(run.home, shown, run.settings["crop"], method, run.target, run.number, run.named or run.targets)
-            picture = as_image(figure, f"the {name} tiles with their labels")
-        found.append(section(f"The {name} tiles", f"By the gap of {method}.", as_table(tiles) + picture))
+            pictures = [as_image(figure, f"the {name} tiles with their labels", photo=True)]
+            text = f"By the gap of {method}, in points. Outlined: the label." + (
+                " Below: the map, bright where it calls a place important." if (run.home / "maps.zarr").is_dir() else
+                " The maps were not kept; `entropy-captum evaluate --keep-maps` keeps them.")
+        if len(tiles):
+            table = tiles.rename(columns={"pixels": "explained pixels"})
+            found.append(section(f"The {name} tiles" if len(tiles) > 1 else f"The {name} tile", text, *pictures, table))
     return found
 
 # %% ../nbs/57_report.ipynb #783c684d
@@ -350,8 +524,8 @@ def result_sections(rows: pd.DataFrame, first: pd.DataFrame, method: str, rivals
     """Both tests and what the maps are like by the rows of the `first` baseline; between them what changes with others."""
     several = [baseline_section(rows, first["baseline"].iloc[0])] if rows["baseline"].nunique() > 1 else []
     return [*test_sections(first, method, rivals), *several,
-            section("What the maps are like", f"{MEANS} Agreement is the rank correlation of the cells' means.",
-                    as_table(wide_table(first, character_columns(first))))]
+            section("What the maps are like", f"{means_text(first)} Shares are of the map's sum; agreement is the rank "
+                    "correlation of the patches' means.", wide_table(first, character_columns(first)))]
 
 # %% ../nbs/57_report.ipynb #b8eda48e
 def class_part(run: Run, rows: pd.DataFrame) -> tuple[list[str], list[dict[str, Any]]]:
@@ -377,17 +551,22 @@ def classes_table(rows: pd.DataFrame) -> pd.DataFrame:
                                                "confidence": "mean confidence"})
 
 # %% ../nbs/57_report.ipynb #f09b7afb
-def status_sections(rows: pd.DataFrame, several: bool) -> list[dict[str, Any]]:
-    """How many tiles were explained, the classes if there are several, and which methods were left out, and why."""
-    found = [section("Tiles", "ok: explained; absent: the network predicts nothing there; error: see below.",
-                     as_table(tile_counts(rows).rename_axis(columns=None).reset_index()))]
-    if several:
-        text = ("Of all pixels of all tiles: the share that the network calls so, the share that the labels do, the pooled IoU, "
-                "and the mean probability of the class where it is predicted. Every class is explained and averaged by itself.")
-        found.append(section("Classes", text, as_table(classes_table(rows))))
+def class_sections(rows: pd.DataFrame) -> list[dict[str, Any]]:
+    """All classes of a study of several."""
+    text = ("Of all pixels of all tiles: the share that the network calls so, the share that the labels do, the pooled IoU, "
+            "and the mean probability of the class where it is predicted. Every class is explained and averaged by itself.")
+    return [section("Classes", text, classes_table(rows))]
+
+
+def status_sections(rows: pd.DataFrame, settings: dict[str, Any]) -> list[dict[str, Any]]:
+    """How many tiles were explained, and which methods were left out, and why."""
+    tiles = rows.drop_duplicates(["dataset", "tile"])
+    text = (f"Methods: {len(settings['methods'])}; tiles: {len(tiles)}; data sets: {tiles['dataset'].nunique()}. ok: explained; "
+            "absent: the network predicts nothing there; error: see below.")
+    found = [section("Tiles", text, tile_counts(rows).rename_axis(columns=None).reset_index())]
     if reasons := left_out(rows):
         table = pd.DataFrame({"method": reasons.keys(), "reason": reasons.values()})
-        found.append(section("Methods that were left out", "They cannot be asked of this model.", as_table(table)))
+        found.append(section("Methods that were left out", "They cannot be asked of this model.", table))
     return found
 
 
@@ -395,39 +574,75 @@ def failed_sections(rows: pd.DataFrame) -> list[dict[str, Any]]:
     """Which tiles failed, and why; nothing where none did."""
     failed = rows[rows["status"] == "error"]
     columns = ["dataset", "tile", "error"] if len(classes_in(rows)) < 2 else ["dataset", "tile", "target", "error"]
-    return [section("Tiles that failed", "They are not in any mean.", as_table(failures(rows)) + as_table(failed[columns]))
+    return [section("Tiles that failed", "They are not in any mean.", failures(rows), failed[columns])
             ] if len(failed) else []
 
 # %% ../nbs/57_report.ipynb #c5296236
-def make_report(folder: str | Path, data: str | Path | None = None, **labels: Any) -> str:
-    """The report of a run as one HTML page; for several classes with the results of each, and a table of all.
+#: What a removed pixel becomes, by the name of the baseline.
+REPLACED = {"grey": "mid-grey", "black": "black", "mean": "the image's mean colour", "blur": "a blurred copy of the image"}
 
-    folder: a run folder, or the run in it. data: the folder that the run read; with it the best and worst tiles are shown. labels:
-    `labels` and `values` as of `tiles.find_sources`, as the run had them.
+
+def joined(names: Sequence[str]) -> str:
+    """A list as people say it: one, two and three."""
+    return " and ".join(filter(None, [", ".join(names[:-1]), *names[-1:]]))
+
+
+def introduction(run: Run, rows: pd.DataFrame) -> str:
+    """What was done, for someone who has never seen such a page."""
+    tiles, settings = rows.drop_duplicates(["dataset", "tile"]), run.settings
+    named = [name for name in classes_in(rows) if name] or list(run.named[:1])
+    each, pixels = " or ".join(named) or "object", f"all the pixels of {joined(named) or 'the class'}"
+    what = f"each {each}" if settings["per"] == "building" else pixels
+    classes = f" Classes: {', '.join(named)}, each by itself." if run.several else ""
+    return (f"Which parts of an aerial image does {run.model} need in order to see what it sees, and can the maps that say so be "
+            f"believed? In {len(tiles)} tiles of {joined(sorted(set(whole_sets(tiles))))}, {len(settings['methods'])} methods each "
+            f"made a map of how much every part matters to the network's confidence in {what} that it predicts in a "
+            f"tile.{classes} Each map was then tested: in one copy of the image the pixels that it calls most important were "
+            f"replaced by {REPLACED.get(settings['baselines'][0], settings['baselines'][0])}, in another as many of those that it "
+            "calls least important. With a good map the network loses much confidence in the first and little in the second. The "
+            "difference is the gap, in points (hundredths of confidence); 0 is chance.")
+
+
+def sources_of(run: Run, data: str | Path | Sequence[str | Path] | None, labels: dict[str, Any]) -> dict[tuple[str, str], Source]:
+    """The tiles of a run by data set and name: in the folders that are given, else in those that it read, if still there."""
+    if data is not None:
+        return {(one.dataset, one.tile.name): one for one in find_sources(data, **labels)}
+    known = run.facts.get("about", {})
+    with suppress(ValueError, OSError):
+        found = find_sources(known.get("data") or (), labels=known.get("labels"), values=parse_values(known.get("values") or ()))
+        return {(one.dataset, one.tile.name): one for one in found}
+    return {}
+
+# %% ../nbs/57_report.ipynb #413ca2b3
+def study_report(folder: str | Path, data: str | Path | Sequence[str | Path] | None = None, **labels: Any) -> Report:
+    """The report of a run; for several classes with the results of each, and a table of all.
+
+    folder: a run folder, or the run in it. data: the folders that the run read, where they have moved: the best and worst tiles are
+    shown. labels: `labels` and `values` as of `tiles.find_sources`, as the run had them.
     Raises ValueError for a folder without rows, or with more than one run.
     """
     home = find_run(folder)
     rows, facts = rows_of(home), read_facts(home)
     good = rows[rows["status"] == "ok"] if "method" in rows else rows[:0]
-    sources = {} if data is None or good.empty else {(s.dataset, s.tile.name): s for s in find_sources(data, **labels)}
-    run = Run(home, facts, sources)
-    what, settings = "all" if run.settings["per"] == "class" else "each building", run.settings
-    tiles = rows.drop_duplicates(["dataset", "tile"])
-    classes = f"Classes: {', '.join(classes_in(rows))}, each by itself. " if run.several else ""
-    summary = [f"Methods: {len(settings['methods'])}; tiles: {len(tiles)}; data sets: {tiles['dataset'].nunique()}. {classes}"
-               f"Explained is {what} that the network predicts in a tile. Removed pixels become {settings['baselines'][0]}."]
-    sections = status_sections(rows, run.several)
+    run = Run(home, facts)
+    run = run if good.empty else replace(run, sources=sources_of(run, data, labels))
+    summary, sections = [introduction(run, rows)], class_sections(rows) if run.several else []
     for name, part in good.groupby("target", sort=False):
         sentences, own = class_part(replace(run, target=str(name)), part)
         summary, sections = [*summary, *sentences], [*sections, *own]
-    page = Environment(autoescape=True).from_string(PAGE)
-    return page.render(title=f"Study {home.name}", summary=summary, sections=[*sections, *failed_sections(rows)],
-                       facts=json.dumps(facts, indent=1))
+    sets = sorted(set(whole_sets(rows)))
+    title = f"{run.model} on {joined(sets) if len(sets) < 5 else f'{len(sets)} data sets'}, {run.day}"
+    shown = {name: value for name, value in facts.items() if name != "about"}
+    sections = [*sections, *status_sections(rows, run.settings), *failed_sections(rows)]
+    return Report(title[:1].upper() + title[1:], summary, sections, {"run": home.name, **shown})
 
-# %% ../nbs/57_report.ipynb #413ca2b3
-def write_report(folder: str | Path, out: str | Path | None = None, data: str | Path | None = None, **labels: Any) -> Path:
-    """Write the report of a run to `out` (default: report.html in the run) and return its path; else as `make_report`."""
-    path = find_run(folder) / "report.html" if out is None else Path(out)
-    page = make_report(folder, data, **labels)
-    write_whole(path, lambda file: file.write_text(page, encoding="utf-8"))
-    return path
+
+def make_report(folder: str | Path, data: str | Path | Sequence[str | Path] | None = None, **labels: Any) -> str:
+    """The report of a run as one HTML page; as `study_report`."""
+    return study_report(folder, data, **labels).html()
+
+
+def write_report(folder: str | Path, out: str | Path | None = None, data: str | Path | Sequence[str | Path] | None = None,
+                 **labels: Any) -> Path:
+    """Write the report of a run to `out` (default: report.html in the folder) and return its path; else as `study_report`."""
+    return study_report(folder, data, **labels).write(Path(folder) / "report.html" if out is None else out)

@@ -5,6 +5,7 @@
 # %% ../nbs/54_study.ipynb #895b5544
 from __future__ import annotations
 
+import datetime
 import functools
 import hashlib
 import inspect
@@ -95,8 +96,9 @@ def facts_of(settings: Settings, model: Model) -> dict[str, Any]:
 
 # %% ../nbs/54_study.ipynb #a7db1a75
 def run_id(facts: dict[str, Any]) -> str:
-    """Twelve hex digits that stand for these facts."""
-    return hashlib.blake2b(json.dumps(facts, sort_keys=True).encode(), digest_size=6).hexdigest()
+    """Twelve hex digits that stand for these facts, but for what a run says `about` itself."""
+    deciding = {name: fact for name, fact in facts.items() if name != "about"}
+    return hashlib.blake2b(json.dumps(deciding, sort_keys=True).encode(), digest_size=6).hexdigest()
 
 # %% ../nbs/54_study.ipynb #b697a905
 def save_maps(store: Path, group: str, maps: dict[str, NDArray[Any]]) -> None:
@@ -112,10 +114,13 @@ def save_maps(store: Path, group: str, maps: dict[str, NDArray[Any]]) -> None:
 
 # %% ../nbs/54_study.ipynb #10f482b4
 class RunFolder:
-    """The files of one run. Enter it to write: raises ValueError where another process does."""
+    """The files of one run. Enter it to write: raises ValueError where another process does.
 
-    def __init__(self, out: str | Path, facts: dict[str, Any]) -> None:
-        self.id = run_id(facts)
+    about: what `run.json` also says under this name, and which makes it no other run; with the `date` of the first start.
+    """
+
+    def __init__(self, out: str | Path, facts: dict[str, Any], about: Mapping[str, Any] | None = None) -> None:
+        self.id, self.about = run_id(facts), dict(about or {})
         self.out, self.home, self.facts = Path(out), Path(out) / self.id, facts
         self.lock = filelock.FileLock(self.out / ".lock")
 
@@ -130,7 +135,11 @@ class RunFolder:
             for place in (self.home, *self.home.glob("*/"), *self.home.glob("rows/**/")):
                 clear_leftovers(place, 0)
             self.home.mkdir(exist_ok=True)
-        write_whole(self.home / "run.json", lambda file: file.write_text(json.dumps(self.facts, indent=1) + "\n"))
+        with suppress(OSError, ValueError, LookupError):  # none yet, or none that can be read
+            self.about["date"] = json.loads((self.home / "run.json").read_text())["about"]["date"]
+        about = {"date": datetime.date.today().isoformat(), **self.about}
+        write_whole(self.home / "run.json",
+                    lambda file: file.write_text(json.dumps(self.facts | {"about": about}, indent=1) + "\n"))
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -224,18 +233,22 @@ Result = tuple[pd.DataFrame, dict[str, NDArray[Any]]]
 
 
 def evaluate(model: Model, data: str | Path | Sequence[Source], out: str | Path, settings: Settings | None = None, *,
-             cluster: Any = None, limit: int | None = None, keep_maps: bool = False, show_progress: bool = True) -> pd.DataFrame:
+             cluster: Any = None, limit: int | None = None, keep_maps: bool = False, show_progress: bool = True,
+             about: Mapping[str, Any] | None = None) -> pd.DataFrame:
     """Run a study, or go on with it, and return all its rows.
 
     data: a folder with data sets below it, or sources. out: the run folder. cluster: None (this process), "local", the address of a
-    scheduler, or a `distributed.Client`. limit: tiles per data set. keep_maps: keep heat maps (zarr). Methods that cannot be asked
-    of the model are left out, with a row that says why. Raises ValueError for a folder without tiles, a class that the model has
+    scheduler, or a `distributed.Client`. limit: tiles per data set. keep_maps: keep heat maps (zarr). about: what the report says
+    of the run: the `model`'s name, and the `data` folders with their `labels` and `values`. Methods that cannot be asked of the
+    model are left out, with a row that says why. Raises ValueError for a folder without tiles, a class that the model has
     not, or a run folder that another process is writing to.
     """
     sources = find_sources(data, limit) if isinstance(data, (str, Path)) else list(data)
     settings = resolve_targets(model, sources, settings or Settings())
     warn_of_labels(model, sources, settings)
-    with RunFolder(out, facts_of(settings, model)) as folder:
+    known = {"model": type(getattr(model, "model", model)).__name__,
+             "data": [str(Path(data).resolve())] if isinstance(data, (str, Path)) else [], **(about or {})}
+    with RunFolder(out, facts_of(settings, model), known) as folder:
         todo = [source for source in sources if not folder.done(source)]
         work = functools.partial(study_tile, settings=settings, run=folder.id)
 

@@ -5,14 +5,12 @@
 # %% ../nbs/62_survey_report.ipynb #f773bd62
 from __future__ import annotations
 
-import json
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from markupsafe import Markup
 from matplotlib.collections import PolyCollection
 from matplotlib.figure import Figure
 
@@ -22,23 +20,20 @@ from .footprints import burn, in_pixels
 from .methods import UNITS
 from .notices import needed
 from .raster import Raster, open_raster, stretched
-from .report import PAGE, as_image, as_table, section
+from .report import Report, as_image, section
 from .scene import RasterPicture
 from .statistics import mean_interval
 from .survey import SurveySettings, arrays_of, facts_in, kept_of, load_survey
-from .writing import write_whole
 
 with needed("geo"):
     import pandas as pd
     import shapely
     from geopandas import GeoDataFrame
-with needed("study"):
-    from jinja2 import Environment
 
 # %% auto #0
 __all__ = ['SMALLEST', 'COLUMNS', 'SHORT', 'drawn_shapes', 'survey_figure', 'picture_in', 'buildings_figure', 'spread_table',
            'sentences', 'Surveyed', 'surveyed', 'map_section', 'extreme_sections', 'counted', 'state_sections',
-           'make_survey_report', 'write_survey_report']
+           'survey_report', 'make_survey_report', 'write_survey_report']
 
 # %% ../nbs/62_survey_report.ipynb #4cf7c33c
 #: A building's side in dots, below which a map shows a dot in its place.
@@ -188,7 +183,8 @@ def map_section(told: Surveyed) -> list[dict[str, Any]]:
             "by themselves, bright ones by what surrounds them.")
     if told.picture is None or "context_reliance" not in told.table:
         return []
-    return [section("The scene", text, as_image(survey_figure(told.picture.raster, told.table), "the scene with its buildings"))]
+    figure = survey_figure(told.picture.raster, told.table)
+    return [section("The scene", text, as_image(figure, "the scene with its buildings", photo=True))]
 
 # %% ../nbs/62_survey_report.ipynb #ff33457f
 #: Shorter words for some of them.
@@ -203,11 +199,11 @@ def extreme_sections(told: Surveyed, count: int = 4) -> list[dict[str, Any]]:
     found = []
     for name, rows in (("most", done.head(few or len(done))), ("least", done.tail(few).iloc[::-1])):
         if len(rows):
-            picture = Markup("") if told.picture is None else as_image(
-                buildings_figure(told.home, told.picture, rows), f"buildings that lean {name} on what surrounds them")
+            pictures = [] if told.picture is None else [as_image(
+                buildings_figure(told.home, told.picture, rows), f"buildings that lean {name} on what surrounds them", photo=True)]
             shown = pd.DataFrame(rows[columns]).rename(columns=COLUMNS | SHORT)
             found.append(section(f"Those that lean {name} on what surrounds them", "Outlined: what is explained. Below: how much "
-                                 "each patch counts, in its own colours for every building.", picture + as_table(shown)))
+                                 "each patch counts, in its own colours for every building.", *pictures, shown))
     return found
 
 # %% ../nbs/62_survey_report.ipynb #edc517a9
@@ -219,18 +215,18 @@ def counted(values: pd.Series[Any], name: str) -> pd.DataFrame:
 def state_sections(table: pd.DataFrame) -> list[dict[str, Any]]:
     """How many buildings were explained, what is marked, and why others were not."""
     found = [section("Buildings", "ok: explained; outside, no pixel: nothing of it is in the scene; too large: see the guide; "
-                     "error: see below.", as_table(counted(table["status"], "status")))]
+                     "error: see below.", counted(table["status"], "status"))]
     flags = table["flags"].fillna("").str.split("; ").explode()
     if (flags != "").any():
         found.append(section("Marks", "What to know of single buildings; they are explained on what there is of them.",
-                             as_table(counted(flags[flags != ""], "mark"))))
+                             counted(flags[flags != ""], "mark")))
     if "error" in table and table["error"].notna().any():
-        found.append(section("Errors", "Run the survey again to try these once more.", as_table(counted(table["error"], "reason"))))
+        found.append(section("Errors", "Run the survey again to try these once more.", counted(table["error"], "reason")))
     return found
 
 # %% ../nbs/62_survey_report.ipynb #68c30972
-def make_survey_report(out: str | Path) -> str:
-    """The report of a survey's folder as one HTML page; with pictures where the raster is still in its place.
+def survey_report(out: str | Path) -> Report:
+    """The report of a survey's folder; with pictures where the raster is still in its place.
 
     Raises ValueError, naming the folder, where there is no survey.
     """
@@ -243,16 +239,17 @@ def make_survey_report(out: str | Path) -> str:
                f"{settings.n_samples} times, and how much the network's certainty changed is the patch's score.",
                *sentences(told.done)]
     if told.picture is None:
-        summary.append(f"The raster {told.facts['raster']['path']} is not at hand, so no picture is shown.")
-    values = section("What the buildings are like", "Quantiles over the explained buildings.", as_table(spread_table(told.table)))
+        summary[0] += f" The raster {told.facts['raster']['path']} is not at hand, so no picture is shown."
+    values = section("What the buildings are like", "Quantiles over the explained buildings.", spread_table(told.table))
     sections = [*map_section(told), *([values] if len(told.done) else []), *extreme_sections(told), *state_sections(told.table)]
-    page = Environment(autoescape=True).from_string(PAGE)
-    return page.render(title=f"{len(told.table)} buildings of {name}", summary=summary, sections=sections,
-                       facts=json.dumps(told.facts, indent=1))
+    return Report(f"{len(told.table)} buildings of {name}", summary, sections, told.facts)
+
+
+def make_survey_report(out: str | Path) -> str:
+    """The report of a survey's folder as one HTML page; as `survey_report`."""
+    return survey_report(out).html()
 
 # %% ../nbs/62_survey_report.ipynb #4d41ccb9
 def write_survey_report(out: str | Path, path: str | Path | None = None) -> Path:
-    """Write the report of a survey's folder (default: report.html in it) and return its path; else as `make_survey_report`."""
-    file, page = Path(out) / "report.html" if path is None else Path(path), make_survey_report(out)
-    write_whole(file, lambda place: place.write_text(page, encoding="utf-8"))
-    return file
+    """Write the report of a survey's folder (default: report.html in it) and return its path; else as `survey_report`."""
+    return survey_report(out).write(Path(out) / "report.html" if path is None else path)

@@ -40,10 +40,10 @@ with needed("study"):
     import pandas as pd
 
 # %% auto #0
-__all__ = ['Values', 'LEFT_OUT', 'Settings', 'scene_of', 'Source', 'find_homes', 'find_sources', 'Asked', 'ask_tile',
-           'cell_means', 'held_ids', 'rank_correlation', 'tests_of', 'rank_given', 'map_columns', 'with_baseline',
-           'left_out_rows', 'half_removed', 'explain_tile', 'failure', 'failures_of', 'tile_rows', 'study_class',
-           'study_tile', 'MapName', 'read_map_name']
+__all__ = ['Values', 'LEFT_OUT', 'Settings', 'scene_of', 'Source', 'find_homes', 'name_homes', 'find_sources', 'Asked',
+           'ask_tile', 'cell_means', 'held_ids', 'rank_correlation', 'tests_of', 'rank_given', 'map_columns',
+           'with_baseline', 'left_out_rows', 'half_removed', 'explain_tile', 'failure', 'failures_of', 'tile_rows',
+           'study_class', 'study_tile', 'MapName', 'read_map_name']
 
 # %% ../nbs/53_tiles.ipynb #c3781695
 @dataclass(frozen=True)
@@ -137,26 +137,47 @@ def find_homes(root: Path) -> list[Path]:
     return [path for path in (root, *parts) if image_folder(path) is not None]
 
 
-def find_sources(folder: str | Path, limit: int | None = None, skip: Sequence[str] = (), *, labels: str | Path | None = None,
-                 values: LabelValues | None = None) -> list[Source]:
-    """All tiles below a folder but for the data sets to `skip`, `limit` of each at most.
+def name_homes(roots: Sequence[Path]) -> dict[Path, str]:
+    """The homes of data sets in folders, and their names: the path in the folder, after the folder's name where two would be alike.
+
+    Raises ValueError for a folder that is not there, for one in another, and for names that stay alike.
+    """
+    for root in roots:
+        if not root.is_dir():
+            raise ValueError(f"{root}: no such folder")
+    found = [(home, root.resolve().name, "" if home == root else home.relative_to(root).as_posix())
+             for root in roots for home in find_homes(root)]
+    if len({home.resolve() for home, *_ in found}) < len(found):
+        raise ValueError(f"{', '.join(map(str, roots))}: the same tiles twice; give each folder once, and none inside another")
+    short = [own or folder for _, folder, own in found]
+    names = [f"{folder}/{own}" if own and short.count(name) > 1 else name
+             for (_, folder, own), name in zip(found, short, strict=True)]
+    for name in names:
+        if names.count(name) > 1:
+            alike = [str(home) for (home, *_), one in zip(found, names, strict=True) if one == name]
+            raise ValueError(f"{' and '.join(alike)} would both be the data set {name!r}; rename a folder")
+    return dict(zip((home for home, *_ in found), names, strict=True))
+
+
+def find_sources(folder: str | Path | Sequence[str | Path], limit: int | None = None, skip: Sequence[str] = (), *,
+                 labels: str | Path | None = None, values: LabelValues | None = None) -> list[Source]:
+    """All tiles below a folder, or several, but for the data sets to `skip`, `limit` of each at most.
 
     labels: the folder of labels in each data set, or a path, where none of the usual names fits. values: what their values mean.
-    Raises ValueError where there are no tiles, for a data set to skip that is not there, and if `labels` has none for any tile.
+    Raises ValueError where there are no tiles, for a data set to skip that is not there, if `labels` has none for any tile, and for
+    folders that hold the same tiles or data sets of one name.
     """
     if limit is not None and limit < 1:
         raise ValueError(f"the limit of tiles per data set must be at least 1, got {limit}")
-    root = Path(folder)
-    if not root.is_dir():
-        raise ValueError(f"{root}: no such folder")
-    places = {home: home.relative_to(root).as_posix() for home in find_homes(root)}
+    roots = [Path(folder)] if isinstance(folder, (str, Path)) else [Path(one) for one in folder]
+    places, where = name_homes(roots), ", ".join(map(str, roots))
     strange = [name for name in skip if name not in places.values()]
     if strange:
-        raise ValueError(f"there is no data set {strange[0]!r} to skip; below {root} there are {', '.join(places.values())}")
-    datasets = [[Source(place if home != root else root.resolve().name, tile) for tile in tiles_in(home, labels, values)[:limit]]
+        raise ValueError(f"there is no data set {strange[0]!r} to skip; below {where} there are {', '.join(places.values())}")
+    datasets = [[Source(place, tile) for tile in tiles_in(home, labels, values)[:limit]]
                 for home, place in places.items() if place not in skip]
     if not any(datasets):
-        raise ValueError(f"{root}: no tiles found; {EXPECTED}")
+        raise ValueError(f"{where}: no tiles found; {EXPECTED}")
     if labels is not None:
         check_labelled([source.tile for dataset in datasets for source in dataset], labels)
     # In turn, so that a run that is stopped early has some tiles of each data set.

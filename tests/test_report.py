@@ -70,7 +70,7 @@ def run(tmp_path: Path) -> Path:
 def test_the_report_is_one_file_that_asks_for_nothing(run: Path) -> None:
     page = write_report(run, data=run.parent / "data").read_text()
     assert not re.search(r"https?:|<link|<script|@import|url\(", page)
-    assert all(source.startswith("data:image/png;base64,") for source in re.findall(r'src="([^"]*)"', page))
+    assert all(re.match("data:image/(png|jpeg);base64,", source) for source in re.findall(r'src="([^"]*)"', page))
     assert all(re.findall(r'<img alt="([^"]*)"', page))
     assert page == make_report(run, run.parent / "data"), "the same rows gave another report"
 

@@ -12,15 +12,19 @@ from functools import partial
 from pathlib import Path
 from types import FunctionType
 
+import nbformat
+import numpy as np
 import pytest
 from browser import Watched, open_browser
+from bs4 import BeautifulSoup
 from conftest import load_tool
+from PIL import Image
 
 pytestmark = pytest.mark.site
 ROOT = Path(__file__).resolve().parent.parent
-# One of each kind: landing page, notebook, guide, API, prose with tables.
+# One of each kind: landing page, notebook, guide, API, prose with tables, section.
 KINDS = ("index.html", "notebooks/23_attribution.html", "notebooks/guides/features.html", "api/attribution.html",
-         "start/install.html")
+         "start/install.html", "guides.html")
 
 # By how much a page is wider than its window. On a phone Furo lets the column scroll, so the document alone tells nothing.
 EXCESS = """async () => {
@@ -170,6 +174,60 @@ def test_text_is_legible(browser, site, scheme):
 
 
 @pytest.mark.browser
+def test_figures_are_no_white_slab_in_the_dark(browser, site):
+    """Drawn for white, they have a card with round corners, and are dimmed; in the light they are as they were drawn."""
+    for scheme in ("dark", "light"):
+        page = browser.new_page(color_scheme=scheme)
+        for name in ("index.html", "notebooks/guides/features.html", "guides.html", "start/explorer.html"):
+            page.goto(f"{site}/{name}")
+            shown = page.evaluate("[...document.querySelectorAll('article img')].map(getComputedStyle).map("
+                                  "style => [style.filter, style.borderRadius])")
+            assert shown and {found for found, _ in shown} == ({"brightness(0.82)"} if scheme == "dark" else {"none"}), name
+            assert name == "guides.html" or {radius for _, radius in shown} == {"8px"}, name
+        page.close()
+
+
+@pytest.mark.browser
+def test_on_a_phone_the_first_picture_stacks_and_wide_ones_scroll(browser, site):
+    seen = {}
+    for width in (390, 1280):
+        page = browser.new_page(viewport={"width": width, "height": 844})
+        page.goto(f"{site}/index.html")
+        page.wait_for_function("document.querySelector('.hero').complete")
+        box = page.locator(".hero").bounding_box()
+        seen[width] = box["height"] / box["width"], page.evaluate("document.querySelector('.hero').currentSrc")
+        page.goto(f"{site}/notebooks/guides/features.html")
+        assert page.evaluate(EXCESS) <= 0
+        widths = page.evaluate("[...document.querySelectorAll('article img.wide')].map(image => image.clientWidth)")
+        assert widths and min(widths) >= 600
+        page.close()
+    assert seen[390][0] > 1 > seen[1280][0] and seen[390][1].endswith("-tall.jpg") and not seen[1280][1].endswith("-tall.jpg")
+
+
+@pytest.mark.browser
+def test_a_button_copies_each_block_of_code_and_no_output(browser, site):
+    context = browser.new_context(viewport={"width": 1280, "height": 900})
+    context.grant_permissions(["clipboard-read", "clipboard-write"])
+    page = context.new_page()
+    for name in ("start/install.html", "notebooks/guides/features.html"):
+        page.goto(f"{site}/{name}")
+        blocks = page.locator("article div.highlight:not(.cell_output *)")
+        assert blocks.count() == page.locator(".copy").count() > 1 and not page.locator(".cell_output .copy").count()
+        blocks.first.hover()
+        button = blocks.first.locator(".copy")
+        button.click()
+        page.wait_for_function("document.querySelector('.copy').textContent == 'Copied'")
+        assert page.evaluate("navigator.clipboard.readText()") == blocks.first.locator("pre").inner_text().rstrip("\n")
+        assert page.evaluate("getComputedStyle(document.querySelectorAll('.copy')[1]).opacity") == "0"
+    prompt = page.locator("article div.highlight pre").first
+    prompt.evaluate("block => block.textContent = '$ make demo\\nit runs\\n$ make test\\n'")
+    prompt.hover()
+    page.locator(".copy").first.click()
+    page.wait_for_function("navigator.clipboard.readText().then(text => text == 'make demo\\nmake test')")
+    context.close()
+
+
+@pytest.mark.browser
 def test_dark_and_light(browser, site):
     colors = set()
     for scheme in ("dark", "light"):
@@ -201,6 +259,92 @@ def test_every_public_name_has_a_described_entry(html):
     names = public_names()
     assert len(names) > 300 and not set(names) - described
     assert {f"entropy_captum.attribution.{name}.attribute" for name in ("EntropyCentric", "SobolTotal")} <= described
+
+
+def without_code(page: str) -> str:
+    """The text of a page but for code and formulas."""
+    soup = BeautifulSoup(page, "html.parser")
+    for part in soup.select("code, pre, script, style, .math"):
+        part.decompose()
+    return soup.get_text(" ")
+
+
+def test_no_page_shows_the_dollars_of_a_formula(html):
+    texts = {path.relative_to(html).as_posix(): without_code(path.read_text()) for path in html.rglob("*.html")}
+    assert {name: text[text.index("$") - 60:][:120] for name, text in texts.items() if "$" in text} == {}
+
+
+def test_the_build_finds_a_formula_that_was_not_recognised(tmp_path):
+    docs = load_tool("docs")
+    (tmp_path / "a.html").write_text('<p>it is<br>$<code>$x$</code> <span class="math">\\($y$\\)</span></p>'
+                                     '<pre><i>$ make</i></pre>')
+    (tmp_path / "b.html").write_text('<p><img src="a.html" alt="two words">fine <code>$HOME</code></p>')
+    found = docs.broken_links(tmp_path)
+    assert len(found) == 1 and found[0].startswith("a.html: a dollar sign in prose"), found
+    assert "$" in without_code((tmp_path / "a.html").read_text()) and "$" not in without_code((tmp_path / "b.html").read_text())
+
+
+def test_section_pages_say_what_is_in_them_and_for_whom(html):
+    """Every notebook is on one of them, with its title, a sentence, and a picture or what it prints first."""
+    listed = []
+    for name in ("guides.html", "how.html", "paper.html", "start/index.html"):
+        page = BeautifulSoup((html / name).read_text(), "html.parser")
+        galleries = page.select("article .gallery")
+        for gallery in galleries:
+            assert gallery.find_previous("p").get_text().startswith("For "), gallery.get_text()[:80]
+        for card in page.select("a.page-card"):
+            title, about = card.select_one("strong").get_text(), card.select("span")[-1].get_text()
+            picture, text = card.select_one(".thumb img"), card.select_one(".thumb pre")
+            assert len(title) > 3 and len(about) > 20 and "$" not in about and "](" not in about, card
+            assert (html / name).parent.joinpath(picture["src"]).is_file() if picture else text.get_text().count("\n") >= 1, title
+            listed.append((html / name).parent.joinpath(card["href"]).resolve().relative_to(html.resolve()).as_posix())
+    paths = [path.relative_to(ROOT / "nbs").with_suffix(".html").as_posix() for path in (ROOT / "nbs").rglob("*.ipynb")
+             if ".ipynb_checkpoints" not in path.parts]
+    notebooks = {f"notebooks/{path}" for path in paths}
+    assert notebooks <= set(listed) and len(listed) == len(set(listed)), sorted(notebooks - set(listed))
+
+
+def test_thumbnails_are_made_of_the_pages_own_pictures(html):
+    gallery = load_tool("gallery")
+    notebook = nbformat.read(ROOT / "nbs/guides/features.ipynb", as_version=4)
+    own = next(picture for cell in notebook.cells for picture in gallery.pictures_of(cell)).convert("RGB")
+    small = Image.open(html / "_static/thumbs/notebooks-guides-features.jpg")
+    assert small.height <= 300 and np.abs(np.asarray(own.resize(small.size), float) - np.asarray(small, float)).mean() < 8
+    assert not list((ROOT / "docs").rglob("thumbs"))
+
+
+@pytest.mark.parametrize("panels", [1, 2, 3])
+def test_a_row_of_panels_becomes_a_column(panels):
+    row = np.full((60, 10 + 90 * panels, 3), 255, np.uint8)
+    for k in range(panels):
+        row[10:50, 10 + 90 * k:70 + 90 * k] = 40 * k
+        row[20:40, 75 + 90 * k:80 + 90 * k] = 200  # a colour bar stays with its panel
+    column = load_tool("gallery").stacked(Image.fromarray(row))
+    if panels == 1:
+        assert column is None
+        return
+    values = np.asarray(column)
+    assert len(values) == 60 * panels
+    for k in range(panels):
+        part = values[60 * k:60 * (k + 1)]
+        assert (part == 40 * k).all(2).sum() >= 2400 and (part == 200).all(2).sum() >= 100
+
+
+def test_api_pages_begin_with_what_a_user_calls(html):
+    first = {"attribution": "EntropyCentric", "estimate": "Estimate", "region": "RegionScore", "zoo": "rooftop_unet",
+             "cam": "LayerScoreCam", "explorer": "explore", "models": "load_model", "study": "evaluate", "scene": "Scene",
+             "training": "train", "figures": "explanation_figure", "drawn": "procedural_scene"}
+    found = {}
+    for path in (html / "api").glob("*.html"):
+        entries = re.findall(r'<dt[^>]* id="entropy_captum\.\w+\.(\w+)">', path.read_text())
+        found |= {path.stem: entries[0]} if entries else {}
+    assert {name: found[name] for name in first} == first
+    # No page begins with a constant where there is something to call.
+    for name, entry in found.items():
+        module = importlib.import_module(f"entropy_captum.{name}")
+        named = {each: getattr(module, each) for each in module.__all__}
+        calls = [each for each, value in named.items() if inspect.isclass(value) or inspect.isfunction(value)]
+        assert entry in calls or not calls or name == "names", (name, entry)
 
 
 def test_a_broken_link_and_an_undescribed_picture_are_found(tmp_path):

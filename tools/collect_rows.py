@@ -28,7 +28,8 @@ def collect(name: str, runs: Sequence[Path], results: Path = RESULTS, without: S
     """
     homes = [find_run(run) for run in runs]
     rows = pd.concat([read_rows(sorted((home / "rows").rglob("*.parquet"))) for home in homes], ignore_index=True)
-    facts = {home.name: read_facts(home) for home in homes}
+    # Not what a run says about itself: the folders of a machine.
+    facts = {home.name: {name: fact for name, fact in read_facts(home).items() if name != "about"} for home in homes}
     order = list(dict.fromkeys(method for each in facts.values() for method in each["settings"]["methods"]))
     rows = rows[(rows.status != "error") & ~rows.method.isin(without)].drop_duplicates(KEYS, keep="last")
     if refresh:

@@ -14,6 +14,9 @@ from urllib.parse import unquote, urlsplit
 import nbformat
 from nbformat import NotebookNode
 
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+from gallery import expand_galleries, pictures_of, stack_hero
+
 ROOT = Path(__file__).resolve().parent.parent
 BUILD = ROOT / "_build"
 SOURCE, HTML = BUILD / "source", BUILD / "html"
@@ -39,6 +42,9 @@ def stage_code(cell: NotebookNode) -> None:
     described = re.search(r"^#\|\s*fig-alt:\s*(.+)$", cell.source, re.M)
     if described:
         cell.metadata["mystnb"] = {"image": {"alt": described[1].strip()}}
+    pictures = pictures_of(cell)
+    if pictures and pictures[0].width > 1.8 * pictures[0].height:  # on a phone it keeps a width, and scrolls
+        cell.metadata.setdefault("mystnb", {}).setdefault("image", {})["classes"] = "wide"
     cell.metadata["tags"] = tags
     cell.source = re.sub(r"^#\|.*\n?", "", cell.source, flags=re.M).strip()
     cell.source = re.sub(r"^%.*\n?", "", cell.source, flags=re.M).strip()
@@ -47,34 +53,56 @@ def stage_code(cell: NotebookNode) -> None:
 
 
 def stage() -> None:
-    """The pages, the notebooks, the landing page's code and picture, and MathJax."""
+    """The pages with their galleries, the notebooks, the landing page's code and picture, and MathJax."""
     shutil.rmtree(SOURCE, ignore_errors=True)
     shutil.copytree(ROOT / "docs", SOURCE, ignore=shutil.ignore_patterns("__pycache__"))
+    for page in sorted(SOURCE.rglob("*.md")):
+        expand_galleries(page, ROOT, SOURCE)
     for path in sorted((ROOT / "nbs").rglob("*.ipynb")):
         if ".ipynb_checkpoints" not in path.parts:
             stage_notebook(path, SOURCE / "notebooks" / path.relative_to(ROOT / "nbs"))
     shutil.copytree(ROOT / "index_files", SOURCE / "_static" / "index_files")
+    stack_hero(SOURCE / "index.md", SOURCE)
     shutil.copy(ROOT / "CHANGELOG.md", SOURCE / "changelog.md")
     shutil.copy(ROOT / "entropy_captum" / "weights" / "rooftop_unet.md", SOURCE / "model_card.md")
     index = nbformat.read(ROOT / "nbs" / "index.ipynb", as_version=4)
-    example = [c.source for c in index.cells if c.cell_type == "code" and not c.source.startswith("#|")]  # what the README shows
+    example = [re.sub(r"^#\|.*\n", "", c.source, flags=re.M) for c in index.cells  # what the README shows
+               if c.cell_type == "code" and not re.search(r"^#\|\s*(echo|hide|timed|notest)", c.source, re.M)]
     (SOURCE / "example.py").write_text("\n".join(example).replace("\n\n", "\n") + "\n", encoding="utf-8")
     script = next(file for file in files("sphinx-mathjax-offline") or () if file.name == "tex-svg.js").locate()
     (SOURCE / "_static" / "mathjax").mkdir()
     shutil.copy(script, SOURCE / "_static" / "mathjax" / "tex-svg.js")
 
 
+#: Elements without an end, and those whose text may hold a dollar: code, and what is no text. Formulas have a class.
+VOID = {"area", "base", "br", "col", "hr", "img", "input", "link", "meta", "path", "source", "wbr"}
+NO_PROSE = {"code", "pre", "script", "style", "svg", "math"}
+
+
 class Links(HTMLParser):
-    """Collects what a page points to, and the anchors it has."""
+    """Collects what a page points to, the anchors it has, and the texts in which a formula was not recognised."""
 
     def __init__(self) -> None:
         super().__init__()
         self.links: list[str] = []
         self.anchors: set[str] = set()
         self.undescribed: list[str] = []
+        self.open: list[tuple[str, bool]] = []
+        self.dollars: list[str] = []
+
+    def handle_data(self, text: str) -> None:
+        if "$" in text and not any(no_prose for _, no_prose in self.open):
+            self.dollars.append(" ".join(text.split())[-60:])
+
+    def handle_endtag(self, tag: str) -> None:
+        names = [name for name, _ in self.open]
+        if tag in names:
+            del self.open[len(names) - 1 - names[::-1].index(tag):]
 
     def handle_starttag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
         found = dict(attributes)
+        if tag not in VOID:
+            self.open.append((tag, tag in NO_PROSE or "math" in (found.get("class") or "").split()))
         self.links += [found[key] or "" for key in ("href", "src") if key in found]
         self.anchors |= {found[key] or "" for key in ("id", "name") if key in found}
         # Sphinx puts the file's name where nothing is said.
@@ -89,12 +117,14 @@ def read_links(page: Path) -> Links:
 
 
 def broken_links(html: Path) -> list[str]:
-    """Internal links without a target, and pictures without a description."""
+    """Internal links without a target, pictures without a description, and formulas that show their dollars."""
     pages = {page: read_links(page) for page in html.rglob("*.html")}
     found = []
     for page, parsed in pages.items():
         name = page.relative_to(html)
         found += [f"{name}: a picture without alternative text: {src}" for src in parsed.undescribed]
+        found += [f"{name}: a dollar sign in prose; a displayed formula needs a blank line before it: {text}"
+                  for text in parsed.dollars]
         for link in parsed.links:
             parts = urlsplit(link)
             if parts.scheme or parts.netloc or link.startswith("data:"):

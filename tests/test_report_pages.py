@@ -1,0 +1,297 @@
+"""The report of a study as a stranger, a browser and LaTeX read it, and studies of several folders."""
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import subprocess
+from datetime import date
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from browser import open_browser
+from matplotlib.figure import Figure
+from PIL import Image
+from typer.testing import CliRunner
+
+from entropy_captum import report
+from entropy_captum.cli import app
+from entropy_captum.methods import method_names
+from entropy_captum.report import (
+    LINES,
+    Report,
+    as_latex,
+    as_table,
+    extreme_tiles,
+    find_run,
+    make_report,
+    section,
+    study_report,
+    tile_figure,
+    write_report,
+)
+from entropy_captum.statistics import rival_table
+from entropy_captum.study import RunFolder, read_facts
+from entropy_captum.tiles import Source, find_sources
+
+METHODS = ("entropy", "sobol", "score-cam-increase", "random", "distance")
+SHARES = [f"{test}_drop_r{r}" for test in "lh" for r in (0.1, 0.5, 0.9)]
+NUMBERS = ["gap", "clean_confidence", "share_inside", "share_near", "share_middle", "share_far", "rank_to_nearness",
+           "rank_to_entropy", "rank_to_entropy_given_nearness", "rank_to_first_seed", "rank_to_first_seed_given_nearness",
+           "sensitivity", *SHARES,
+           *(f"{test}_sit_{what}" for test in "lh" for what in ("confidence_drop", "iou_drop", "entropy_increase", "kept_area"))]
+
+
+def write_tiles(folder: Path, count: int, side: int = 32) -> Path:
+    """Tiles of noise, which no picture format makes small, each a scene of its own."""
+    rng = np.random.default_rng(0)
+    for kind in ("image", "label"):
+        (folder / kind).mkdir(parents=True)
+    for k in range(count):
+        Image.fromarray(rng.integers(0, 256, (side, side, 3), np.uint8)).save(folder / f"image/town{k}_1.png")
+        label = np.zeros((side, side), np.uint8)
+        label[4:12, 4:12] = 255
+        Image.fromarray(label).save(folder / f"label/town{k}_1.png")
+    return folder
+
+
+def write_run(folder: Path, sources: list[Source], methods: tuple[str, ...] = METHODS, **about: object) -> Path:
+    """A run of invented rows, wide ones, with kept maps of entropy."""
+    rng = np.random.default_rng(0)
+    facts = {"settings": {"methods": methods, "baselines": ["grey"], "per": "class", "crop": None}, "weights": "0123456789abcdef"}
+    with RunFolder(folder, facts, about) as run:
+        for source in sources:
+            known = {"dataset": source.dataset, "scene": source.scene, "tile": source.tile.name, "checksum": source.checksum(),
+                     "unit": "class", "baseline": "grey", "status": "ok", "error": "", "forwards": 520.0, "region_pixels": 64}
+            rows = [known | dict(zip(NUMBERS, rng.normal(-12, 9, len(NUMBERS)), strict=True)) | {"method": method, "seed": seed}
+                    for method in methods for seed in (0, 1)]
+            run.write(source, pd.DataFrame(rows), {"class/grey/0/entropy": rng.random((32, 32))})
+    return folder
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    return write_tiles(tmp_path / "data/towns", 12).parent
+
+
+@pytest.fixture
+def run(tmp_path: Path, data: Path) -> Path:
+    return write_run(tmp_path / "run", find_sources(data), model="roofs.onnx", data=[str(data)])
+
+
+def test_the_title_says_model_data_and_date_and_no_hash(run: Path) -> None:
+    title = re.search(r"<h1>(.*?)</h1>", make_report(run))[1]
+    today = date.today()
+    assert title == f"Roofs.onnx on towns, {today.day} {today:%B %Y}"
+    (path,) = run.glob("*/run.json")
+    facts = json.loads(path.read_text())
+    path.write_text(json.dumps(facts | {"about": facts["about"] | {"date": "2026-03-05"}}))
+    assert study_report(run).title.endswith(", 5 March 2026")
+    path.write_text(json.dumps({name: fact for name, fact in facts.items() if name != "about"}))  # of an earlier version
+    assert study_report(run).title == f"The network 01234567 on towns, {today.day} {today:%B %Y}"
+
+
+def test_what_a_run_says_of_itself_makes_it_no_other_run(run: Path, data: Path) -> None:
+    home = find_run(run)
+    facts = json.loads((home / "run.json").read_text())
+    facts["about"]["date"] = "2026-03-05"
+    (home / "run.json").write_text(json.dumps(facts))
+    again = write_run(run, find_sources(data), model="another name")
+    assert find_run(again) == home
+    assert read_facts(home)["about"] == {"date": "2026-03-05", "model": "another name"}, "the day of the first start is kept"
+    assert home.name not in study_report(run).title and "about" not in study_report(run).facts
+
+
+def test_a_stranger_reads_first_what_was_done(run: Path) -> None:
+    page = make_report(run)
+    first = re.search(r"</h1>\s*<p>(.*?)</p>", page, re.S)[1]
+    for words in ("roofs.onnx", "12 tiles", "5 methods", "points (hundredths of confidence)", "0 is chance", "mid-grey"):
+        assert words in first
+    assert "BCa" not in first and page.index("chance (a gap of") < page.index("<h2>")
+
+
+def test_each_method_has_a_line(run: Path) -> None:
+    assert {*method_names(), "far"} <= set(LINES)
+    rows = re.findall(r"<tr>.*?</tr>", make_report(run).split("<h2>")[1])
+    for name in (*METHODS, "far"):
+        assert any(f"<td>{name}</td>" in row and LINES[name].replace("'", "&#39;") in row for row in rows), name
+
+
+def test_no_word_of_bands_where_none_are_drawn(run: Path, tmp_path: Path, data: Path) -> None:
+    assert "95 % bands" in make_report(run)
+    few = write_run(tmp_path / "few", find_sources(data, 3))
+    page = make_report(few)
+    assert "band" not in page and "95 %" not in page and "An interval takes 8 scenes" in page
+
+
+def test_the_page_lies_where_help_says(run: Path) -> None:
+    said = " ".join(CliRunner().invoke(app, ["report", "--help"], env={"COLUMNS": "200"}).output.split())
+    assert "default: report.html in RUN" in said
+    done = CliRunner().invoke(app, ["report", str(run)])
+    assert done.exit_code == 0 and done.output.strip() == f"report: {run / 'report.html'}"
+    assert (run / "report.html").read_text() == make_report(run) and not (find_run(run) / "report.html").exists()
+
+
+def test_tiles_and_heat_maps_are_shown_without_being_told_where_they_are(run: Path, data: Path) -> None:
+    page = make_report(run)
+    assert page.count('tiles with their labels" src="data:image/jpeg') == 2 and "Below: the map" in page
+    assert len(page) < 5e6
+    shutil.move(data, data.with_name("moved"))
+    assert "with their labels" not in make_report(run) and "--data FOLDER" in make_report(run)
+    assert make_report(run, data.with_name("moved")).count("with their labels") == 2
+
+
+def test_a_large_page_of_real_size_tiles_stays_below_five_megabytes(tmp_path: Path) -> None:
+    data = write_tiles(tmp_path / "data/towns", 8, side=512)
+    page = write_report(write_run(tmp_path / "run", find_sources(data.parent)), data=data.parent)
+    assert page.read_text().count("tiles with their labels") == 2 and page.stat().st_size < 5e6
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 9])
+def test_best_and_worst_tiles_share_none_and_pictures_do_not_overlap(count: int, run: Path, data: Path, tmp_path: Path) -> None:
+    few = write_run(tmp_path / "few", find_sources(data, count), data=[str(data)])
+    rows = pd.concat(map(pd.read_parquet, few.rglob("*.parquet")))
+    tiles = extreme_tiles(rows[rows.method == "entropy"], "entropy")
+    assert not set(tiles["best"].tile) & set(tiles["worst"].tile) and len(tiles["best"]) == max(min(4, count // 2), 1)
+    page = make_report(few)
+    assert page.count("with their labels") == (1 if count == 1 else 2)
+    figure = tile_figure(find_run(few), find_sources(data, count), None, "entropy")
+    figure.canvas.draw()
+    assert len(overlapping(figure)) == 0
+
+
+def overlapping(figure: Figure) -> list[tuple[int, int]]:
+    """Pairs of axes whose drawn extents, titles and ticks included, meet."""
+    boxes = [ax.get_tightbbox() for ax in figure.axes]
+    return [(a, b) for a in range(len(boxes)) for b in range(a)
+            if min(boxes[a].x1, boxes[b].x1) - max(boxes[a].x0, boxes[b].x0) > 1
+            and min(boxes[a].y1, boxes[b].y1) - max(boxes[a].y0, boxes[b].y0) > 1]
+
+
+@pytest.mark.browser
+def test_in_a_browser_tables_fit_the_page_and_settings_are_folded(run: Path) -> None:
+    path = write_report(run)
+    with open_browser() as browser:
+        page = browser.new_page(viewport={"width": 1280, "height": 900})
+        page.goto(f"file://{path}")
+        cut = page.evaluate("[...document.querySelectorAll('.wide')].filter(one => one.scrollWidth > one.clientWidth)"
+                            ".map(one => one.textContent.slice(0, 60))")
+        assert cut == [] and page.locator(".wide").count() > 6
+        assert "p (Wilcoxon, Holm)" in page.locator("th", has_text="Wilcoxon").inner_text().replace("\n", " ")
+        assert not page.locator("details pre").is_visible()
+        page.locator("summary").click()
+        assert '"weights": "0123456789abcdef"' in page.locator("details pre").inner_text()
+        phone = browser.new_page(viewport={"width": 390, "height": 844}, color_scheme="dark")
+        phone.goto(f"file://{path}")
+        assert phone.evaluate("document.documentElement.scrollWidth <= document.documentElement.clientWidth")
+        assert phone.evaluate("getComputedStyle(document.body.querySelector('img')).filter") != "none"
+
+
+# LaTeX
+
+
+ESCAPED = re.compile(r"\\(textbackslash|textasciitilde|textasciicircum|textless|textgreater)\{\}|\\[&%$#_{}]")
+
+
+def rows_of_latex(table: str) -> list[list[str]]:
+    """The cells of a table's body."""
+    body = re.search(r"\\midrule\n(.*?)\\bottomrule", table, re.S)[1]
+    return [[cell.strip() for cell in re.split(r"(?<!\\)&", line.removesuffix(r"\\"))] for line in body.strip().splitlines()]
+
+
+def test_latex_has_the_numbers_and_the_structure_of_a_table() -> None:
+    table = pd.DataFrame({"method": ["a_b", "c&d"], "share (%)": [0.25, np.nan], "gap #1 {x}": ["1.2 [-0.5, 3.0]", "–"]})
+    text = as_latex(table, "50 % of $x$", "one")
+    assert rows_of_latex(text) == [[r"a\_b", "0.25", "1.2 [-0.5, 3.0]"], [r"c\&d", "--", "--"]]
+    for name in ("table", "tabular"):
+        assert text.count(rf"\begin{{{name}}}") == text.count(rf"\end{{{name}}}") == 1
+    assert re.search(r"\\begin\{tabular\}\{(\w+)\}", text)[1] == "lrr" and r"\caption{50 \% of \$x\$}" in text
+    assert [text.count(rule) for rule in (r"\toprule", r"\midrule", r"\bottomrule", r"\label{tab:one}")] == [1] * 4
+    special = as_latex(pd.DataFrame({"a": ["\\&%$#_{}~^<>"], "b": [1]}), "", "x")
+    ((cell, _),) = rows_of_latex(special)
+    assert not re.search(r"[\\&%$#_~^<>]", ESCAPED.sub("", cell)), cell
+
+
+def test_a_table_wider_than_a_page_is_set_in_parts() -> None:
+    table = pd.DataFrame({"method": ["entropy"]} | {f"column {k}": ["12.34 [10.00, 15.00]"] for k in range(7)})
+    text = as_latex(table, "Wide", "wide")
+    assert text.count(r"\begin{table}") == 3 and text.count("entropy &") == 3 and "(continued)" in text
+    assert [len(row) for part in text.split("\n\n") for row in rows_of_latex(part)] == [4, 3, 3]
+    assert as_table(table).count("<table>") == 2
+
+
+def test_the_command_writes_the_tables_of_the_page(run: Path) -> None:
+    done = CliRunner().invoke(app, ["report", str(run), "--latex"])
+    assert done.exit_code == 0 and done.output.splitlines()[1] == f"tables: {run / 'report.tex'}"
+    text, page = (run / "report.tex").read_text(), (run / "report.html").read_text()
+    assert text.startswith(r"% needs \usepackage{booktabs}")
+    cells = {cell for part in text.split("\n\n")[1:] for row in rows_of_latex(part) for cell in row}
+    intervals = set(re.findall(r"<td>(-?\d+\.\d\d \[[^]]*\])</td>", page))
+    assert len(intervals) > 60 and intervals <= cells
+    labels = re.findall(r"\\label\{(.*?)\}", text)
+    assert len(labels) == len(set(labels)) > 5
+
+
+@pytest.mark.skipif(shutil.which("pdflatex") is None, reason="there is no LaTeX on this machine")
+def test_latex_compiles(run: Path, tmp_path: Path) -> None:
+    study_report(run).write_latex(tmp_path / "tables.tex")
+    (tmp_path / "paper.tex").write_text(r"\documentclass{article}\usepackage{booktabs}\begin{document}\input{tables}\end{document}")
+    made = subprocess.run(["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "paper"], cwd=tmp_path, capture_output=True)
+    assert made.returncode == 0, made.stdout[-2000:]
+
+
+def test_any_report_is_latex_too(tmp_path: Path) -> None:
+    told = Report("Buildings", ["one"], [section("What?", "", pd.DataFrame({"a": ["<b>"], "b": [1]}))], {})
+    path = told.write_latex(tmp_path / "a.tex")
+    assert r"\caption{What. Buildings.}" in path.read_text() and r"\textless{}b\textgreater{}" in path.read_text()
+    assert "&lt;b&gt;" in told.html()
+
+
+# Several folders
+
+
+def test_two_folders_are_one_study(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        write_tiles(tmp_path / name / "val", 2)
+    write_tiles(tmp_path / "c", 1)
+    both = find_sources([tmp_path / "a", tmp_path / "b", tmp_path / "c"])
+    assert [source.key for source in both] == ["a/val/town0_1.png", "b/val/town0_1.png", "c/town0_1.png", "a/val/town1_1.png",
+                                               "b/val/town1_1.png"]
+    assert [source.dataset for source in find_sources([tmp_path / "a", tmp_path / "c"])] == ["val", "c", "val"]
+    assert {source.dataset for source in find_sources([tmp_path / "a", tmp_path / "b"], skip=["a/val"])} == {"b/val"}
+    with pytest.raises(ValueError, match=r"the same tiles twice; give each folder once"):
+        find_sources([tmp_path / "a", tmp_path / "a/val"])
+    write_tiles(tmp_path / "other/c", 1)
+    with pytest.raises(ValueError, match=r"c and .*c would both be the data set 'c'; rename a folder"):
+        find_sources([tmp_path / "c", tmp_path / "other/c"])
+    with pytest.raises(ValueError, match=r"nowhere: no such folder"):
+        find_sources([tmp_path / "a", tmp_path / "nowhere"])
+
+
+@pytest.mark.slow
+def test_evaluate_takes_both_folders(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        write_tiles(tmp_path / name / "val", 1)
+    (tmp_path / "bright.py").write_text("def model(x):\n    return 9 * x.mean(1, keepdim=True)\n\n"
+                                        "model.card = {'scale': 2 / 255, 'mean': 1.0}\n")
+    data = [part for name in ("a", "b") for part in ("--data", str(tmp_path / name))]
+    options = ["--out", str(tmp_path / "run"), "--model", f"{tmp_path / 'bright.py'}:model", "--methods", "ones,random",
+               "--grid-size", "2", "--n-samples", "2"]
+    done = CliRunner().invoke(app, ["evaluate", *data, *options])
+    assert done.exit_code == 0, done.output
+    assert "rows of 2 tiles" in done.output
+    told = study_report(tmp_path / "run")
+    assert told.title.startswith("Bright.py:model on a and b, ") and read_facts(find_run(tmp_path / "run"))["about"]["data"] == [
+        str(tmp_path / name) for name in ("a", "b")]
+    missing = CliRunner().invoke(app, ["evaluate", "--data", str(tmp_path / "a"), "--data", "nowhere", *options])
+    assert "nowhere: no such folder" in str(missing.exception)
+
+
+def test_rivals_stand_with_their_intervals(run: Path) -> None:
+    rows = pd.concat(map(pd.read_parquet, run.rglob("*.parquet")))
+    rivals = rival_table(rows)
+    (shown,) = next(part for part in report.test_sections(rows, "entropy", rivals) if "rival" in part["title"])["parts"]
+    first = rivals.iloc[0]
+    assert shown.iloc[0, 1] == f"{first.difference:.2f} [{first.low:.2f}, {first.high:.2f}]"

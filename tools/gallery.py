@@ -1,0 +1,116 @@
+"""The cards of the site's section pages, with thumbnails of what the pages show, and the landing page's picture for a phone."""
+from __future__ import annotations
+
+import base64
+import html
+import io
+import re
+from itertools import pairwise
+from pathlib import Path
+
+import nbformat
+import numpy as np
+from nbformat import NotebookNode
+from PIL import Image
+
+
+def pictures_of(cell: NotebookNode) -> list[Image.Image]:
+    """What a cell shows as pixels."""
+    data = [output["data"] for output in cell.get("outputs", []) if "data" in output]
+    found = [one[kind] for one in data for kind in ("image/png", "image/jpeg") if kind in one]
+    return [Image.open(io.BytesIO(base64.b64decode(one))) for one in found]
+
+
+def first_text(notebook: NotebookNode) -> str:
+    """The first lines that the cells of a notebook show, of those that show at least three, else its first lines of code."""
+    cells = [cell for cell in notebook.cells if cell.cell_type == "code" and not re.search(r"^#\|\s*hide", cell.source, re.M)]
+    outputs = [output for cell in cells for output in cell.get("outputs", [])]
+    shown = [output.get("text") or output.get("data", {}).get("text/plain", "") for output in outputs]
+    code = [re.sub(r"^(#\||%).*\n?", "", cell.source, flags=re.M).strip() for cell in cells]
+    long = [text for text in (*shown, *code) if text.count("\n") >= 2]
+    return "\n".join(line[:60] for line in long[0].splitlines()[:9]) if long else ""
+
+
+def card(name: str, root: Path, source: Path) -> str:
+    """A page of a section as a link: its title, what its first lines say of it, and its first picture, or else its first output."""
+    path = root / "nbs" / f"{name.removeprefix('notebooks/')}.ipynb"
+    if path.is_file():
+        notebook = nbformat.read(path, as_version=4)
+        text = "\n\n".join(cell.source for cell in notebook.cells if cell.cell_type == "markdown")
+        pictures = [picture for cell in notebook.cells for picture in pictures_of(cell)]
+        words = first_text(notebook)
+    else:
+        text = (root / "docs" / f"{name}.md").read_text(encoding="utf-8")
+        linked, blocks = re.search(r"^!\[[^]]*\]\(([^)]+)\)", text, re.M), re.search(r"^```\w+\n(.*?)^```", text, re.M | re.S)
+        pictures = [Image.open((root / "docs" / name).parent / linked[1])] if linked else []
+        words = blocks[1] if blocks else ""
+    title, about = re.search(r"^# (.+)$", text, re.M), re.search(r"^(?:> )?(?![#>`!{:|<-])(\S.+(?:\n(?:> )?\S.*)*)", text, re.M)
+    head = f"<pre>{html.escape(words)}</pre>" if not pictures else (
+        f'<img src="_static/thumbs/{thumbnail(pictures[0], name, source)}" alt="the first picture of this page" loading="lazy">')
+    return (f'<a class="page-card" href="{name}.html"><span class="thumb" aria-hidden="true">{head}</span>'
+            f"<strong>{plain(title[1] if title else name)}</strong> <span>{plain(about[1] if about else '')}</span></a>")
+
+
+def plain(markdown: str) -> str:
+    """Inline Markdown as HTML without links: what stands in a card is itself one."""
+    text = re.sub(r"\[([^]]*)\]\([^)]*\)", r"\1", re.sub(r"\n(> ?)?", " ", markdown))
+    text = re.sub(r"`([^`]+)`", r"<code>\1</code>", html.escape(text, quote=False))
+    return re.sub(r"\$([^$]+)\$", r"<i>\1</i>", re.sub(r"\*\*?([^*]+)\*\*?", r"\1", text))
+
+
+def thumbnail(picture: Image.Image, name: str, source: Path) -> str:
+    """A small copy of a picture, white where it is transparent; its left part where it is wide."""
+    picture = picture.convert("RGBA")
+    whole = Image.alpha_composite(Image.new("RGBA", picture.size, "white"), picture).convert("RGB")
+    whole.thumbnail((10_000, 300))
+    file = source / "_static" / "thumbs" / f"{name.replace('/', '-')}.jpg"
+    file.parent.mkdir(exist_ok=True)
+    whole.save(file, quality=80)
+    return file.name
+
+
+def expand_galleries(page: Path, root: Path, source: Path) -> None:
+    """In a page of the staged sources, each block `gallery`, names of pages, as cards, and as a hidden table of contents."""
+    def expand(block: re.Match[str]) -> str:
+        names = block[1].split()
+        base = "../" * (len(page.relative_to(source).parts) - 1)
+        cards = re.sub(r'(href|src)="', rf'\1="{base}', "\n".join(card(name, root, source) for name in names))
+        listed = "\n".join(f"/{name}" for name in names)
+        return f'```{{raw}} html\n<div class="gallery">\n{cards}\n</div>\n```\n\n```{{toctree}}\n:hidden:\n\n{listed}\n```'
+
+    text = page.read_text(encoding="utf-8")
+    if "```{gallery}" in text:
+        page.write_text(re.sub(r"```\{gallery\}\n(.*?)\n```", expand, text, flags=re.S), encoding="utf-8")
+
+
+def stacked(picture: Image.Image) -> Image.Image | None:
+    """A row of panels as a column, cut where a wide panel begins after a white gap; None where there is nothing to cut."""
+    white = (np.asarray(picture.convert("L")) > 232).all(0)  # a JPEG is never quite white beside an edge
+    starts = [x for x in range(1, picture.width) if white[x - 1] and not white[x]]
+    ends = [next((e for e in range(x, picture.width) if white[e]), picture.width) for x in starts]
+    cuts = [x - 1 for x, e in zip(starts, ends, strict=True) if e - x > picture.width / 6]
+    edges = [0, *[x for x in cuts if x > picture.width / 6], picture.width]
+    if len(edges) < 3:
+        return None
+    parts = [picture.crop((a, 0, b, picture.height)) for a, b in pairwise(edges)]
+    column = Image.new("RGB", (max(part.width for part in parts), picture.height * len(parts)), "white")
+    for k, part in enumerate(parts):
+        column.paste(part, (0, k * picture.height))
+    return column
+
+
+def stack_hero(page: Path, source: Path) -> None:
+    """The landing page's picture, with another for narrow screens, on which its panels lie one below the other."""
+    def replace(found: re.Match[str]) -> str:
+        alt, file = found[1], source / found[2]
+        column = stacked(Image.open(file).convert("RGB"))
+        if column is None:
+            return found[0]
+        tall = file.with_name(f"{file.stem}-tall.jpg")
+        column.save(tall, quality=90)
+        narrow = f'<source media="(max-width: 47.99em)" srcset="{tall.relative_to(source).as_posix()}">'
+        picture = f'<picture>{narrow}<img class="hero" src="{found[2]}" alt="{html.escape(alt)}"></picture>'
+        return f"```{{raw}} html\n{picture}\n```"
+
+    text = page.read_text(encoding="utf-8")
+    page.write_text(re.sub(r"^!\[([^]]*)\]\(([^)]+)\)\{\.hero\}$", replace, text, flags=re.M), encoding="utf-8")
