@@ -88,6 +88,11 @@ def files_of(path: Path, above: tuple[Path, ...] = ()) -> Iterator[Path]:
         if beside.is_file():
             yield from files_of(beside, own)
 
+
+def changed(path: str | Path) -> int:
+    """When a raster, or a file that it is made of, was changed last, in nanoseconds since 1970."""
+    return max(file.stat().st_mtime_ns for file in files_of(Path(path)))
+
 # %% ../nbs/30_raster.ipynb #c4bbc31f
 @contextmanager
 def opened(path: str | Path, remote: bool = False) -> Iterator[Any]:
@@ -104,7 +109,7 @@ def opened(path: str | Path, remote: bool = False) -> Iterator[Any]:
     except RasterioError as problem:
         raise ValueError(f"{path}: GDAL cannot read it ({first_line(problem)})") from problem
 
-# %% ../nbs/30_raster.ipynb #06aed878
+
 def _open(path: str, remote: bool) -> Any:
     """A data set of one of the drivers that are opened; of any for what is fetched."""
     return rasterio.open(path) if remote else rasterio.DatasetReader(path, driver=list(DRIVERS))
@@ -274,6 +279,11 @@ def between(source: str, target: str) -> pyproj.Transformer:
     """What makes coordinates of one CRS those of another, x (east) before y (north) in both."""
     return pyproj.Transformer.from_crs(read_crs(source, "the CRS"), read_crs(target, "the CRS"), always_xy=True)
 
+
+def moved(x: float, y: float, source: str | None, target: str | None) -> tuple[float, float]:
+    """Coordinates of a CRS in another; as they are where they are of that one, source None."""
+    return (x, y) if source is None else between(source, str(target)).transform(x, y)
+
 # %% ../nbs/30_raster.ipynb #766b7a5c
 def steps_of(crs: str, transform: Transform, column: float, row: float) -> NDArray[np.float64]:
     """Metres to the east and to the north, (2,2), of a step by one column and by one row at a place, along the ellipsoid.
@@ -303,6 +313,13 @@ def pixel_metres(crs: str, transform: Transform, column: float, row: float) -> t
     width, height = np.linalg.norm(steps_of(crs, transform, column, row), axis=0)
     return float(width), float(height)
 
+# %% ../nbs/30_raster.ipynb #b2dec8e3
+def as_a_tile(path: str, bands: Sequence[Band], window: Window, pixels: Pixels) -> Pixels:
+    """Pixels of a window of a JPEG as a tile of that format is read, in the same bands; those of other colours as they are."""
+    if look(path).colour != "RGB":
+        return pixels
+    return pixels._replace(values=np.ascontiguousarray(read_image(path, window)[..., [band.index - 1 for band in bands]]))
+
 # %% ../nbs/30_raster.ipynb #1b0480fd
 @dataclass(frozen=True)
 class Raster:
@@ -331,10 +348,7 @@ class Raster:
                              f"inside {self.size[1]} x {self.size[0]} pixels")
         with opened(self.path, self.remote) as dataset:
             pixels = read_dataset(dataset, self.bands, self.stored, window=RasterWindow.from_slices(rows, columns))
-        if self.driver == "JPEG" and not is_remote(self.path) and look(self.path).colour == "RGB":
-            own = read_image(self.path, window)[..., [band.index - 1 for band in self.bands]]
-            return pixels._replace(values=np.ascontiguousarray(own))  # as a tile of that format is read: decoders differ
-        return pixels
+        return as_a_tile(self.path, self.bands, window, pixels) if self.driver == "JPEG" and not is_remote(self.path) else pixels
 
     def overview(self, side: int = 1024, window: Window | None = None) -> Pixels:
         """A coarse copy to look at, of a window or all, of at most so many pixels a side; from overviews where there are some."""
@@ -359,8 +373,7 @@ class Raster:
         """
         if self.transform is None or (crs is not None and self.crs is None):
             raise ValueError(f"{self.path}: does not say where on Earth it lies; give the place in pixels (--point)")
-        own = (x, y) if crs is None else between(crs, str(self.crs)).transform(x, y)
-        column, row = (math.floor(v) if math.isfinite(v) else -1 for v in to_pixel(self.transform, *own))
+        column, row = (math.floor(v) if math.isfinite(v) else -1 for v in to_pixel(self.transform, *moved(x, y, crs, self.crs)))
         if not (0 <= column < self.size[1] and 0 <= row < self.size[0]):
             west, south, east, north = self.bounds(crs)
             raise ValueError(f"{self.path}: ({x:g}, {y:g}) lies outside; the raster reaches from ({west:.6g}, {south:.6g}) to "
@@ -375,11 +388,6 @@ class Raster:
         x, y = zip(*corners, strict=True)
         box = min(x), min(y), max(x), max(y)
         return box if crs is None else between(str(self.crs), crs).transform_bounds(*box)
-
-    @property
-    def changed(self) -> int:
-        """When one of its files was changed last, in nanoseconds since 1970; 0 for what is remote."""
-        return 0 if self.remote else max(file.stat().st_mtime_ns for file in files_of(Path(self.path)))
 
     @cached_property
     def metres(self) -> tuple[float, float] | None:

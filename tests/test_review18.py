@@ -4,12 +4,22 @@ import re
 import warnings
 
 import numpy as np
+import pandas as pd
 import pytest
 import rasterio
 import rasterio.shutil
+import torch
+from geopandas import GeoDataFrame
+from shapely import box
 
+from entropy_captum.adapter import adapt, sized
+from entropy_captum.card import ModelCard
 from entropy_captum.drawn import procedural_scene
-from entropy_captum.raster import open_raster
+from entropy_captum.footprints import outline
+from entropy_captum.forward import as_forward
+from entropy_captum.raster import changed, open_raster
+from entropy_captum.scene import Scene
+from entropy_captum.survey import SurveySettings, load_survey, survey, survey_map
 
 PLACE = rasterio.Affine(0.3, 0, 691000, 0, -0.3, 5335000)
 PART = (slice(8, 40), slice(4, 60))
@@ -106,7 +116,97 @@ def test_a_change_in_any_file_of_a_mosaic_is_seen(tmp_path):
     path = written(tmp_path / "scene.tif", procedural_scene(2, 64).image, photometric="RGB")
     with rasterio.open(path) as file:
         rasterio.shutil.copy(file, tmp_path / "city.vrt", driver="VRT")
-    raster = open_raster(tmp_path / "city.vrt")
-    before = raster.changed
+    before = changed(tmp_path / "city.vrt")
     os.utime(path, ns=(before + 10**9, before + 10**9))
-    assert raster.changed == before + 10**9
+    assert changed(tmp_path / "city.vrt") == before + 10**9
+
+
+class Bright(torch.nn.Module):
+    """Bright pixels are buildings, and what is around them counts too."""
+
+    def forward(self, x):
+        return 4 * torch.nn.functional.avg_pool2d(x.mean(1, keepdim=True), 5, 1, 2)
+
+
+QUICK = SurveySettings(grid_size=4, n_samples=2, window=64)
+CORNERS = tuple(PLACE)[:6]
+
+
+@pytest.fixture(scope="module")
+def network():
+    return sized(adapt(Bright().eval(), ModelCard(bands=("red", "green", "blue"), mean=127.5, std=127.5, scale=1.0)))
+
+
+@pytest.fixture
+def street(tmp_path):
+    """A raster and four of its houses."""
+    drawn = procedural_scene(2, 128)
+    path = written(tmp_path / "scene.tif", drawn.image, photometric="RGB")
+    ids = np.unique(drawn.instances[drawn.instances > 0])[:4]
+    return path, GeoDataFrame({"building": [f"h{k}" for k in ids]}, geometry=[outline(drawn.instances == k, CORNERS) for k in ids],
+                              crs="EPSG:25832")
+
+
+def test_columns_of_a_file_stay_beside_ours_whatever_they_are_called(network, street, tmp_path):
+    path, houses = street
+    odd = {"status": ["demolished"] * 4, "IoU": 5, "fid": list("aabc"), "geom": 1, "ID": 1, "id": 2, "run": "x",
+           "age": pd.to_timedelta([1] * 4), "middle": houses.centroid}
+    own = houses.assign(**odd).rename_geometry("shape")
+    table = survey(Scene(path, network), tmp_path / "out", QUICK, own, parquet=True, show_progress=False)
+    read = load_survey(tmp_path / "out")
+    for found in (table, read):
+        assert found["status"].tolist() == ["ok"] * 4 and found["iou"].between(0, 1).all()
+        assert found["status_in_file"].tolist() == ["demolished"] * 4 and found["IoU_in_file"].tolist() == [5] * 4
+        assert found["fid_in_file"].tolist() == list("aabc") and found["geom_in_file"].tolist() == [1] * 4
+        assert (found["ID"].tolist(), found["id_in_file"].tolist()) == ([1] * 4, [2] * 4)
+        assert found["run"].nunique() == 1 and found["run_in_file"].tolist() == ["x"] * 4 and "middle" not in found
+    assert read.geometry.geom_equals(houses.geometry).all()
+
+
+def test_a_map_of_a_survey_names_its_network_and_its_scene(network, street, tmp_path):
+    path, houses = street
+    scene = Scene(path, network)
+    table = survey(scene, tmp_path / "out", QUICK, houses.head(1), show_progress=False)
+    with rasterio.open(tmp_path / "out" / table["map"][0]) as file:
+        tags = file.tags()
+    assert (tags["source"], tags["weights"]) == (str(path), as_forward(network).key)
+    assert survey_map(scene, tmp_path / "out", table["building"][0]).attrs["weights"] == as_forward(network).key
+
+
+def test_buildings_that_cannot_be_laid_on_a_raster_are_one_sentence(network, street, tmp_path):
+    path, houses = street
+    away = houses.set_geometry(houses.translate(1e5, 0))
+    away.rename(columns={"building": "id"}).to_file(tmp_path / "away.gpkg")
+    scene = Scene(path, network, tmp_path / "away.gpkg")
+    lies = r"no footprint meets .*scene.tif, which reaches from \(691000, 5334961.6\) to \(691038.4, 5335000\) in ETRS89"
+    for asked in (lambda: scene.request(building=houses.building[0]), lambda: scene.request(point=(3, 3)),
+                  lambda: survey(scene, tmp_path / "out", QUICK, show_progress=False)):
+        with pytest.raises(ValueError, match=lies):
+            asked()
+    mixed = pd.concat([houses.head(2), away.tail(2)]).rename(columns={"building": "id"})
+    mixed.to_file(tmp_path / "mixed.gpkg")
+    with pytest.raises(ValueError, match=r"there is no building .*; only those that meet .*scene.tif are looked at"):
+        Scene(path, network, tmp_path / "mixed.gpkg").request(building=houses.building[3])
+    bare = written(tmp_path / "bare.tif", procedural_scene(2, 128).image, crs=None, transform=None, photometric="RGB")
+    with pytest.raises(ValueError, match=r"bare.tif: does not say where on Earth it lies"):
+        survey(Scene(bare, network), tmp_path / "out", QUICK, houses.set_crs(None, allow_override=True), show_progress=False)
+    with pytest.raises(ValueError, match="expected a column building, with the ids; there are id, geometry"):
+        Scene(path, network, houses.rename(columns={"building": "id"}))
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_footprint_is_found_by_the_very_place_not_by_the_middle_of_its_pixel(network, street):
+    path, _ = street
+    tiny = box(691030.02, 5334969.90, 691030.08, 5334969.97)  # in a corner of its pixel
+    scene = Scene(path, network, GeoDataFrame({"building": ["shed"]}, geometry=[tiny], crs="EPSG:25832"))
+    with pytest.warns(UserWarning, match="building shed: holds no pixel's centre.*it is explained on what there is"):
+        request = scene.request((691030.05, 5334969.94), crs="EPSG:25832", window=64)
+    assert request.region.sum() == 1
+    assert np.argwhere(request.region)[0].tolist() == [100 - request.extent.rows[0], 100 - request.extent.columns[0]]
+
+
+def test_a_building_that_goes_on_beyond_its_window_is_named(network, street):
+    path, _ = street
+    hall = GeoDataFrame({"building": ["hall"]}, geometry=[box(691006, 5334970, 691024, 5334980)], crs="EPSG:25832")
+    with pytest.warns(UserWarning, match="building hall: goes on beyond the window; it is explained on what there is"):
+        assert Scene(path, network, hall).request(building="hall", window=32).region.all()
