@@ -56,8 +56,8 @@ def named_files(path: Path) -> Iterator[str]:
 # %% ../nbs/30_raster.ipynb #eac394cd
 #: GDAL's drivers of formats that are opened, and no others: a file in another one may name services.
 DRIVERS = ("GTiff", "VRT", "JP2OpenJPEG", "JPEG", "PNG", "ENVI", "HFA")
-#: Megabytes of blocks that GDAL may keep; by default it takes a share of the machine, and a look at a scene fills that.
-CACHE = 64
+#: Bytes of blocks that GDAL may keep; by default it takes a share of the machine, and a look at a scene fills that.
+CACHE = 64 * 2**20
 #: How to ask for what is elsewhere.
 FETCH = "if it is to be fetched, say so: --remote, in Python remote=True"
 #: Endings of files in which GDAL looks for overviews, masks and metadata beside each file that it opens.
@@ -314,6 +314,13 @@ def pixel_metres(crs: str, transform: Transform, column: float, row: float) -> t
     return float(width), float(height)
 
 # %% ../nbs/30_raster.ipynb #b2dec8e3
+def row_of_blocks(dataset: Any) -> int:
+    """The bytes of two rows of a data set's blocks, at least `CACHE`: with fewer, a coarse copy decodes them for every line."""
+    lines = 2 * max(rows for rows, _ in dataset.block_shapes)
+    pixel = sum(np.dtype(kind).itemsize for kind in dataset.dtypes if "complex" not in kind)
+    return min(max(CACHE, dataset.width * lines * pixel), 2**30)
+
+
 def as_a_tile(path: str, bands: Sequence[Band], window: Window, pixels: Pixels) -> Pixels:
     """Pixels of a window of a JPEG as a tile of that format is read, in the same bands; those of other colours as they are."""
     if look(path).colour != "RGB":
@@ -354,7 +361,7 @@ class Raster:
         """A coarse copy to look at, of a window or all, of at most so many pixels a side; from overviews where there are some."""
         part = RasterWindow.from_slices(*(window or (slice(0, self.size[0]), slice(0, self.size[1]))))
         shape = tuple(max(1, round(n / max(1.0, max(part.height, part.width) / side))) for n in (part.height, part.width))
-        with opened(self.path, self.remote) as dataset:
+        with opened(self.path, self.remote) as dataset, rasterio.Env(GDAL_CACHEMAX=row_of_blocks(dataset)):
             return read_dataset(dataset, self.bands, self.stored, window=part, out_shape=shape, resampling=Resampling.nearest)
 
     def extent(self, window: Window, pixels: Pixels) -> Extent:

@@ -122,6 +122,7 @@ def plan(buildings: GeoDataFrame, picture: RasterPicture, window: int) -> tuple[
     assert transform is not None
     for building, shape in sorted(zip(buildings.building, buildings.geometry, strict=True)):
         left, top, right, bottom = (math.nan,) * 4 if shape is None or shape.is_empty else in_pixels(shape, transform).bounds
+        left, top, right, bottom = (round(end, 4) for end in (left, top, right, bottom))  # no window hangs on how coordinates round
         if not (right > 0 and bottom > 0 and left < width and top < height):
             left_out[building] = "outside"
             continue

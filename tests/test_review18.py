@@ -1,6 +1,7 @@
 """Scenes once more: files beside files, orders of bands, tables with columns of their own, and places between pixels."""
 import os
 import re
+import time
 import warnings
 
 import numpy as np
@@ -8,6 +9,7 @@ import pandas as pd
 import pytest
 import rasterio
 import rasterio.shutil
+import shapely
 import torch
 from geopandas import GeoDataFrame
 from shapely import box
@@ -19,7 +21,7 @@ from entropy_captum.footprints import outline
 from entropy_captum.forward import as_forward
 from entropy_captum.raster import changed, open_raster
 from entropy_captum.scene import Scene
-from entropy_captum.survey import SurveySettings, load_survey, survey, survey_map
+from entropy_captum.survey import SurveySettings, load_survey, plan, survey, survey_map
 
 PLACE = rasterio.Affine(0.3, 0, 691000, 0, -0.3, 5335000)
 PART = (slice(8, 40), slice(4, 60))
@@ -210,3 +212,41 @@ def test_a_building_that_goes_on_beyond_its_window_is_named(network, street):
     hall = GeoDataFrame({"building": ["hall"]}, geometry=[box(691006, 5334970, 691024, 5334980)], crs="EPSG:25832")
     with pytest.warns(UserWarning, match="building hall: goes on beyond the window; it is explained on what there is"):
         assert Scene(path, network, hall).request(building="hall", window=32).region.all()
+
+
+@pytest.mark.parametrize("side", [256, 1024])
+def test_a_coarse_copy_takes_no_longer_than_all_pixels(tmp_path, side):
+    pixels = np.tile(procedural_scene(2, 256).image, (8, 8, 1))
+    path = written(tmp_path / "scene.tif", pixels, photometric="RGB", tiled=True, blockxsize=256, blockysize=256,
+                   compress="deflate")
+    raster, seconds = open_raster(path), []
+    for read in (lambda: raster.read((slice(0, 2048), slice(0, 2048))), lambda: raster.overview(side)):
+        start = time.process_time()
+        read()
+        seconds.append(time.process_time() - start)
+    assert seconds[1] < 5 * seconds[0] + 0.1, seconds
+
+
+@pytest.mark.parametrize("turned", [rasterio.Affine.rotation(33) @ rasterio.Affine.scale(0.3, -0.3),
+                                    rasterio.Affine.scale(0.3, 0.3), rasterio.Affine.scale(-0.3, -0.3)],
+                         ids=["rotated", "south-up", "mirrored"])
+def test_a_survey_has_the_same_numbers_whichever_way_the_scene_is_turned(network, street, tmp_path, turned):
+    path, houses = street
+    place = rasterio.Affine.translation(691000, 5335000) @ turned
+    move = place @ ~PLACE
+    other = houses.set_geometry(shapely.transform(houses.geometry.to_numpy(), lambda xy: np.column_stack(move @ tuple(xy.T))))
+    lies = written(tmp_path / "turned.tif", procedural_scene(2, 128).image, transform=place, photometric="RGB")
+    one, two = (survey(Scene(scene, network), tmp_path / scene.stem, QUICK, own, show_progress=False) for scene, own in
+                ((path, houses), (lies, other)))
+    same = ["confidence", "iou", "context_reliance", "context_reliance_error", "distance_half_m", "distance_90_m", "gap",
+            "strongest_distance_m", "pixels"]
+    np.testing.assert_allclose(two[same].astype(float), one[same].astype(float), atol=1e-5)
+    assert two["window"].tolist() == one["window"].tolist() and two["flags"].tolist() == one["flags"].tolist()
+
+
+def test_no_window_hangs_on_how_coordinates_round(network, street):
+    picture = Scene(street[0], network).picture
+    hall = box(691000 + 0.3 * 31, 5335000 - 0.3 * 74, 691000 + 0.3 * 84, 5335000 - 0.3 * 21)  # its middle lies between two pixels
+    windows = {plan(GeoDataFrame({"building": ["hall"]}, geometry=[shapely.affinity.translate(hall, shift, shift)],
+                                 crs="EPSG:25832"), picture, 64)[0][0].key for shift in (-1e-7, 0.0, 1e-7)}
+    assert len(windows) == 1
