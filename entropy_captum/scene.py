@@ -195,7 +195,7 @@ def with_footprint(request: Request, row: Series) -> Request:
         raise ValueError(f"building {row.building}: no pixel of it can be explained here ({'; '.join(flags)})")
     if flags:
         notify(f"building {row.building}: {'; '.join(FLAGS[flag] for flag in flags)}; it is explained on what there is")
-    return replace(request, region=mask, point=None)
+    return replace(request, region=mask, point=None, flags=(*filter(None, str(row.get("flags", "")).split(";")), *flags))
 
 
 def check_footprints(footprints: GeoDataFrame, raster: Raster) -> None:

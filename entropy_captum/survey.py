@@ -20,13 +20,12 @@ from typing import Any, NamedTuple, get_args
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy import ndimage
 from tqdm import tqdm
 
 from .adapter import card_of, sized
 from .estimate import Estimate
 from .evaluation import SitTester, region_iou
-from .explanation import patches_of, steps_in
+from .explanation import marks_of, patches_of, steps_in
 from .files import Extent
 from .footprints import burn, by_id, in_pixels
 from .forward import Model, as_forward
@@ -149,28 +148,16 @@ def ask_window(model: Model, job: Job, picture: RasterPicture,
                         grid_size=settings.grid_size)
     return of_image(question, torch.from_numpy(np.stack(masks))), extent, burned
 
-# %% ../nbs/61_survey.ipynb #aa4bd393
-def border_flags(mask: NDArray[np.bool_], extent: Extent) -> list[str]:
-    """Whether a building (H,W) lies at the border of the scene, or of its window: it is explained on what there is."""
-    flags = list[str]()
-    for edge, at_end in ((mask[0], extent.rows[0] == 0), (mask[-1], extent.rows[1] == extent.size[0]),
-                         (mask[:, 0], extent.columns[0] == 0), (mask[:, -1], extent.columns[1] == extent.size[1])):
-        if edge.any():
-            flags.append("at the scene's border" if at_end else "at the window's border")
-    return list(dict.fromkeys(flags))
-
 # %% ../nbs/61_survey.ipynb #b1b96736
 def building_row(one: Question, estimate: Estimate, k: int, predicted: NDArray[np.bool_], extent: Extent) -> dict[str, Any]:
     """What is said of building k of a window, by its question alone; where the class is predicted is known (H,W)."""
     mask, tester = one.regions[0].cpu().numpy() >= 0.5, SitTester(one)
     scores, errors = (values[k].cpu().numpy() for values in (estimate.scores, estimate.standard_error))
     gap = float(tester.gap(torch.from_numpy(estimate.map(k))[None])[0])
-    beside = (ndimage.binary_dilation(mask) & ~one.held[0].cpu().numpy()).any()
-    flags = border_flags(mask, extent) + ["beside nodata"] * bool(beside) + ["not predicted"] * (not (predicted & mask).any())
     return {"pixels": int(mask.sum()), "confidence": float(tester.before.confidence[0, 0]),
             "entropy": float(tester.before.entropy[0, 0]), "iou": region_iou(predicted, mask, mask),
             **measure_map(scores, errors, patches_of(estimate), mask, steps_in(extent)), "gap": gap,
-            "n_samples": int(estimate.n_samples[k].max()), "flags": flags}
+            "n_samples": int(estimate.n_samples[k].max()), "flags": marks_of(mask, one.held[0].cpu().numpy(), predicted, extent)}
 
 # %% ../nbs/61_survey.ipynb #9e52bbe6
 #: What is found of a window: its rows, and its arrays by name.

@@ -4,6 +4,7 @@ import re
 import time
 import warnings
 
+import geopandas
 import numpy as np
 import pandas as pd
 import pytest
@@ -12,6 +13,7 @@ import rasterio.shutil
 import shapely
 import torch
 from geopandas import GeoDataFrame
+from scipy.ndimage import label
 from shapely import box
 
 from entropy_captum.adapter import adapt, sized
@@ -19,9 +21,11 @@ from entropy_captum.card import ModelCard
 from entropy_captum.drawn import procedural_scene
 from entropy_captum.footprints import outline
 from entropy_captum.forward import as_forward
+from entropy_captum.question import Budget
 from entropy_captum.raster import changed, open_raster
 from entropy_captum.scene import Scene
 from entropy_captum.survey import SurveySettings, load_survey, plan, survey, survey_map
+from entropy_captum.zoo import predict_mask
 
 PLACE = rasterio.Affine(0.3, 0, 691000, 0, -0.3, 5335000)
 PART = (slice(8, 40), slice(4, 60))
@@ -250,3 +254,22 @@ def test_no_window_hangs_on_how_coordinates_round(network, street):
     windows = {plan(GeoDataFrame({"building": ["hall"]}, geometry=[shapely.affinity.translate(hall, shift, shift)],
                                  crs="EPSG:25832"), picture, 64)[0][0].key for shift in (-1e-7, 0.0, 1e-7)}
     assert len(windows) == 1
+
+
+def test_one_building_is_compared_with_its_footprint_and_marked_as_one_of_many_is(network, street, tmp_path):
+    path, houses = street
+    told = Scene(path, network, houses).explain(building=houses.building[1], window=64, grid_size=4, budget=Budget(2, 8))
+    told.save(tmp_path / "house")
+    row = geopandas.read_file(tmp_path / "house/buildings.gpkg", layer="buildings").iloc[0]
+    ids = label(predict_mask(network, told.request.image), np.ones((3, 3)))[0]
+    touching = np.isin(ids, np.unique(ids[told.region & (ids > 0)]))
+    assert row["iou"] == pytest.approx((touching & told.region).sum() / (touching | told.region).sum())
+    corner = GeoDataFrame({"building": ["corner"]}, geometry=[box(690999, 5334998, 691003, 5335002)], crs="EPSG:25832")
+    with pytest.warns(UserWarning, match="goes on beyond the window"):
+        told = Scene(path, network, corner).explain(building="corner", window=64, grid_size=4, budget=Budget(2, 8))
+    told.save(tmp_path / "corner")
+    one = geopandas.read_file(tmp_path / "corner/buildings.gpkg", layer="buildings").iloc[0]
+    assert one["flags"].startswith("across the border; at the scene's border") and 0 <= one["iou"] <= 1
+    plain = Scene(path, network).explain(point=(59, 58), window=64, grid_size=4, budget=Budget(2, 8))
+    plain.save(tmp_path / "plain")
+    assert np.isnan(geopandas.read_file(tmp_path / "plain/buildings.gpkg", layer="buildings")["iou"][0])  # it is the prediction
