@@ -250,6 +250,8 @@ class Scene:
         place, row = point if at is None else self.raster.pixel_at(*at, crs), None
         if building is not None or (self.footprints is not None and place is not None):
             row = self.footprint(building, place, None if at is None else moved(*at, crs, self.raster.crs))
+            if files.get("mask") is not None:
+                raise ValueError(f"expected one region, got the mask {files['mask']} and the footprint {row.building}")
             place = middle_pixel(self.raster, row.geometry) if place is None else place
         side = window_side(window, self.raster) if window is not None or place is not None else None
         request = read_request(self.picture, point=place, window=side, **files)

@@ -18,6 +18,7 @@ from shapely import box
 
 from entropy_captum.adapter import adapt, sized
 from entropy_captum.card import ModelCard
+from entropy_captum.cli import Place, check_survey
 from entropy_captum.drawn import procedural_scene
 from entropy_captum.footprints import outline
 from entropy_captum.forward import as_forward
@@ -273,3 +274,13 @@ def test_one_building_is_compared_with_its_footprint_and_marked_as_one_of_many_i
     plain = Scene(path, network).explain(point=(59, 58), window=64, grid_size=4, budget=Budget(2, 8))
     plain.save(tmp_path / "plain")
     assert np.isnan(geopandas.read_file(tmp_path / "plain/buildings.gpkg", layer="buildings")["iou"][0])  # it is the prediction
+
+
+def test_a_mask_is_not_left_out_of_account_where_something_else_is_asked_for(network, street, tmp_path):
+    path, houses = street
+    written(tmp_path / "mask.tif", np.ones((128, 128, 1), np.uint8))
+    with pytest.raises(ValueError, match=r"expected one region, got the mask .*mask.tif and the footprint h"):
+        Scene(path, network, houses).request(building=houses.building[1], mask=tmp_path / "mask.tif", window=64)
+    for given, name in (({"mask": tmp_path / "mask.tif"}, "mask"), ({"point": (3, 3)}, "point"), ({"building": "4"}, "id")):
+        with pytest.raises(ValueError, match=f"--all explains each building that is predicted, --{name} a single one"):
+            check_survey(Place(everything=True, **given), None, False)
