@@ -407,6 +407,9 @@ def check_survey(place: Place, nodata: str | None, mistakes: bool, features: Fea
     """Raises ValueError for what is asked of one image, where many buildings of a scene are meant."""
     if not place.is_survey:
         return
+    if place.everything and (one := next((name for name in ("point", "at", "mask", "building") if getattr(place, name)), None)):
+        name = "id" if one == "building" else one
+        raise ValueError(f"--all explains each building that is predicted, --{name} a single one; give one of them")
     if features != "patches":
         raise ValueError(f"--features {features} is for one building; many are compared by their patches")
     if place.label is not None or mistakes:

@@ -17,6 +17,7 @@ import numpy as np
 import torch
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
+from scipy import ndimage
 from torch import Tensor
 
 from .adapter import card_of, sized
@@ -25,7 +26,7 @@ from .card import from_inputs, to_picture
 from .data import find_tiles
 from .drawn import procedural_scene
 from .estimate import Estimate
-from .evaluation import SitTester, State, kept_pixels
+from .evaluation import SitTester, State, kept_pixels, region_iou
 from .figures import Tested, explanation_figure, jpeg_of, panel
 from .files import Extent, extent_of, extent_of_array
 from .forward import Model
@@ -224,6 +225,22 @@ def steps_in(extent: Extent) -> NDArray[np.float64] | None:
     from entropy_captum.raster import steps_of
     return steps_of(extent.crs, extent.transform, sum(extent.columns) / 2, sum(extent.rows) / 2)
 
+
+def border_flags(mask: Mask, extent: Extent) -> list[str]:
+    """Whether a building (H,W) lies at the border of the scene, or of its window: it is explained on what there is."""
+    flags = list[str]()
+    for edge, at_end in ((mask[0], extent.rows[0] == 0), (mask[-1], extent.rows[1] == extent.size[0]),
+                         (mask[:, 0], extent.columns[0] == 0), (mask[:, -1], extent.columns[1] == extent.size[1])):
+        if edge.any():
+            flags.append("at the scene's border" if at_end else "at the window's border")
+    return list(dict.fromkeys(flags))
+
+
+def marks_of(mask: Mask, held: Mask, found: Mask, extent: Extent) -> list[str]:
+    """What is to be known of a building, by where (H,W) it is, pixels hold something, and its class is predicted."""
+    beside = (ndimage.binary_dilation(mask) & ~held).any()
+    return border_flags(mask, extent) + ["beside nodata"] * bool(beside) + ["not predicted"] * (not (found & mask).any())
+
 # %% ../nbs/58_explanation.ipynb #95552c85
 #: How the files of a method end, after its name.
 ENDINGS = (".npy", ".png", "-estimate.npz", "-estimate.json", ".tif", ".qml", "-bands.csv", "-bands.png", "-band-maps.png")
@@ -315,8 +332,14 @@ def facts_of_building(told: Explanation, method: str) -> dict[str, Any]:
     estimate = told.found[method].estimate
     assert estimate is not None
     measured = {} if tells_bands(estimate) else told.measures(method)
+    question, held = told.question, told.question.held[0].cpu().numpy()
+    found = predicted(question, image_of(question)[0]) & held
+    if np.isnan(facts["iou"]) and told.request.region is not None:  # a footprint, or a mask, is what it is compared with
+        facts["iou"] = region_iou(found, told.region, told.region)
+    marks = [*told.request.flags, *marks_of(told.region, held, found, told.request.extent)]
     return {"method": method, **facts, **measured, "gap": float(row["gap_r0.5"]), "gap_se": float(row.get("gap_r0.5_se", np.nan)),
-            "n_samples": int(estimate.n_samples.max()), "seed": estimate.settings["seed"]}
+            "n_samples": int(estimate.n_samples.max()), "seed": estimate.settings["seed"],
+            "flags": "; ".join(marks)}
 
 # %% ../nbs/58_explanation.ipynb #eac55535
 def made_by(told: Explanation, method: str) -> dict[str, Any]:

@@ -9,10 +9,12 @@ import hashlib
 import math
 import warnings
 import xml.etree.ElementTree as ElementTree
+from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property
+from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple, cast
 
@@ -35,60 +37,79 @@ __all__ = ['Band', 'Pixels', 'to_world', 'to_pixel', 'steps_of', 'pixel_metres',
 
 # %% ../nbs/30_raster.ipynb #dbd86644
 def named_files(path: Path) -> Iterator[str]:
-    """The files that a VRT names, in all its tags and attributes. Raises ValueError for a damaged one."""
+    """The files that a VRT, or an .aux.xml, names, in all its tags and attributes. Raises ValueError for a damaged one."""
     try:
         tree = ElementTree.parse(path)
     except (ElementTree.ParseError, UnicodeDecodeError) as problem:
-        raise ValueError(f"{path}: a damaged VRT ({problem})") from problem
+        raise ValueError(f"{path}: a damaged VRT or .aux.xml ({problem})") from problem
+    told = {node for block in tree.iter("Metadata") for node in block.iter()}
     for node in tree.iter():
-        if node.tag in ("SourceFilename", "SourceDataset"):
-            relative, name = node.get("relativeToVRT") == "1", (node.text or "").strip()
-            yield str(path.parent / name) if relative and not is_remote(name) else name
+        name = (node.text or "").strip()
+        if node in told:  # GDAL follows none of it but this
+            if node.get("key", "").endswith("OVERVIEW_FILE"):
+                yield str(path.parent / name.removeprefix(":::BASE:::")) if name.startswith(":::BASE:::") else name
+        elif node.tag in ("SourceFilename", "SourceDataset"):
+            yield str(path.parent / name) if node.get("relativeToVRT") == "1" and not is_remote(name) else name
         else:
-            yield from (value.strip() for value in (node.text or "", *node.attrib.values()) if is_remote(value.strip()))
+            yield from (value.strip() for value in (name, *node.attrib.values()) if is_remote(value.strip()))
 
 # %% ../nbs/30_raster.ipynb #eac394cd
 #: GDAL's drivers of formats that are opened, and no others: a file in another one may name services.
 DRIVERS = ("GTiff", "VRT", "JP2OpenJPEG", "JPEG", "PNG", "ENVI", "HFA")
-#: Megabytes of blocks that GDAL may keep; by default it takes a share of the machine, and a look at a scene fills that.
-CACHE = 64
+#: Bytes of blocks that GDAL may keep; by default it takes a share of the machine, and a look at a scene fills that.
+CACHE = 64 * 2**20
 #: How to ask for what is elsewhere.
 FETCH = "if it is to be fetched, say so: --remote, in Python remote=True"
+#: Endings of files in which GDAL looks for overviews, masks and metadata beside each file that it opens.
+BESIDE = (".ovr", ".OVR", ".msk", ".MSK", ".aux.xml")
 
 
-def check_local(path: Path, above: tuple[Path, ...] = ()) -> None:
-    """Raises ValueError for a file that is not there, or a VRT that names, itself or through another, what is no file here."""
+def files_of(path: Path, above: tuple[Path, ...] = ()) -> Iterator[Path]:
+    """A file, those that it names where it is a VRT, and those beside each of them.
+
+    Raises ValueError for a file that is not there, and where one names what is no file here.
+    """
     if not path.is_file():
         where = f", named by {above[-1]}" if above else ""
         raise ValueError(f"{path}: no such file{where}")
+    yield path
     with open(path, "rb") as file:
         head = file.read(4096).lstrip(b"\xef\xbb\xbf \t\r\n")
-    is_vrt = b"<VRTDataset" in head
-    if head[:1] in (b"<", b"{") and not is_vrt:
+    names_files, own = b"<VRTDataset" in head or path.name.endswith(".aux.xml"), (*above, path.resolve())
+    if head[:1] in (b"<", b"{") and not names_files:
         raise ValueError(f"{path}: holds no pixels but a text, by which GDAL may ask a service; {FETCH}")
-    for name in named_files(path) if is_vrt else ():
+    for name in named_files(path) if names_files else ():
         if is_remote(name):
             raise ValueError(f"{path}: names {name!r}, which is no file on this machine; {FETCH}")
-        if Path(name).resolve() in (*above, path.resolve()):
+        if Path(name).resolve() in own:
             raise ValueError(f"{path}: names itself, by {name}")
-        check_local(Path(name), (*above, path.resolve()))
+        yield from files_of(Path(name), own)
+    for beside in (path.with_name(path.name + ending) for ending in BESIDE):
+        if beside.is_file():
+            yield from files_of(beside, own)
+
+
+def changed(path: str | Path) -> int:
+    """When a raster, or a file that it is made of, was changed last, in nanoseconds since 1970."""
+    return max(file.stat().st_mtime_ns for file in files_of(Path(path)))
 
 # %% ../nbs/30_raster.ipynb #c4bbc31f
 @contextmanager
 def opened(path: str | Path, remote: bool = False) -> Iterator[Any]:
     """A rasterio data set. Raises ValueError, naming the file, where none can be opened or read."""
+    options = {"GDAL_VRT_ENABLE_PYTHON": "NO", "GDAL_CACHEMAX": CACHE}
     if not remote:
         if is_remote(str(path)):
             raise ValueError(f"{path}: is no file on this machine; {FETCH}")
-        check_local(Path(path))
+        deque(files_of(Path(path)), maxlen=0)
+        options["CPL_VSIL_CURL_ALLOWED_FILENAME"] = "none"  # also for names in files that are not looked into here
     try:
-        with rasterio.Env(GDAL_VRT_ENABLE_PYTHON="NO", GDAL_CACHEMAX=CACHE), unplaced_is_no_warning(), \
-                _open(str(path), remote) as dataset:
+        with rasterio.Env(**options), unplaced_is_no_warning(), _open(str(path), remote) as dataset:
             yield dataset
     except RasterioError as problem:
         raise ValueError(f"{path}: GDAL cannot read it ({first_line(problem)})") from problem
 
-# %% ../nbs/30_raster.ipynb #06aed878
+
 def _open(path: str, remote: bool) -> Any:
     """A data set of one of the drivers that are opened; of any for what is fetched."""
     return rasterio.open(path) if remote else rasterio.DatasetReader(path, driver=list(DRIVERS))
@@ -198,9 +219,10 @@ def hidden_by(dataset: Any, bands: Sequence[Band], **window: Any) -> NDArray[np.
 # %% ../nbs/30_raster.ipynb #5f3ecaf7
 def coloured(dataset: Any, values: NDArray[Any]) -> tuple[NDArray[Any], NDArray[np.bool_]]:
     """The colours, uint8 (H,W,3), of numbers (H,W,1) in a data set's palette, and where they are transparent (H,W)."""
-    table = np.zeros((256, 4), np.uint8)
+    table = np.zeros((max(256, int(values.max()) + 1), 4), np.uint8)  # a number that has no colour is transparent
     for number, colour in dataset.colormap(1).items():
-        table[number] = colour
+        if number < len(table):
+            table[number] = colour
     looked_up = table[values[..., 0]]
     return looked_up[..., :3], looked_up[..., 3] == 0
 
@@ -209,7 +231,8 @@ def physical(values: NDArray[Any], scales: Sequence[float], offsets: Sequence[fl
     """Values (H,W,C) times each band's scale, plus its offset, float32; as they are where these change nothing."""
     if set(scales) == {1.0} and set(offsets) == {0.0}:
         return values
-    return (values * np.array(scales) + np.array(offsets)).astype(np.float32)
+    with np.errstate(over="ignore"):  # of numbers that stand for no data
+        return (values * np.array(scales) + np.array(offsets)).astype(np.float32)
 
 # %% ../nbs/30_raster.ipynb #34d4ac1a
 def read_dataset(dataset: Any, bands: Sequence[Band], stored: bool, **window: Any) -> Pixels:
@@ -256,6 +279,11 @@ def between(source: str, target: str) -> pyproj.Transformer:
     """What makes coordinates of one CRS those of another, x (east) before y (north) in both."""
     return pyproj.Transformer.from_crs(read_crs(source, "the CRS"), read_crs(target, "the CRS"), always_xy=True)
 
+
+def moved(x: float, y: float, source: str | None, target: str | None) -> tuple[float, float]:
+    """Coordinates of a CRS in another; as they are where they are of that one, source None."""
+    return (x, y) if source is None else between(source, str(target)).transform(x, y)
+
 # %% ../nbs/30_raster.ipynb #766b7a5c
 def steps_of(crs: str, transform: Transform, column: float, row: float) -> NDArray[np.float64]:
     """Metres to the east and to the north, (2,2), of a step by one column and by one row at a place, along the ellipsoid.
@@ -285,6 +313,20 @@ def pixel_metres(crs: str, transform: Transform, column: float, row: float) -> t
     width, height = np.linalg.norm(steps_of(crs, transform, column, row), axis=0)
     return float(width), float(height)
 
+# %% ../nbs/30_raster.ipynb #b2dec8e3
+def row_of_blocks(dataset: Any) -> int:
+    """The bytes of two rows of a data set's blocks, at least `CACHE`: with fewer, a coarse copy decodes them for every line."""
+    lines = 2 * max(rows for rows, _ in dataset.block_shapes)
+    pixel = sum(np.dtype(kind).itemsize for kind in dataset.dtypes if "complex" not in kind)
+    return min(max(CACHE, dataset.width * lines * pixel), 2**30)
+
+
+def as_a_tile(path: str, bands: Sequence[Band], window: Window, pixels: Pixels) -> Pixels:
+    """Pixels of a window of a JPEG as a tile of that format is read, in the same bands; those of other colours as they are."""
+    if look(path).colour != "RGB":
+        return pixels
+    return pixels._replace(values=np.ascontiguousarray(read_image(path, window)[..., [band.index - 1 for band in bands]]))
+
 # %% ../nbs/30_raster.ipynb #1b0480fd
 @dataclass(frozen=True)
 class Raster:
@@ -311,16 +353,15 @@ class Raster:
         if not all(0 <= s.start < s.stop <= n for s, n in zip(window, self.size, strict=True)):
             raise ValueError(f"{self.path}: rows {rows.start} to {rows.stop} and columns {columns.start} to {columns.stop} are not "
                              f"inside {self.size[1]} x {self.size[0]} pixels")
-        if self.driver == "JPEG" and len(self.bands) == 3:  # as a tile of that format is read: decoders differ
-            return Pixels(read_image(self.path, window), None)
         with opened(self.path, self.remote) as dataset:
-            return read_dataset(dataset, self.bands, self.stored, window=RasterWindow.from_slices(rows, columns))
+            pixels = read_dataset(dataset, self.bands, self.stored, window=RasterWindow.from_slices(rows, columns))
+        return as_a_tile(self.path, self.bands, window, pixels) if self.driver == "JPEG" and not is_remote(self.path) else pixels
 
     def overview(self, side: int = 1024, window: Window | None = None) -> Pixels:
         """A coarse copy to look at, of a window or all, of at most so many pixels a side; from overviews where there are some."""
         part = RasterWindow.from_slices(*(window or (slice(0, self.size[0]), slice(0, self.size[1]))))
         shape = tuple(max(1, round(n / max(1.0, max(part.height, part.width) / side))) for n in (part.height, part.width))
-        with opened(self.path, self.remote) as dataset:
+        with opened(self.path, self.remote) as dataset, rasterio.Env(GDAL_CACHEMAX=row_of_blocks(dataset)):
             return read_dataset(dataset, self.bands, self.stored, window=part, out_shape=shape, resampling=Resampling.nearest)
 
     def extent(self, window: Window, pixels: Pixels) -> Extent:
@@ -339,8 +380,7 @@ class Raster:
         """
         if self.transform is None or (crs is not None and self.crs is None):
             raise ValueError(f"{self.path}: does not say where on Earth it lies; give the place in pixels (--point)")
-        own = (x, y) if crs is None else between(crs, str(self.crs)).transform(x, y)
-        column, row = (math.floor(v) if math.isfinite(v) else -1 for v in to_pixel(self.transform, *own))
+        column, row = (math.floor(v) if math.isfinite(v) else -1 for v in to_pixel(self.transform, *moved(x, y, crs, self.crs)))
         if not (0 <= column < self.size[1] and 0 <= row < self.size[0]):
             west, south, east, north = self.bounds(crs)
             raise ValueError(f"{self.path}: ({x:g}, {y:g}) lies outside; the raster reaches from ({west:.6g}, {south:.6g}) to "
@@ -371,18 +411,31 @@ class Raster:
 # %% ../nbs/30_raster.ipynb #6b5bb307
 #: Compressions that lose something, as GDAL calls them.
 LOSSY = ("JPEG", "WEBP", "LERC_DEFLATE", "LERC_ZSTD", "LERC", "JXL")
+#: Of so many files of a mosaic it is looked whether they lost something.
+SOURCES = 16
+
+
+def loss_in(path: str) -> str | None:
+    """As `loss_of`, of a file that a VRT names; None for one that holds no pixels."""
+    try:
+        with opened(path) as dataset:
+            return loss_of(dataset)
+    except ValueError:
+        return None
 
 
 def loss_of(dataset: Any) -> str | None:
     """How the pixels of a data set were compressed with loss; None where they were not, or nobody knows."""
     if dataset.driver == "JPEG":
         return "JPEG"
+    if dataset.driver == "VRT" and not any(map(is_remote, dataset.files)):
+        return next(filter(None, map(loss_in, islice(dataset.files[1:], SOURCES))), None)
     tags = dataset.tags(ns="IMAGE_STRUCTURE")
     reversible = tags.get("COMPRESSION_REVERSIBILITY", "").upper()
     compression = tags.get("COMPRESSION", "").upper()
     if dataset.driver == "JP2OpenJPEG":
         return None if reversible.startswith("LOSSLESS") or reversible == "" else "JPEG 2000"
-    if compression == "WEBP" and reversible.startswith("LOSSLESS"):
+    if reversible.startswith("LOSSLESS") or (compression.startswith("LERC") and not float(tags.get("MAX_Z_ERROR", 0))):
         return None
     return "JPEG" if "JPEG" in compression else compression if compression in LOSSY else None
 

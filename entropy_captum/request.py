@@ -66,6 +66,7 @@ class Request:
     """Pixels of an image (H,W,C), where they lie, and what the user gave: region, labels, point (column, row), valid pixels.
 
     bands: what is known of the image's bands, none where it is only what the model's card says. groups: bands that count as one.
+    flags: what is to be known of the region, see `footprints.FLAGS`.
     """
 
     image: NDArray[Any]
@@ -76,6 +77,7 @@ class Request:
     valid: Mask | None = None
     bands: tuple[BandLike, ...] = ()
     groups: Groups | None = None
+    flags: tuple[str, ...] = ()
 
     def without(self, nodata: tuple[float, ...]) -> Request:
         """The request with pixels of a value (a number, or one per band) marked. Errors as `other_than`, and where all have it."""

@@ -9,7 +9,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -21,12 +21,12 @@ from .card import ModelCard
 from .explanation import Explanation, ask, explain_question
 from .figures import jpeg_of
 from .files import Extent, Window, pixel_limit
-from .footprints import at_point, burn, by_id, in_pixels, read_footprints
+from .footprints import FLAGS, at_point, burn, by_id, in_pixels, read_footprints
 from .forward import Model
 from .names import BaselineName, FeatureKind
-from .notices import needed
+from .notices import needed, notify
 from .question import Budget
-from .raster import Band, Pixels, Raster, open_raster, stretched, to_world, warn_of_loss
+from .raster import Band, Pixels, Raster, moved, open_raster, read_crs, stretched, to_world, warn_of_loss
 from .request import Mask, Request, evened, read_request
 
 with needed("geo"):
@@ -159,17 +159,24 @@ def footprints_of(raster: Raster, path: str | Path, **options: Any) -> GeoDataFr
 
 # %% ../nbs/59_scene.ipynb #5eaeb188
 def as_given(buildings: GeoDataFrame, raster: Raster) -> GeoDataFrame:
-    """Buildings (columns building and geometry) in a raster's CRS, their ids as text.
+    """Buildings (columns building and geometry) in a raster's CRS, their ids as text, without further geometries.
 
-    Raises ValueError for ids that stand twice, and where only one of the two has a CRS.
+    Raises ValueError for ids that stand twice, no column of ids, a raster that does not say where it lies, and where only one of
+    the two has a CRS.
     """
+    if "building" not in buildings:
+        raise ValueError(f"expected a column building, with the ids; there are {', '.join(map(str, buildings.columns))}")
+    if raster.transform is None:
+        raise ValueError(f"{raster.path}: does not say where on Earth it lies, so no buildings can be laid on it")
     ids = buildings["building"].astype(str)
     if ids.duplicated().any():
         raise ValueError(f"the id {ids[ids.duplicated()].iloc[0]!r} stands for several buildings; each needs its own")
     if (buildings.crs is None) != (raster.crs is None):
         which = "the buildings do" if buildings.crs is None else f"{raster.path} does"
         raise ValueError(f"{which} not say in which CRS the coordinates are; both must, or neither (GeoDataFrame.set_crs)")
-    named = buildings.assign(building=ids)
+    shapes = buildings.geometry.name
+    named = buildings.drop(columns=[name for name in buildings.columns[buildings.dtypes == "geometry"] if name != shapes])
+    named = named.assign(building=ids).rename_geometry("geometry") if shapes != "geometry" else named.assign(building=ids)
     return named if raster.crs is None or named.crs == raster.crs else named.to_crs(raster.crs)
 
 # %% ../nbs/59_scene.ipynb #62553796
@@ -186,7 +193,29 @@ def with_footprint(request: Request, row: Series) -> Request:
     mask, flags = burn(row.geometry, place, request.image.shape[:2], valid=request.valid)  # type: ignore[arg-type]
     if not mask.any():
         raise ValueError(f"building {row.building}: no pixel of it can be explained here ({'; '.join(flags)})")
-    return replace(request, region=mask, point=None)
+    if flags:
+        notify(f"building {row.building}: {'; '.join(FLAGS[flag] for flag in flags)}; it is explained on what there is")
+    return replace(request, region=mask, point=None, flags=(*filter(None, str(row.get("flags", "")).split(";")), *flags))
+
+
+def check_footprints(footprints: GeoDataFrame, raster: Raster) -> None:
+    """Raises ValueError, saying where the raster lies, where none of the footprints is in it."""
+    if not len(footprints):
+        west, south, east, north = raster.bounds()
+        system = "no CRS" if raster.crs is None else read_crs(raster.crs, "the CRS").name
+        raise ValueError(f"no footprint meets {raster.path}, which reaches from ({west:.10g}, {south:.10g}) to "
+                         f"({east:.10g}, {north:.10g}) in {system}")
+
+
+def row_of(footprints: GeoDataFrame, raster: Raster, building: str | int | None, at: tuple[float, float]) -> Series:
+    """The row of the footprint of an id, or at coordinates of the raster's CRS. Raises ValueError where there is none."""
+    check_footprints(footprints, raster)
+    if building is None:
+        return at_point(footprints, *at)
+    try:
+        return by_id(footprints, building)
+    except ValueError as problem:
+        raise ValueError(f"{problem}; only those that meet {raster.path} are looked at") from problem
 
 # %% ../nbs/59_scene.ipynb #b6cb31fa
 class Scene:
@@ -220,20 +249,24 @@ class Scene:
             raise ValueError(f"expected one place, got {' and '.join(given)}")
         place, row = point if at is None else self.raster.pixel_at(*at, crs), None
         if building is not None or (self.footprints is not None and place is not None):
-            row = self.footprint(building, place)
+            row = self.footprint(building, place, None if at is None else moved(*at, crs, self.raster.crs))
+            if files.get("mask") is not None:
+                raise ValueError(f"expected one region, got the mask {files['mask']} and the footprint {row.building}")
             place = middle_pixel(self.raster, row.geometry) if place is None else place
         side = window_side(window, self.raster) if window is not None or place is not None else None
         request = read_request(self.picture, point=place, window=side, **files)
         return request if row is None else with_footprint(request, row)
 
-    def footprint(self, building: str | int | None, place: tuple[int, int] | None = None) -> Series:
-        """The row of the footprint of an id, or at a pixel (column, row). Raises ValueError where there is none."""
+    def footprint(self, building: str | int | None, place: tuple[int, int] | None = None,
+                  at: tuple[float, float] | None = None) -> Series:
+        """The row of the footprint of an id, in the middle of a pixel (column, row), or at coordinates of the raster's CRS.
+
+        Raises ValueError where there is none.
+        """
         if self.footprints is None or self.raster.transform is None:
             raise ValueError(f"building {building}: there are no footprints to look it up in; give them (--footprints)")
-        if building is not None:
-            return by_id(self.footprints, building)
-        column, row = cast(tuple[int, int], place)
-        return at_point(self.footprints, *to_world(self.raster.transform, column + 0.5, row + 0.5))
+        column, row = place or (0, 0)
+        return row_of(self.footprints, self.raster, building, at or to_world(self.raster.transform, column + 0.5, row + 0.5))
 
     def explain(self, at: tuple[float, float] | None = None, *, budget: Budget | None = None,
                 methods: Sequence[str] = ("entropy",), baseline: BaselineName = "grey", grid_size: int = 8,

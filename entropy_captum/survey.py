@@ -11,7 +11,7 @@ import json
 import math
 import re
 import zipfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -20,13 +20,12 @@ from typing import Any, NamedTuple, get_args
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy import ndimage
 from tqdm import tqdm
 
 from .adapter import card_of, sized
 from .estimate import Estimate
 from .evaluation import SitTester, region_iou
-from .explanation import patches_of, steps_in
+from .explanation import marks_of, patches_of, steps_in
 from .files import Extent
 from .footprints import burn, by_id, in_pixels
 from .forward import Model, as_forward
@@ -40,8 +39,8 @@ from .predicted import Cell, as_footprints, cells_of, find_objects, predict_cell
 from .question import Budget, Question, of_image
 from .run import answer
 from .sampling import check_design
-from .raster import Raster
-from .scene import RasterPicture, Scene, as_given
+from .raster import Raster, changed
+from .scene import RasterPicture, Scene, as_given, check_footprints
 from .study import RunFolder, code_hash, versions_of
 from .workers import running
 from .writing import write_whole
@@ -122,6 +121,7 @@ def plan(buildings: GeoDataFrame, picture: RasterPicture, window: int) -> tuple[
     assert transform is not None
     for building, shape in sorted(zip(buildings.building, buildings.geometry, strict=True)):
         left, top, right, bottom = (math.nan,) * 4 if shape is None or shape.is_empty else in_pixels(shape, transform).bounds
+        left, top, right, bottom = (round(end, 4) for end in (left, top, right, bottom))  # no window hangs on how coordinates round
         if not (right > 0 and bottom > 0 and left < width and top < height):
             left_out[building] = "outside"
             continue
@@ -148,28 +148,16 @@ def ask_window(model: Model, job: Job, picture: RasterPicture,
                         grid_size=settings.grid_size)
     return of_image(question, torch.from_numpy(np.stack(masks))), extent, burned
 
-# %% ../nbs/61_survey.ipynb #aa4bd393
-def border_flags(mask: NDArray[np.bool_], extent: Extent) -> list[str]:
-    """Whether a building (H,W) lies at the border of the scene, or of its window: it is explained on what there is."""
-    flags = list[str]()
-    for edge, at_end in ((mask[0], extent.rows[0] == 0), (mask[-1], extent.rows[1] == extent.size[0]),
-                         (mask[:, 0], extent.columns[0] == 0), (mask[:, -1], extent.columns[1] == extent.size[1])):
-        if edge.any():
-            flags.append("at the scene's border" if at_end else "at the window's border")
-    return list(dict.fromkeys(flags))
-
 # %% ../nbs/61_survey.ipynb #b1b96736
 def building_row(one: Question, estimate: Estimate, k: int, predicted: NDArray[np.bool_], extent: Extent) -> dict[str, Any]:
     """What is said of building k of a window, by its question alone; where the class is predicted is known (H,W)."""
     mask, tester = one.regions[0].cpu().numpy() >= 0.5, SitTester(one)
     scores, errors = (values[k].cpu().numpy() for values in (estimate.scores, estimate.standard_error))
     gap = float(tester.gap(torch.from_numpy(estimate.map(k))[None])[0])
-    beside = (ndimage.binary_dilation(mask) & ~one.held[0].cpu().numpy()).any()
-    flags = border_flags(mask, extent) + ["beside nodata"] * bool(beside) + ["not predicted"] * (not (predicted & mask).any())
     return {"pixels": int(mask.sum()), "confidence": float(tester.before.confidence[0, 0]),
             "entropy": float(tester.before.entropy[0, 0]), "iou": region_iou(predicted, mask, mask),
             **measure_map(scores, errors, patches_of(estimate), mask, steps_in(extent)), "gap": gap,
-            "n_samples": int(estimate.n_samples[k].max()), "flags": flags}
+            "n_samples": int(estimate.n_samples[k].max()), "flags": marks_of(mask, one.held[0].cpu().numpy(), predicted, extent)}
 
 # %% ../nbs/61_survey.ipynb #9e52bbe6
 #: What is found of a window: its rows, and its arrays by name.
@@ -265,21 +253,18 @@ def map_name(building: str) -> str:
     return f"{safe}.tif" if same else f"{safe}-{hashlib.blake2b(building.encode(), digest_size=4).hexdigest()}.tif"
 
 # %% ../nbs/61_survey.ipynb #e1fee183
-def tags_of(row: Any, settings: SurveySettings) -> dict[str, Any]:
-    """What made the map of a row's building, for its tags."""
-    return {"building": row["building"], **asdict(settings), "n_samples": int(row["n_samples"]),
-            "software": f"entropy_captum {version('entropy_captum')}"}
-
-
-
+def tags_of(row: Any, facts: Mapping[str, Any]) -> dict[str, Any]:
+    """What made the map of a row's building, for its tags. facts: of the run, as `facts_in` gives them."""
+    return {"building": row["building"], **facts["settings"], "n_samples": int(row["n_samples"]), "weights": facts["weights"],
+            "source": facts["raster"]["path"], "software": f"entropy_captum {version('entropy_captum')}"}
 
 
 def write_maps(folder: Path, rows: pd.DataFrame, arrays: Mapping[str, NDArray[Any]], raster: Raster,
-               settings: SurveySettings) -> None:
+               facts: Mapping[str, Any]) -> None:
     """Write the maps of a window's buildings as GeoTIFFs with styles. Raises ValueError for lack of room."""
     for row in rows[rows["status"] == "ok"].to_dict("records"):
         kept, path = kept_of(arrays, row, raster), folder / map_name(row["building"])
-        write_styled_map(path, *kept.maps(), kept.extent, UNITS[settings.method], tags_of(row, settings))
+        write_styled_map(path, *kept.maps(), kept.extent, UNITS[facts["settings"]["method"]], tags_of(row, facts))
 
 # %% ../nbs/61_survey.ipynb #d0a49e1a
 def arrays_of(home: Path, window: str) -> dict[str, NDArray[Any]]:
@@ -305,11 +290,10 @@ def facts_of_survey(scene: Scene, buildings: GeoDataFrame, settings: SurveySetti
     for building, shape in sorted(zip(buildings.building, buildings.geometry, strict=True)):
         digest.update(building.encode() + shapely.to_wkb(shape))
     raster, picture = scene.raster, scene.picture
-    changed = 0 if raster.remote else Path(raster.path).stat().st_mtime_ns
     return {"settings": asdict(settings), "weights": as_forward(scene.model).key, "card": asdict(card_of(scene.model)),
-            "raster": {"path": raster.path, "changed": changed, "size": raster.size, "bands": [band.index for band in raster.bands],
-                       "scale": picture.scale, "stored": raster.stored}, "buildings": digest.hexdigest(),
-            "versions": versions_of("rasterio", "shapely"), "code": code_hash()}
+            "raster": {"path": raster.path, "changed": 0 if raster.remote else changed(raster.path), "size": raster.size,
+                       "bands": [band.index for band in raster.bands], "scale": picture.scale, "stored": raster.stored},
+            "buildings": digest.hexdigest(), "versions": versions_of("rasterio", "shapely"), "code": code_hash()}
 
 # %% ../nbs/61_survey.ipynb #56004ba2
 def facts_in(home: Path) -> tuple[dict[str, Any], SurveySettings]:
@@ -329,6 +313,21 @@ def read_rows_of(path: Path) -> pd.DataFrame:
         raise ValueError(f"{path}: not a readable file of rows; run the survey again, it is written anew") from problem
 
 # %% ../nbs/61_survey.ipynb #ac03968d
+def told_apart(names: Iterable[str], ours: Iterable[str]) -> dict[str, str]:
+    """What columns of a file are called beside ours: NAME_in_file where, but for capitals, there is one of that name.
+
+    A GeoPackage does not tell capitals apart, and has two columns of its own.
+    """
+    taken, called = {name.lower() for name in (*ours, "fid", "geom")}, dict[str, str]()
+    for name in names:
+        own = str(name)
+        while own.lower() in taken:
+            own += "_in_file"
+        taken.add(own.lower())
+        called[name] = own
+    return called
+
+
 def assemble(paths: Sequence[Path], left_out: Mapping[str, str], buildings: GeoDataFrame) -> GeoDataFrame:
     """The rows in files of windows, and of buildings that have none, in the order of the buildings, with their outlines."""
     parts = [read_rows_of(path) for path in paths]
@@ -336,9 +335,11 @@ def assemble(paths: Sequence[Path], left_out: Mapping[str, str], buildings: GeoD
     rows = pd.concat([part for part in parts if len(part)], ignore_index=True).set_index("building")
     own = buildings.reset_index(drop=True)
     found = rows.reindex(own.building).reset_index(drop=True)
-    said = [own["flags"].str.replace(";", "; ")] if "flags" in own else []
+    said = [own.pop("flags").fillna("").astype(str).str.replace(r"; ?", "; ", regex=True)] if "flags" in own else []
     flags = ["; ".join(filter(None, each)) for each in zip(*said, found["flags"].fillna(""), strict=True)]
-    kept = own.drop(columns=[name for name in own if name in found and name != "building"])
+    ours = ["building", "geometry"]
+    kept = own.rename(columns=told_apart(own.columns.drop(ours), [*ours, *found, "run", "map"]))
+    kept = kept.astype({name: str for name, kind in kept.dtypes.items() if kind.kind in "mc"})  # which no GeoPackage holds
     return GeoDataFrame(pd.concat([kept, found.assign(flags=flags)], axis=1), geometry="geometry", crs=own.crs)
 
 # %% ../nbs/61_survey.ipynb #f08244cf
@@ -354,23 +355,27 @@ def survey(scene: Scene, out: str | Path, settings: SurveySettings | None = None
     """Explain many buildings of a scene, or go on with it: a row each with its outline, also in buildings.gpkg in `out`.
 
     The column `map` says where in `out` a building's map is, a GeoTIFF with a style. buildings: columns building and geometry, by
-    default the scene's footprints. with_patches: also all patches, as a second layer. parquet: both also as GeoParquet. cluster: as
-    of `study.evaluate`. The rows do not depend on the order of buildings, on workers, or on stops in between.
+    default the scene's footprints; other columns stay, as NAME_in_file where one is called like a column of ours. with_patches:
+    also all patches, as a second layer. parquet: both also as GeoParquet. cluster: as of `study.evaluate`. The rows do not depend
+    on the order of buildings, on workers, or on stops in between.
     Raises ValueError where there are no buildings, the raster does not say where it lies, or another process writes to the folder.
     """
     settings, given = settings or SurveySettings(), scene.footprints if buildings is None else buildings
+    if given is not None and given is scene.footprints:
+        check_footprints(given, scene.raster)
     if given is None or not len(given):
         raise ValueError(f"{scene.raster.path}: there are no buildings to explain; give footprints")
     chosen = as_given(given, scene.raster)
     jobs, left_out = plan(chosen, scene.picture, settings.window)
-    with SurveyFolder(out, facts_of_survey(scene, chosen, settings)) as folder:
+    facts = facts_of_survey(scene, chosen, settings)
+    with SurveyFolder(out, facts) as folder:
         todo = [job for job in jobs if not folder.done(job)]
         work = functools.partial(survey_window, picture=scene.picture, settings=settings)
         left = sum(len(job.buildings) for job in todo)
         with (running(cluster, scene.model, todo, work, failed) as results,
               tqdm(total=len(chosen), initial=len(chosen) - left, unit="building", disable=not show_progress) as bar):
             for job, (rows, arrays) in results:
-                write_maps(folder.home / "maps", rows, arrays, scene.raster, settings)
+                write_maps(folder.home / "maps", rows, arrays, scene.raster, facts)
                 folder.write(job, rows, arrays)
                 bar.update(len(job.buildings))
         table = with_maps(assemble([folder.path(job) for job in jobs], left_out, chosen), folder.id)
@@ -396,9 +401,9 @@ def survey_map(scene: Scene, out: str | Path, building: str) -> xr.Dataset:
     if row["status"] != "ok":
         raise ValueError(f"building {building}: has no map, its status is {row['status']!r}")
     home = Path(out) / row["run"]
-    _, settings = facts_in(home)
+    facts, settings = facts_in(home)
     kept = kept_of(arrays_of(home, row["window"]), row, scene.raster)
-    return map_dataset(*kept.maps(), kept.extent, UNITS[settings.method], tags_of(row, settings))
+    return map_dataset(*kept.maps(), kept.extent, UNITS[settings.method], tags_of(row, facts))
 
 # %% ../nbs/61_survey.ipynb #dfbc3475
 class PredictionFolder(RunFolder):
