@@ -77,7 +77,8 @@ class Question:
     input of each region, by default one each. target, activation: the class, by number or by its name in the model's card, and how
     scores become probabilities. baselines: what
     replaces what is removed. label: the ground truth (B,H,W), NaN where not known. valid: pixels that hold something, bool
-    (H,W) or (B,H,W). feature_mask, or grid_size and interpolation: what is removed at a time.
+    (H,W) or (B,H,W). feature_mask, or grid_size and interpolation: what is removed at a time; grid_size "adaptive" is for
+    `refine.refined`, down to patches of `finest` pixels. parts: integer ids, (H,W), of what varies by itself inside of features.
     Raises TypeError or ValueError, quoting what was given, for what does not fit; for features that do not, when they are used.
     """
 
@@ -90,10 +91,12 @@ class Question:
     label: Mask | None = None
     valid: Mask | None = None
     feature_mask: Tensor | tuple[Tensor, ...] | None = None
-    grid_size: int | tuple[int, int] | None = None
+    grid_size: int | tuple[int, int] | Literal["adaptive"] | None = None
     interpolation: Literal["nearest", "bilinear"] = "nearest"
     additional_forward_args: Any = None
     examples: Tensor | None = None
+    finest: int = 8
+    parts: Mask | None = None
 
     def __post_init__(self) -> None:
         for name, value in settled(self).items():
@@ -141,7 +144,9 @@ class Question:
     def perturbation(self) -> Perturbation:
         """What is removed at a time, and how. Raises ValueError or TypeError for features that do not fit."""
         masks = (self.feature_mask,) if isinstance(self.feature_mask, Tensor | np.ndarray) else self.feature_mask
-        return Perturbation(self.tensors, self.baselines, masks, self.grid_size, self.interpolation, self.valid)
+        if self.grid_size == "adaptive":
+            raise ValueError("grid_size='adaptive' is for entropy-centric and Sobol scores; here a grid needs a number of cells")
+        return Perturbation(self.tensors, self.baselines, masks, self.grid_size, self.interpolation, self.valid, self.parts)
 
     def each(self) -> Iterator[Question]:
         """The question of each region of one image, alone."""

@@ -237,20 +237,20 @@ def adapts(quantities: Sequence[Quantity], budget: Budget) -> bool:
 PACKAGES = ("torch", "captum", "numpy", "scipy")
 
 
-def kind_of_error(quantity: Quantity, budget: Budget) -> str:
+def kind_of_error(quantity: Quantity, budget: Budget, question: Question) -> str:
     """How the standard errors of a quantity are made; see `estimate.mean_change` and `estimate.over_variance`."""
     if quantity.importance is not entropy_change:
         return "jackknife"
     if budget.adaptive:
         return "adaptive"
-    return "nearest neighbours" if budget.sampler == "supercube" else "sample deviation"
+    return "nearest neighbours" if budget.sampler == "supercube" and question.parts is None else "sample deviation"
 
 # %% ../nbs/22_run.ipynb #a6026eb1
 def describe(quantity: Quantity, question: Question, budget: Budget) -> dict[str, Any]:
     """The settings that an estimate is saved with."""
     return {"method": quantity.name, "reduction": quantity.reduction, "activation": question.activation,
             "sampler": budget.sampler, "scramble": budget.scramble, "interpolation": question.interpolation,
-            "first_order": budget.first_order, "error": kind_of_error(quantity, budget), "n_samples": budget.n_samples,
+            "first_order": budget.first_order, "error": kind_of_error(quantity, budget, question), "n_samples": budget.n_samples,
             "seed": budget.seed, "tolerance": budget.tolerance, "max_rows": budget.max_rows,
             "tuple_input": isinstance(question.inputs, tuple), "region_predicted": question.region is None,
             "dtype": str(question.tensors[0].dtype).removeprefix("torch."), "weights": question.network.key,
@@ -260,7 +260,10 @@ def describe(quantity: Quantity, question: Question, budget: Budget) -> dict[str
 def prepare(question: Question, budget: Budget) -> tuple[Question, FullInference]:
     """A question with its region, and the plain engine for it. Raises ValueError or TypeError for what does not fit."""
     # What is wrong with the numbers is said before any forward.
-    check_design(budget.n_samples, question.perturbation.n_features, budget.sampler, budget.scramble)
+    check_design(budget.n_samples, question.perturbation.n_parts, budget.sampler, budget.scramble)
+    if question.parts is not None and budget.adaptive:
+        raise ValueError("features of parts are all asked in n_samples designs, got tolerance="
+                         f"{budget.tolerance}, max_rows={budget.max_rows}")
     full = FullInference(question.network, question.additional_forward_args, budget.perturbations_per_eval)
     return with_region(question, full), full
 
@@ -288,7 +291,7 @@ class Run:
         rows, skipped = budget.rows(self.perturbation.n_features), self.engine.skipped
         goal = goal_of(budget, rows, skipped, question.region is None) if adaptive else None
         self.tally = Tally(self.question, list(dict.fromkeys(q.reduction for q in quantities)), rows, skipped,
-                           budget.sampler == "supercube", goal)
+                           budget.sampler == "supercube" and question.parts is None, goal)
 
     def progress(self) -> tqdm[NoReturn]:
         """A bar over the rows."""
@@ -310,7 +313,8 @@ class Run:
         """All rows of one design after the other."""
         (first, *_), tolerance = self.quantities, self.budget.tolerance
         ends = checkpoints(self.budget.n_samples, tolerance)
-        designs = self.history(first).follow(self.budget.designs(self.perturbation.n_features))
+        drawn = self.budget.designs(self.perturbation.n_parts)
+        designs = self.history(first).follow(replace(design, members=self.perturbation.members) for design in drawn)
         for start, end in zip([0, *ends], ends, strict=False):
             yield from self._feed(bar, designs, parts(start, end, streamed), self.tally.rows)
             if tolerance is not None and not self.tally.drop_exact(first.importance(self.history(first))[1], tolerance):
