@@ -78,7 +78,7 @@ class Question:
     scores become probabilities. baselines: what
     replaces what is removed. label: the ground truth (B,H,W), NaN where not known. valid: pixels that hold something, bool
     (H,W) or (B,H,W). feature_mask, or grid_size and interpolation: what is removed at a time; grid_size "adaptive" is for
-    `refine.refined`, down to patches of `finest` pixels. parts: integer ids, (H,W), of what varies by itself inside of features.
+    `refine.refined`, down to patches of `finest` pixels (8). parts: integer ids, (H,W), of what varies by itself inside of features.
     Raises TypeError or ValueError, quoting what was given, for what does not fit; for features that do not, when they are used.
     """
 
@@ -95,7 +95,7 @@ class Question:
     interpolation: Literal["nearest", "bilinear"] = "nearest"
     additional_forward_args: Any = None
     examples: Tensor | None = None
-    finest: int = 8
+    finest: int | None = None
     parts: Mask | None = None
 
     def __post_init__(self) -> None:
@@ -176,6 +176,8 @@ def settled(question: Question) -> dict[str, Any]:
         known["region"] = held_region(question)
     if question.label is not None:
         check_label(question.label, question.held.shape)
+    if question.finest is not None and question.grid_size != "adaptive":
+        raise ValueError(f"finest={question.finest!r} goes with grid_size='adaptive', got grid_size={question.grid_size!r}")
     return known
 
 
