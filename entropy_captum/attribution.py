@@ -229,7 +229,7 @@ class PickFreezeAttribution(OfRegions):
             show_progress: A bar over the rows.
             region: The explained pixels (B,H,W) in [0, 1]; default: the model's own prediction of the class on the clean input.
             valid: Pixels that hold something, bool (H,W) or (B,H,W); the others (nodata) are no feature and in no region.
-            grid_size: Cells a side, or (rows, columns), default 8; or "adaptive", fine where the strongest patches are, see `refine`.
+            grid_size: Cells a side, or (rows, columns), default 8; "adaptive": fine where the strongest patches are, see `refine`.
             seed: Of the design.
             tolerance: Each feature is asked until its standard error is at most this, in at most N designs; see `adaptive`.
             max_rows: Rows per example, spent where they lower the largest error most, on a feature in at most 4 N designs.
@@ -262,7 +262,9 @@ class PickFreezeAttribution(OfRegions):
 
     @takes(Asking.ask)
     def stream(self, *arguments: Any, **keywords: Any) -> Iterator[Estimate]:
-        """An estimate (B,d) after every design, or for an adaptive grid every round, each better than the last; arguments and errors as `attribute`.
+        """An estimate (B,d) after every design, each better than the last; arguments and errors as `attribute`.
+
+        With an adaptive grid after every round of its search, of the patches there are by then; the last has the scores.
 
         Example:
             >>> for estimate in EntropyCentric(model).stream(x, region=roof): print(estimate)

@@ -78,7 +78,7 @@ class Question:
     scores become probabilities. baselines: what
     replaces what is removed. label: the ground truth (B,H,W), NaN where not known. valid: pixels that hold something, bool
     (H,W) or (B,H,W). feature_mask, or grid_size and interpolation: what is removed at a time; grid_size "adaptive" is for
-    `refine.refined`, down to patches of `finest` pixels (8). parts: integer ids, (H,W), of what varies by itself inside of features.
+    `refine`, down to patches of `finest` pixels (default 8). parts: integer ids (H,W) of what varies by itself inside of features.
     Raises TypeError or ValueError, quoting what was given, for what does not fit; for features that do not, when they are used.
     """
 
