@@ -481,7 +481,8 @@ def explain(image: ImageName, point: Point = None, at: At = None, crs: Crs = "EP
             min_area: MinArea = 10.0, cluster: Cluster = None, patches: Patches = False, parquet: Parquet = False,
             method: Methods = "entropy", grid_size: Grid = "8", finest: Finest = None, n_samples: NSamples = 32,
             perturbations_per_eval: Rows = 8, seed: int = 0, baseline: Baseline = "grey", window: WindowSide = None,
-            bands: Bands = None, scale: Scale = None, stored: Stored = False, remote: Remote = False, features: Features = "patches", groups: BandGroups = None,
+            bands: Bands = None, scale: Scale = None, stored: Stored = False, remote: Remote = False,
+            features: Features = "patches", groups: BandGroups = None,
             label_values: Values = None, nodata: NoData = None, mistakes: Mistakes = False, labelled: Labelled = None,
             inference: Inference = "auto", target: Target = None, out: Out = Path("explanation"), model: ModelSource = None,
             model_card: CardFile = None, runtime: RunBy = None, device: Device = "auto") -> None:

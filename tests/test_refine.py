@@ -132,11 +132,12 @@ def test_a_stream_yields_after_each_round():
 def test_regions_share_the_patches_that_any_of_them_asks_for():
     regions = torch.zeros(2, 32, 32)
     regions[0, 2:5, 2:5] = regions[1, 25:30, 24:30] = 1
-    found = EntropyCentric(NET).estimate_regions(X, regions, **{k: v for k, v in CALL.items() if k != "region"})
+    call = {k: v for k, v in CALL.items() if k != "region"} | {"max_rows": 4000}
+    found = EntropyCentric(NET).estimate_regions(X, regions, **call)
     assert len(found.scores) == 2 and len(found.index[0]) == 1
     sizes = torch.bincount(found.index[0].flatten())
     for region in (0, 1):
-        assert sizes[found.scores[region].topk(5).indices].float().median() == 1
+        assert sizes[found.scores[region].argmax()] == 1
     torch.testing.assert_close(found.spread(found.scores)[0][1, 0].numpy(), found.map(1))
 
 
@@ -150,12 +151,12 @@ def test_a_refined_map_is_saved_judged_and_shown(tmp_path):
     table = judge(SitTester(asked), {"fine": torch.from_numpy(bits.map())[None]}, {"fine": bits})
     assert np.isfinite(table.set_index("map").loc["fine", "gap_r0.5"]) and bits._repr_png_().startswith(b"\x89PNG")
     assert shares.scores.shape == bits.scores.shape and torch.equal(shares.scores, bits.total_order)
-    assert torch.equal(EntropyCentric(NET).attribute(X, **CALL)[0, 0], torch.from_numpy(bits.map()))
+    torch.testing.assert_close(EntropyCentric(NET).attribute(X, **CALL)[0, 0], torch.from_numpy(bits.map()))
 
 
 def test_sobol_indices_are_refined_too():
-    found = SobolTotal(NET).estimate(X, **CALL)
-    assert torch.bincount(found.index[0].flatten())[found.scores[0].argmax()] == 1
+    found = SobolTotal(NET).estimate(X, **CALL | {"max_rows": 4000})
+    assert torch.bincount(found.index[0].flatten())[found.scores[0].topk(3).indices].min() == 1 and len(found.scores[0]) > 64
 
 
 def test_nothing_is_split_where_there_is_nothing_and_where_there_is_no_pixel():
@@ -174,7 +175,7 @@ def test_squares_cover_an_image_once_whatever_its_size():
         number = cells.draw([[patch] for patch in cells.start()])
         assert number.shape == size and set(np.unique(number)) == set(range(len(cells.start())))
         for patch in cells.start()[-3:]:
-            inside = cells.draw([[child] for child in cells.children(patch)]) < 4
+            inside = cells.draw([[child] for child in cells.children(patch)]) < len(cells.children(patch))
             assert not cells.children(patch) or (inside == (cells.draw([[patch]]) == 0)).all()
     assert Cells(np.ones((512, 512), bool), 8).level == 3 and Cells(np.ones((20, 20), bool), 8).children(Patch(0, 0, 0)) == []
 
@@ -188,7 +189,7 @@ def test_what_is_left_is_put_together_below_the_level_only():
 
 
 @pytest.mark.parametrize(("call", "message"), [
-    
+
     ({"tolerance": 0.01}, "takes max_rows, no tolerance; got 0.01"), ({"max_rows": 900}, "max_rows=900 .* that takes 1040"),
     ({"feature_mask": torch.zeros(32, 32, dtype=torch.int64)}, "got a feature_mask"),
     ({"finest": 0}, "finest must be .* got 0"),
