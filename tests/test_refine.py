@@ -200,13 +200,13 @@ def test_what_cannot_be_refined_is_refused(call, message):
 
 
 def test_several_images_and_other_methods_are_refused():
-    with pytest.raises(ValueError, match=r"one image \(1,C,H,W\), got \[\(2, 3, 64, 64\)\]"):
+    with pytest.raises(ValueError, match=r"one image \(1,C,H,W\), got \[\(2, 3, 32, 32\)\]"):
         EntropyCentric(NET).estimate(X.repeat(2, 1, 1, 1), **CALL | {"region": REGION.repeat(2, 1, 1)})
     question = Question(NET, X, REGION, grid_size="adaptive")
     with pytest.raises(ValueError, match="a grid needs a number of cells"):
         _ = question.perturbation
     cells = grid_feature_mask((32, 32), 8)[0, 0]
-    with pytest.raises(ValueError, match="n_samples designs, got tolerance=0.1"):
+    with pytest.raises(ValueError, match=r"n_samples designs, got tolerance=0\.1"):
         answer(Question(NET, X, REGION, feature_mask=cells // 2, parts=cells), Budget(8, tolerance=0.1), [BITS])
     with pytest.raises(ValueError, match="each of the 64 parts must lie in one feature"):
         answer(Question(NET, X, REGION, grid_size=16, parts=cells), Budget(8), [BITS])
