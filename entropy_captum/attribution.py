@@ -229,11 +229,10 @@ class PickFreezeAttribution(OfRegions):
             show_progress: A bar over the rows.
             region: The explained pixels (B,H,W) in [0, 1]; default: the model's own prediction of the class on the clean input.
             valid: Pixels that hold something, bool (H,W) or (B,H,W); the others (nodata) are no feature and in no region.
-            grid_size: Cells a side, or (rows, columns), default 8; "adaptive": fine where the strongest patches are, see `refine`.
+            grid_size: Cells a side, or (rows, columns), default 8; or "adaptive", with finest patches of `finest` pixels: `refine`.
             seed: Of the design.
             tolerance: Each feature is asked until its standard error is at most this, in at most N designs; see `adaptive`.
             max_rows: Rows per example, spent where they lower the largest error most, on a feature in at most 4 N designs.
-            finest: Pixels a side of the finest patches of an adaptive grid, default 8.
 
         Raises:
             ValueError, TypeError: Quoting what was given, for input that does not fit.
@@ -262,9 +261,7 @@ class PickFreezeAttribution(OfRegions):
 
     @takes(Asking.ask)
     def stream(self, *arguments: Any, **keywords: Any) -> Iterator[Estimate]:
-        """An estimate (B,d) after every design, each better than the last; arguments and errors as `attribute`.
-
-        With an adaptive grid after every round of its search, of the patches there are by then; the last has the scores.
+        """An estimate (B,d) after every design (or round of an adaptive grid), better and better; arguments, errors as `attribute`.
 
         Example:
             >>> for estimate in EntropyCentric(model).stream(x, region=roof): print(estimate)

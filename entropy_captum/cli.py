@@ -481,11 +481,10 @@ def explain(image: ImageName, point: Point = None, at: At = None, crs: Crs = "EP
             min_area: MinArea = 10.0, cluster: Cluster = None, patches: Patches = False, parquet: Parquet = False,
             method: Methods = "entropy", grid_size: Grid = "8", finest: Finest = None, n_samples: NSamples = 32,
             perturbations_per_eval: Rows = 8, seed: int = 0, baseline: Baseline = "grey", window: WindowSide = None,
-            bands: Bands = None, scale: Scale = None, stored: Stored = False, remote: Remote = False,
-            features: Features = "patches", groups: BandGroups = None,
-            label_values: Values = None, nodata: NoData = None, mistakes: Mistakes = False, labelled: Labelled = None,
-            inference: Inference = "auto", target: Target = None, out: Out = Path("explanation"), model: ModelSource = None,
-            model_card: CardFile = None, runtime: RunBy = None, device: Device = "auto") -> None:
+            bands: Bands = None, scale: Scale = None, stored: Stored = False, remote: Remote = False, features: Features = "patches",
+            groups: BandGroups = None, label_values: Values = None, nodata: NoData = None, mistakes: Mistakes = False,
+            labelled: Labelled = None, inference: Inference = "auto", target: Target = None, out: Out = Path("explanation"),
+            model: ModelSource = None, model_card: CardFile = None, runtime: RunBy = None, device: Device = "auto") -> None:
     """Explain one building (--point, --at), a region (--mask), all that the network predicts in an image, or its --mistakes.
 
     Of a raster also many buildings, each by itself: those of --footprints, or --all that the network predicts.
@@ -501,7 +500,6 @@ def explain(image: ImageName, point: Point = None, at: At = None, crs: Crs = "EP
     from entropy_captum.explanation import ask, explain_question
     from entropy_captum.methods import check_methods
     from entropy_captum.question import Budget
-
     if place.is_survey:
         chosen = dict(method=method, grid_size=grid, n_samples=n_samples, perturbations_per_eval=perturbations_per_eval,
                       seed=seed, baseline=baseline, target=target)

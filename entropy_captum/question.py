@@ -22,7 +22,7 @@ from .region import check_region, class_number, resolve_activation
 from .sampling import NET, PickFreeze, Row, Sampler, check_count, check_design, design_rows, pick_freeze
 
 # %% auto #0
-__all__ = ['Mask', 'held_pixels', 'Question', 'held_region', 'settled', 'of_image', 'bases_of', 'Budget']
+__all__ = ['Mask', 'held_pixels', 'Question', 'fixed', 'held_region', 'settled', 'of_image', 'bases_of', 'Budget']
 
 # %% ../nbs/07_question.ipynb #2167038a
 def shapes(inputs: Any) -> str:
@@ -74,11 +74,10 @@ class Question:
 
     forward: a network, or any callable, that returns score maps (B,K,h,w). inputs: (B,C,H,W), or a tuple of tensors of one batch.
     region: the explained pixels (R,H,W) in [0, 1], by default where the network predicts the target. examples: int64 (R,), the
-    input of each region, by default one each. target, activation: the class, by number or by its name in the model's card, and how
-    scores become probabilities. baselines: what
-    replaces what is removed. label: the ground truth (B,H,W), NaN where not known. valid: pixels that hold something, bool
-    (H,W) or (B,H,W). feature_mask, or grid_size and interpolation: what is removed at a time; grid_size "adaptive" is for
-    `refine`, down to patches of `finest` pixels (default 8). parts: integer ids (H,W) of what varies by itself inside of features.
+    input of each region, by default one each. target, activation: the class, by number or name, and how scores become probabilities.
+    baselines: what replaces what is removed. label: the ground truth (B,H,W), NaN where not known. valid: pixels that hold something,
+    bool (H,W) or (B,H,W). feature_mask, or grid_size ("adaptive" down to `finest` pixels: see `refine`) and interpolation: what is
+    removed at a time. parts: ids (H,W) of what varies by itself inside of features.
     Raises TypeError or ValueError, quoting what was given, for what does not fit; for features that do not, when they are used.
     """
 
@@ -144,13 +143,18 @@ class Question:
     def perturbation(self) -> Perturbation:
         """What is removed at a time, and how. Raises ValueError or TypeError for features that do not fit."""
         masks = (self.feature_mask,) if isinstance(self.feature_mask, Tensor | np.ndarray) else self.feature_mask
-        if self.grid_size == "adaptive":
-            raise ValueError("grid_size='adaptive' is for entropy-centric and Sobol scores; here a grid needs a number of cells")
-        return Perturbation(self.tensors, self.baselines, masks, self.grid_size, self.interpolation, self.valid, self.parts)
+        return Perturbation(self.tensors, self.baselines, masks, fixed(self.grid_size), self.interpolation, self.valid, self.parts)
 
     def each(self) -> Iterator[Question]:
         """The question of each region of one image, alone."""
         return (replace(self, region=region[None], examples=None) for region in self.regions)
+
+
+def fixed(grid_size: int | tuple[int, int] | Literal["adaptive"] | None) -> int | tuple[int, int] | None:
+    """A grid that is known before anything is asked. Raises ValueError for an adaptive one."""
+    if grid_size == "adaptive":
+        raise ValueError("grid_size='adaptive' is for entropy-centric and Sobol scores; here a grid needs a number of cells")
+    return grid_size
 
 
 def held_region(question: Question) -> Tensor:

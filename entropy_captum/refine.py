@@ -25,11 +25,11 @@ from .sampling import A, Row, check_count, design_rows
 __all__ = ['START', 'LOOKS', 'CALM', 'Patch', 'Cells', 'promise', 'RoundBudget', 'round_budget', 'changes', 'put_together',
            'Leaves', 'check_adaptive', 'Search', 'refined', 'reply', 'scored', 'reply_by_rounds']
 
-# %% ../nbs/66_refine.ipynb #9b69ea2d
+# %% ../nbs/66_refine.ipynb #20888464
 #: About how many patches a side one starts from.
 START = 8
 
-
+# %% ../nbs/66_refine.ipynb #a549a94f
 class Patch(NamedTuple):
     """A square of 2^level finest cells a side; row and column count squares of its size."""
 
@@ -77,13 +77,13 @@ class Cells:
                 numbers[row * side:(row + 1) * side, column * side:(column + 1) * side] = number
         return numbers.ravel()[self.mask]
 
-# %% ../nbs/66_refine.ipynb #bc7129ff
+# %% ../nbs/66_refine.ipynb #cb88d948
 #: Designs in which a round asks a patch.
 LOOKS = 8
 #: How many patches that look calm are asked again in a round, in shares of the new ones.
 CALM = 0.25
 
-
+# %% ../nbs/66_refine.ipynb #90a161de
 def promise(means: NDArray[np.float64], errors: NDArray[np.float64], level: NDArray[np.float64]) -> NDArray[np.float64]:
     """How much a patch may score, in shares of the level (R,) of the strongest, from means and errors (d,R); for the best region.
 
@@ -91,7 +91,7 @@ def promise(means: NDArray[np.float64], errors: NDArray[np.float64], level: NDAr
     """
     return np.asarray(((means + errors) / level).max(1))
 
-# %% ../nbs/66_refine.ipynb #8fb9e617
+# %% ../nbs/66_refine.ipynb #092ac657
 @dataclass(frozen=True)
 class RoundBudget(Budget):
     """The budget of a round: A, and each of the first `asked` features by itself."""
@@ -102,7 +102,7 @@ class RoundBudget(Budget):
         """The rows of each design."""
         return design_rows(min(self.asked, n_features))
 
-
+# %% ../nbs/66_refine.ipynb #fc38daa2
 def round_budget(budget: Budget, asked: int, number: int) -> RoundBudget:
     """The budget of a round by its number, with designs of its own."""
     own = {field.name: getattr(budget, field.name) for field in fields(Budget)}
@@ -288,20 +288,20 @@ def refined(question: Question, budget: Budget, quantity: Quantity, strongest: i
     deque(search.rounds(), maxlen=0)
     return search
 
-# %% ../nbs/66_refine.ipynb #3f8980f3
+# %% ../nbs/66_refine.ipynb #39125357
 def reply(question: Question, budget: Budget, quantities: Sequence[Quantity]) -> list[Estimate]:
     """An estimate (R,d) of each quantity as `run.answer`; of an adaptive grid, the first quantity decides where it is fine."""
     if question.grid_size != "adaptive":
         return answer(question, budget, quantities)
     return scored(refined(question, budget, quantities[0]), quantities)
 
-
+# %% ../nbs/66_refine.ipynb #4735ccd9
 def scored(search: Search, quantities: Sequence[Quantity]) -> list[Estimate]:
     """An estimate (R,d) of each quantity for the pieces that a search has found, from designs that decided nothing."""
     found = answer(search.asked(search.pieces()), replace(search.budget, max_rows=None), quantities)
     return [search.mark(estimate) for estimate in found]
 
-
+# %% ../nbs/66_refine.ipynb #5c9b86bc
 def reply_by_rounds(question: Question, budget: Budget, quantity: Quantity) -> Iterator[Estimate]:
     """For an adaptive grid: what is known after each round of the search, (R,d), then the scores."""
     search = Search(question, budget, quantity)

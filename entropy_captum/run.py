@@ -22,13 +22,14 @@ from .estimate import Estimate, History, Importance, entropy_change, first_order
 from .faster import choose_engine
 from .inference import Block, FullInference
 from .notices import waiting
+from .perturbation import Perturbation
 from .question import Budget, Question
 from .region import (Measure, PackedRegions, check_target, predicted_region, resize_outputs, resolve_activation,
                                    warn_if_activated)
 from .sampling import A, B, PickFreeze, Row, check_design
 
 # %% auto #0
-__all__ = ['REDUCTIONS', 'Tally', 'Quantity', 'Moment', 'Run', 'answer']
+__all__ = ['REDUCTIONS', 'Tally', 'Quantity', 'Moment', 'designs_of', 'Run', 'answer']
 
 # %% ../nbs/22_run.ipynb #33603be0
 def pixel_difference(packed: PackedRegions, changed: Tensor, base: Tensor) -> Tensor:
@@ -275,6 +276,11 @@ class Moment(NamedTuple):
     completed: bool
 
 # %% ../nbs/22_run.ipynb #8c4583f6
+def designs_of(budget: Budget, perturbation: Perturbation) -> Iterator[PickFreeze]:
+    """The designs of a budget for the features of a perturbation, or for their parts."""
+    return (replace(design, members=perturbation.members) for design in budget.designs(perturbation.n_parts))
+
+
 class Run:
     """Answers a question within a budget: each design adds to what is known of all quantities, which share the forwards.
 
@@ -313,8 +319,7 @@ class Run:
         """All rows of one design after the other."""
         (first, *_), tolerance = self.quantities, self.budget.tolerance
         ends = checkpoints(self.budget.n_samples, tolerance)
-        drawn = self.budget.designs(self.perturbation.n_parts)
-        designs = self.history(first).follow(replace(design, members=self.perturbation.members) for design in drawn)
+        designs = self.history(first).follow(designs_of(self.budget, self.perturbation))
         for start, end in zip([0, *ends], ends, strict=False):
             yield from self._feed(bar, designs, parts(start, end, streamed), self.tally.rows)
             if tolerance is not None and not self.tally.drop_exact(first.importance(self.history(first))[1], tolerance):

@@ -1,5 +1,6 @@
 """Refined maps: the full grid's own numbers where it matters, nothing hidden in what stays large, the same however it is run."""
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -73,8 +74,10 @@ def test_opposed_children_do_not_hide_in_their_patch():
     assert (np.sort(heat.ravel())[:-2] == 0).all()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("acting", ["sum", "opposed", "pairs"])
-def test_planted_cells_are_found_with_a_twentieth_of_the_rows(acting):
+def test_planted_cells_are_found_with_a_twentieth_of_the_rows(acting, monkeypatch):
+    monkeypatch.syspath_prepend(Path(__file__).parent.parent / "tools")
     tool = load_tool("refine")
     net = tool.Scattered(acting, 1, cell=1).eval()
     found = tool.compared(net.question(1), Budget(32, 256, 1, max_rows=int(0.05 * 32 * 4097)), set(net.planted.tolist()))
