@@ -481,21 +481,21 @@ def explain(image: ImageName, point: Point = None, at: At = None, crs: Crs = "EP
             min_area: MinArea = 10.0, cluster: Cluster = None, patches: Patches = False, parquet: Parquet = False,
             method: Methods = "entropy", grid_size: Grid = "8", finest: Finest = None, n_samples: NSamples = 32,
             perturbations_per_eval: Rows = 8, seed: int = 0, baseline: Baseline = "grey", window: WindowSide = None,
-            bands: Bands = None, scale: Scale = None, stored: Stored = False, remote: Remote = False, features: Features = "patches",
-            groups: BandGroups = None, label_values: Values = None, nodata: NoData = None, mistakes: Mistakes = False,
-            labelled: Labelled = None, inference: Inference = "auto", target: Target = None, out: Out = Path("explanation"),
-            model: ModelSource = None, model_card: CardFile = None, runtime: RunBy = None, device: Device = "auto") -> None:
+            bands: Bands = None, scale: Scale = None, stored: Stored = False, remote: Remote = False,
+            features: Features = "patches", groups: BandGroups = None, label_values: Values = None, nodata: NoData = None,
+            mistakes: Mistakes = False, labelled: Labelled = None, inference: Inference = "auto", target: Target = None,
+            out: Out = Path("explanation"), model: ModelSource = None, model_card: CardFile = None,
+            runtime: RunBy = None, device: Device = "auto") -> None:
     """Explain one building (--point, --at), a region (--mask), all that the network predicts in an image, or its --mistakes.
 
     Of a raster also many buildings, each by itself: those of --footprints, or --all that the network predicts.
     """
     check_model(model, model_card, out)
     check_mistakes(mistakes, labelled, label)
-    reading = Reading(bands, scale, stored, remote)
+    reading, grouped = Reading(bands, scale, stored, remote), parse_groups(groups or ())
     place = Place(at, crs, point, window, mask, label, parse_values(label_values or ()), footprints, building, everything)
     check_survey(place, nodata, mistakes, features)
-    grid = parse_grid(grid_size, finest, place.is_survey)
-    grouped, request_for = parse_groups(groups or ()), find_request(image, place, reading)
+    grid, request_for = parse_grid(grid_size, finest, place.is_survey), find_request(image, place, reading)
     network = load_network(model, model_card, device, runtime)
     from entropy_captum.explanation import ask, explain_question
     from entropy_captum.methods import check_methods

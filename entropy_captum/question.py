@@ -74,8 +74,8 @@ class Question:
 
     forward: a network, or any callable, that returns score maps (B,K,h,w). inputs: (B,C,H,W), or a tuple of tensors of one batch.
     region: the explained pixels (R,H,W) in [0, 1], by default where the network predicts the target. examples: int64 (R,), the
-    input of each region, by default one each. target, activation: the class, by number or name, and how scores become probabilities.
-    baselines: what replaces what is removed. label: the ground truth (B,H,W), NaN where not known. valid: pixels that hold something,
+    input of each region, by default one each. target, activation: the class, by number or name, and how scores make probabilities.
+    baselines: what replaces what is removed. label: the truth (B,H,W), NaN where not known. valid: pixels that hold something,
     bool (H,W) or (B,H,W). feature_mask, or grid_size ("adaptive" down to `finest` pixels: see `refine`) and interpolation: what is
     removed at a time. parts: ids (H,W) of what varies by itself inside of features.
     Raises TypeError or ValueError, quoting what was given, for what does not fit; for features that do not, when they are used.
