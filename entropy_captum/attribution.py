@@ -25,7 +25,8 @@ from .plan_report import PlanReport, report_plan
 from .planning import contained, propose
 from .question import Budget, Question, check_inference, check_runtime, of_image, shapes
 from .region import resolve_activation
-from .run import REDUCTIONS, Quantity, Run, answer, prepare
+from .refine import reply, reply_by_rounds
+from .run import REDUCTIONS, Quantity, Run, prepare
 from .sampling import Sampler
 
 # %% auto #0
@@ -137,13 +138,13 @@ class Asking(PerturbationAttribution):
             target: int | str | list[int] | Tensor | None = None, additional_forward_args: Any = None,
             feature_mask: Tensor | tuple[Tensor, ...] | None = None, n_samples: int = 32, perturbations_per_eval: int = 1,
             show_progress: bool = False, *, region: Tensor | NDArray[Any] | None = None, valid: Tensor | NDArray[Any] | None = None,
-            grid_size: int | tuple[int, int] | None = None, seed: int = 0,
-            tolerance: float | None = None, max_rows: int | None = None) -> tuple[Question, Budget]:
+            grid_size: int | tuple[int, int] | Literal["adaptive"] | None = None, seed: int = 0, tolerance: float | None = None,
+            max_rows: int | None = None, finest: int | None = None) -> tuple[Question, Budget]:
         """The question and the budget of a call; inputs (B,C,H,W), arguments and errors as `attribute`."""
         budget = Budget(n_samples, perturbations_per_eval, seed, tolerance, self.sampler, self.scramble, self.first_order,
                         self.inference, self.max_memory, show_progress, max_rows, self.runtime)
         question = Question(self.forward_func, inputs, region, target, baselines, self.activation, None, valid, feature_mask,
-                            grid_size, self.interpolation, additional_forward_args)
+                            grid_size, self.interpolation, additional_forward_args, finest=finest)
         return question, budget
 
 # %% ../nbs/23_attribution.ipynb #8cf05dde
@@ -171,8 +172,9 @@ class OfRegions(Asking):
     def estimate_regions(self, inputs: Tensor, regions: Tensor | NDArray[Any], baselines: Baselines = None,
                          target: int | str | None = None, additional_forward_args: Any = None, feature_mask: Tensor | None = None,
                          n_samples: int = 32, perturbations_per_eval: int = 1, show_progress: bool = False, *,
-                         valid: Tensor | NDArray[Any] | None = None, grid_size: int | tuple[int, int] | None = None, seed: int = 0,
-                         tolerance: float | None = None, max_rows: int | None = None) -> Estimate:
+                         valid: Tensor | NDArray[Any] | None = None,
+                         grid_size: int | tuple[int, int] | Literal["adaptive"] | None = None, seed: int = 0,
+                         tolerance: float | None = None, max_rows: int | None = None, finest: int | None = None) -> Estimate:
         """Scores (K,d) of K objects of one image from one set of forwards; with a goal each object asks for its own features.
 
         regions: bool or float (K,H,W) masks, or an integer (H,W) map of ids with 0 as background, ascending; the other arguments
@@ -187,9 +189,9 @@ class OfRegions(Asking):
             raise ValueError(f"attribute_regions explains one image (batch 1), got {shapes(inputs)}")
         question, budget = self.ask(inputs, baselines, target, additional_forward_args, feature_mask, n_samples,
                                     perturbations_per_eval, show_progress, valid=valid, grid_size=grid_size, seed=seed,
-                                    tolerance=tolerance, max_rows=max_rows)
+                                    tolerance=tolerance, max_rows=max_rows, finest=finest)
         question = of_image(question, split_regions(regions))
-        (estimate,) = answer(question, budget, [self.quantity])
+        (estimate,) = reply(question, budget, [self.quantity])
         look_over(estimate, question)
         return estimate
 
@@ -227,7 +229,7 @@ class PickFreezeAttribution(OfRegions):
             show_progress: A bar over the rows.
             region: The explained pixels (B,H,W) in [0, 1]; default: the model's own prediction of the class on the clean input.
             valid: Pixels that hold something, bool (H,W) or (B,H,W); the others (nodata) are no feature and in no region.
-            grid_size: Cells a side, or (rows, columns); default 8.
+            grid_size: Cells a side, or (rows, columns), default 8; or "adaptive", with finest patches of `finest` pixels: `refine`.
             seed: Of the design.
             tolerance: Each feature is asked until its standard error is at most this, in at most N designs; see `adaptive`.
             max_rows: Rows per example, spent where they lower the largest error most, on a feature in at most 4 N designs.
@@ -253,18 +255,22 @@ class PickFreezeAttribution(OfRegions):
             >>> estimate.map()
         """
         question, budget = self.ask(*arguments, **keywords)
-        (estimate,) = answer(question, budget, [self.quantity])
+        (estimate,) = reply(question, budget, [self.quantity])
         look_over(estimate, question)
         return estimate
 
     @takes(Asking.ask)
     def stream(self, *arguments: Any, **keywords: Any) -> Iterator[Estimate]:
-        """An estimate (B,d) after every design, each better than the last; arguments and errors as `attribute`.
+        """An estimate (B,d) after every design (or round of an adaptive grid), better and better; arguments, errors as `attribute`.
 
         Example:
             >>> for estimate in EntropyCentric(model).stream(x, region=roof): print(estimate)
         """
-        run = Run(*self.ask(*arguments, **keywords), [self.quantity])
+        question, budget = self.ask(*arguments, **keywords)
+        if question.grid_size == "adaptive":
+            yield from reply_by_rounds(question, budget, self.quantity)
+            return
+        run = Run(question, budget, [self.quantity])
         for moment in run.advance(streamed=True):
             if moment.completed:
                 yield run.estimates()[0]

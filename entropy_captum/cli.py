@@ -13,7 +13,7 @@ from contextlib import suppress
 from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
 
 from .files import is_remote, look
 from .labels import LabelValues, parse_values
@@ -33,8 +33,8 @@ if TYPE_CHECKING:  # what takes a second or more is imported by the command that
 
 # %% auto #0
 __all__ = ['app', 'Device', 'Out', 'ModelSource', 'CardFile', 'RunBy', 'Target', 'Targets', 'Values', 'NoData', 'GridSize',
-           'OwnGrid', 'NSamples', 'Rows', 'Labels', 'DEMO_METHODS', 'model_app', 'demo', 'parse_groups', 'explain',
-           'train', 'evaluate', 'report', 'inspect', 'main']
+           'OwnGrid', 'Finest', 'NSamples', 'Rows', 'Labels', 'DEMO_METHODS', 'model_app', 'demo', 'parse_grid',
+           'parse_groups', 'explain', 'train', 'evaluate', 'report', 'inspect', 'main']
 
 # %% ../nbs/65_cli.ipynb #3d36ff09
 #: The program `entropy-captum`.
@@ -90,8 +90,13 @@ GridSize = Annotated[int, typer.Option(help="Patches a side.")]
 #: The option `--grid-size` of one image.
 #:
 #: :meta hide-value:
-OwnGrid = Annotated[int | None, typer.Option("--grid-size", help="Patches a side. Default: 8 to 16, so that a patch is no larger "
-                                             "than the object; 8 for many buildings, and where bands are removed.")]
+OwnGrid = Annotated[str | None, typer.Option("--grid-size", help="Patches a side, or adaptive: fine where the strongest are. "
+                                             "Default: 8 to 16, so that a patch is no larger than the object; 8 for many "
+                                             "buildings, and where bands are removed.")]
+#: The option `--finest`.
+#:
+#: :meta hide-value:
+Finest = Annotated[int | None, typer.Option(help="With --grid-size adaptive: pixels a side of the finest patches, default 8.")]
 #: The option `--n-samples`.
 #:
 #: :meta hide-value:
@@ -190,7 +195,7 @@ def demo(data: Annotated[Path | None, typer.Option(help="A folder of tiles; defa
     """Explain one building by four methods and test the maps: the main job on one tile."""
     check_folder(data)
     check_model(model, model_card, out)
-    network = load_network(model, model_card, device)
+    grid, network = parse_grid(grid_size, None, False), load_network(model, model_card, device)
     from entropy_captum.explanation import ask, demo_request, explain_question, grid_in_words, largest_object
     from entropy_captum.question import Budget
     from entropy_captum.zoo import predict_mask
@@ -200,7 +205,7 @@ def demo(data: Annotated[Path | None, typer.Option(help="A folder of tiles; defa
     height, width = request.image.shape[:2]
     typer.echo(f"explaining a building of {int(request.region.sum())} pixels in a tile of {width} x {height}")  # type: ignore[union-attr]
     budget = Budget(n_samples, perturbations_per_eval, seed, show_progress=sys.stderr.isatty())
-    question = ask(network, request, "grey", grid_size, target)
+    question = ask(network, request, "grey", grid, target)
     if grid_size is None:
         typer.echo(grid_in_words(question, budget))
     told = explain_question(request, question, budget, DEMO_METHODS)
@@ -389,6 +394,20 @@ def look_for_signs(network: Model, request: Request, target: str | None) -> None
     warn_of_signs(network, request.image, label_of(request, network, target), number)
 
 # %% ../nbs/65_cli.ipynb #58d003b6
+def parse_grid(text: str | None, finest: int | None, survey: bool) -> int | Literal["adaptive"] | None:
+    """What `--grid-size` says, None for nothing. Raises ValueError, quoting it, for neither a number nor adaptive, --finest with a
+    number, and an adaptive grid of many buildings."""
+    if text == "adaptive":
+        if survey:
+            raise ValueError("--grid-size adaptive explains one building; of many expected a number")
+        return "adaptive"
+    if text is not None and (not text.isdecimal() or not int(text)):
+        raise ValueError(f"--grid-size {text}: expected a number of patches a side, or adaptive")
+    if finest is not None:
+        raise ValueError(f"--finest {finest} goes with --grid-size adaptive, got {text or 'no grid'}")
+    return None if text is None else int(text)
+
+
 def parse_groups(texts: Sequence[str]) -> dict[str, list[str] | tuple[float, float]] | None:
     """The groups of bands that `--groups` name, None for none. Raises ValueError, quoting it, for what is no group."""
     found: dict[str, list[str] | tuple[float, float]] = {}
@@ -468,37 +487,37 @@ def survey_scene(image: str, network: Model, place: Place, reading: Reading, cho
 def explain(image: ImageName, point: Point = None, at: At = None, crs: Crs = "EPSG:4326", mask: MaskFile = None,
             label: LabelFile = None, footprints: Footprints = None, building: Building = None, everything: Everything = False,
             min_area: MinArea = 10.0, cluster: Cluster = None, patches: Patches = False, parquet: Parquet = False,
-            method: Methods = "entropy", grid_size: OwnGrid = None, n_samples: NSamples = 32, perturbations_per_eval: Rows = 8,
-            seed: int = 0, baseline: Baseline = "grey", window: WindowSide = None, bands: Bands = None, scale: Scale = None,
-            stored: Stored = False, remote: Remote = False, features: Features = "patches", groups: BandGroups = None,
-            label_values: Values = None, nodata: NoData = None, mistakes: Mistakes = False, labelled: Labelled = None,
-            inference: Inference = "auto", target: Target = None, out: Out = Path("explanation"), model: ModelSource = None,
-            model_card: CardFile = None, runtime: RunBy = None, device: Device = "auto") -> None:
+            method: Methods = "entropy", grid_size: OwnGrid = None, finest: Finest = None, n_samples: NSamples = 32,
+            perturbations_per_eval: Rows = 8, seed: int = 0, baseline: Baseline = "grey", window: WindowSide = None,
+            bands: Bands = None, scale: Scale = None, stored: Stored = False, remote: Remote = False,
+            features: Features = "patches", groups: BandGroups = None, label_values: Values = None, nodata: NoData = None,
+            mistakes: Mistakes = False, labelled: Labelled = None, inference: Inference = "auto", target: Target = None,
+            out: Out = Path("explanation"), model: ModelSource = None, model_card: CardFile = None,
+            runtime: RunBy = None, device: Device = "auto") -> None:
     """Explain one building (--point, --at), a region (--mask), all that the network predicts in an image, or its --mistakes.
 
     Of a raster also many buildings, each by itself: those of --footprints, or --all that the network predicts.
     """
     check_model(model, model_card, out)
     check_mistakes(mistakes, labelled, label)
-    reading = Reading(bands, scale, stored, remote)
+    reading, grouped = Reading(bands, scale, stored, remote), parse_groups(groups or ())
     place = Place(at, crs, point, window, mask, label, parse_values(label_values or ()), footprints, building, everything)
     check_survey(place, nodata, mistakes, features)
-    grouped, request_for = parse_groups(groups or ()), find_request(image, place, reading)
+    grid, request_for = parse_grid(grid_size, finest, place.is_survey), find_request(image, place, reading)
     network = load_network(model, model_card, device, runtime)
     from entropy_captum.explanation import ask, explain_question, start_in_words
     from entropy_captum.methods import check_methods
     from entropy_captum.question import Budget
-
     if place.is_survey:
-        chosen = dict(method=method, grid_size=8 if grid_size is None else grid_size, n_samples=n_samples, seed=seed,
-                      perturbations_per_eval=perturbations_per_eval, baseline=baseline, target=target)
+        chosen = dict(method=method, grid_size=grid or 8, n_samples=n_samples, perturbations_per_eval=perturbations_per_eval,
+                      seed=seed, baseline=baseline, target=target)
         return survey_scene(image, network, place, reading, chosen, Many(min_area, cluster, patches, parquet), out)
     check_methods(names(method))
     request = replace(request_for(network), groups=grouped)
     request = request if nodata is None else request.without(parse_nodata(nodata))
     budget = Budget(n_samples, perturbations_per_eval, seed, inference=inference, show_progress=sys.stderr.isatty())
     asked = mistakes_of(request, network, out, target, labelled) if mistakes else {out: request}
-    questions = {folder: ask(network, one, baseline, grid_size, target, features) for folder, one in asked.items()}
+    questions = {folder: ask(network, one, baseline, grid, target, features, finest) for folder, one in asked.items()}
     if model is not None and runtime in (None, "torch"):
         look_for_signs(network, request, target)
     print_classes(network, request, target)

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -33,11 +33,12 @@ from .forward import Model
 from .judgement import judge
 from .labels import UNNAMED, Label, Labels
 from .measures import measure_map
-from .methods import INTERACTION, UNITS, Maps, image_of, leave_out, run_methods
+from .methods import INTERACTION, PICK_FREEZE, UNITS, Maps, image_of, leave_out, run_methods
 from .names import BaselineName, FeatureKind
 from .notices import needed
 from .perturbation import named_baseline
 from .question import Budget, Question
+from .refine import Search, refined
 from .region import object_at, objects
 from .request import Mask, Request
 from .writing import write_together
@@ -47,8 +48,9 @@ with needed("models"):
     import pandas as pd
 
 # %% auto #0
-__all__ = ['GRIDS', 'ENDINGS', 'largest_object', 'choose_region', 'label_of', 'bands_of', 'features_of', 'grid_for', 'ask',
-           'grid_in_words', 'start_in_words', 'find_mistakes', 'Explanation', 'save_spectrum', 'explain_question']
+__all__ = ['Grid', 'GRIDS', 'ENDINGS', 'largest_object', 'choose_region', 'label_of', 'bands_of', 'features_of', 'grid_for',
+           'ask', 'grid_in_words', 'start_in_words', 'find_mistakes', 'Explanation', 'save_spectrum', 'search_for',
+           'explain_question']
 
 # %% ../nbs/58_explanation.ipynb #facf118e
 def largest_object(mask: Mask) -> Mask:
@@ -92,15 +94,23 @@ def label_of(request: Request, model: Model, target: int | str | None = None) ->
     return request.labels.meant(name)
 
 # %% ../nbs/58_explanation.ipynb #c1dd5bf9
+#: Cells a side, or "adaptive", see `refine`.
+Grid = int | Literal["adaptive"]
+
+
 def bands_of(request: Request, model: Model) -> tuple[BandLike, ...]:
     """The bands of a request's image, as its raster names them, else as the model's card does."""
     return request.bands or tuple(NamedBand(name) for name in card_of(model).bands)
 
 
-def features_of(request: Request, model: Model, features: FeatureKind, grid_size: int) -> dict[str, Any]:
-    """What a question is told of its features: the grid, or the feature of each band's pixels. Errors as `feature_mask_of`."""
+def features_of(request: Request, model: Model, features: FeatureKind, grid_size: Grid,
+                finest: int | None = None) -> dict[str, Any]:
+    """What a question is told of its features: the grid, or the feature of each band's pixels. Errors as `feature_mask_of`, and for
+    an adaptive grid of other features than patches."""
     if features == "patches" and request.groups is None:
-        return {"grid_size": grid_size}
+        return {"grid_size": grid_size, "finest": finest}
+    if grid_size == "adaptive":
+        raise ValueError(f"an adaptive grid is for patches of all bands, got features={features!r} or groups")
     size = (request.image.shape[0], request.image.shape[1])
     return {"feature_mask": feature_mask_of(features, bands_of(request, model), size, grid_size, request.groups, request.image)}
 
@@ -118,8 +128,8 @@ def grid_for(region: Mask) -> int:
     return min(max(wanted, GRIDS[0]), GRIDS[1], *region.shape)
 
 # %% ../nbs/58_explanation.ipynb #2bbd8600
-def ask(model: Model, request: Request, baseline: BaselineName = "grey", grid_size: int | None = 8,
-        target: int | str | None = None, features: FeatureKind = "patches") -> Question:
+def ask(model: Model, request: Request, baseline: BaselineName = "grey", grid_size: Grid | None = 8,
+        target: int | str | None = None, features: FeatureKind = "patches", finest: int | None = None) -> Question:
     """The question of a request (its image, region, label and valid pixels) about a class of a model, with a named baseline.
 
     grid_size: None for that of `grid_for` (where bands are removed, 8). features: what is removed at a time, see
@@ -133,7 +143,7 @@ def ask(model: Model, request: Request, baseline: BaselineName = "grey", grid_si
     region, label = choose_region(seen, model, target), label_of(request, model, target)
     grid = grid_size if grid_size is not None else grid_for(region) if features == "patches" else GRIDS[0]
     return Question(model, image, region[None], target, baselines=named_baseline(baseline, image), valid=request.valid,
-                    label=None if label is None else label.truth, **features_of(request, model, features, grid))
+                    label=None if label is None else label.truth, **features_of(request, model, features, grid, finest))
 
 # %% ../nbs/58_explanation.ipynb #55e883ce
 def grid_in_words(question: Question, budget: Budget) -> str:
@@ -405,9 +415,25 @@ def save_explanation(folder: Path, told: Explanation, parquet: bool) -> None:
         save_for_gis(folder, told, parquet)
 
 # %% ../nbs/58_explanation.ipynb #ba90f0b6
+def search_for(question: Question, budget: Budget, methods: Sequence[str]) -> Search | None:
+    """Where an adaptive grid is fine, for the first of the methods that can tell (ValueError for none); None for another grid."""
+    if question.grid_size != "adaptive":
+        return None
+    for name in methods:
+        if name in PICK_FREEZE:
+            return refined(question, budget, PICK_FREEZE[name])
+    raise ValueError(f"an adaptive grid needs one of the methods {', '.join(PICK_FREEZE)}, got {', '.join(methods)}")
+
+
 def explain_question(request: Request, question: Question, budget: Budget, methods: Sequence[str]) -> Explanation:
     """Run the methods on a request's question, and judge every map beside the controls. Raises ValueError for unknown methods."""
+    search = search_for(question, budget, methods)
+    question = question if search is None else search.asked(search.pieces())
     found, tester = run_methods(question, budget, leave_out(question, methods)), SitTester(question)
+    if search is not None:
+        found = {name: maps if maps.estimate is None else
+                 maps._replace(forwards=maps.forwards + search.rows, estimate=search.mark(maps.estimate))
+                 for name, maps in found.items()}
     estimates = {name: each.estimate for name, each in found.items() if each.estimate is not None and name != INTERACTION}
     table = judge(tester, {name: each.maps for name, each in found.items()}, estimates,
                   perturbations_per_eval=budget.perturbations_per_eval, show_progress=budget.show_progress)

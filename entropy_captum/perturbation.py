@@ -167,18 +167,31 @@ def filled(inputs: Tensor, valid: Tensor | NDArray[np.bool_] | None, baseline: B
     fill = {"grey": 0.0, "black": -1.0}.get(baseline, mean)
     return torch.where(held, inputs, torch.as_tensor(fill, dtype=inputs.dtype, device=inputs.device))
 
+# %% ../nbs/04_perturbation.ipynb #c21c62b9
+def members_of(index: Sequence[Tensor], pieces: Sequence[Tensor]) -> tuple[NDArray[np.int64], ...]:
+    """The parts of each feature, from the positions of both, each (B or 1, ...). Raises ValueError for a part in several features.
+    """
+    both = torch.cat([torch.stack(torch.broadcast_tensors(*pair)).flatten(1) for pair in zip(index, pieces, strict=True)], 1)
+    parts = int(both[1].max()) + 1
+    pairs = torch.unique((both[0] * parts + both[1])[both[0] >= 0]).cpu().numpy()
+    if len(pairs) > parts:
+        raise ValueError(f"each of the {parts} parts must lie in one feature; some lie in several")
+    return tuple(np.split(pairs % parts, np.flatnonzero(np.diff(pairs // parts)) + 1))
+
 # %% ../nbs/04_perturbation.ipynb #7af9c92d
 class Perturbation:
     """Turns keep weights (k,d) into perturbed inputs; k-major rows, so row r of the result belongs to example r % B.
 
     `inputs`: tensors (B, ...); `feature_mask`: one per input, which broadcasts to it, or a grid of `grid_size` (default 8) over
     inputs (B,C,H,W); `valid`: pixels that hold something, see `check_valid`; the others are no feature and always hold the
-    baseline. Raises ValueError or TypeError for what does not fit.
+    baseline; `parts`: ids of what varies by itself inside of features, then weights are by part (k,n_parts), and `members` has the
+    parts of each feature. Raises ValueError or TypeError for what does not fit.
     """
 
     def __init__(self, inputs: tuple[Tensor, ...], baselines: Baselines = None,
                  feature_mask: tuple[Tensor | NDArray[Any], ...] | None = None, grid_size: int | tuple[int, int] | None = None,
-                 interpolation: Literal["nearest", "bilinear"] = "nearest", valid: Tensor | NDArray[Any] | None = None) -> None:
+                 interpolation: Literal["nearest", "bilinear"] = "nearest", valid: Tensor | NDArray[Any] | None = None,
+                 parts: Tensor | NDArray[Any] | None = None) -> None:
         if feature_mask is not None and grid_size is not None:
             raise ValueError(f"give feature_mask or grid_size={grid_size!r}, not both")
         if interpolation not in ("nearest", "bilinear"):
@@ -197,6 +210,10 @@ class Perturbation:
         if self.valid is not None:
             self.inputs = tuple(torch.where(v, x, b) for v, x, b in zip(self.valid, inputs, self.baselines, strict=True))
         self.index, self.n_features = index_features(checked, self.valid)
+        self.pieces, self.n_parts, self.members = self.index, self.n_features, None
+        if parts is not None:
+            self.pieces, self.n_parts = index_features([check_feature_mask(parts, x) for x in inputs], self.valid)
+            self.members = members_of(self.index, self.pieces)
 
     def _grid_masks(self) -> tuple[Tensor, ...]:
         for x in self.inputs:
@@ -206,14 +223,14 @@ class Perturbation:
         return tuple(grid_feature_mask((x.shape[2], x.shape[3]), self.grid) for x in self.inputs)
 
     def weights(self, keep: Tensor, which: int, box: tuple[slice, slice] | None = None) -> Tensor:
-        """The keep weights (k, d) spread over the elements of one input: (k, B or 1, C or 1, H, W), or a box of them."""
+        """The keep weights (k, n_parts) spread over the elements of one input: (k, B or 1, C or 1, H, W), or a box of them."""
         keep = keep.to(self.inputs[which])
         window = (..., *box) if box else (...,)
         if self.interpolation == "bilinear":
             cells = keep.reshape(len(keep), 1, *self.grid)
             return F.interpolate(cells, self.inputs[which].shape[-2:], mode="bilinear", align_corners=False)[:, None][window]
-        return keep[:, self.index[which].expand(*self.index[which].shape[:-2], *self.inputs[which].shape[-2:])[window]
-                    if box else self.index[which]]
+        return keep[:, self.pieces[which].expand(*self.pieces[which].shape[:-2], *self.inputs[which].shape[-2:])[window]
+                    if box else self.pieces[which]]
 
     def __call__(self, keep: Tensor, examples: Tensor | None = None,
                  box: tuple[slice, slice] | None = None) -> tuple[Tensor, ...]:

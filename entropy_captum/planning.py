@@ -52,7 +52,7 @@ def largest_difference(engine: IncrementalInference, perturbation: Perturbation)
     """The largest difference of one C_ij's outputs to those of a full forward, in shares of the region's largest."""
     rng = np.random.default_rng(0)
     # Two designs, of which the second is compared: a mistake in how rows are batched shows too.
-    pair = [PickFreeze(*rng.random((2, perturbation.n_features))) for _ in range(2)]
+    pair = [PickFreeze(a, b, perturbation.members) for a, b in rng.random((2, 2, perturbation.n_parts))]
     examples = torch.arange(1, device=perturbation.inputs[0].device)
     worst = 0.0
     for plan in engine.plans:

@@ -22,7 +22,7 @@ from .region import check_region, class_number, resolve_activation
 from .sampling import NET, PickFreeze, Row, Sampler, check_count, check_design, design_rows, pick_freeze
 
 # %% auto #0
-__all__ = ['Mask', 'held_pixels', 'Question', 'held_region', 'settled', 'of_image', 'bases_of', 'Budget']
+__all__ = ['Mask', 'held_pixels', 'Question', 'fixed', 'held_region', 'settled', 'of_image', 'bases_of', 'Budget']
 
 # %% ../nbs/07_question.ipynb #2167038a
 def shapes(inputs: Any) -> str:
@@ -74,10 +74,10 @@ class Question:
 
     forward: a network, or any callable, that returns score maps (B,K,h,w). inputs: (B,C,H,W), or a tuple of tensors of one batch.
     region: the explained pixels (R,H,W) in [0, 1], by default where the network predicts the target. examples: int64 (R,), the
-    input of each region, by default one each. target, activation: the class, by number or by its name in the model's card, and how
-    scores become probabilities. baselines: what
-    replaces what is removed. label: the ground truth (B,H,W), NaN where not known. valid: pixels that hold something, bool
-    (H,W) or (B,H,W). feature_mask, or grid_size and interpolation: what is removed at a time.
+    input of each region, by default one each. target, activation: the class, by number or name, and how scores make probabilities.
+    baselines: what replaces what is removed. label: the truth (B,H,W), NaN where not known. valid: pixels that hold something,
+    bool (H,W) or (B,H,W). feature_mask, or grid_size ("adaptive" down to `finest` pixels: see `refine`) and interpolation: what is
+    removed at a time. parts: ids (H,W) of what varies by itself inside of features.
     Raises TypeError or ValueError, quoting what was given, for what does not fit; for features that do not, when they are used.
     """
 
@@ -90,10 +90,12 @@ class Question:
     label: Mask | None = None
     valid: Mask | None = None
     feature_mask: Tensor | tuple[Tensor, ...] | None = None
-    grid_size: int | tuple[int, int] | None = None
+    grid_size: int | tuple[int, int] | Literal["adaptive"] | None = None
     interpolation: Literal["nearest", "bilinear"] = "nearest"
     additional_forward_args: Any = None
     examples: Tensor | None = None
+    finest: int | None = None
+    parts: Mask | None = None
 
     def __post_init__(self) -> None:
         for name, value in settled(self).items():
@@ -141,11 +143,18 @@ class Question:
     def perturbation(self) -> Perturbation:
         """What is removed at a time, and how. Raises ValueError or TypeError for features that do not fit."""
         masks = (self.feature_mask,) if isinstance(self.feature_mask, Tensor | np.ndarray) else self.feature_mask
-        return Perturbation(self.tensors, self.baselines, masks, self.grid_size, self.interpolation, self.valid)
+        return Perturbation(self.tensors, self.baselines, masks, fixed(self.grid_size), self.interpolation, self.valid, self.parts)
 
     def each(self) -> Iterator[Question]:
         """The question of each region of one image, alone."""
         return (replace(self, region=region[None], examples=None) for region in self.regions)
+
+
+def fixed(grid_size: int | tuple[int, int] | Literal["adaptive"] | None) -> int | tuple[int, int] | None:
+    """A grid that is known before anything is asked. Raises ValueError for an adaptive one."""
+    if grid_size == "adaptive":
+        raise ValueError("grid_size='adaptive' is for entropy-centric and Sobol scores; here a grid needs a number of cells")
+    return grid_size
 
 
 def held_region(question: Question) -> Tensor:
@@ -171,6 +180,8 @@ def settled(question: Question) -> dict[str, Any]:
         known["region"] = held_region(question)
     if question.label is not None:
         check_label(question.label, question.held.shape)
+    if question.finest is not None and question.grid_size != "adaptive":
+        raise ValueError(f"finest={question.finest!r} goes with grid_size='adaptive', got grid_size={question.grid_size!r}")
     return known
 
 

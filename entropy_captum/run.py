@@ -22,13 +22,14 @@ from .estimate import Estimate, History, Importance, entropy_change, first_order
 from .faster import choose_engine
 from .inference import Block, FullInference
 from .notices import waiting
+from .perturbation import Perturbation
 from .question import Budget, Question
 from .region import (Measure, PackedRegions, check_target, predicted_region, resize_outputs, resolve_activation,
                                    warn_if_activated)
 from .sampling import A, B, PickFreeze, Row, check_design
 
 # %% auto #0
-__all__ = ['REDUCTIONS', 'Tally', 'Quantity', 'Moment', 'Run', 'answer']
+__all__ = ['REDUCTIONS', 'Tally', 'Quantity', 'Moment', 'designs_of', 'Run', 'answer']
 
 # %% ../nbs/22_run.ipynb #33603be0
 def pixel_difference(packed: PackedRegions, changed: Tensor, base: Tensor) -> Tensor:
@@ -237,20 +238,20 @@ def adapts(quantities: Sequence[Quantity], budget: Budget) -> bool:
 PACKAGES = ("torch", "captum", "numpy", "scipy")
 
 
-def kind_of_error(quantity: Quantity, budget: Budget) -> str:
+def kind_of_error(quantity: Quantity, budget: Budget, question: Question) -> str:
     """How the standard errors of a quantity are made; see `estimate.mean_change` and `estimate.over_variance`."""
     if quantity.importance is not entropy_change:
         return "jackknife"
     if budget.adaptive:
         return "adaptive"
-    return "nearest neighbours" if budget.sampler == "supercube" else "sample deviation"
+    return "nearest neighbours" if budget.sampler == "supercube" and question.parts is None else "sample deviation"
 
 # %% ../nbs/22_run.ipynb #a6026eb1
 def describe(quantity: Quantity, question: Question, budget: Budget) -> dict[str, Any]:
     """The settings that an estimate is saved with."""
     return {"method": quantity.name, "reduction": quantity.reduction, "activation": question.activation,
             "sampler": budget.sampler, "scramble": budget.scramble, "interpolation": question.interpolation,
-            "first_order": budget.first_order, "error": kind_of_error(quantity, budget), "n_samples": budget.n_samples,
+            "first_order": budget.first_order, "error": kind_of_error(quantity, budget, question), "n_samples": budget.n_samples,
             "seed": budget.seed, "tolerance": budget.tolerance, "max_rows": budget.max_rows,
             "tuple_input": isinstance(question.inputs, tuple), "region_predicted": question.region is None,
             "dtype": str(question.tensors[0].dtype).removeprefix("torch."), "weights": question.network.key,
@@ -260,7 +261,10 @@ def describe(quantity: Quantity, question: Question, budget: Budget) -> dict[str
 def prepare(question: Question, budget: Budget) -> tuple[Question, FullInference]:
     """A question with its region, and the plain engine for it. Raises ValueError or TypeError for what does not fit."""
     # What is wrong with the numbers is said before any forward.
-    check_design(budget.n_samples, question.perturbation.n_features, budget.sampler, budget.scramble)
+    check_design(budget.n_samples, question.perturbation.n_parts, budget.sampler, budget.scramble)
+    if question.parts is not None and budget.adaptive:
+        raise ValueError("features of parts are all asked in n_samples designs, got tolerance="
+                         f"{budget.tolerance}, max_rows={budget.max_rows}")
     full = FullInference(question.network, question.additional_forward_args, budget.perturbations_per_eval)
     return with_region(question, full), full
 
@@ -272,6 +276,11 @@ class Moment(NamedTuple):
     completed: bool
 
 # %% ../nbs/22_run.ipynb #8c4583f6
+def designs_of(budget: Budget, perturbation: Perturbation) -> Iterator[PickFreeze]:
+    """The designs of a budget for the features of a perturbation, or for their parts."""
+    return (replace(design, members=perturbation.members) for design in budget.designs(perturbation.n_parts))
+
+
 class Run:
     """Answers a question within a budget: each design adds to what is known of all quantities, which share the forwards.
 
@@ -288,7 +297,7 @@ class Run:
         rows, skipped = budget.rows(self.perturbation.n_features), self.engine.skipped
         goal = goal_of(budget, rows, skipped, question.region is None) if adaptive else None
         self.tally = Tally(self.question, list(dict.fromkeys(q.reduction for q in quantities)), rows, skipped,
-                           budget.sampler == "supercube", goal)
+                           budget.sampler == "supercube" and question.parts is None, goal)
 
     def progress(self) -> tqdm[NoReturn]:
         """A bar over the rows."""
@@ -310,7 +319,7 @@ class Run:
         """All rows of one design after the other."""
         (first, *_), tolerance = self.quantities, self.budget.tolerance
         ends = checkpoints(self.budget.n_samples, tolerance)
-        designs = self.history(first).follow(self.budget.designs(self.perturbation.n_features))
+        designs = self.history(first).follow(designs_of(self.budget, self.perturbation))
         for start, end in zip([0, *ends], ends, strict=False):
             yield from self._feed(bar, designs, parts(start, end, streamed), self.tally.rows)
             if tolerance is not None and not self.tally.drop_exact(first.importance(self.history(first))[1], tolerance):

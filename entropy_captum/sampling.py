@@ -42,17 +42,24 @@ def design_rows(n_features: int, first_order: bool = False) -> tuple[Row, ...]:
 # %% ../nbs/03_sampling.ipynb #00708253
 @dataclass(frozen=True)
 class PickFreeze:
-    """One pair of points, `a` and `b`, each (d,) float64 in [0, 1], from which rows are made."""
+    """One pair of points, `a` and `b`, each (d,) float64 in [0, 1], from which rows are made.
+
+    members: where features are made of parts that vary by themselves, the parts of each; then a point has a number for each part.
+    """
 
     a: NDArray[np.float64]
     b: NDArray[np.float64]
+    members: Sequence[NDArray[np.int64]] | None = None
 
     def keep(self, row: Row) -> Tensor:
         """The keep weights (d,) of one row, float64. Raises ValueError for a feature that the design does not have."""
-        if not all(0 <= i < len(self.a) for i in row.changed):
-            raise ValueError(f"{row} changes a feature that a design of {len(self.a)} features does not have")
+        features = len(self.a if self.members is None else self.members)
+        if not all(0 <= i < features for i in row.changed):
+            raise ValueError(f"{row} changes a feature that a design of {features} features does not have")
         start, other = (self.a, self.b) if row.base == "a" else (self.b, self.a)
         weights, changed = start.copy(), list(row.changed)
+        if self.members is not None:
+            changed = [part for i in row.changed for part in self.members[i]]
         weights[changed] = other[changed]
         return torch.from_numpy(weights)
 
