@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .files import Extent, Transform, Window, check_single, is_remote, look, read_image
-from .notices import first_line, needed, notify
+from .notices import first_line, needed, not_there, notify
 
 with needed("geo"):
     import pyproj
@@ -60,7 +60,7 @@ def check_local(path: Path, above: tuple[Path, ...] = ()) -> None:
     """Raises ValueError for a file that is not there, or a VRT that names, itself or through another, what is no file here."""
     if not path.is_file():
         where = f", named by {above[-1]}" if above else ""
-        raise ValueError(f"{path}: no such file{where}")
+        raise ValueError(f"{path}: {not_there(path)}{where}")
     with open(path, "rb") as file:
         head = file.read(4096).lstrip(b"\xef\xbb\xbf \t\r\n")
     is_vrt = b"<VRTDataset" in head
