@@ -32,9 +32,9 @@ from .sampling import Sampler
 # %% auto #0
 __all__ = ['Asking', 'OfRegions', 'PickFreezeAttribution', 'EntropyCentric', 'SobolTotal']
 
-# %% ../nbs/23_attribution.ipynb #f24ed434
+# %% ../nbs/23_attribution.ipynb #241d5f29
 def warn_if_flat(scores: Tensor, error: Tensor) -> None:
-    """Warn if the largest and smallest score (B,d) of an example differ by at most twice their joint standard error."""
+    """Warn if an example's scores (B,d) differ by no more than their errors, or hardly more."""
     if scores.shape[1] < 2:
         return
     (high, i), (low, j) = scores.max(1), scores.min(1)
@@ -42,7 +42,19 @@ def warn_if_flat(scores: Tensor, error: Tensor) -> None:
     flat = (high - low <= 2 * joint).nonzero().flatten().tolist()
     if flat:
         notify(f"flat map: all scores of example {flat[0]} are equal within their error ({low[flat[0]]:.3g} to "
-               f"{high[flat[0]]:.3g}); more samples, or a larger region or grid cell, may tell them apart")
+               f"{high[flat[0]]:.3g}); more samples (n_samples), larger patches (a smaller grid_size) or a larger region may tell "
+               "them apart")
+        return
+    warn_if_noisy(scores, error)
+
+# %% ../nbs/23_attribution.ipynb #f24ed434
+def warn_if_noisy(scores: Tensor, error: Tensor) -> None:
+    """Warn if more than half of the variance between an example's scores (B,d) is that of their errors."""
+    share = error.square().mean(1) / scores.var(1).clamp_min(1e-30)
+    worst = int(share.argmax())
+    if share[worst] > 0.5:
+        notify(f"{min(float(share[worst]), 1):.0%} of the variance between the scores of example {worst} is that of their errors, "
+               "so the order of the patches means little; take more samples (n_samples) or larger patches (a smaller grid_size)")
 
 # %% ../nbs/23_attribution.ipynb #c2e275b6
 def warn_if_undefined(index: Tensor) -> None:

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
 from .files import is_remote, look
 from .labels import LabelValues, parse_values
 from .names import LITE0, STUDY_METHODS, Activation, BaselineName, FeatureKind, InferenceKind, Runtime
-from .notices import needed, waiting
+from .notices import needed, not_there, waiting
 from .request import Request, parse_nodata, read_request
 from .writing import check_free, write_whole
 
@@ -127,7 +127,7 @@ def check_folder(*folders: Path | None) -> None:
     """Raises ValueError, naming it, for a folder that is not there; None stands for none."""
     for folder in folders:
         if folder is not None and not folder.is_dir():
-            raise ValueError(f"{folder}: no such folder")
+            raise ValueError(f"{folder}: {not_there(folder, 'folder')}")
 
 
 def check_model(model: str | None, card: Path | None, out: Path | None = None) -> None:
@@ -136,9 +136,9 @@ def check_model(model: str | None, card: Path | None, out: Path | None = None) -
     All that before anything slow is loaded.
     """
     if model is not None and ":" not in model and not Path(model).exists():
-        raise ValueError(f"--model {model}: no such file or folder; expected one, or package.module:function")
+        raise ValueError(f"--model {model}: no such file or folder ({not_there(model)}); expected one, or package.module:function")
     if card is not None and not card.is_file():
-        raise ValueError(f"--model-card {card}: no such file")
+        raise ValueError(f"--model-card {card}: {not_there(card)}")
     if out is not None:
         check_free(out)
 
@@ -518,7 +518,7 @@ def explain(image: ImageName, point: Point = None, at: At = None, crs: Crs = "EP
     budget = Budget(n_samples, perturbations_per_eval, seed, inference=inference, show_progress=sys.stderr.isatty())
     asked = mistakes_of(request, network, out, target, labelled) if mistakes else {out: request}
     questions = {folder: ask(network, one, baseline, grid, target, features, finest) for folder, one in asked.items()}
-    if model is not None and runtime in (None, "torch"):
+    if (model is not None or image.endswith(".npy")) and runtime in (None, "torch"):
         look_for_signs(network, request, target)
     print_classes(network, request, target)
     for folder, question in questions.items():

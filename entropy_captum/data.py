@@ -27,7 +27,10 @@ __all__ = ['LAYOUTS', 'SUFFIXES', 'WORDS', 'normalize', 'denormalize', 'is_named
 
 # %% ../nbs/39_data.ipynb #f737aef6
 def normalize(image: NDArray[np.uint8]) -> Tensor:
-    """An 8-bit RGB image (H,W,3) as the network's input: float32 (1,3,H,W) in [-1, 1]. Raises ValueError for another kind."""
+    """An 8-bit RGB image (H,W,3) as the network's input: float32 (1,3,H,W) in [-1, 1]. Raises ValueError for another kind.
+
+    Red first: of an array that OpenCV has read, which has blue first, give image[..., ::-1].
+    """
     return to_inputs(image, RGB8)
 
 # %% ../nbs/39_data.ipynb #f65119c2

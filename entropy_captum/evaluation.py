@@ -22,7 +22,16 @@ from .names import Activation, InferenceKind
 from .notices import needed
 from .perturbation import Baselines, as_tensor, spread_scores
 from .question import Mask, Question, bases_of, check_inference, check_label
-from .region import PackedRegions, check_target, iou, objects, predicted_region, resize_outputs, resolve_activation
+from entropy_captum.region import (
+    PackedRegions,
+    check_target,
+    iou,
+    objects,
+    predicted_region,
+    resize_outputs,
+    resolve_activation,
+    warn_if_activated,
+)
 from .shortcut import region_forward
 
 if TYPE_CHECKING:
@@ -208,12 +217,15 @@ class SitTester:
     Several inputs of a network, a tuple, lose the same pixels. Pixels that are not valid hold the baseline and belong to no region,
     area or IoU. inference: without a label only the region is read, and "incremental" (or "auto", for a model that was captured
     before) computes only what the region needs. rows: at most so many in one forward, default all that are asked for at once.
+    watch: told how many rows go through the model before they do; what it raises ends the test.
     Raises ValueError for what does not fit.
     """
 
     @torch.no_grad()
-    def __init__(self, question: Question, inference: InferenceKind = "auto", rows: int | None = None) -> None:
+    def __init__(self, question: Question, inference: InferenceKind = "auto", rows: int | None = None,
+                 watch: Callable[[int], object] | None = None) -> None:
         check_inference(inference, None)
+        self.watch, self.looked = watch or (lambda _: None), False
         self.question, self.inference, self.rows, self.ground = question, inference, rows, (ground := find_ground(question))
         self.engine, self.packed = FullInference(question.network), PackedRegions(ground.weights, torch.arange(len(ground.weights)))
         alone = question.label is None and len(ground.inputs) == 1 and ground.inputs[0].ndim == 4
@@ -224,8 +236,11 @@ class SitTester:
         """What the model says of the regions on k versions of the inputs, (k*B,...,H,W), k-major. Raises ValueError for NaN."""
         short, batch, rows = self.shortcut, len(self.ground.weights), len(versions[0])
         parts = zip(*(x.split(self.rows or rows) for x in versions), strict=True)
-        outputs = torch.cat([self.engine.clean(part) if short is None else short(part[0]) for part in parts])
+        outputs = torch.cat([self._forward(part) for part in parts])
         activation = resolve_activation(self.question.activation, outputs.shape[1])
+        if short is None and not self.looked:  # a part of a map is too little to tell by
+            warn_if_activated(outputs, activation)
+        self.looked = True
         classes = check_target(self.question.channel, batch, outputs.shape[1])
         stacked = outputs.reshape(rows // batch, batch, *outputs.shape[1:])
         measure = self.packed.measure(stacked, classes, activation, None if short is None else short.box)
@@ -235,6 +250,10 @@ class SitTester:
             overlap = [self.ground.iou(p, i % batch) for i, p in enumerate(predicted.cpu().numpy())]
         confidence, entropy = (self.packed.mean(v).cpu() for v in (measure.probability, measure.entropy))
         return State(confidence, entropy, torch.tensor(overlap, dtype=torch.float64).reshape(confidence.shape))
+
+    def _forward(self, part: tuple[Tensor, ...]) -> Tensor:
+        self.watch(len(part[0]))
+        return self.engine.clean(part) if self.shortcut is None else self.shortcut(part[0])
 
     @torch.no_grad()
     def test(self, low: bool, attribution: Map, *, threshold: float = 0.1, removed: float | None = None,

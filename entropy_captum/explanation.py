@@ -21,6 +21,7 @@ from scipy import ndimage
 from torch import Tensor
 
 from .adapter import card_of, sized
+from .attribution import warn_if_flat
 from .bands import BandLike, NamedBand, band_maps_figure, feature_mask_of, spectral_figure, spectral_table
 from .card import from_inputs, to_picture
 from .data import find_tiles
@@ -435,6 +436,8 @@ def explain_question(request: Request, question: Question, budget: Budget, metho
                  maps._replace(forwards=maps.forwards + search.rows, estimate=search.mark(maps.estimate))
                  for name, maps in found.items()}
     estimates = {name: each.estimate for name, each in found.items() if each.estimate is not None and name != INTERACTION}
+    for estimate in estimates.values():
+        warn_if_flat(estimate.scores, estimate.standard_error)
     table = judge(tester, {name: each.maps for name, each in found.items()}, estimates,
                   perturbations_per_eval=budget.perturbations_per_eval, show_progress=budget.show_progress)
     return Explanation(request, question, found, table, tester.before)

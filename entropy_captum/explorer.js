@@ -1,10 +1,10 @@
 // The face of entropy_captum.explorer. Python owns the state; this draws it and sends what the user asks for.
 // All places are pixels of the whole image or scene; `view` says which of them are on the canvases.
 
-const CHOSEN = "#ff2d87", LARGEST = 32, NEAR = 12;
+const CHOSEN = "#ff2d87", PICKED = "#ffd500", LARGEST = 32, NEAR = 12;
 const FOLLOWED = ["method", "beside", "grid_size", "n_samples", "folder"];
 const FORMATS = { png: "PNG", npz: "npz", tif: "GeoTIFF" };
-const HELP = "Arrow keys choose an object in that direction, Enter explains it, Escape cancels; plus, minus and zero zoom, Shift and arrow keys move.";
+const HELP = "Arrow keys choose an object in that direction, Enter explains it, Shift and Enter add it to several, Escape cancels; plus, minus and zero zoom, Shift and arrow keys move.";
 
 const clamp = (value, low, high) => Math.min(Math.max(value, low), high);
 
@@ -53,13 +53,13 @@ function objectsOf(ids, w) {
   return [...found.values()].map(({ id, x, y, n }) => ({ id, x: x / n, y: y / n }));
 }
 
-// Outlines [x, y, x, y, ...] of footprints as objects with a path each.
+// Outlines [x, y, x, y, ...] of footprints, or of what is predicted, as objects with a path each.
 function objectsOfShapes(shapes) {
-  return shapes.map(({ id, rings, middle }) => {
+  return shapes.map(({ id, rings, middle, point }) => {
     const path = new Path2D();
     for (const ring of rings)
       for (let k = 0; k < ring.length; k += 2) k ? path.lineTo(ring[k], ring[k + 1]) : path.moveTo(ring[k], ring[k + 1]);
-    return { id, x: middle[0], y: middle[1], path };
+    return { id, x: middle[0], y: middle[1], path, point };
   });
 }
 
@@ -124,7 +124,7 @@ function buildPanel(model) {
   const sizes = (chosen, ...usual) => options([...new Set([...usual, chosen])].sort((a, b) => a - b), chosen);
   const panel = {
     method: bind(make("select", {}, ...options(model.get("methods"), model.get("method"))), "method", (c) => c.value),
-    beside: bind(make("select", {}, ...options(["", ...model.get("methods")], model.get("beside"))), "beside", (c) => c.value),
+    beside: make("select"), shown: make("select"),
     grid_size: bind(make("select", {}, ...sizes(model.get("grid_size"), 4, 8, 12, 16)), "grid_size", (c) => Number(c.value)),
     n_samples: bind(make("select", {}, ...sizes(model.get("n_samples"), 4, 8, 16, 32, 64, 128)), "n_samples", (c) => Number(c.value)),
     view: make("select", {}, ...options(["score", "standard error", "image only"], "score")),
@@ -133,23 +133,45 @@ function buildPanel(model) {
     exports: model.get("formats").map((format) => Object.assign(button(FORMATS[format], `download as ${FORMATS[format]}`), { value: format })),
     folder: bind(make("input", { type: "text", value: model.get("folder") }), "folder", (c) => c.value),
     progress: make("progress", { value: 0, max: 1 }),
-    message: make("div", { className: "ec-message" }),
+    message: make("div", { className: "ec-message" }), notices: make("ul", { className: "ec-notices" }),
     code: make("pre", { className: "ec-code", hidden: true, tabIndex: 0 }),
-    verdict: make("div"),
+    verdict: make("div", { className: "ec-verdict" }), open: false,
+  };
+  panel.building = labelled("building", panel.shown);
+  panel.shown.addEventListener("change", () => model.send({ kind: "show", number: Number(panel.shown.value), compared: model.get("compared") }));
+  panel.beside.addEventListener("change", () => {
+    const [kind, value] = panel.beside.value.split(/:(.*)/);
+    if (kind === "kept") { model.send({ kind: "show", number: model.get("shown"), compared: Number(value) }); return; }
+    if (model.get("compared") >= 0) model.send({ kind: "show", number: model.get("shown"), compared: -1 });
+    model.set("beside", value);
+    model.save_changes();
+  });
+  // What may stand beside the map: another method, or what was explained before.
+  panel.list = () => {
+    const kept = model.get("kept"), shown = model.get("shown"), compared = model.get("compared");
+    const methods = ["", ...model.get("methods")].map((name) => make("option", { value: `method:${name}`, textContent: name || "none" }));
+    const others = kept.map((name, k) => make("option", { value: `kept:${k}`, textContent: name, disabled: shown < 0 || k === shown }));
+    panel.beside.replaceChildren(...methods, ...(others.length > 1 ? [make("optgroup", { label: "explained before" }, ...others)] : []));
+    panel.beside.value = compared >= 0 ? `kept:${compared}` : `method:${model.get("beside")}`;
+    panel.building.hidden = kept.length < 2;
+    panel.shown.replaceChildren(...(shown < 0 ? [make("option", { value: -1, textContent: "the one that is being explained" })] : []),
+      ...kept.map((name, k) => make("option", { value: k, textContent: name })));
+    panel.shown.value = shown;
   };
   // What Python sets, the page shows.
   panel.follow = () => {
-    for (const name of FOLLOWED) {
+    panel.list();
+    for (const name of FOLLOWED.filter((one) => one !== "beside")) {
       const control = panel[name], value = String(model.get(name));
       if (control.options && ![...control.options].some((option) => option.value === value)) control.append(option(value, value));
       control.value = value;
     }
   };
   panel.message.setAttribute("role", "status");
-  panel.progress.setAttribute("aria-label", "designs done");
+  panel.progress.setAttribute("aria-label", "done so far");
   panel.code.setAttribute("aria-label", "Python that makes this result");
-  panel.element = make("div", { className: "ec-panel" }, panel.message, panel.progress,
-    labelled("method", panel.method), labelled("beside it", panel.beside),
+  panel.element = make("div", { className: "ec-panel" }, panel.message, panel.progress, panel.notices,
+    panel.building, labelled("method", panel.method), labelled("beside it", panel.beside),
     labelled("grid", panel.grid_size), labelled("samples N", panel.n_samples),
     make("div", { className: "ec-buttons" }, panel.explain, panel.cancel),
     labelled("show", panel.view), labelled("opacity", panel.opacity), panel.verdict,
@@ -177,20 +199,27 @@ function render({ model, el }) {
   const panel = buildPanel(model), panes = [buildPane(width, height), buildPane(width, height)];
   const zoomIn = button("+", "zoom in"), zoomOut = button("−", "zoom out"), showAll = button("all", "show all");
   const dragging = make("select", {}, make("option", { value: "box", textContent: "draws a box" }), make("option", { value: "move", textContent: "moves the picture" }));
-  const many = make("span");
-  const tools = make("div", { className: "ec-tools" }, zoomIn, zoomOut, showAll, ...(isScene ? [many] : [labelled("dragging", dragging)]));
+  const many = make("span"), several = make("input", { type: "checkbox" });
+  const tools = make("div", { className: "ec-tools" }, zoomIn, zoomOut, showAll, labelled("choose several", several), labelled("dragging", dragging), many);
   const hover = make("div", { className: "ec-hover" }), row = make("div", { className: "ec-panes" });
   const view = { x: 0, y: 0, scale: whole }, pointers = new Map();
   const outlines = edges(h, ids.length ? w : 0, (a, b) => ids[a] !== ids[b]);
-  let objects = objectsOf(ids, w), detail = null, picture = null, chosen = null, candidate = null, current = null;
-  let drag = null, pinch = null, at = null, looking = 0, asked = false;
+  let objects = objectsOf(ids, w), detail = null, picture = null, chosen = null, beside = null, candidate = null, current = null;
+  let drag = null, pinch = null, at = null, looking = 0, asked = false, picked = [];
   dragging.value = isScene ? "move" : "box";
   el.append(make("div", { className: "ec-explorer" }, make("div", { className: "ec-picture" }, tools, row, hover), panel.element));
 
-  const names = () => [...new Set([model.get("method"), model.get("beside")])].filter(Boolean);
+  const isCompared = () => Boolean(model.get("other").maps?.length);
+  const names = () => [...new Set([model.get("method"), isCompared() ? "" : model.get("beside")])].filter(Boolean);
   const mapOf = (name) => model.get("maps").find((one) => one.method === name);
   const isShown = () => model.get("maps").length > 0 && names().every(mapOf);
-  const active = () => panes.slice(0, names().length);
+  // What each pane shows: a method's map of the chosen place, or one that was explained before, with its own window and outline.
+  const sources = () => {
+    const other = model.get("other"), title = model.get("title"), window = model.get("window");
+    const own = names().map((name) => ({ name, found: mapOf(name), window, outline: chosen, title }));
+    return isCompared() ? [own[0], { name: other.maps[0].method, found: other.maps[0], window: other.window, outline: beside, title: other.title }] : own;
+  };
+  const active = () => panes.slice(0, names().length + isCompared());
 
   // Where the picture is smaller than the canvas it is in the middle, else no part of the canvas is empty.
   function move(x, y, scale = view.scale) {
@@ -222,7 +251,7 @@ function render({ model, el }) {
     }
   }
 
-  function drawPane({ canvas, layer }) {
+  function drawPane({ canvas, layer }, source) {
     const context = canvas.getContext("2d");
     context.setTransform(1, 0, 0, 1, 0, 0);
     context.clearRect(0, 0, width, height);
@@ -231,7 +260,7 @@ function render({ model, el }) {
     if (picture) context.drawImage(picture, 0, 0, w, h);
     if (detail?.picture) { const [left, top, right, bottom] = detail.box; context.drawImage(detail.picture, left, top, right - left, bottom - top); }
     if (layer) {
-      const [left, top, right, bottom] = model.get("window");
+      const [left, top, right, bottom] = source.window;
       context.globalAlpha = Number(panel.opacity.value);
       context.imageSmoothingEnabled = false;
       context.drawImage(layer, left, top, right - left, bottom - top);
@@ -239,7 +268,8 @@ function render({ model, el }) {
     }
     stroke(context, outlines, "white", 1);
     if (isScene) for (const one of objects) stroke(context, one.path, "white", 1);
-    if (chosen) stroke(context, chosen, CHOSEN, 2);
+    if (source.outline) stroke(context, source.outline, CHOSEN, 2);
+    for (const path of picked) stroke(context, path, PICKED, 3);
     if (candidate) stroke(context, candidate.path ?? borderOf(candidate.id), CHOSEN, 2);
     if (drag?.box) { const path = new Path2D(); path.rect(drag.x, drag.y, drag.toX - drag.x, drag.toY - drag.y); stroke(context, path, CHOSEN, 2); }
     if (!objects.length && canvas.matches(":focus-visible")) {
@@ -248,17 +278,21 @@ function render({ model, el }) {
     }
   }
 
-  function draw() { active().forEach(drawPane); }
+  function draw() {
+    const found = sources();
+    active().forEach((pane, k) => drawPane(pane, found[k]));
+  }
 
   function borderOf(id) { return edges(h, w, (a, b) => (ids[a] === id) !== (ids[b] === id)); }
 
-  function updatePane(pane, name) {
-    const found = mapOf(name), kind = panel.view.value, isError = kind === "standard error";
+  function updatePane(pane, { name, found, title }) {
+    const kind = panel.view.value, isError = kind === "standard error";
     const values = numbers(found?.[isError ? "errors" : "scores"], Float32Array);
     pane.layer = null;
     pane.scale.getContext("2d").clearRect(0, 0, 256, 1);
     pane.low.textContent = pane.high.textContent = "";
-    pane.caption.textContent = found ? `${name}: ${found.made}` : model.get("running") ? name : `${name}: not explained yet`;
+    const called = model.get("kept").length > 1 && title ? `${title}, ${name}` : name;
+    pane.caption.textContent = found ? `${called}: ${found.made}` : model.get("running") ? called : `${name}: not explained yet`;
     pane.canvas.setAttribute("aria-label", `${name}. ${isScene ? "The scene" : "The image with the predicted objects outlined"}. ${HELP}`);
     if (!found || kind === "image only") return;
     if (values.some(Number.isFinite)) {
@@ -273,16 +307,23 @@ function render({ model, el }) {
   function update() {
     const shown = active();
     if (row.childElementCount !== shown.length) row.replaceChildren(...shown.map((pane) => pane.element));
-    names().forEach((name, k) => updatePane(shown[k], name));
+    sources().forEach((source, k) => updatePane(shown[k], source));
+    panel.list();
     draw();
     showHover();
     showVerdict();
     status();
   }
 
+  function outlineOf(bytes, [left, top, right]) {
+    const region = numbers(bytes, Uint8Array);
+    return region.length ? edges(region.length / (right - left), right - left, (a, b) => region[a] !== region[b], left, top) : null;
+  }
+
   function showRegion() {
-    const region = numbers(model.get("region"), Uint8Array), [left, top, right] = model.get("window");
-    chosen = region.length ? edges(region.length / (right - left), right - left, (a, b) => region[a] !== region[b], left, top) : null;
+    const region = numbers(model.get("region"), Uint8Array), other = model.get("other");
+    chosen = outlineOf(model.get("region"), model.get("window"));
+    beside = isCompared() ? outlineOf(other.region, other.window) : null;
     if (region.length) {
       candidate = null;
       const id = ids[region.indexOf(1)];  // arrow keys go on from what is explained
@@ -291,11 +332,24 @@ function render({ model, el }) {
     draw();
   }
 
+  // What was picked to be explained together: an object's border, a footprint's path, or a mark at a point.
+  function showPicked() {
+    picked = model.get("picked").map((place) => {
+      const one = objects.find(({ id, point }) => id === place || (Array.isArray(place) && point?.[0] === place[0] && point[1] === place[1]));
+      if (one) return one.path ?? borderOf(one.id);
+      const path = new Path2D();
+      if (Array.isArray(place)) path.arc(place[0] + 0.5, place[1] + 0.5, 6 / view.scale, 0, 7);
+      return path;
+    });
+    draw();
+  }
+
   function showDetail() {
     const seen = model.get("detail");
     if (!seen.box) return;
     objects = objectsOfShapes(seen.shapes);
     many.textContent = seen.hidden ? `${seen.hidden.toLocaleString("en")} footprints here: zoom in to see them` : "";
+    showPicked();
     const next = { box: seen.box, grid: seen.grid };
     pictureOf(seen.picture, "image/jpeg", (loaded) => { detail = { ...next, picture: loaded }; draw(); showHover(); });
   }
@@ -309,24 +363,33 @@ function render({ model, el }) {
     for (const one of [panel.save, panel.copy, ...panel.exports]) one.disabled = !ready;
     panel.code.hidden ||= !ready || panel.code.textContent !== model.get("code");
     panel.message.textContent = model.get("message");
+    const said = model.get("notices").map((text) => make("li", { textContent: text }));
+    if (panel.notices.childElementCount || said.length) panel.notices.replaceChildren(...said);
+    panel.notices.hidden = !said.length;
   }
 
   function showVerdict() {
     const rows = isShown() ? model.get("verdict") : [];
     panel.verdict.replaceChildren();
     if (!rows.length) return;
-    const shown = (value) => (typeof value === "number" ? value.toFixed(2) : value);
-    const line = (tag, values) => make("tr", {}, ...values.map((value) => make(tag, { textContent: shown(value) })));
-    const facts = Object.keys(rows[0]).filter((name) => name !== "map");
-    panel.verdict.append(make("table", {}, line("th", ["points", ...rows.map((row) => row.map)]),
-      ...facts.map((name) => line("td", [name, ...rows.map((row) => row[name])]))));
+    const said = (value) => (typeof value === "number" ? value.toFixed(2) : value ?? "–");
+    const cell = (value, k, head) => Object.assign(make(head || !k ? "th" : "td", { textContent: said(value) }), head || !k ? { scope: head ? "col" : "row" } : {});
+    const line = (values, head = false) => make("tr", {}, ...values.map((value, k) => cell(value, k, head)));
+    const table = (...lines) => make("table", {}, ...lines);
+    const first = Object.keys(rows[0]).slice(0, 3), tested = rows.filter((row) => Object.keys(row).slice(3).some((name) => row[name] !== null));
+    const body = rows.map((row) => Object.assign(line(first.map((name) => row[name])), { className: row.verdict === "control" ? "ec-control" : "" }));
+    const more = make("details", { open: panel.open }, make("summary", { textContent: "L-SIT and H-SIT" }),
+      table(line(["points", ...tested.map((row) => row.map)], true),
+        ...Object.keys(rows[0]).slice(3).map((name) => line([name, ...tested.map((row) => row[name])]))));
+    more.addEventListener("toggle", () => { panel.open = more.open; });
+    panel.verdict.append(table(line(["map", "gap", "what follows"], true), ...body), make("p", { textContent: model.get("caution") }), more);
   }
 
   // What is known of the place under the pointer; read anew when the map or the view changes under it.
   function showHover() {
     if (!at) { hover.textContent = ""; return; }
     const x = view.x + at.px / view.scale, y = view.y + at.py / view.scale, placed = model.get("placed"), said = [];
-    const column = Math.floor(x), line = Math.floor(y), [left, top, right, bottom] = model.get("window");
+    const column = Math.floor(x), line = Math.floor(y), found = sources();
     if (column < 0 || line < 0 || column >= w || line >= h) { hover.textContent = ""; return; }
     said.push(`column ${column}, row ${line}`);
     if (placed.transform) {
@@ -336,13 +399,13 @@ function render({ model, el }) {
     }
     const id = ids[line * w + column];
     if (id) said.push(`object ${id}`);
-    if (column >= left && column < right && line >= top && line < bottom)
-      for (const found of names().map(mapOf).filter(Boolean)) {
-        const [rows, columns] = found.shape, scores = numbers(found.scores, Float32Array), errors = numbers(found.errors, Float32Array);
-        const k = Math.floor(((line - top) * rows) / (bottom - top)) * columns + Math.floor(((column - left) * columns) / (right - left));
-        const error = Number.isFinite(errors[k]) ? ` ± ${errors[k].toPrecision(2)}` : "";
-        said.push(`${found.method} ${scores[k].toPrecision(3)}${error} ${found.unit}`);
-      }
+    for (const { found: map, window: [left, top, right, bottom] } of isCompared() ? [found[at.pane] ?? found[0]] : found) {
+      if (!map || column < left || column >= right || line < top || line >= bottom) continue;
+      const [rows, columns] = map.shape, scores = numbers(map.scores, Float32Array), errors = numbers(map.errors, Float32Array);
+      const k = Math.floor(((line - top) * rows) / (bottom - top)) * columns + Math.floor(((column - left) * columns) / (right - left));
+      const error = Number.isFinite(errors[k]) ? ` ± ${errors[k].toPrecision(2)}` : "";
+      said.push(`${map.method} ${scores[k].toPrecision(3)}${error} ${map.unit}`);
+    }
     hover.textContent = said.join(" · ");
   }
 
@@ -360,7 +423,26 @@ function render({ model, el }) {
     model.send(message);
   }
 
-  function explainAt({ x, y }) { explain({ kind: "at", x, y, reach: NEAR / view.scale }); }
+  const isPick = (event) => event.shiftKey || several.checked;
+
+  function explainAt({ x, y }, pick = false, reach = NEAR / view.scale) { explain({ kind: pick ? "pick" : "at", x, y, reach }); }
+
+  // An object by its number or id; what is only predicted in a scene by a point in it.
+  function explainObject({ id, point }) {
+    if (point) explainAt({ x: point[0], y: point[1] }, false, 0);
+    else explain({ kind: "object", id });
+  }
+
+  function pickObject(one) {
+    const [x, y] = one.point ?? insideOf(one);
+    explainAt({ x, y }, true, 0.5);
+  }
+
+  // A pixel of an object: where its middle lies outside it, the first.
+  function insideOf({ id, x, y }) {
+    const k = Math.floor(y) * w + Math.floor(x), first = ids.length && ids[k] !== id ? ids.indexOf(id) : k;
+    return [first % w, Math.floor(first / w)];
+  }
 
   const startDrag = (event) => {
     if (event.button) return;
@@ -369,12 +451,12 @@ function render({ model, el }) {
     pointers.set(event.pointerId, start);
     pinch = null;
     if (pointers.size > 1) { drag = null; draw(); return; }
-    const from = place(start), box = (dragging.value === "box") !== event.shiftKey && !isScene;
+    const from = place(start), box = (dragging.value === "box") !== event.shiftKey;
     drag = { ...start, ...from, toX: from.x, toY: from.y, box, left: view.x, top: view.y, far: false };
   };
 
   const moveDrag = (event) => {
-    at = pixels(event);
+    at = { ...pixels(event), pane: panes.findIndex((pane) => pane.canvas === event.currentTarget) };
     if (pointers.has(event.pointerId)) pointers.set(event.pointerId, at);
     if (pointers.size === 2) {
       const [a, b] = [...pointers.values()];
@@ -394,7 +476,7 @@ function render({ model, el }) {
     drag = null;
     pointers.delete(event.pointerId);
     if (!done || event.type !== "pointerup") return draw();
-    if (!done.far) explainAt(done);
+    if (!done.far) explainAt(done, isPick(event));
     else if (done.box) {
       const { x, y, toX, toY } = done;
       explain({ kind: "box", box: [Math.min(x, toX), Math.min(y, toY), Math.max(x, toX) + 1, Math.max(y, toY) + 1] });
@@ -417,7 +499,7 @@ function render({ model, el }) {
     const next = current ? nextObject(objects, current, direction) : objects.reduce((a, b) => (away(b) < away(a) ? b : a));
     if (!next) { panel.message.textContent = "There is no object further that way"; return; }
     current = candidate = next;
-    panel.message.textContent = isScene ? `Building ${next.id}: Enter explains it` : `Object ${next.id} of ${objects.length}: Enter explains it`;
+    panel.message.textContent = `${isScene ? `Building ${next.id}` : `Object ${next.id} of ${objects.length}`}: Enter explains it`;
     const inside = next.x > view.x && next.y > view.y && next.x < view.x + width / view.scale && next.y < view.y + height / view.scale;
     if (inside) draw();
     else move(next.x - width / view.scale / 2, next.y - height / view.scale / 2);
@@ -427,7 +509,8 @@ function render({ model, el }) {
     const direction = { ArrowRight: [1, 0], ArrowDown: [0, 1], ArrowLeft: [-1, 0], ArrowUp: [0, -1] }[event.key];
     if (event.ctrlKey || event.metaKey || event.altKey) return;
     if (direction) step(direction, event.shiftKey);
-    else if (event.key === "Enter" && candidate) explain({ kind: "object", id: candidate.id });
+    else if (event.key === "Enter" && candidate && isPick(event)) pickObject(candidate);
+    else if (event.key === "Enter" && candidate) explainObject(candidate);
     else if (event.key === "Enter" && !objects.length) explainAt(place({ px: width / 2, py: height / 2 }));
     else if (event.key === "Escape") model.send({ kind: "cancel" });
     else if (event.key === "+" || event.key === "=") zoom(1.5);
@@ -447,7 +530,7 @@ function render({ model, el }) {
   zoomIn.addEventListener("click", () => zoom(1.5));
   zoomOut.addEventListener("click", () => zoom(1 / 1.5));
   showAll.addEventListener("click", () => move(0, 0, whole));
-  panel.explain.addEventListener("click", () => explain(candidate ? { kind: "object", id: candidate.id } : { kind: "again" }));
+  panel.explain.addEventListener("click", () => (candidate && !model.get("picked").length ? explainObject(candidate) : explain({ kind: "again" })));
   panel.cancel.addEventListener("click", () => model.send({ kind: "cancel" }));
   panel.save.addEventListener("click", () => model.send({ kind: "save" }));
   for (const one of panel.exports) one.addEventListener("click", () => { asked = true; model.send({ kind: "export", format: one.value }); });
@@ -464,13 +547,14 @@ function render({ model, el }) {
     asked = false;
   };
   // One widget may be shown in several places: what a view listens to ends with it.
-  const listeners = [[update, ["maps", "method", "beside", "verdict", "running"]], [showRegion, ["region", "window"]], [showDetail, ["detail"]],
-    [status, ["progress", "message", "code"]], [panel.follow, FOLLOWED]]
+  const listeners = [[showRegion, ["region", "window", "other"]], [update, ["maps", "method", "beside", "verdict", "running", "kept", "shown", "compared", "other"]],
+    [showDetail, ["detail"]], [showPicked, ["picked"]], [status, ["progress", "message", "code", "notices"]], [panel.follow, FOLLOWED]]
     .flatMap(([react, traits]) => traits.map((trait) => [`change:${trait}`, react])).concat([["msg:custom", files]]);
   for (const [event, react] of listeners) model.on(event, react);
   pictureOf(model.get("picture"), model.get("picture_type"), (loaded) => { picture = loaded; draw(); });
   showRegion();
   showDetail();
+  panel.list();
   update();
   move(0, 0, whole);
   return () => {

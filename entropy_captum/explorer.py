@@ -11,6 +11,7 @@ import tempfile
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from importlib.resources import files
 from inspect import signature
 from pathlib import Path
@@ -25,19 +26,23 @@ from PIL import Image
 from torch import Tensor, nn
 
 from .adapter import card_of, sized
+from .attribution import warn_if_flat
 from .card import to_picture
 from .estimate import Estimate
-from .evaluation import SitTester, ones_attribution, verdict
+from .evaluation import SitTester
 from .explanation import Explanation, made_by, placed_map
 from .figures import ERROR_MAP, SCORE_MAP, png_of
 from .files import Extent, check_mask, extent_of_array
 from .forward import Model, eval_mode
+from .judgement import ONE_IS_NONE, judge
 from .methods import PICK_FREEZE, UNITS, Maps, pick_freeze_map, run_methods
 from .names import Activation
-from .question import Budget, Question
+from .notices import heard
+from .question import Budget, Question, of_image
 from .region import objects
 from .request import Request
 from .run import Run
+from .signs import warn_of_signs
 from .zoo import inputs_for, predict
 
 try:
@@ -47,17 +52,27 @@ except ImportError as problem:
     raise ImportError("the explorer needs anywidget: pip install 'entropy_captum[lab]'") from problem
 
 # %% auto #0
-__all__ = ['Place', 'CHOICES', 'FIRST', 'SHOWN', 'nearest_object', 'boxed', 'mask_of', 'Subject', 'as_png', 'formats_for',
-           'ImageSubject', 'Face', 'as_bytes', 'palette', 'drawn', 'drawn_pixels', 'Cancelled', 'cancellable', 'Choice',
-           'Explorer', 'exported', 'as_geotiff', 'answer', 'explained', 'run_pick_freeze', 'run_cams', 'conclude',
-           'in_words', 'subject_of', 'explore']
+__all__ = ['Place', 'CHOICES', 'FIRST', 'SHOWN', 'MOST_KEPT', 'called', 'nearest_object', 'boxed', 'mask_of', 'Subject', 'as_png',
+           'formats_for', 'ImageSubject', 'Face', 'as_bytes', 'palette', 'drawn', 'drawn_pixels', 'of_region',
+           'Cancelled', 'cancellable', 'Choice', 'Kept', 'Explorer', 'work', 'keep', 'show_kept', 'put_up', 'exported',
+           'as_geotiff', 'answer', 'pick', 'look', 'Asked', 'show_asked', 'run_pick_freeze', 'run_cams', 'explained',
+           'drawn_map', 'conclude', 'judged', 'in_words', 'rows_of', 'subject_of', 'explore']
 
 # %% ../nbs/64_explorer.ipynb #be7201aa
 #: What is to be explained: an object by its number (of a scene a footprint by its id), a point (column, row), a box
 #: (left, top, right, bottom), or a mask (H,W).
 Place = int | str | tuple[int, ...] | NDArray[np.bool_]
 
+# %% ../nbs/64_explorer.ipynb #a7c8f852
+def called(place: Place) -> str:
+    """What a place is called where several are told apart."""
+    if isinstance(place, np.ndarray):
+        return f"{int(place.sum())} pixels"
+    if isinstance(place, tuple):
+        return f"{'box' if len(place) == 4 else 'at'} {place}"
+    return f"object {place}" if isinstance(place, (int, np.integer)) else f"building {place}"
 
+# %% ../nbs/64_explorer.ipynb #fdf0f22c
 def nearest_object(ids: NDArray[np.integer[Any]], x: int, y: int, reach: float = 0.0) -> int:
     """The number of the object in column x and row y of ids (H,W), or of the nearest within so many pixels. ValueError for none."""
     rows, columns = np.nonzero(ids)
@@ -88,10 +103,14 @@ def mask_of(ids: NDArray[np.integer[Any]], place: Place | None) -> NDArray[np.bo
             raise ValueError(f"no object {place}: the network predicts {ids.max()} here; click one, or draw a box")
         return np.asarray(ids == place)
     if isinstance(place, tuple):
+        (height, width), (x, y) = ids.shape, place[:2]
+        if not (0 <= x < width and 0 <= y < height):
+            raise ValueError(f"the point ({x}, {y}) lies outside the image of {width} x {height} pixels; a point is its column, up "
+                             f"to {width - 1}, and its row, up to {height - 1}")
         return boxed(ids, place) if len(place) == 4 else mask_of(ids, nearest_object(ids, *place))
     mask = np.asarray(False if place is None else place, bool)
     if mask.ndim and mask.shape != ids.shape:
-        raise ValueError(f"a mask of shape {ids.shape} was expected, got {mask.shape}")
+        raise ValueError(f"a mask of shape {ids.shape} was expected, got {mask.shape}: a value is needed for each pixel")
     if not mask.any():
         raise ValueError("nothing is chosen yet, no pixel of the mask is set: click an object, or draw a box")
     return mask
@@ -107,6 +126,9 @@ class Subject(Protocol):
 
     def look(self, box: tuple[int, ...], side: int) -> dict[str, Any]:
         """What a part of it looks like, in so many pixels a side; nothing where `face` has shown all."""
+
+    def outlined(self, box: tuple[int, ...]) -> list[dict[str, Any]]:
+        """What the network predicts in a part, as `scene_view.outlines_of`, which takes a forward; none where `face` has it."""
 
     def find(self, x: int, y: int, reach: float) -> Place:
         """What a click at column x and row y means. Raises ValueError, saying what there is to click, for nothing."""
@@ -144,6 +166,8 @@ class ImageSubject:
         self.extent = extent or extent_of_array(image, "an array")
         self.label = None if label is None else check_mask(label, image.shape[:2], "the label")
         self.objects = objects(predict(self.model, self.inputs, target, activation)[0].cpu().numpy(), min_pixels)
+        if len(card_of(self.model).classes) < 2:  # nothing in an array says which band is red, but the network may
+            warn_of_signs(self.model, image[:512, :512])
 
     def face(self) -> dict[str, Any]:
         """As in `Subject`."""
@@ -153,6 +177,10 @@ class ImageSubject:
     def look(self, box: tuple[int, ...], side: int) -> dict[str, Any]:
         """As in `Subject`."""
         return {}
+
+    def outlined(self, box: tuple[int, ...]) -> list[dict[str, Any]]:
+        """As in `Subject`."""
+        return []
 
     def find(self, x: int, y: int, reach: float) -> Place:
         """As in `Subject`."""
@@ -185,16 +213,19 @@ class ImageSubject:
 CHOICES = [*PICK_FREEZE, "grad-cam", "score-cam"]
 #: What may be chosen from the start, besides on the page.
 FIRST = ("method", "beside", "grid_size", "n_samples", "folder")
-#: Columns of the verdict and what the page calls them.
+#: Columns of the verdict and what the page calls them; the first three it says first.
 #:
 #: :meta hide-value:
-SHOWN = {"map": "map", "gap_r0.5": "gap, half removed", "l_sit_confidence_drop": "L-SIT drop", "l_sit_kept_area": "L-SIT kept area",
-         "h_sit_confidence_drop": "H-SIT drop", "h_sit_kept_area": "H-SIT kept area", "l_sit_iou_drop": "L-SIT IoU drop",
-         "h_sit_iou_drop": "H-SIT IoU drop"}
+SHOWN = {"map": "map", "gap_r0.5": "gap", "verdict": "verdict", "l_sit_confidence_drop": "L-SIT drop",
+         "l_sit_kept_area": "L-SIT kept area", "h_sit_confidence_drop": "H-SIT drop", "h_sit_kept_area": "H-SIT kept area",
+         "l_sit_iou_drop": "L-SIT IoU drop", "h_sit_iou_drop": "H-SIT IoU drop"}
 
 
 class Face(anywidget.AnyWidget):
-    """The state that Python and the page share. Places are pixels of the whole image or scene; the maps lie in `window`."""
+    """The state that Python and the page share. Places are pixels of the whole image or scene; the maps lie in `window`.
+
+    `kept`: what was explained so far, of which `shown` is on the page, and `compared` beside it (-1 for none).
+    """
 
     _esm = files("entropy_captum") / "explorer.js"
     _css = files("entropy_captum") / "explorer.css"
@@ -213,13 +244,21 @@ class Face(anywidget.AnyWidget):
     grid_size = traitlets.Int(8, min=1).tag(sync=True)
     n_samples = traitlets.Int(16, min=2).tag(sync=True)
     folder = traitlets.Unicode("explanation").tag(sync=True)
+    picked: Any = traitlets.List().tag(sync=True)
     window: Any = traitlets.List([0, 0, 1, 1]).tag(sync=True)
     region = traitlets.Bytes().tag(sync=True)
     maps: Any = traitlets.List().tag(sync=True)
+    title = traitlets.Unicode().tag(sync=True)
+    kept: Any = traitlets.List().tag(sync=True)
+    shown = traitlets.Int(-1).tag(sync=True)
+    compared = traitlets.Int(-1).tag(sync=True)
+    other: Any = traitlets.Dict().tag(sync=True)
     progress: Any = traitlets.List([0, 0]).tag(sync=True)
     running = traitlets.Bool(False).tag(sync=True)
     message = traitlets.Unicode("Click a building, or draw a box.").tag(sync=True)
+    notices: Any = traitlets.List().tag(sync=True)
     verdict: Any = traitlets.List().tag(sync=True)
+    caution = traitlets.Unicode(ONE_IS_NONE.replace("`", "")).tag(sync=True)
     code = traitlets.Unicode().tag(sync=True)
     formats = traitlets.List(["png", "npz"]).tag(sync=True)
 
@@ -245,6 +284,12 @@ def drawn_pixels(method: str, heat: Tensor) -> dict[str, Any]:
     """What the page draws of a map (H,W) that has no errors."""
     return {"method": method, "unit": UNITS[method], "made": "without error bars", "shape": list(heat.shape),
             "scores": as_bytes(heat), "errors": b""}
+
+# %% ../nbs/64_explorer.ipynb #b6138c6d
+def of_region(estimate: Estimate, k: int) -> Estimate:
+    """The estimate of one of several regions of an image alone."""
+    numbers = {name: getattr(estimate, name) for name in Estimate.ARRAYS}
+    return replace(estimate, **{name: value[k:k + 1] for name, value in numbers.items() if value is not None})
 
 # %% ../nbs/64_explorer.ipynb #a5e0871e
 class Cancelled(Exception):
@@ -273,32 +318,52 @@ class Choice(NamedTuple):
     """What was chosen when a run began; the page may change meanwhile."""
 
     methods: tuple[str, ...]
-    place: Place
+    places: tuple[Place, ...]
     grid_size: int
     budget: Budget
 
+
+class Kept(NamedTuple):
+    """An explanation, and the traits by which the page shows it again: `maps`, `window`, `region`, `title`, `verdict`, `code`."""
+
+    told: Explanation
+    traits: dict[str, Any]
+
 # %% ../nbs/64_explorer.ipynb #93f02cca
 class Explorer(Face):
-    """Explore an image or a scene, see `explore`. `result` holds the last explanation, `problem` the last error."""
+    """Explore an image or a scene, see `explore`. `result` holds the explanation that is shown, `problem` the last error."""
 
     def __init__(self, subject: Subject, perturbations_per_eval: int = 8, **first: Any) -> None:
         self.subject, self.perturbations_per_eval = subject, perturbations_per_eval
         self.result: Explanation | None = None
         self.problem: Exception | None = None
-        self._place: Place | None = None
+        self._places: list[Place] = []
+        self._kept: list[Kept] = []
         self._stop, self._thread = threading.Event(), threading.Thread()
         super().__init__(**subject.face(), score_palette=palette(SCORE_MAP), error_palette=palette(ERROR_MAP), **first)
         self.on_msg(self._hear)
 
-    def explain(self, place: Place) -> None:
-        """Start to explain a place; a run that is under way is cancelled. Raises ValueError for one that is not there."""
-        self._place = self.subject.check(place)
+    def explain(self, place: Place | list[Place]) -> None:
+        """Start to explain a place, or several; a run that is under way is cancelled. Raises ValueError for one that is not there.
+
+        Several in one image share their forwards; each becomes an explanation of its own, see `explanations`.
+        """
+        self._places = [self.subject.check(one) for one in (place if isinstance(place, list) else [place])]
         self.cancel()
         self._stop, before = threading.Event(), self._thread
         methods = tuple(dict.fromkeys(name for name in (self.method, self.beside) if name))
-        choice = Choice(methods, self._place, self.grid_size, Budget(self.n_samples, self.perturbations_per_eval))
+        choice = Choice(methods, tuple(self._places), self.grid_size, Budget(self.n_samples, self.perturbations_per_eval))
         self._thread = threading.Thread(target=self._work, args=(choice, self._stop, before), daemon=True)
         self._thread.start()
+
+    @property
+    def explanations(self) -> list[Explanation]:
+        """All that was explained so far, the first first."""
+        return [one.told for one in self._kept]
+
+    def show(self, number: int, compared: int | None = None) -> None:
+        """Show one of `explanations` again, and beside it another (-1 for none). Raises ValueError for one that is not there."""
+        show_kept(self, number, self.compared if compared is None else compared)
 
     def cancel(self) -> None:
         """Stop within a few forwards; the designs that are complete stay and are tested, unless it is called again."""
@@ -329,23 +394,65 @@ class Explorer(Face):
         # The run before ends with its forward; waiting for it here keeps the kernel free.
         if before.is_alive():
             before.join()
-        with self.hold_sync():
-            self.region, self.maps, self.verdict, self.code = b"", [], [], ""
-            self.running, self.progress, self.message = True, [0, 0], "Looking at the place"
-        self.problem = self.result = None  # what `save` writes is what is shown
-        try:
-            with eval_mode(self.subject.model):
-                self.result = explained(self, choice, stop)
-        except Cancelled:
-            self.message = "Cancelled before there was anything to show"
-        except Exception as problem:
-            kind = "" if isinstance(problem, ValueError) else f"{type(problem).__name__}: "
-            self.problem, self.message = problem, f"{kind}{problem}"
-        finally:
-            with self.hold_sync():
-                if self.result is None:
-                    self.maps, self.progress = [], [0, 0]
-                self.running = False
+        work(self, choice, stop)
+
+# %% ../nbs/64_explorer.ipynb #42536232
+def work(explorer: Explorer, choice: Choice, stop: threading.Event) -> None:
+    """Explain what was chosen and show it, or say why not; what is on the page is of this run only, or nothing."""
+    with explorer.hold_sync():
+        explorer.region, explorer.maps, explorer.verdict, explorer.code, explorer.title = b"", [], [], "", ""
+        explorer.picked, explorer.notices, explorer.shown = [], [], -1
+        explorer.running, explorer.progress, explorer.message = True, [0, 0], "Looking at the place"
+    explorer.problem = explorer.result = None  # what `save` writes is what is shown
+    try:
+        with heard() as told, eval_mode(explorer.subject.model):
+            explained(explorer, choice, stop)
+    except Cancelled:
+        explorer.message = "Cancelled before there was anything to show"
+    except Exception as problem:
+        kind = "" if isinstance(problem, ValueError) else f"{type(problem).__name__}: "
+        explorer.problem, explorer.message = problem, f"{kind}{problem}"
+    finally:
+        with explorer.hold_sync():
+            if explorer.result is None:
+                explorer.maps, explorer.progress = [], [0, 0]
+            explorer.running, explorer.notices = False, told
+
+# %% ../nbs/64_explorer.ipynb #92229eac
+#: So many explanations are kept, the oldest goes first.
+MOST_KEPT = 20
+
+
+def keep(explorer: Explorer, told: Explanation, traits: dict[str, Any]) -> None:
+    """Add an explanation to those that are kept, and show it."""
+    explorer._kept.append(Kept(told, traits))
+    gone = max(len(explorer._kept) - MOST_KEPT, 0)
+    del explorer._kept[:gone]
+    names = [f"{one.traits['title']}: {', '.join(one.told.found)}" for one in explorer._kept]
+    with explorer.hold_sync():
+        explorer.kept = [f"{name} ({names[:k].count(name) + 1})" if names.count(name) > 1 else name for k, name in enumerate(names)]
+        put_up(explorer, len(names) - 1, max(explorer.compared - gone, -1))
+
+
+def show_kept(explorer: Explorer, number: int, compared: int = -1) -> None:
+    """Put a kept explanation on the page, and another one beside it (-1 for none). Raises ValueError for one that is not there."""
+    count = len(explorer._kept)
+    if not (0 <= number < count and -1 <= compared < count):
+        raise ValueError(f"there is no explanation {number if not 0 <= number < count else compared}; {count} are kept, from 0 on")
+    methods = [*explorer._kept[number].told.found, ""]
+    with explorer.hold_sync():
+        explorer.method, explorer.beside = methods[:2]
+        put_up(explorer, number, compared)
+
+
+def put_up(explorer: Explorer, number: int, compared: int) -> None:
+    """Set the traits by which the page shows an explanation, and another one beside it; the chosen methods stay."""
+    one = explorer._kept[number]
+    with explorer.hold_sync():
+        explorer.result, explorer.shown, explorer.compared = one.told, number, compared
+        for name, value in one.traits.items():
+            explorer.set_trait(name, value)
+        explorer.other = {} if compared < 0 else explorer._kept[compared].traits
 
 # %% ../nbs/64_explorer.ipynb #48ff355b
 def exported(told: Explanation, kind: str) -> dict[str, bytes]:
@@ -360,7 +467,7 @@ def exported(told: Explanation, kind: str) -> dict[str, bytes]:
     np.savez_compressed(stream, **maps, **errors, image=told.picture, region=told.region, pixels=pixels)  # type: ignore[arg-type]
     return {"maps.npz": stream.getvalue()}
 
-# %% ../nbs/64_explorer.ipynb #ee4cea96
+
 def as_geotiff(told: Explanation, name: str) -> bytes:
     """A method's map and its error as the bytes of a GeoTIFF."""
     from entropy_captum.gis import write_map
@@ -374,16 +481,22 @@ def answer(explorer: Explorer, content: dict[str, Any]) -> None:
     """Do what a message of the page asks for. Raises ValueError, saying why, for what cannot be done."""
     kind = content.get("kind")
     if kind == "look":
-        explorer.detail = explorer.subject.look(tuple(content["box"]), int(content["side"]))
+        look(explorer, tuple(content["box"]), int(content["side"]))
     elif kind == "at":
         explorer.explain(explorer.subject.find(int(content["x"]), int(content["y"]), float(content["reach"])))
+    elif kind == "pick":
+        pick(explorer, explorer.subject.find(int(content["x"]), int(content["y"]), float(content["reach"])))
     elif kind == "object":
         explorer.explain(content["id"])
     elif kind == "box":
         explorer.explain(tuple(content["box"]))
     elif kind == "again":
-        explorer.explain(explorer.subject.check(explorer._place))
+        places = [tuple(one) if isinstance(one, list) else one for one in explorer.picked]
+        explorer.explain(places or explorer._places or [explorer.subject.check(None)])
+    elif kind == "show":
+        explorer.show(int(content["number"]), int(content["compared"]))
     elif kind == "cancel":
+        explorer.picked = []
         explorer.cancel()
     elif kind == "save":
         explorer.message = f"Saved to {explorer.save()}"
@@ -391,33 +504,62 @@ def answer(explorer: Explorer, content: dict[str, Any]) -> None:
         made = exported(explorer.result, content["format"])
         explorer.send({"kind": "files", "names": list(made)}, list(made.values()))
 
-# %% ../nbs/64_explorer.ipynb #31af4a66
-def explained(explorer: Explorer, choice: Choice, stop: threading.Event) -> Explanation:
-    """Ask, run the methods and test their maps, and show each step. Raises Cancelled if there is no map when it is cancelled."""
-    request, question = explorer.subject.ask(choice.place, choice.grid_size)
-    (left, right), (top, bottom) = request.extent.columns, request.extent.rows
-    region = question.regions[0].cpu().numpy() >= 0.5
-    with explorer.hold_sync():
-        explorer.window, explorer.region = [left, top, right, bottom], region.astype(np.uint8).tobytes()
-        explorer.message = f"Explaining {region.sum()} pixels"
-    found, failed = run_pick_freeze(explorer, choice, question, stop), ""
-    try:
-        found |= run_cams(explorer, choice, question, stop)
-    except (Cancelled, ValueError) as problem:  # what another method has found stays
-        if not found:
-            raise
-        failed = str(problem)
-    told = conclude(explorer, choice, request, question, {name: found[name] for name in choice.methods if name in found}, stop)
-    explorer.message += f"; {failed}" if failed else ""
-    return told
+
+def pick(explorer: Explorer, place: Place) -> None:
+    """Add a place to those that are explained together, or take it out again."""
+    one = list(place) if isinstance(place, tuple) else place  # as it comes back from the page
+    explorer.picked = [other for other in explorer.picked if other != one] if one in explorer.picked else [*explorer.picked, one]
+    count = len(explorer.picked)
+    explorer.message = f"{count} chosen: Explain takes {'them together' if count > 1 else 'it'}" if count else "None is chosen"
+
+
+def look(explorer: Explorer, box: tuple[int, ...], side: int) -> None:
+    """Show a part of a scene, and, when the network has looked at it, what it predicts there, if it is still shown by then."""
+    seen = explorer.detail = explorer.subject.look(box, side)
+
+    def add() -> None:
+        if explorer.detail is seen and (shapes := explorer.subject.outlined(tuple(seen["box"]))) and explorer.detail is seen:
+            explorer.detail = {**seen, "shapes": shapes}
+
+    if seen:
+        threading.Thread(target=add, daemon=True).start()
 
 # %% ../nbs/64_explorer.ipynb #786be191
-def run_pick_freeze(explorer: Explorer, choice: Choice, question: Question, stop: threading.Event) -> dict[str, Maps]:
-    """Stream designs, which all methods share, to the page until they are done or cancelled. Raises Cancelled for less than two."""
+class Asked(NamedTuple):
+    """A place, the pixels around it, and the question about it."""
+
+    place: Place
+    request: Request
+    question: Question
+
+    @property
+    def traits(self) -> dict[str, Any]:
+        """By which the page shows where it is."""
+        (left, right), (top, bottom) = self.request.extent.columns, self.request.extent.rows
+        region = self.question.regions[0].cpu().numpy() >= 0.5
+        return {"window": [left, top, right, bottom], "region": region.astype(np.uint8).tobytes(), "title": called(self.place)}
+
+
+def show_asked(explorer: Explorer, one: Asked, count: int) -> None:
+    """Show the first of some places that are explained together."""
+    with explorer.hold_sync():
+        explorer.maps, explorer.verdict = [], []
+        for name, value in one.traits.items():
+            explorer.set_trait(name, value)
+        pixels = int((one.question.regions >= 0.5).sum())
+        explorer.message = f"Explaining {pixels} pixels" if count == 1 else f"Explaining {count} places together"
+
+
+def run_pick_freeze(explorer: Explorer, choice: Choice, questions: list[Question], stop: threading.Event) -> list[dict[str, Maps]]:
+    """Stream designs, which all methods and regions share, to the page until they are done or cancelled; the maps of each region.
+
+    Raises Cancelled for less than two.
+    """
     names = [name for name in choice.methods if name in PICK_FREEZE]
     if not names:
-        return {}
-    samples, estimates, done = choice.budget.n_samples, list[Estimate](), 0
+        return [{} for _ in questions]
+    samples, estimates, done, first = choice.budget.n_samples, list[Estimate](), 0, questions[0]
+    question = first if len(questions) == 1 else of_image(first, torch.cat([one.regions for one in questions]))
     run = Run(question, choice.budget, [PICK_FREEZE[name] for name in names])
     # A hook that raises, as for the CAMs, would keep incremental inference from being used.
     for share, completed in run.advance(streamed=True):
@@ -426,15 +568,16 @@ def run_pick_freeze(explorer: Explorer, choice: Choice, question: Question, stop
             if completed:
                 estimates, grid = run.estimates(), question.perturbation.grid
                 done = int(estimates[0].n_samples[0].max())
-                explorer.maps = [drawn(*each, grid) for each in zip(names, estimates, strict=True)]
+                explorer.maps = [drawn(name, of_region(each, 0), grid) for name, each in zip(names, estimates, strict=True)]
                 explorer.message = f"{done} of {samples} designs"
         if stop.is_set():
             break
     if done < 2:
         raise Cancelled
-    return {name: pick_freeze_map(estimate, name) for name, estimate in zip(names, estimates, strict=True)}
+    return [{name: pick_freeze_map(of_region(each, k), name) for name, each in zip(names, estimates, strict=True)}
+            for k in range(len(questions))]
 
-# %% ../nbs/64_explorer.ipynb #506a5307
+
 def run_cams(explorer: Explorer, choice: Choice, question: Question, stop: threading.Event) -> dict[str, Maps]:
     """Seg-Grad-CAM or Score-CAM: a map at the end; it is not streamed. Raises Cancelled at the next forward once that is wanted."""
     names, found = [name for name in choice.methods if name not in PICK_FREEZE], dict[str, Maps]()
@@ -444,43 +587,113 @@ def run_cams(explorer: Explorer, choice: Choice, question: Question, stop: threa
         explorer.message = f"Computing {name}"
         with cancellable(explorer.subject.model, stop):
             found |= run_methods(question, choice.budget, [name])
-        with explorer.hold_sync():
-            explorer.maps, explorer.progress = [*explorer.maps, drawn_pixels(name, found[name].maps[0])], [1, 1]
     return found
 
+# %% ../nbs/64_explorer.ipynb #31af4a66
+def explained(explorer: Explorer, choice: Choice, stop: threading.Event) -> None:
+    """Ask, run the methods and test their maps, and show each step. Raises Cancelled if there is no map when it is cancelled."""
+    asked = [Asked(place, *explorer.subject.ask(place, choice.grid_size)) for place in choice.places]
+    # Regions of one image share their forwards; each window of a scene has its own.
+    groups, said = [[one] for one in asked] if explorer.is_scene else [asked], list[tuple[str, str]]()
+    for group in groups:
+        show_asked(explorer, group[0], len(group))
+        found, failed = run_pick_freeze(explorer, choice, [one.question for one in group], stop), ""
+        try:
+            for own, one in zip(found, group, strict=True):
+                own |= run_cams(explorer, choice, one.question, stop)
+        except (Cancelled, ValueError) as problem:  # what another method has found stays
+            if not found[0]:
+                raise
+            failed = str(problem)
+        cancelled = stop.is_set()
+        if stop is explorer._stop:  # else another run waits already
+            stop.clear()
+        for own, one in zip(found, group, strict=True):
+            if own:
+                shown = {name: own[name] for name in choice.methods if name in own}
+                said.append((called(one.place), conclude(explorer, choice, one, shown, stop)))
+        if cancelled or failed:
+            break
+    words = [f"{title}: {text}" if len(asked) > 1 else text for title, text in said]
+    explorer.message = f"Done{' (cancelled)' * cancelled}: {'; '.join([*words, *[failed] * bool(failed)])}"
+
 # %% ../nbs/64_explorer.ipynb #7f1db886
-def conclude(explorer: Explorer, choice: Choice, request: Request, question: Question, found: dict[str, Maps],
-             stop: threading.Event) -> Explanation:
-    """Test the maps, tell the page, and give all of it back; with an empty table if the tests are cancelled too."""
-    cancelled, table, tester = " (cancelled)" if stop.is_set() else "", pd.DataFrame(), SitTester(question)
+def drawn_map(name: str, maps: Maps, question: Question) -> dict[str, Any]:
+    """What the page draws of a map, by patches where it was made of them."""
+    return drawn_pixels(name, maps.maps[0]) if maps.estimate is None else drawn(name, maps.estimate, question.perturbation.grid)
+
+
+def conclude(explorer: Explorer, choice: Choice, one: Asked, found: dict[str, Maps], stop: threading.Event) -> str:
+    """Judge the maps of a place, keep the explanation, show it and say it; with an empty table if the tests are cancelled too."""
+    question, table, held = one.question, pd.DataFrame(), one.question.held.cpu()
     if question.valid is not None:  # what holds nothing explains nothing
-        found = {name: each._replace(maps=torch.where(question.held.cpu(), each.maps, 0)) for name, each in found.items()}
-    if stop is explorer._stop:  # else another run waits already
-        stop.clear()
-        explorer.message = f"Testing the map{'s' * (len(found) > 1)}{cancelled}"
-        with suppress(Cancelled), cancellable(explorer.subject.model, stop):
-            maps = {name: each.maps.float().cpu() for name, each in found.items()}
-            table = verdict(tester, maps | {"ones": ones_attribution(question.tensors[0])[:, 0].cpu()})
+        found = {name: each._replace(maps=torch.where(held, each.maps, 0)) for name, each in found.items()}
     with explorer.hold_sync():
-        explorer.code = explorer.subject.code(choice.place, tuple(found), choice.grid_size, choice.budget.n_samples)
-        if len(table):
-            explorer.verdict = table[list(SHOWN)].rename(columns=SHOWN).dropna(axis=1).to_dict("records")
-        explorer.message = f"Done{cancelled}: {in_words(table, list(found))}"
-    return Explanation(request, question, found, table, tester.before)
+        for name, value in one.traits.items():
+            explorer.set_trait(name, value)
+        explorer.maps = [drawn_map(name, each, question) for name, each in found.items()]
+        explorer.message = f"Testing the map{'s' * (len(found) > 1)} of {called(one.place)}"
+    before = SitTester(question).before
+    for each in found.values():
+        if each.estimate is not None:
+            warn_if_flat(each.estimate.scores, each.estimate.standard_error)
+    with suppress(Cancelled):
+        table = judged(explorer, question, found, stop)
+    code = explorer.subject.code(one.place, tuple(found), choice.grid_size, choice.budget.n_samples)
+    keep(explorer, Explanation(one.request, question, found, table, before),
+         {**one.traits, "maps": explorer.maps, "code": code, "verdict": rows_of(table)})
+    return in_words(table, list(found))
+
+
+def judged(explorer: Explorer, question: Question, found: dict[str, Maps], stop: threading.Event) -> pd.DataFrame:
+    """The maps and the controls, judged as by `judgement.judge`, while the page counts. Raises Cancelled once that is wanted."""
+    rows, all_rows = 0, 76 + 26 * len(found)
+
+    def watch(more: int) -> None:
+        nonlocal rows
+        if stop.is_set():
+            raise Cancelled
+        explorer.progress = [rows, all_rows]
+        rows += more
+
+    explorer.progress = [0, all_rows]
+    maps = {name: each.maps.float().cpu() for name, each in found.items()}
+    estimates = {name: each.estimate for name, each in found.items() if each.estimate is not None}
+    tester = SitTester(question, watch=watch)
+    table = judge(tester, maps, estimates, perturbations_per_eval=explorer.perturbations_per_eval)
+    explorer.progress = [all_rows, all_rows]
+    return table
 
 # %% ../nbs/64_explorer.ipynb #298ec215
 def in_words(table: pd.DataFrame, names: list[str]) -> str:
-    """The gap of each method's map, as the page says it."""
+    """The gap of each method's map with its error, as the page says it, and of a single one what follows."""
     if not len(table):
         return "tests cancelled"
-    gaps = [f"{gap:.1f}" for gap in table["gap_r0.5"][:len(names)]]
-    said = gaps[0] if len(names) == 1 else ", ".join(f"{name} {gap}" for name, gap in zip(names, gaps, strict=True))
-    return f"gap {said} points with half removed"
+    by_name = table.set_index("map").loc[names]
+    gaps = [f"{row['gap_r0.5']:.1f} ± {row['gap_r0.5_se']:.1f}" for _, row in by_name.iterrows()]
+    if len(names) == 1:
+        return f"gap {gaps[0]} points, {by_name['verdict'].iloc[0]}"
+    return f"gap {', '.join(f'{name} {gap}' for name, gap in zip(names, gaps, strict=True))} points"
+
+# %% ../nbs/64_explorer.ipynb #99a3a92d
+def rows_of(table: pd.DataFrame) -> list[dict[str, Any]]:
+    """A table of `judge` as the page shows it: the gap with its error, and what is undefined, or known of no map, left out."""
+    full = table.reindex(columns=[*SHOWN])
+    known, rows = full[[name for k, name in enumerate(SHOWN) if k < 3 or full[name].notna().any()]], []
+    for (_, row), error in zip(known.iterrows(), table.get("gap_r0.5_se", ()), strict=True):
+        facts: dict[str, Any] = {SHOWN[str(name)]: None if pd.isna(value) else value for name, value in row.items()}
+        if facts["gap"] is not None:
+            facts["gap"] = f"{facts['gap']:.1f}" + (f" ± {error:.1f}" if np.isfinite(error) else "")
+        rows.append(facts)
+    return rows
 
 # %% ../nbs/64_explorer.ipynb #37279597
 def subject_of(model: Model, image: NDArray[Any] | Any, options: dict[str, Any]) -> Subject:
     """What is explored: an image, or a scene by its file or as it was opened. Raises TypeError for an option that it has not."""
     kind: Any = ImageSubject
+    if isinstance(image, Tensor):
+        raise TypeError(f"expected an image (H,W,C) as an array or a scene's path, got a tensor of shape {tuple(image.shape)}; the "
+                        "explorer makes the network's input of the image itself: give what read_image returns")
     if not isinstance(image, np.ndarray):
         from entropy_captum.scene_view import SceneSubject
         kind = SceneSubject
@@ -506,4 +719,6 @@ def explore(model: Model, image: NDArray[Any] | Any, *, perturbations_per_eval: 
     kind of image, a label of another size, or a class or activation that the model has not.
     """
     first = {name: options.pop(name) for name in FIRST if name in options}
-    return Explorer(subject_of(model, image, options), perturbations_per_eval, **first)
+    with heard() as told:
+        subject = subject_of(model, image, options)
+    return Explorer(subject, perturbations_per_eval, notices=told, **first)

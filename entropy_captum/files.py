@@ -18,7 +18,7 @@ from typing import Any, BinaryIO, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from .notices import needed
+from .notices import needed, not_there
 from .tiff import Page, blocks_in, blocks_of, read_page, read_pages, read_part
 
 with needed("models"):
@@ -161,6 +161,8 @@ def look(path: str | Path) -> Facts:
     """What a PNG, TIFF, JPEG or .npy file says of itself. Raises ValueError naming the file if it is none of these, or damaged."""
     path = Path(path)
     try:
+        if not path.is_file():
+            raise ValueError(f"{path}: {not_there(path)}")
         with open(path, "rb") as file:
             head = file.read(8)
         if head == b"\x89PNG\r\n\x1a\n":
@@ -332,7 +334,8 @@ def advice_for(facts: Facts) -> str:
 def read_image(path: str | Path, window: Window | None = None) -> NDArray[Any]:
     """An image file, or a window of it (rows, columns), as 8-bit RGB (H,W,3); a palette's colours are looked up.
 
-    Of an .npy file the array (H,W,C) as it is, of any numbers; (H,W) is one band.
+    Of an .npy file the array (H,W,C) as it is, of any numbers; (H,W) is one band. Image files say which band is red; an array does
+    not: one that OpenCV has read has blue first, and image[..., ::-1] turns it round.
 
     Raises ValueError naming the file, what it holds and what to do if it is not 8-bit RGB, hides pixels, holds several pictures or
     is to be turned, and if it is too large.
@@ -357,12 +360,20 @@ def other_reading(shape: Sequence[int]) -> str:
             "the latter is meant, np.moveaxis(array, 0, -1) makes it (H,W,C)")
 
 # %% ../nbs/29_files.ipynb #6a3f54bd
+def as_eight_bits(array: NDArray[Any]) -> str:
+    """How an array of other numbers than 8 bits becomes one of them, to be typed; empty where that is not known."""
+    if array.dtype.kind != "f" or not array.size or not 0 <= array.min() <= array.max() <= 255:
+        return ""
+    factor = " * 255" if array.max() <= 1 else ""
+    return f" with values from {array.min():g} to {array.max():g}; (image{factor}).round().astype(np.uint8) makes it 8-bit"
+
+
 def check_image(image: Any) -> NDArray[np.uint8]:
     """The image, an array uint8 (H,W,3). Raises ValueError for another kind."""
     array = np.asarray(image)
     if array.dtype != np.uint8 or array.ndim != 3 or array.shape[2] != 3:
         raise ValueError(f"expected an 8-bit RGB image of shape (H, W, 3), got {array.dtype} of shape {array.shape}"
-                         f"{other_reading(array.shape)}")
+                         f"{as_eight_bits(array)}{other_reading(array.shape)}")
     return array
 
 # %% ../nbs/29_files.ipynb #3ba64caf

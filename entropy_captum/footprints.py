@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .files import Transform
-from .notices import first_line, needed, notify
+from .notices import first_line, needed, not_there, notify
 from .raster import FETCH, is_remote, read_crs, to_pixel, to_world
 
 with needed("geo"):
@@ -47,7 +47,7 @@ EXPECTED = "expected a GeoPackage, GeoJSON, Shapefile (.shp), FlatGeobuf or GeoP
 def kind_of(path: Path) -> str:
     """The format of a file, by its first bytes. Raises ValueError, naming the file, for another one, or a Shapefile cut off."""
     if not path.is_file():
-        raise ValueError(f"{path}: {'is a folder' if path.is_dir() else 'no such file'}; {EXPECTED}")
+        raise ValueError(f"{path}: {not_there(path)}; {EXPECTED}")
     with open(path, "rb") as file:
         head = file.read(1024).removeprefix(b"\xef\xbb\xbf").lstrip(b" \t\r\n")
     kind = next((kind for mark, kind in KINDS.items() if head.startswith(mark)), None)

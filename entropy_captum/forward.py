@@ -87,7 +87,9 @@ def cause_of(errors: Iterable[Exception], x: Tensor, modules: Iterable[nn.Module
     said = "\n".join(map(str, errors))
     bands = re.search(r"to have (\d+) channels, but got (\d+) channels", said)
     if bands and x.ndim > 1 and int(bands[2]) == x.shape[1]:
-        return f"the model takes {bands[1]} channels, the input of shape {tuple(x.shape)} has {bands[2]}"
+        last = x.ndim == 4 and int(bands[1]) == x.shape[3]
+        return (f"the model takes {bands[1]} channels, the input of shape {tuple(x.shape)} has {bands[2]}"
+                f"{'; its last axis has them: inputs.permute(0, 3, 1, 2) makes (B,H,W,C) the (B,C,H,W) it should be' * last}")
     dtypes = sorted({str(w.dtype) for w in weights if w.is_floating_point()})
     if re.search(r"type.* should be the same|same dtype|scalar type", said) and (len(dtypes) > 1 or str(x.dtype) not in dtypes):
         return f"the input is {x.dtype}, the model's weights are {', '.join(dtypes)}; turn both into one, as with model.float()"
@@ -259,11 +261,11 @@ def weights_hash(function: Callable[..., Any]) -> str | None:
 _looked_at: weakref.WeakSet[Any] = weakref.WeakSet()
 
 
-def first_time(function: Callable[..., Any]) -> bool:
-    """Whether a function is seen here for the first time; always for one that cannot be remembered."""
+def first_time(function: Callable[..., Any], seen: weakref.WeakSet[Any] = _looked_at) -> bool:
+    """Whether a function is seen here for the first time; always for one that cannot be remembered. seen: those before."""
     try:
-        known = function in _looked_at
-        _looked_at.add(function)
+        known = function in seen
+        seen.add(function)
     except TypeError:
         return True
     return not known

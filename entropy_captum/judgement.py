@@ -27,6 +27,7 @@ from entropy_captum.evaluation import (
     random_attribution,
     verdict,
 )
+from .notices import notify
 from .perturbation import spread_scores
 from .question import Question
 
@@ -104,7 +105,7 @@ class GapTester:
     """
 
     def __init__(self, tester: SitTester, rows: int = len(MOVES)) -> None:
-        self.tester, self.around = tester, SitTester(with_outlines(tester.question), tester.inference, rows)
+        self.tester, self.around = tester, SitTester(with_outlines(tester.question), tester.inference, rows, tester.watch)
 
     def versions(self, heats: Tensor, removed: float = 0.5) -> NDArray[np.float64]:
         """The gap of each of some maps (J,H,W) by another of the moved outlines, in turn; each round of them orders ties anew."""
@@ -166,6 +167,9 @@ def judge(tester: SitTester, maps: Mapping[str, Tensor], estimates: Mapping[str,
     near = nearness(distance_from(tester.question.regions))
     own = {name: heat for name, heat in maps.items() if name not in CONTROLS}
     shown = own | {"distance": near, "ones": ones_attribution(tester.ground.inputs[0].cpu())[:, 0]}
+    for name, heat in own.items():
+        if heat.min() == heat.max():
+            notify(f"the map {name!r} is {float(heat.max()):g} everywhere, so that chance says which pixels go, and its verdict")
     table, chance = verdict(tester, shown), asked.chance()
     several = tqdm((*own, "distance"), desc="how sure the tests are", leave=False, disable=not show_progress)
     gaps = {name: asked.gap(shown[name], estimates.get(name)) for name in several}

@@ -26,6 +26,7 @@ from .checkpoints import read_checkpoint
 from .forward import Forward, Model
 from .hub import load_folder, load_task, load_torchvision
 from .names import Runtime
+from .notices import not_there
 from .programs import kind_of_archive, load_program
 from .runtimes import RuntimeForward, load_onnx, run_by
 from .zoo import read_unet
@@ -154,7 +155,7 @@ def find_loader(source: str) -> Callable[[str], tuple[Model, dict[str, Any]]]:
     if ":" in source and not path.exists():
         return load_reference
     if not path.exists():
-        raise ValueError(f"{source}: no such model file or folder; expected one, or package.module:function")
+        raise ValueError(f"{source}: no such model file or folder ({not_there(path)}); expected one, or package.module:function")
     if path.is_dir():
         return load_folder
     if path.suffix.lower() not in ENDINGS:

@@ -12,21 +12,41 @@ import time
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
+from difflib import get_close_matches
+from pathlib import Path
 
 # %% auto #0
-__all__ = ['INNER', 'notify', 'needed', 'waiting']
+__all__ = ['INNER', 'notify', 'heard', 'needed', 'not_there', 'waiting']
 
-# %% ../nbs/01_notices.ipynb #5d503554
+# %% ../nbs/01_notices.ipynb #b4ee9286
 #: Packages whose lines no warning should point at.
 INNER = ("entropy_captum", "torch", "captum", "contextlib")
+
+# %% ../nbs/01_notices.ipynb #5d503554
+_told: ContextVar[list[str] | None] = ContextVar("told", default=None)
 
 
 def notify(message: str) -> None:
     """Warn (UserWarning) at the nearest line of the user's code."""
+    told = _told.get()
+    if told is not None and message not in told:
+        told.append(message)
     level, frame = 1, sys._getframe()
     while frame.f_back is not None and str(frame.f_globals.get("__name__")).partition(".")[0] in INNER:
         level, frame = level + 1, frame.f_back
     warnings.warn(message, stacklevel=level)
+
+# %% ../nbs/01_notices.ipynb #02da46f0
+@contextmanager
+def heard() -> Iterator[list[str]]:
+    """A list that gets each message of `notify` in this thread once; they are warnings as well."""
+    told: list[str] = []
+    token = _told.set(told)
+    try:
+        yield told
+    finally:
+        _told.reset(token)
 
 # %% ../nbs/01_notices.ipynb #cd4689d6
 def first_line(problem: Exception) -> str:
@@ -41,6 +61,22 @@ def needed(extra: str) -> Iterator[None]:
         yield
     except ModuleNotFoundError as problem:
         raise ImportError(f"this needs the package {problem.name}: pip install 'entropy_captum[{extra}]'") from problem
+
+# %% ../nbs/01_notices.ipynb #35d369bb
+def not_there(path: str | Path, kind: str = "file") -> str:
+    """What to say where a file (or a "folder") was expected and is not: what is there instead, the nearest name in its folder."""
+    path = Path(path)
+    if path.is_file():
+        return "is a file"
+    if path.is_dir():
+        inside = min((each.name for each in path.iterdir() if each.is_file()), default=None)
+        return f"is a folder; name a file in it{'' if inside is None else f', such as {path / inside}'}"
+    if not path.parent.is_dir():
+        return f"no such {kind}, and no such folder {path.parent}"
+    near = get_close_matches(path.name, [each.name for each in path.parent.iterdir()], 1)
+    if near:
+        return f"no such {kind}; did you mean {path.parent / near[0]}?"
+    return f"no such {kind} in {path.parent if path.parent.name else 'this folder'}"
 
 # %% ../nbs/01_notices.ipynb #c64c34bd
 @contextmanager

@@ -19,8 +19,8 @@ from .names import BaselineName
 from .sampling import check_count
 
 # %% auto #0
-__all__ = ['Baselines', 'grid_feature_mask', 'check_baselines', 'named_baseline', 'constant_border', 'filled', 'Perturbation',
-           'spread_scores']
+__all__ = ['Baselines', 'as_image', 'grid_feature_mask', 'check_baselines', 'named_baseline', 'constant_border', 'filled',
+           'Perturbation', 'spread_scores']
 
 # %% ../nbs/04_perturbation.ipynb #d13ba8ad
 def grid_shape(grid_size: int | tuple[int, int]) -> tuple[int, int]:
@@ -31,12 +31,21 @@ def grid_shape(grid_size: int | tuple[int, int]) -> tuple[int, int]:
     except ValueError:
         raise ValueError(f"grid_size must be a positive integer or (rows, columns), got {grid_size!r}") from None
 
+# %% ../nbs/04_perturbation.ipynb #e25fb9db
+def as_image(shape: tuple[int, ...]) -> str:
+    """How an array of three axes becomes a batch of one image (B,C,H,W), to be typed; empty for another one."""
+    if len(shape) != 3:
+        return ""
+    way = "inputs.permute(2, 0, 1)[None], if its channels are last" if shape[2] < shape[0] else "inputs[None]"
+    return f"one image is a batch of one: {way}; "
+
 # %% ../nbs/04_perturbation.ipynb #89f2a131
 def grid_feature_mask(size: tuple[int, int], grid_size: int | tuple[int, int] = 8) -> Tensor:
     """Grid ids, int64 (1,1,H,W), of a `size` (H, W); `grid_size`: cells a side or (rows, columns). Raises ValueError for no fit."""
     grid = grid_shape(grid_size)
     if grid[0] > size[0] or grid[1] > size[1]:
-        raise ValueError(f"a grid of {grid[0]} x {grid[1]} cells does not fit an image of {size[0]} x {size[1]} pixels")
+        raise ValueError(f"a grid of {grid[0]} x {grid[1]} cells does not fit an image of {size[0]} x {size[1]} pixels; take at "
+                         f"most {size[0]} x {size[1]}; 8 x 8 is usual")
     rows, columns = (torch.arange(n) * g // n for n, g in zip(size, grid, strict=True))
     return (rows[:, None] * grid[1] + columns)[None, None]
 
@@ -219,7 +228,7 @@ class Perturbation:
         for x in self.inputs:
             if x.ndim != 4:
                 raise ValueError(f"an input of shape {tuple(x.shape)} has no grid (expected 4 dimensions, B,C,H,W); "
-                                 "give a feature_mask")
+                                 f"{as_image(tuple(x.shape))}give a feature_mask")
         return tuple(grid_feature_mask((x.shape[2], x.shape[3]), self.grid) for x in self.inputs)
 
     def weights(self, keep: Tensor, which: int, box: tuple[slice, slice] | None = None) -> Tensor:

@@ -5,6 +5,7 @@
 # %% ../nbs/07_question.ipynb #a450f285
 from __future__ import annotations
 
+import weakref
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -15,8 +16,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from .forward import Forward, Model, as_forward
+from .forward import Forward, Model, as_forward, first_time
 from .names import Activation, InferenceKind, Runtime
+from .notices import notify
 from .perturbation import Baselines, Perturbation, as_tensor, check_baselines, check_valid
 from .region import check_region, class_number, resolve_activation
 from .sampling import NET, PickFreeze, Row, Sampler, check_count, check_design, design_rows, pick_freeze
@@ -34,12 +36,48 @@ def check_inputs(inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
     """Detached inputs, each (B, ...). Raises TypeError for no floating tensors, ValueError for differing batches or NaN."""
     for x in inputs:
         if not isinstance(x, Tensor) or not x.is_floating_point():
-            raise TypeError(f"inputs must be floating-point tensors, got {getattr(x, 'dtype', type(x).__name__)}")
+            raise TypeError(f"inputs must be floating-point tensors, got {getattr(x, 'dtype', type(x).__name__)}; of an "
+                            "8-bit RGB image (H,W,3) data.normalize(image) makes one")
         if not x.ndim or not len(x) or len(x) != len(inputs[0]):
             raise ValueError(f"inputs must share one batch size of at least 1, got {shapes(inputs)}")
         if not bool(torch.isfinite(x).all()):
             raise ValueError(f"the input of shape {tuple(x.shape)} contains NaN or infinite values")
     return tuple(x.detach() for x in inputs)
+
+# %% ../nbs/07_question.ipynb #aa69bac9
+#: Above this, values of which none is below 0 are taken for pixels that nobody has scaled.
+RAW = 30.0
+
+
+def doubt_of(x: Tensor, carded: bool = False) -> str:
+    """Why images (B,C,H,W) are hardly what a network takes, and what to type; empty where nothing says so, or for other tensors.
+
+    carded: of a network from `load_model`, of which it is known that it takes -1 to 1.
+    """
+    if x.ndim != 4:
+        return ""
+    (low, high), shape = (float(v) for v in x.aminmax()), tuple(x.shape)
+    if shape[3] <= 4 and min(shape[1:3]) >= 16:
+        return (f"as (B,C,H,W) the input of shape {shape} is an image {shape[3]} pixels wide with {shape[1]} channels; if the "
+                "channels are last, inputs.permute(0, 3, 1, 2) is meant")
+    found = f"the input of shape {shape} has values from {low:g} to {high:g}, as pixels have that"
+    wanted = "this network takes -1 to 1, as card.to_inputs(image, model.card) makes them of an image (H,W,C)"
+    if low >= 0 and high > RAW:
+        advice = ("scale them as in its training (the bundled network: data.normalize(image) of an 8-bit RGB image); if it does "
+                  "that itself, all is well")
+        return f"{found} nobody has scaled; {wanted if carded else advice}"
+    unit = carded and 0 <= low < 0.05 and 0.5 < high <= 1
+    return f"{found} were scaled from 0 to 1; {wanted}, or inputs * 2 - 1" if unit else ""
+
+# %% ../nbs/07_question.ipynb #471d1ae3
+_warned: weakref.WeakSet[Any] = weakref.WeakSet()
+
+# %% ../nbs/07_question.ipynb #ea2ea059
+def warn_of_pixels(x: Tensor, forward: Forward) -> None:
+    """Warn, once for each network, of images (B,C,H,W) that are hardly what it takes, see `doubt_of`."""
+    doubt = doubt_of(x, hasattr(forward.origin, "card"))
+    if doubt and first_time(forward.origin, _warned):
+        notify(doubt)
 
 # %% ../nbs/07_question.ipynb #d93d472d
 def check_label(label: Tensor | NDArray[Any], shape: Sequence[int]) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
@@ -171,6 +209,7 @@ def settled(question: Question) -> dict[str, Any]:
     """What a question's entries come to: baselines as tensors, names and "auto" as its network's card says, the region where there
     is something. Errors as `Question`."""
     resolve_activation(question.activation, 2)
+    warn_of_pixels(question.tensors[0], question.network)
     known: dict[str, Any] = {"baselines": check_baselines(question.baselines, question.tensors)}
     if question.activation == "auto":
         known["activation"] = question.network.activation

@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .files import Extent, Transform, Window, check_single, is_remote, look, read_image
-from .notices import first_line, needed, notify
+from .notices import first_line, needed, not_there, notify
 
 with needed("geo"):
     import pyproj
@@ -71,7 +71,7 @@ def files_of(path: Path, above: tuple[Path, ...] = ()) -> Iterator[Path]:
     """
     if not path.is_file():
         where = f", named by {above[-1]}" if above else ""
-        raise ValueError(f"{path}: no such file{where}")
+        raise ValueError(f"{path}: {not_there(path)}{where}")
     yield path
     with open(path, "rb") as file:
         head = file.read(4096).lstrip(b"\xef\xbb\xbf \t\r\n")

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 from torch import Tensor, nn
 
-from .forward import Model, call_model, check_outputs
+from .forward import Model, call_model, check_outputs, find_modules
 from .names import Activation
 from .notices import notify
 from .perturbation import as_tensor
@@ -63,7 +63,8 @@ def check_target(target: int | list[int] | Tensor | None, batch: int, n_classes:
     if len(index) != batch:
         raise ValueError(f"target must be one class or one per example ({batch}), got {target!r}")
     if ((index < 0) | (index >= n_classes)).any():
-        raise ValueError(f"target {target!r} is no class of an output with {n_classes} channels")
+        raise ValueError(f"target {target!r} is no class of an output with {n_classes} channels; "
+                         f"name {f'one of 0 to {n_classes - 1}' if n_classes > 1 else 'the only one, 0, or none'}")
     return index
 
 # %% ../nbs/06_region.ipynb #325f52e0
@@ -93,8 +94,13 @@ def binary_entropy_from_log_odds(z: Tensor) -> Tensor:
 def check_size(name: str, mask: Tensor, size: Sequence[int] | None) -> None:
     """Raise ValueError, quoting both sizes, if a mask (..., h, w) has another size than (H,W), where that is given."""
     if size is not None and tuple(mask.shape[-2:]) != tuple(size):
+        hint = "was it transposed, cropped or resized?"
+        if tuple(mask.shape[-2:]) == tuple(size)[::-1]:
+            hint = f"was it transposed, cropped or resized? {name}.T has that size"
+        elif size[1] <= 4 < size[0]:
+            hint = "is the input (B,H,W,C)? inputs.permute(0, 3, 1, 2) makes it (B,C,H,W)"
         raise ValueError(f"{name} of {mask.shape[-2]} x {mask.shape[-1]} pixels (height x width) for an input of "
-                         f"{size[0]} x {size[1]}; expected the input's size: was it transposed, cropped or resized?")
+                         f"{size[0]} x {size[1]}; expected the input's size: {hint}")
 
 # %% ../nbs/06_region.ipynb #88ed8177
 def check_region(region: Tensor | NDArray[Any], batch: int, size: Sequence[int] | None = None) -> Tensor:
@@ -112,7 +118,8 @@ def check_region(region: Tensor | NDArray[Any], batch: int, size: Sequence[int] 
     check_size("region", region, size)
     region = region if region.is_floating_point() else region.to(torch.float32)
     if not bool(((region >= 0) & (region <= 1)).all()):
-        raise ValueError(f"region must lie in [0, 1], got values from {region.min():g} to {region.max():g}")
+        raise ValueError(f"region must lie in [0, 1], got values from {region.min():g} to {region.max():g}; of a mask whose pixels "
+                         "are 0 and another number, region > 0 is one")
     empty = (region.amax((1, 2)) == 0).nonzero().flatten().tolist()
     if empty:
         raise ValueError(f"empty region: no pixel is set for example {empty[0]} of shape {shape}")
@@ -209,7 +216,15 @@ def warn_if_activated(outputs: Tensor, activation: str) -> None:
     if kind := own_activation(outputs, activation):
         sums = " and sum to 1" if kind == "softmax" else ""
         notify(f"all outputs lie in [0, 1]{sums}: the network seems to end in a {kind} already, and {activation} is "
-               "applied on top; use activation='none' if they are probabilities")
+               "applied on top; use activation='none' if they are probabilities (in a model card: activation = \"none\")")
+
+# %% ../nbs/06_region.ipynb #601ffda8
+def warn_if_training(model: Model) -> None:
+    """Warn where a model in train mode would normalise by the batch, or drop at random."""
+    told = (nn.modules.batchnorm._BatchNorm, nn.modules.dropout._DropoutNd)
+    if any(part.training for module in find_modules(model) for part in module.modules() if isinstance(part, told)):
+        notify(f"{type(model).__name__} is in train mode: what it returns depends on the rest of the batch, or on chance; "
+               "model.eval() first")
 
 # %% ../nbs/06_region.ipynb #63e048ae
 class RegionScore(nn.Module):
@@ -230,7 +245,7 @@ class RegionScore(nn.Module):
             if value not in allowed:
                 raise ValueError(f"{name} must be one of {allowed}, got {value!r}")
         self.model, self.target, self.activation, self.score, self.reduce = model, target, activation, score, reduce
-        batch = 1 if region is None or np.ndim(region) == 2 else len(region)
+        batch, self.looked = 1 if region is None or np.ndim(region) == 2 else len(region), False
         self.register_buffer("region", None if region is None else check_region(region, batch), persistent=False)
 
     def _region(self, region: Tensor | NDArray[Any] | None, inputs: Tensor) -> Tensor:
@@ -254,6 +269,10 @@ class RegionScore(nn.Module):
         outputs = check_outputs(call_model(self.model, (inputs,), (), tuple(self.children())), len(inputs))
         weights = self._region(region, inputs).to(outputs)
         activation = resolve_activation(self.activation, outputs.shape[1])
+        if not self.looked:
+            self.looked = True
+            warn_if_activated(outputs, "none" if self.score == "logit" else activation)
+            warn_if_training(self.model)
         target = check_target(self.target, len(inputs), outputs.shape[1]).to(outputs.device)
         scores = resize_outputs(outputs, (weights.shape[1], weights.shape[2])).flatten(2) * weights.flatten(1)[:, None]
         own = scores.gather(1, target[:, None, None].expand(-1, 1, scores.shape[2]))[:, 0]
@@ -286,13 +305,15 @@ def object_at(mask: NDArray[np.bool_], x: int, y: int, corner: tuple[int, int] =
     height, width = mask.shape
     left, top = corner
     if not (0 <= x - left < width and 0 <= y - top < height):
-        raise ValueError(f"the point ({x}, {y}) lies outside the image of {width} x {height} pixels")
+        raise ValueError(f"the point ({x}, {y}) lies outside the image of {width} x {height} pixels; a point is its column, "
+                         f"{left} to {left + width - 1}, and its row, {top} to {top + height - 1}")
     if not mask.any():
-        raise ValueError(f"the point ({x}, {y}) lies on no object: there is none")
+        raise ValueError(f"the point ({x}, {y}) lies on no object: there is none; give a mask of the region, or another image")
     if not mask[y - top, x - left]:
         rows, columns = (found + start for found, start in zip(np.nonzero(mask), (top, left), strict=True))
         k = int(((rows - y) ** 2 + (columns - x) ** 2).argmin())
-        raise ValueError(f"the point ({x}, {y}) lies on no object; the nearest has a pixel at ({columns[k]}, {rows[k]})")
+        raise ValueError(f"the point ({x}, {y}) lies on no object; the nearest has a pixel at ({columns[k]}, {rows[k]}): "
+                         "give that point, or another object's")
     ids = objects(mask)
     return ids == ids[y - top, x - left]
 

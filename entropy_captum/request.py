@@ -149,7 +149,8 @@ def check_sizes(picture: Picture, others: Sequence[Path | None]) -> None:
     rows, columns = picture.size
     for path in others:
         if path is not None and (own := look(path).size) != picture.size:
-            raise ValueError(f"{path}: a mask of {own[1]} x {own[0]} for an image of {columns} x {rows} pixels{picture.hint}")
+            raise ValueError(f"{path}: a mask of {own[1]} x {own[0]} for an image of {columns} x {rows} pixels; a value is needed "
+                             f"for each pixel{picture.hint}")
 
 # %% ../nbs/37_request.ipynb #56219726
 def read_request(image: Path | Picture, mask: Path | None = None, label: Path | None = None, point: tuple[int, int] | None = None,
@@ -161,8 +162,8 @@ def read_request(image: Path | Picture, mask: Path | None = None, label: Path | 
     height, width = size = picture.size
     check_sizes(picture, (mask, label))
     if point is not None and not (0 <= point[0] < width and 0 <= point[1] < height):
-        raise ValueError(f"the point ({point[0]}, {point[1]}) lies outside the image of {width} x {height} pixels"
-                         f"{picture.hint}")
+        raise ValueError(f"the point ({point[0]}, {point[1]}) lies outside the image of {width} x {height} pixels; a point "
+                         f"is its column, up to {width - 1}, and its row, up to {height - 1}{picture.hint}")
     # A large mask is decoded whole only if its own pixels say where the window is.
     place = None if point is None else place_of(size, point, None, window)
     region = None if mask is None else read_mask(mask, window=place)
@@ -172,7 +173,7 @@ def read_request(image: Path | Picture, mask: Path | None = None, label: Path | 
     if region is not None and not region.any():
         rows, columns = place or (slice(0, height), slice(0, width))
         where = f"rows {rows.start} to {rows.stop} and columns {columns.start} to {columns.stop}"
-        raise ValueError(f"{mask}: no pixel is set in {where}")
+        raise ValueError(f"{mask}: no pixel is set in {where}; set what is to be explained, or give a --point")
     pixels, valid, extent = picture.read(place)
     truth = None if label is None else read_labels(label, values, place)
     return Request(pixels, extent, region, truth, point, valid, picture.bands)

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import io
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,19 +14,24 @@ import numpy as np
 import shapely
 from numpy.typing import NDArray
 from PIL import Image
+from scipy import ndimage
 
 from .explanation import ask
 from .files import Window
-from .footprints import in_pixels, polygons_in
+from .footprints import in_pixels, outline, polygons_in
 from .forward import Model
 from .names import BaselineName
+from .predicted import Cell, predict_cell
 from .question import Question
 from .raster import Raster, between, read_crs, stretched, to_world
-from .request import Request
-from .scene import Scene
+from .region import objects
+from .request import Request, read_request
+from .scene import Scene, window_side
+from .zoo import predict_mask
 
 # %% auto #0
-__all__ = ['MOST', 'as_jpeg', 'lonlat_grid', 'crs_label', 'outlines_of', 'SceneSubject', 'named_place', 'scene_code']
+__all__ = ['MOST', 'LOOKED_AT', 'as_jpeg', 'lonlat_grid', 'crs_label', 'outlines_of', 'predicted_outlines', 'SceneSubject',
+           'named_place', 'place_in', 'nearest_pixel', 'boxed_request', 'scene_code']
 
 # %% ../nbs/63_scene_view.ipynb #8aab766e
 def as_jpeg(image: NDArray[np.uint8]) -> bytes:
@@ -56,6 +62,8 @@ def crs_label(crs: str | None) -> str:
 # %% ../nbs/63_scene_view.ipynb #1a174ef9
 #: So many footprints are drawn at most; of more none can be told from another.
 MOST = 2000
+#: So many pixels of a scene go through the network at most when they are looked at.
+LOOKED_AT = 1024**2
 
 
 def outlines_of(building: str, shape: Any) -> dict[str, Any]:
@@ -64,6 +72,20 @@ def outlines_of(building: str, shape: Any) -> dict[str, Any]:
     middle = shape.representative_point()
     return {"id": building, "rings": [shapely.get_coordinates(ring).round(2).ravel().tolist() for ring in rings],
             "middle": [middle.x, middle.y]}
+
+# %% ../nbs/63_scene_view.ipynb #bb7f5796
+def predicted_outlines(ids: NDArray[np.int64], left: int, top: int) -> list[dict[str, Any]]:
+    """What the page draws of objects in ids (H,W) of a part that begins at (left, top); `point` is a pixel of the object."""
+    found = []
+    for number, place in enumerate(ndimage.find_objects(ids), 1):
+        rows, columns = np.nonzero(ids[place] == number)
+        y, x = top + place[0].start, left + place[1].start
+        middle = int(np.hypot(rows - rows.mean(), columns - columns.mean()).argmin())
+        point = [x + int(columns[middle]), y + int(rows[middle])]
+        shape = outline(ids[place] == number, (1.0, 0.0, float(x), 0.0, 1.0, float(y)))
+        middle_of = {"point": point, "middle": [point[0] + 0.5, point[1] + 0.5]}
+        found.append(outlines_of(f"at ({point[0]}, {point[1]})", shape) | middle_of)
+    return found
 
 # %% ../nbs/63_scene_view.ipynb #366c540d
 class SceneSubject:
@@ -85,10 +107,12 @@ class SceneSubject:
         if known is not None and place is not None:
             self.names, self.shapes = known["building"].to_numpy(object), in_pixels(known.geometry.to_numpy(), place)
         self.tree = shapely.STRtree(self.shapes)
+        self.seen = (slice(0, 0), slice(0, 0)), np.zeros((0, 0), np.int64)  # the part predicted last, and the objects in it
 
     def face(self) -> dict[str, Any]:
         """The traits of the widget that show it."""
-        message = "Zoom in and click a building." if len(self.names) else "Zoom in and click what is to be explained."
+        message = "Zoom in and click a building." if len(self.names) else (
+            "Zoom in: what the network predicts is outlined. Click it, or draw a box.")
         placed = {} if self.raster.transform is None else {"transform": list(self.raster.transform), "digits": self._digits(),
                                                            "crs": crs_label(self.raster.crs)}
         return {"picture": as_jpeg(stretched(self.whole)), "picture_type": "image/jpeg", "size": list(self.raster.size),
@@ -110,52 +134,107 @@ class SceneSubject:
         return {"box": [left, top, right, bottom], "picture": as_jpeg(stretched(pixels, like=self.whole)), "shapes": shapes,
                 "hidden": len(found) - len(shapes), "grid": lonlat_grid(self.raster, window)}
 
+    def outlined(self, box: tuple[int, ...]) -> list[dict[str, Any]]:
+        """The objects predicted in a part of at most `LOOKED_AT` pixels, where there are no footprints; takes a forward."""
+        left, top, right, bottom = box
+        if len(self.names) or (right - left) * (bottom - top) > LOOKED_AT:
+            return []
+        cell = Cell((0, 0), (top, bottom), (left, right), ((top, bottom), (left, right)))
+        found = predict_cell(self.model, cell, self.scene.picture, self.target, self.baseline)
+        self.seen = (slice(top, bottom), slice(left, right)), objects(found, 20)
+        return predicted_outlines(self.seen[1], left, top)
+
     def find(self, x: int, y: int, reach: float) -> tuple[int, int] | str:
-        """The point, or the id of the footprint there or within reach. Raises ValueError, naming the nearest, for none."""
+        """The point, or that of the predicted object or the id of the footprint there or within reach.
+
+        Raises ValueError, naming the nearest, for no footprint.
+        """
         if not len(self.names):
-            return x, y
+            return nearest_pixel(self.seen[1], self.seen[0], x, y, reach)
         near = self.tree.query_nearest(shapely.Point(x + 0.5, y + 0.5), max_distance=max(reach, 1e-9))
         return str(self.names[near[0]]) if len(near) == 1 else str(self.scene.footprint(None, (x, y)).building)
 
     def check(self, place: Any) -> Any:
-        """The point (column, row) or the id of a footprint. Raises ValueError for another place, and one that is not there."""
-        if isinstance(place, tuple) and len(place) == 2:
-            (column, row), (height, width) = place, self.raster.size
-            if 0 <= column < width and 0 <= row < height:
-                return int(column), int(row)
-            raise ValueError(f"the point ({column}, {row}) lies outside the scene of {width} x {height} pixels")
-        if isinstance(place, (str, int, np.integer)):
-            return str(self.scene.footprint(str(place)).building)
-        raise ValueError("nothing is chosen yet: click a building; a scene is asked by a point (column, row) or a footprint's id"
-                         + ("" if place is None else f", got {type(place).__name__}"))
+        """The point (column, row), box or id of a footprint. Raises ValueError for another place, and one that is not there."""
+        return place_in(self, place)
 
-    def ask(self, place: tuple[int, int] | str, grid_size: int) -> tuple[Request, Question]:
+    def ask(self, place: tuple[int, ...] | str, grid_size: int) -> tuple[Request, Question]:
         """The window around a place, and the question about it. Raises ValueError for a place with nothing to explain."""
-        request = self.scene.request(**named_place(place), window=self.window)
+        request = boxed_request(self, place) if len(place) == 4 and isinstance(place, tuple) else self.scene.request(
+            **named_place(place), window=self.window)
         return request, ask(self.model, request, self.baseline, grid_size, self.target)
 
-    def code(self, place: tuple[int, int] | str, methods: tuple[str, ...], grid_size: int, n_samples: int) -> str:
+    def code(self, place: tuple[int, ...] | str, methods: tuple[str, ...], grid_size: int, n_samples: int) -> str:
         """Python that makes the same maps."""
         return scene_code(self, place, methods, grid_size, n_samples)
 
-# %% ../nbs/63_scene_view.ipynb #d04e3af4
-def named_place(place: tuple[int, int] | str) -> dict[str, Any]:
+# %% ../nbs/63_scene_view.ipynb #c3a85011
+def named_place(place: tuple[int, ...] | str) -> dict[str, Any]:
     """A place as `Scene.request` takes it."""
     return {"building": place} if isinstance(place, str) else {"point": place}
 
+# %% ../nbs/63_scene_view.ipynb #d04e3af4
+def place_in(subject: SceneSubject, place: Any) -> Any:
+    """A place of a scene, as `SceneSubject.check` tells. Raises ValueError for another, and one that is not there."""
+    if isinstance(place, tuple) and len(place) == 2:
+        (column, row), (height, width) = place, subject.raster.size
+        if 0 <= column < width and 0 <= row < height:
+            return int(column), int(row)
+        raise ValueError(f"the point ({column}, {row}) lies outside the scene of {width} x {height} pixels; a point is its "
+                         f"column, up to {width - 1}, and its row, up to {height - 1}")
+    if isinstance(place, tuple) and len(place) == 4:
+        return tuple(int(np.clip(side, 0, subject.raster.size[(k + 1) % 2])) for k, side in enumerate(place))
+    if isinstance(place, (str, int, np.integer)):
+        return str(subject.scene.footprint(str(place)).building)
+    raise ValueError("nothing is chosen yet: click a building; a scene is asked by a point (column, row), a box or an id"
+                     + ("" if place is None else f", got {type(place).__name__}"))
+
+# %% ../nbs/63_scene_view.ipynb #2fccdcf0
+def nearest_pixel(ids: NDArray[np.int64], window: Window, x: int, y: int, reach: float) -> tuple[int, int]:
+    """The point, or, where an object in ids (H,W) of a window is within reach, the pixel of it that is nearest."""
+    rows, columns = np.nonzero(ids)
+    away = np.hypot(columns + window[1].start - x, rows + window[0].start - y)
+    if not len(away) or away.min() > reach:
+        return x, y
+    k = int(away.argmin())
+    return int(columns[k]) + window[1].start, int(rows[k]) + window[0].start
+
+# %% ../nbs/63_scene_view.ipynb #d0380258
+def boxed_request(subject: SceneSubject, box: tuple[int, ...]) -> Request:
+    """The window around a box, and what is predicted in the box, or all of it where nothing is. Raises ValueError for no pixel."""
+    left, top, right, bottom = box
+    if left >= right or top >= bottom:
+        raise ValueError(f"the box {box} holds no pixel of {subject.scene}; expected (left, top, right, bottom) inside it")
+    side = window_side(subject.window, subject.raster) or max(subject.raster.size)
+    request = read_request(subject.scene.picture, point=((left + right) // 2, (top + bottom) // 2),
+                           window=max(side, 2 * (right - left), 2 * (bottom - top)))
+    (row, _), (column, _) = request.extent.rows, request.extent.columns
+    inside = np.zeros(request.image.shape[:2], bool)
+    inside[top - row:bottom - row, left - column:right - column] = True
+    predicted = inside & predict_mask(subject.model, request.image, target=subject.target)
+    return replace(request, region=predicted if predicted.any() else inside, point=None)
+
 # %% ../nbs/63_scene_view.ipynb #f1448aff
-def scene_code(subject: SceneSubject, place: tuple[int, int] | str, methods: tuple[str, ...], grid_size: int,
+def scene_code(subject: SceneSubject, place: tuple[int, ...] | str, methods: tuple[str, ...], grid_size: int,
                n_samples: int) -> str:
     """Python that explains a place of a scene; `model`, and `footprints` where there are some, are the user's."""
+    boxed = isinstance(place, tuple) and len(place) == 4
     scene, raster = subject.scene, subject.raster
     settings = {"scale": (scene.picture.scale, None), "remote": (raster.remote, False), "stored": (raster.stored, False)}
     opened = [repr(raster.path), "model"] + ["footprints"] * bool(len(subject.names))
     opened += [] if raster.bands[0].name == "palette" else [f"bands={[band.index for band in raster.bands]}"]
     opened += [f"{name}={value!r}" for name, (value, usual) in settings.items() if value != usual]
-    asked = named_place(place) | {"methods": list(methods), "grid_size": grid_size}
+    asked: dict[str, Any] = {} if boxed else named_place(place) | {"methods": list(methods)}
+    asked["grid_size"] = grid_size
     options = {"target": (subject.target, None), "window": (subject.window, None), "baseline": (subject.baseline, "grey")}
     asked |= {name: value for name, (value, usual) in options.items() if value != usual}
+    if boxed:
+        asked |= {"n_samples": n_samples, "method": methods[0]} | ({"beside": methods[1]} if len(methods) > 1 else {})
     given = ", ".join(f"{name}={value!r}" for name, value in asked.items())
+    if boxed:
+        return ("from entropy_captum.explorer import explore\nfrom entropy_captum.scene import Scene\n\n"
+                f"scene = Scene({', '.join(opened)})\nexplorer = explore(model, scene, {given})\nexplorer.explain({place!r})\n"
+                "told = explorer.wait()\n")
     return ("from entropy_captum.question import Budget\nfrom entropy_captum.scene import Scene\n\n"
             f"scene = Scene({', '.join(opened)})\n"
             f"told = scene.explain({given}, budget=Budget({n_samples}, perturbations_per_eval=8))\n")

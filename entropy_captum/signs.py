@@ -194,7 +194,8 @@ def warn_of_signs(model: Model, image: NDArray[Any], label: Label | None = None,
         return
     mask = label.mask if label is not None and label.known is None else None
     for sign in signs(model, image, mask, target):
-        notify(f"is the model's card right? {sign}")
+        array = "; an array read by OpenCV has blue first: image[..., ::-1] turns it round" if "swapped" in sign else ""
+        notify(f"is the model's card right? {sign}{array}")
 
 # %% ../nbs/48_signs.ipynb #c2c8a561
 @dataclass(frozen=True)

@@ -81,19 +81,24 @@ def wait_for(url: str, process: subprocess.Popen, log: Path, seconds: float = 90
     pytest.fail(f"{url} does not answer:\n{log.read_text()[-3000:]}")
 
 
+#: What each application is told: whether news and updates are looked for, and that tests may talk to it.
+OPTIONS = {"jupyterlab": ["--LabApp.news_url=None", "--LabApp.expose_app_in_browser=True", "--LabApp.extension_manager=readonly",
+                          "--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate"],
+           "notebook": ["--JupyterNotebookApp.expose_app_in_browser=True"]}
+
+
 @contextmanager
-def run_lab(root: Path, home: Path) -> Iterator[str]:
-    """A JupyterLab that serves `root`, with its settings below `home`; gives its address."""
+def run_lab(root: Path, home: Path, application: str = "jupyterlab") -> Iterator[str]:
+    """A JupyterLab, or a Notebook 7 ("notebook"), that serves `root`, with its settings below `home`; gives its address."""
     settings = home / "config" / "labconfig"
     settings.mkdir(parents=True)
     (settings / "default_setting_overrides.json").write_text(json.dumps({
         "@jupyterlab/apputils-extension:notification": {"fetchNews": "false", "checkForUpdates": False, "doNotDisturbMode": True}}))
     port, log = free_port(), home / "log"
     folders = {f"JUPYTER_{name}_DIR": str(home / name.lower()) for name in ("CONFIG", "DATA", "RUNTIME")}
-    command = [sys.executable, "-m", "jupyterlab", "--no-browser", "--allow-root", "--ip=127.0.0.1", f"--port={port}",
+    command = [sys.executable, "-m", application, "--no-browser", "--allow-root", "--ip=127.0.0.1", f"--port={port}",
                "--ServerApp.port_retries=0", "--IdentityProvider.token=", "--ServerApp.password=", f"--ServerApp.root_dir={root}",
-               "--ServerApp.disable_check_xsrf=True", "--LabApp.news_url=None", "--LabApp.expose_app_in_browser=True",
-               "--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate", "--LabApp.extension_manager=readonly"]
+               "--ServerApp.disable_check_xsrf=True", *OPTIONS[application]]
     environment = os.environ | folders | {"IPYTHONDIR": str(home / "ipython"), "OMP_NUM_THREADS": "1"}
     with open(log, "w") as stream:
         process = subprocess.Popen(command, env=environment, stdout=stream, stderr=subprocess.STDOUT)
@@ -106,9 +111,9 @@ def run_lab(root: Path, home: Path) -> Iterator[str]:
             process.wait(30)
 
 
-def run_all(page, url: str, name: str) -> None:
-    """Open a notebook and run all of its cells, once its kernel is really there."""
-    page.goto(f"{url}/lab/tree/{name}?reset")
+def run_all(page, url: str, name: str, place: str = "lab/tree") -> None:
+    """Open a notebook and run all of its cells, once its kernel is really there. place: "notebooks" in Notebook 7."""
+    page.goto(f"{url}/{place}/{name}?reset")
     page.locator(".jp-Notebook .jp-CodeCell").first.wait_for(timeout=60_000)
     page.evaluate("""async () => {
         const session = jupyterapp.shell.currentWidget.sessionContext;

@@ -5,11 +5,11 @@ import io
 import json
 import re
 import shutil
-from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import segmentation_models_pytorch as smp
 import torch
@@ -31,14 +31,30 @@ from PIL import Image
 from entropy_captum import EntropyCentric, Estimate
 from entropy_captum.data import normalize
 from entropy_captum.drawn import procedural_scene
+from entropy_captum.evaluation import SitTester
 from entropy_captum.explanation import Explanation
 from entropy_captum.explorer import SHOWN, Explorer, answer, explore
 from entropy_captum.files import Extent
+from entropy_captum.judgement import judge
 from entropy_captum.models import load_model
 from entropy_captum.runtimes import export_onnx
 from entropy_captum.zoo import rooftop_unet
 
 NBS = Path(__file__).resolve().parent.parent / "nbs"
+FLAT = """import time
+import numpy as np
+from entropy_captum.explorer import explore
+
+
+def network(x):
+    time.sleep(0.1)
+    return (x[:, :1] > 0).float()
+
+
+image = np.full((64, 64, 3), 60, np.uint8)
+image[2:30, 2:30] = 250
+explorer = explore(network, image, grid_size=2, n_samples=2)
+explorer"""
 
 
 def estimate_of(told: Explanation, method: str = "entropy") -> Estimate:
@@ -72,7 +88,10 @@ def test_a_click_explains_the_object_as_the_estimator_does(explorer):
     expected = EntropyCentric(subject.model).estimate(normalize(subject.image), target=0, region=region, grid_size=4, n_samples=8)
     assert torch.allclose(estimate_of(found).scores, expected.scores, atol=1e-6)
     assert np.allclose(np.frombuffer(explorer.maps[0]["scores"], np.float32), expected.scores[0], atol=1e-6)
-    assert explorer.progress == [8, 8] and not explorer.running and explorer.verdict[0]["map"] == "entropy"
+    assert explorer.progress == [102, 102] and not explorer.running, "as many rows as the tests of one map take"
+    (own,) = [row for row in explorer.verdict if row["map"] == "entropy"]
+    expected = found.table.set_index("map").loc["entropy"]
+    assert own["gap"] == f"{expected['gap_r0.5']:.1f} ± {expected['gap_r0.5_se']:.1f}" and own["verdict"] == expected["verdict"]
 
 
 @pytest.mark.parametrize("method", ["entropy-object", "sobol"])
@@ -88,7 +107,7 @@ def test_what_is_chosen_during_a_run_is_for_the_next(explorer):
     explorer.explain(1)
     found = explorer.wait(60)
     assert explorer.method == "grad-cam" and list(found.found) == ["entropy"] and explorer.maps[0]["unit"] == "bit"
-    assert explorer.verdict[0]["map"] == "entropy" and found.table["map"][0] == "entropy"
+    assert {"entropy", "grad-cam"} & set(found.table["map"]) == {"entropy"}
 
 
 def test_a_run_cancelled_at_once_leaves_nothing_of_the_one_before(explorer):
@@ -186,7 +205,7 @@ def test_designs_arrive_one_by_one_and_a_cancelled_run_keeps_what_it_has(explore
     found = explorer.wait(60)
     assert len(seen) == 4 and int(estimate_of(found).n_samples[0].max()) == 4
     assert seen == sorted(seen)
-    assert explorer.message.startswith("Done (cancelled): gap") and len(found.table) == 2 and not explorer.running
+    assert explorer.message.startswith("Done (cancelled): gap") and len(found.table) == 4 and not explorer.running
 
 
 class Slow(torch.nn.Module):
@@ -216,7 +235,9 @@ def test_progress_moves_within_a_design(explorer):
     explorer.observe(lambda change: seen.append(change["new"][0]), "progress")
     explorer.explain(1)
     explorer.wait(60)
-    assert seen[0] == pytest.approx(1 / 17) and seen[-1] == 2 and seen == sorted(seen) and len(seen) == 34
+    designs, tests = seen[:34], seen[34:]
+    assert designs[0] == pytest.approx(1 / 17) and designs[-1] == 2 and designs == sorted(designs)
+    assert tests[-1] == 102 and tests == sorted(tests) and len(tests) > 20, "and within the tests"
 
 
 def test_tests_can_be_cancelled_too(explorer):
@@ -284,7 +305,8 @@ def test_a_label_adds_the_iou_to_the_verdict(explorer, tmp_path):
     image, label = explorer.subject.image, explorer.subject.objects > 0
     labelled = explore(Bright().eval(), image, label=label, grid_size=4, n_samples=4)
     labelled.explain(1)
-    assert np.isfinite(labelled.wait().table["h_sit_iou_drop"]).all() and "H-SIT IoU drop" in labelled.verdict[0]
+    table = labelled.wait().table
+    assert np.isfinite(table["h_sit_iou_drop"][table["map"] != "random"]).all() and "H-SIT IoU drop" in labelled.verdict[0]
     assert (labelled.save(tmp_path) / "panel.png").is_file()
     explorer.explain(1)
     assert explorer.wait().table["h_sit_iou_drop"].isna().all() and "H-SIT IoU drop" not in explorer.verdict[0]
@@ -356,13 +378,15 @@ def test_two_methods_share_a_run_and_each_map_has_its_own_name(explorer):
     explorer.explain(2)
     both = explorer.wait(60)
     assert [one["method"] for one in explorer.maps] == [*both.found] == ["entropy", "sobol"]
-    assert list(both.table["map"]) == ["entropy", "sobol", "ones"] and explorer.message.startswith("Done: gap entropy ")
+    names = {"entropy", "sobol", "ones", "random", "distance"}
+    assert set(both.table["map"]) == names and explorer.message.startswith("Done: gap entropy ")
     for name in ("entropy", "sobol"):
         explorer.method, explorer.beside = name, ""
         explorer.explain(2)
         alone = explorer.wait(60)
         assert torch.equal(estimate_of(alone, name).scores, estimate_of(both, name).scores)
-        assert alone.table["gap_r0.5"][0] == both.table.set_index("map")["gap_r0.5"][name]
+        for column in ("gap_r0.5", "gap_r0.5_se", "verdict"):
+            assert alone.table.set_index("map")[column][name] == both.table.set_index("map")[column][name]
 
 
 def test_a_map_stays_where_the_second_method_is_cancelled_or_fails(explorer):
@@ -422,6 +446,95 @@ def test_maps_are_taken_away_as_files(explorer):
     with pytest.importorskip("rasterio").MemoryFile(tiffs["entropy.tif"]) as memory, memory.open() as file:
         assert np.allclose(file.read(1), told.found["entropy"].maps[0]) and file.tags()["method"] == "entropy"
         assert file.crs.to_epsg() == 25832 and tuple(file.transform)[:6] == (0.3, 0, 691003, 0, -0.3, 5334988)
+
+
+def test_several_places_share_their_forwards(explorer):
+    """And each is what it is alone; of a scene, and of another image, they could not."""
+    rows = []
+    alone = []
+    for place in (1, 2):
+        explorer.explain(place)
+        alone.append(explorer.wait(60))
+    counted = explore(Slow(lambda _: None).eval(), explorer.subject.image, grid_size=4, n_samples=8)
+    real = counted.subject.model.model.forward
+    counted.subject.model.model.forward = lambda x: rows.append((counted.message, len(x))) or real(x)
+    counted.explain([1, 2])
+    counted.wait(60)
+    assert counted.problem is None and len(counted.explanations) == 2 and counted.result is counted.explanations[1]
+    designs = sum(count for message, count in rows if not message.startswith("Testing"))
+    assert 8 * 17 <= designs < 2 * 8 * 17, "one set of designs, not two"
+    for one, other in zip(alone, counted.explanations, strict=True):
+        assert np.array_equal(one.region, other.region)
+        assert torch.allclose(estimate_of(one).scores, estimate_of(other).scores, atol=1e-6)
+        assert len(estimate_of(other).scores) == len(other.found["entropy"].maps) == 1
+    assert re.fullmatch(r"Done: object 1: gap [-\d.]+ ± [\d.]+ points, .*; object 2: gap [-\d.]+ ± .*", counted.message)
+
+
+def test_what_was_explained_stays_and_is_compared(explorer):
+    explorer.explain([1, (35, 45)])
+    explorer.wait(60)
+    first, second = explorer.explanations
+    explorer.method = "sobol"
+    explorer.explain(1)
+    assert explorer.wait(60) is explorer.explanations[2] is explorer.result
+    assert explorer.kept == ["object 1: entropy", "at (35, 45): entropy", "object 1: sobol"] and explorer.shown == 2
+    answer(explorer, {"kind": "show", "number": 0, "compared": 1})
+    assert explorer.result is first and explorer.method == "entropy" and explorer.maps[0]["method"] == "entropy"
+    assert explorer.other["title"] == "at (35, 45)" and explorer.other["maps"][0]["method"] == "entropy"
+    assert np.array_equal(np.frombuffer(explorer.other["region"], np.uint8).reshape(64, 64), second.region)
+    assert np.array_equal(np.frombuffer(explorer.region, np.uint8).reshape(64, 64), first.region)
+    answer(explorer, {"kind": "show", "number": 0, "compared": -1})
+    assert explorer.other == {}
+    explorer._hear(None, {"kind": "show", "number": 7, "compared": -1}, None)
+    assert explorer.message == "there is no explanation 7; 3 are kept, from 0 on"
+    explorer.explain(2)
+    explorer.wait(60)
+    assert explorer.kept[3] == "object 2: entropy"
+    explorer.explain(2)
+    explorer.wait(60)
+    assert explorer.kept[3:] == ["object 2: entropy (1)", "object 2: entropy (2)"]
+
+
+def test_places_are_picked_one_by_one(explorer):
+    for x, y in ((10, 10), (40, 50), (10, 10)):
+        answer(explorer, {"kind": "pick", "x": x, "y": y, "reach": 1})
+    assert explorer.picked == [2] and explorer.message == "1 chosen: Explain takes it"
+    answer(explorer, {"kind": "pick", "x": 10, "y": 10, "reach": 1})
+    assert explorer.picked == [2, 1] and explorer.message == "2 chosen: Explain takes them together"
+    answer(explorer, {"kind": "again"})
+    explorer.wait(60)
+    assert [int(one.region.sum()) for one in explorer.explanations] == [600, 256] and explorer.picked == []
+    answer(explorer, {"kind": "again"})
+    explorer.wait(60)
+    assert len(explorer.explanations) == 4, "the same once more"
+    answer(explorer, {"kind": "pick", "x": 10, "y": 10, "reach": 1})
+    answer(explorer, {"kind": "cancel"})
+    assert explorer.picked == []
+
+
+def test_the_verdict_is_that_of_the_command(explorer):
+    """The same gap, error and words as `judge` finds of the same map."""
+    explorer.explain(2)
+    told = explorer.wait(60)
+    tester = SitTester(told.question)
+    expected = judge(tester, {"entropy": told.found["entropy"].maps}, {"entropy": estimate_of(told)})
+    pd.testing.assert_frame_equal(told.table, expected)
+
+
+def test_a_cancelled_run_leaves_no_test_running(explorer):
+    """Of several, each keeps its map; a second cancel ends the tests within a forward, without waiting for the rest of them."""
+    after = []
+
+    def stop(_) -> None:
+        if explorer.message.startswith("Testing the map of object 1"):
+            after.append(1)
+            explorer.cancel()
+
+    explorer = explore(Slow(stop).eval(), explorer.subject.image, grid_size=4, n_samples=4)
+    explorer.explain([1, 2])
+    explorer.wait(60)
+    assert len(after) <= 3 and not any(len(one.table) for one in explorer.explanations)
+    assert explorer.message.startswith("Done: object 1: tests cancelled")
 
 
 def test_the_picture_in_the_documentation_shows_the_words_of_today():
@@ -498,7 +611,7 @@ def test_an_onnx_file_is_explored(lab):
     canvas.wait_for(timeout=120_000)
     canvas.click(position=roof_on(canvas))
     wait_for_message(page, "Done: gap")
-    assert page.locator(".ec-panel table tr").all_inner_texts()[0].split() == ["points", "entropy", "ones"]
+    assert verdicts(page)["entropy"] != "control"
     page.locator(".ec-panel").get_by_label("method").select_option("grad-cam")
     page.get_by_role("button", name="Explain", exact=True).click()
     wait_for_message(page, "has no encoder")
@@ -548,8 +661,15 @@ def test_click_watch_cancel_and_save(lab, opened):
     wait_for_message(page, "[1-4] of 4 designs")
     wait_for_message(page, "Done: gap")
     assert canvas.screenshot() != before
-    assert page.locator(".ec-panel table tr").all_inner_texts()[0].split() == ["points", "entropy", "ones"]
-    assert page.locator(".ec-panel table tr").count() == 8
+    shown = verdicts(page)
+    assert {name for name, words in shown.items() if words == "control"} == {"ones", "random", "distance"} and len(shown) == 4
+    gap = page.locator(".ec-verdict table").first.locator("tr", has_text="entropy").locator("td").first.inner_text()
+    assert re.fullmatch(r"-?[\d.]+ ± [\d.]+", gap)
+    assert f"gap {gap} points, {shown['entropy']}" in page.locator(".ec-message").inner_text()
+    assert "One building decides nothing" in page.locator(".ec-verdict p").inner_text()
+    page.locator(".ec-verdict summary").click()
+    tests = page.locator(".ec-verdict details table tr").all_inner_texts()
+    assert tests[0].split() == ["points", *(name for name in shown if name != "random")] and len(tests) == 7
     canvas.hover(position=roof_on(canvas))
     assert "±" in page.locator(".ec-hover").inner_text() and "bit" in page.locator(".ec-hover").inner_text()
 
@@ -586,6 +706,12 @@ def test_click_watch_cancel_and_save(lab, opened):
     assert page.locator(".ec-bar span").all_inner_texts() == ["", "no standard error"]
 
 
+def verdicts(page) -> dict[str, str]:
+    """What the page says of each map and control."""
+    rows = page.locator(".ec-verdict table").first.locator("tr").all()[1:]
+    return {row.locator("th").inner_text(): row.locator("td").last.inner_text() for row in rows}
+
+
 def caption(page, k: int = 0) -> str:
     return page.locator(".ec-panes figcaption").nth(k).inner_text()
 
@@ -602,11 +728,11 @@ def test_a_map_is_shown_under_its_own_name_only(opened):
     panel.get_by_label("method").select_option("sobol")
     assert caption(page) == "sobol: not explained yet" and canvas.screenshot() != shown
     assert "bit" not in hover.inner_text() and "column" in hover.inner_text(), "what the pointer rests on is said anew"
-    assert not page.locator(".ec-panel table").count() and page.get_by_role("button", name="Save", exact=True).is_disabled()
+    assert not page.locator(".ec-verdict table").count() and page.get_by_role("button", name="Save", exact=True).is_disabled()
     panel.get_by_label("method").select_option("entropy")
-    assert canvas.screenshot() == shown and page.locator(".ec-panel table").count() == 1
+    assert canvas.screenshot() == shown and page.locator(".ec-verdict table").count() == 2
 
-    panel.get_by_label("beside it").select_option("sobol")
+    panel.get_by_label("beside it").select_option("method:sobol")
     assert [caption(page, k) for k in (0, 1)] == ["entropy: 4 x 4 patches, N = 4", "sobol: not explained yet"]
     page.get_by_role("button", name="Explain", exact=True).click()
     wait_for_message(page, "Done: gap entropy .* sobol")
@@ -614,7 +740,7 @@ def test_a_map_is_shown_under_its_own_name_only(opened):
     assert left["y"] == right["y"] and left["x"] + left["width"] < right["x"] and abs(left["width"] - right["width"]) < 1
     page.locator(CANVAS).nth(1).hover(position=roof_on(page.locator(CANVAS).nth(1)))
     assert "entropy" in hover.inner_text() and "share of variance" in hover.inner_text()
-    assert page.locator(".ec-panel table tr").first.inner_text().split() == ["points", "entropy", "sobol", "ones"]
+    assert set(verdicts(page)) == {"entropy", "sobol", "ones", "random", "distance"}
 
 
 @pytest.mark.browser
@@ -655,11 +781,11 @@ assert b[1] - a[1] >= abs(b[0] - a[0]) and c[0] - b[0] >= abs(c[1] - b[1]) and c
 
 
 def check_by_axe(page) -> None:
-    """The rules of axe-core for the explorer, where the package that brings them is there; axe itself asks for nothing."""
-    with suppress(ImportError):
-        from axe_playwright_python.base import AXE_SCRIPT
-        page.evaluate(AXE_SCRIPT)
-        assert page.evaluate("async () => (await axe.run('.ec-explorer')).violations.map(found => found.id)") == []
+    """The rules of axe-core for the explorer; axe itself asks for nothing."""
+    script = pytest.importorskip("axe_playwright_python.base").AXE_SCRIPT
+    page.evaluate(script)
+    found = page.evaluate("async () => (await axe.run('.ec-explorer')).violations.map(({ id, nodes }) => [id, nodes[0].html])")
+    assert found == []
 
 
 @pytest.mark.browser
@@ -684,12 +810,12 @@ def test_ground_code_files_names_and_a_narrow_page(lab, opened):
 
     explorer = page.locator(".ec-explorer")
     for role, names in {"combobox": ("method", "beside it", "grid", "samples N", "show", "dragging"), "textbox": ("save to",),
-                        "slider": ("opacity",), "progressbar": ("designs done",), "application": ("entropy. The image",),
+                        "checkbox": ("choose several",), "slider": ("opacity",),
+                        "progressbar": ("done so far",), "application": ("entropy. The image",),
                         "button": ("zoom in", "zoom out", "show all", "Explain", "Cancel", "Save", "Copy as Python")}.items():
         for name in names:
             assert explorer.get_by_role(role, name=name).count() >= 1, (role, name)
     assert explorer.get_by_role("status").count() == 1
-    check_by_axe(page)
     unnamed = explorer.locator("button, select, input, canvas:not([aria-hidden])").evaluate_all(
         "all => all.filter(one => !one.getAttribute('aria-label') && !one.textContent.trim() && !one.labels?.length).length")
     assert unnamed == 0
@@ -699,6 +825,97 @@ def test_ground_code_files_names_and_a_narrow_page(lab, opened):
     page.wait_for_timeout(1000)
     shown, whole = canvas.bounding_box(), explorer.bounding_box()
     assert shown["width"] > 0.95 * whole["width"] > 200 and shown["height"] == pytest.approx(shown["width"], rel=0.02)
+
+
+@pytest.mark.browser
+@pytest.mark.parametrize("theme", ["Light", "Dark"])
+def test_several_buildings_together_and_beside_each_other(opened, theme):
+    """They are explained by one run, each stays, two are compared; and of all of it axe finds nothing wrong."""
+    page, canvas = opened
+    page.evaluate(f"jupyterapp.commands.execute('apputils:change-theme', {{ theme: 'JupyterLab {theme}' }})")
+    panel, message, box = page.locator(".ec-panel"), page.locator(".ec-message"), canvas.bounding_box()
+    plain = canvas.screenshot()
+    numbers = []
+    for instance in (3, 5):
+        y, x = np.argwhere(procedural_scene(2).instances == instance).mean(0) / 256
+        canvas.click(position={"x": x * box["width"], "y": y * box["height"]}, modifiers=["Shift"])
+        wait_for_message(page, f"{len(numbers) + 1} chosen")
+        numbers.append(int(re.search(r"object (\d+)", page.locator(".ec-hover").inner_text()).group(1)))
+    assert canvas.screenshot() != plain
+    page.get_by_role("button", name="Explain", exact=True).click()
+    wait_for_message(page, "[1-4] of 4 designs")
+    wait_for_message(page, f"Done: object {numbers[0]}: gap .*; object {numbers[1]}: gap", 240)
+    in_python(page, f"""first, second = explorer.explanations
+assert all((one.region == (explorer.subject.objects == k)).all() for one, k in zip((first, second), {numbers}))
+assert len(explorer.kept) == 2 and explorer.result is second""")
+    assert caption(page) == f"object {numbers[1]}, entropy: 4 x 4 patches, N = 4"
+    later, words = canvas.screenshot(), verdicts(page)
+    panel.get_by_label("building").select_option("0")
+    page.wait_for_function(f"() => document.querySelector('figcaption').textContent.startsWith('object {numbers[0]},')")
+    assert canvas.screenshot() != later
+    in_python(page, "assert explorer.result is first, 'what is shown is what is saved'")
+    panel.get_by_label("beside it").select_option("kept:1")
+    page.locator(CANVAS).nth(1).wait_for()
+    page.wait_for_function("() => document.querySelectorAll('.ec-panes figcaption').length === 2")
+    assert [caption(page, k).split(",")[0] for k in (0, 1)] == [f"object {number}" for number in numbers]
+    spots = [page.locator(CANVAS).nth(k) for k in (0, 1)]
+    said = []
+    for spot in spots:
+        spot.hover(position={"x": 60, "y": 60})
+        said.append(page.locator(".ec-hover").inner_text())
+    assert said[0] != said[1] and all(text.count("bit") == 1 for text in said), "each says what its own map has there"
+    check_by_axe(page)
+    panel.get_by_label("beside it").select_option("method:")
+    page.wait_for_function("() => document.querySelectorAll('.ec-panes figcaption').length === 1")
+    panel.get_by_label("building").select_option("1")
+    page.wait_for_function(f"() => document.querySelector('figcaption').textContent.startsWith('object {numbers[1]},')")
+    page.mouse.move(0, 0)
+    canvas.blur()
+    assert verdicts(page) == words and message.inner_text().startswith("Done")
+
+
+@pytest.mark.browser
+def test_warnings_and_cancelled_tests_are_on_the_page(lab):
+    """What a terminal would print has a place on the page; the tests of a map count, and stop when they are told to."""
+    url, browser, root = lab
+    write_notebook(root / "flat.ipynb", FLAT)
+    watched = Watched(browser, url, viewport={"width": 1280, "height": 1000})
+    page, canvas = watched.page, watched.page.locator(CANVAS)
+    run_all(page, url, "flat.ipynb")
+    canvas.wait_for(timeout=120_000)
+    canvas.click(position={"x": 40, "y": 40})
+    wait_for_message(page, "Testing the map of object 1")
+    page.get_by_role("button", name="Cancel", exact=True).click()
+    wait_for_message(page, "Done: tests cancelled")
+    notices = page.locator(".ec-notices")
+    assert "flat map" in notices.inner_text() and "use activation='none'" in notices.inner_text()
+    assert not page.locator(".ec-verdict table").count()
+    page.close()
+    assert not watched.wrong
+
+
+@pytest.mark.browser
+def test_in_notebook_7(tmp_path):
+    """The same widget where there is no JupyterLab around it: a click, a map, a verdict, and a narrow page."""
+    pytest.importorskip("notebook")
+    root = tmp_path / "root"
+    root.mkdir()
+    write_explorer(root / "explorer.ipynb", 2, 2)
+    with run_lab(root, tmp_path / "home", "notebook") as url, open_browser() as browser:
+        watched = Watched(browser, url, viewport={"width": 1280, "height": 1000})
+        page, canvas = watched.page, watched.page.locator(CANVAS)
+        run_all(page, url, "explorer.ipynb", "notebooks")
+        canvas.wait_for(timeout=120_000)
+        canvas.click(position=roof_on(canvas))
+        wait_for_message(page, "Done: gap")
+        assert verdicts(page)["random"] == "control" and caption(page) == "entropy: 2 x 2 patches, N = 2"
+        page.set_viewport_size({"width": 390, "height": 900})
+        page.wait_for_timeout(1000)
+        shown, whole = canvas.bounding_box(), page.locator(".ec-explorer").bounding_box()
+        assert shown["width"] > 0.95 * whole["width"] > 200
+        page.close()
+    # Where the package was put beside another environment it misses settings of its own, which is not the widget's fault.
+    assert not [one for one in watched.wrong if one.startswith(("error", "foreign", "failed"))]
 
 
 @pytest.mark.browser
@@ -741,5 +958,19 @@ def test_a_scene_is_opened(lab):
     page.get_by_role("button", name="show all").click()
     canvas.click(position={"x": 5, "y": 5})
     wait_for_message(page, "there is no building at .* the nearest is")
+
+    # The same scene without footprints: what is predicted is outlined, and a box may be drawn.
+    in_python(page, "plain = Scene('city.tif', model, bands=[1, 2, 3], scale=(0, 4095))\n"
+                    "other = explore(model, plain, grid_size=2, n_samples=2, window=128)")
+    in_python(page, "from entropy_captum.explorer import look\nlook(other, (2000, 1000, 2256, 1256), 256)")
+    in_python(page, """import time
+for _ in range(300):
+    if other.detail.get("shapes"): break
+    time.sleep(0.1)
+shapes = other.detail["shapes"]
+assert len(shapes) > 5 and all(len(one["point"]) == 2 for one in shapes)
+x, y = shapes[4]["point"]
+other.explain((x - 20, y - 20, x + 20, y + 20)); told = other.wait(120)
+assert other.problem is None and told.region.sum() > 0""")
     page.close()
     assert not watched.wrong

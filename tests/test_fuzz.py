@@ -76,7 +76,7 @@ def scene(tmp_path: Path) -> Path:
      "scene.png: could not be written (File exists); a file is in the way"),
     (["--mask", "mask.png", "--grid-size", "2", "--n-samples", "2", "--out", "scene.png/out"],
      "could not be written (Not a directory); a file is in the way"),
-    (["--mask", "no\nmask.png"], "no mask.png: not a readable image")])
+    (["--mask", "no\nmask.png"], "no mask.png: no such file")])
 def test_odd_arguments_are_one_line_and_exit_code_2(scene, arguments, message, monkeypatch, capsys):
     monkeypatch.chdir(scene.parent)
     monkeypatch.setattr(sys, "argv", ["entropy-captum", "explain", "scene.png", *arguments])

@@ -4,6 +4,7 @@ from __future__ import annotations
 import io
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import geopandas
@@ -116,7 +117,7 @@ def test_a_click_explains_what_scene_explains(city, scene):
         explorer = explore(scene.model, subject, grid_size=4, n_samples=4, window=128)
         answer(explorer, {"kind": "at", "x": 5075, "y": 3115, "reach": 1})
         told = explorer.wait(60)
-        assert explorer.problem is None and explorer._place == place
+        assert explorer.problem is None and explorer._places == [place]
         expected = subject.explain(**asked, budget=Budget(4, perturbations_per_eval=8), grid_size=4, window=128)
         assert torch.equal(told.found["entropy"].maps, expected.found["entropy"].maps) and told.region.sum() == 900
         assert explorer.window == [5011, 3051, 5139, 3179] and told.request.extent.columns == (5011, 5139)
@@ -131,6 +132,52 @@ def test_a_click_beside_a_footprint(scene):
     assert subject.find(5092, 3115, 4) == "a" and subject.find(5170, 3149, 4) == "b"
     with pytest.raises(ValueError, match=r"there is no building at .* the nearest is 'a', .* m away"):
         subject.find(5098, 3115, 4)
+
+
+def test_what_is_predicted_is_outlined_where_there_are_no_footprints(city, scene):
+    subject = SceneSubject(scene.model, Scene(city, scene.model))
+    assert subject.outlined((0, 0, SIDE, SIDE)) == [] and SceneSubject(scene.model, scene).outlined((5000, 3000, 5256, 3256)) == []
+    first, second = subject.outlined((5000, 3000, 5256, 3256))
+    corners = {(x, y) for x, y in zip(first["rings"][0][::2], first["rings"][0][1::2], strict=True)}
+    assert corners == {(5060, 3100), (5090, 3100), (5060, 3130), (5090, 3130)}
+    assert 5060 <= first["point"][0] < 5090 and 3100 <= first["point"][1] < 3130 and second["id"].startswith("at (51")
+    assert subject.find(5093, 3110, 4) == (5089, 3110), "a click beside one means it"
+    assert subject.find(5096, 3110, 4) == (5096, 3110) and subject.find(5070, 3110, 4) == (5070, 3110)
+    explorer = explore(scene.model, subject.scene, window=128)
+    answer(explorer, {"kind": "look", "box": [5000, 3000, 5256, 3256], "side": 256})
+    for _ in range(100):
+        if explorer.detail["shapes"]:
+            break
+        time.sleep(0.1)
+    assert [one["id"] for one in explorer.detail["shapes"]] == [first["id"], second["id"]]
+
+
+def test_a_box_of_a_scene(city, scene):
+    """What is predicted in it, or all of it; larger than the window, the window grows."""
+    for subject in (scene, Scene(city, scene.model)):
+        explorer = explore(scene.model, subject, grid_size=4, n_samples=4, window=128)
+        answer(explorer, {"kind": "box", "box": [5050, 3090, 5080, 3200]})
+        told = explorer.wait(60)
+        assert explorer.problem is None and told.region.sum() == 20 * 30 and explorer.title == "box (5050, 3090, 5080, 3200)"
+        left, top, right, bottom = explorer.window
+        assert right - left == bottom - top == 220 and left <= 5050 and bottom >= 3200
+        known = {"model": scene.model, "footprints": scene.footprints}
+        exec(explorer.code, known)
+        assert torch.equal(known["told"].found["entropy"].maps, told.found["entropy"].maps)
+        explorer.explain((5010, 3010, 5020, 3020))
+        assert explorer.wait(60).region.sum() == 100
+    with pytest.raises(ValueError, match=r"holds no pixel of <Scene .*expected \(left, top, right, bottom\) inside it"):
+        SceneSubject(scene.model, scene).ask((5, 5, 5, 9), 4)
+
+
+def test_several_of_a_scene_each_in_its_window(scene):
+    explorer = explore(scene.model, scene, grid_size=4, n_samples=4, window=128)
+    explorer.explain(["a", "b"])
+    explorer.wait(60)
+    first, second = explorer.explanations
+    assert first.request.extent.columns != second.request.extent.columns
+    assert [one.region.sum() for one in (first, second)] == [900, 500]
+    assert explorer.kept == ["building a: entropy", "building b: entropy"]
 
 
 def test_what_cannot_be_asked_is_said(city, scene):
