@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import chain, pairwise
 from typing import NamedTuple
@@ -23,7 +23,8 @@ from .sampling import PickFreeze, Row, supercube
 # %% auto #0
 __all__ = ['OWN', 'POWER', 'COUNTS', 'RISK', 'GROWTH', 'ENOUGH', 'adaptive_designs', 'shrunk_variance', 'Known', 'seen', 'cut',
            'told_apart', 'Goal', 'goal_of', 'Plan', 'make_plan', 'law_of_halves', 'planned_weights', 'counted_mean',
-           'weighed_mean', 'Span', 'streams_of', 'stream_weights', 'search_on', 'plans', 'AdaptiveHistory']
+           'weighed_mean', 'Span', 'streams_of', 'stream_weights', 'search_on', 'plans', 'AdaptiveHistory',
+           'rows_within']
 
 # %% ../nbs/21_adaptive.ipynb #07c2286a
 #: How much of a half's weight the whole pilot decides, and not the other half alone.
@@ -259,7 +260,7 @@ def counted_mean(delta: np.ndarray, points: np.ndarray, weights: np.ndarray, hal
             calmer[same] = np.minimum(error**2 * (n - 1) / np.maximum(variance[same], 1e-300), 1)
     value = (weights * np.nan_to_num(delta)).sum(0)
     variance = (pilot.var(0) * size + variance * done) / (size - 1 + done)
-    law, degrees = law_of_halves(*pilot.reshape(2, half, -1).mean(1), half), 0.7 * (size + done - 1)
+    law, degrees = law_of_halves(pilot[:half].mean(0), pilot[half:].mean(0), half), 0.7 * (size + done - 1)
     if law is not None:
         expected = np.exp(law[0]) * np.maximum(value, 1e-300) ** law[1]
         variance = np.where(value > 0, (PRIOR * expected + degrees * variance) / (PRIOR + degrees), 0.0)
@@ -436,6 +437,10 @@ class AdaptiveHistory(History):
         parts = zip(value, error, degrees, strict=True)
         return np.stack([told_apart(*part, self.goal.top or 1, len(self.goal.looks) + 1) for part in parts])
 
+    def separated(self) -> NDArray[np.bool_]:
+        """Of which regions, (R,), the strongest are told from all others."""
+        return np.asarray(self.known().all(1))
+
     def spans(self, regions: np.ndarray) -> Iterator[Span]:
         """What is to be run for these regions, int64 (r,), of one example, until their goals are met."""
         for _ in plans(self, regions):
@@ -447,3 +452,24 @@ class AdaptiveHistory(History):
                 yield Span(start, end, regions[asked.any(1)], tuple(rows))
             self.spent[regions] += [self.goal.cost(*both) for both in zip(fresh, done, strict=True)]
             self.done[regions] = fresh
+
+# %% ../nbs/21_adaptive.ipynb #376061d8
+def rows_within(history: AdaptiveHistory, owners: np.ndarray, total: int) -> int:
+    """Rows of each region after the pilot with which all regions, of the examples (R,), take so many together; at most the goal's.
+
+    Rows that several regions of an example need are run once.
+    """
+    goal, asked = history.goal, range(len(owners))
+    each, limit = total // len(owners), goal.rows or 0
+
+    def taken(rows: int) -> tuple[int, int]:
+        """Rows that are run for all regions, and of all regions, if each is given so many."""
+        tables = (history.table(region, history.delta, history.features) for region in asked)
+        fresh = np.stack([make_plan(table, replace(goal, rows=rows)).fresh for table in tables])
+        return sum(goal.cost(fresh[owners == o].max(0)) for o in np.unique(owners)), sum(map(goal.cost, fresh))
+
+    if goal.top is not None or len(owners) < 2 or each >= limit:
+        return min(each, limit)
+    together, alone = taken(each)
+    more = min(each * alone // max(together, 1), limit)
+    return more if taken(more)[0] <= total else each

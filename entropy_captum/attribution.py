@@ -17,6 +17,7 @@ from captum.log import log_usage
 from numpy.typing import NDArray
 from torch import Tensor
 
+from .adaptive import ENOUGH
 from .estimate import Estimate, Importance, entropy_change, total_order
 from .names import Activation, InferenceKind, Runtime
 from .notices import notify
@@ -51,6 +52,16 @@ def warn_if_undefined(index: Tensor) -> None:
         notify(f"Sobol indices of example {lost[0]} are undefined (NaN): over the designs the mean probability of its "
                "region varies by rounding only; explain its logits, or take a baseline that removes more")
 
+# %% ../nbs/23_attribution.ipynb #831a9ead
+def warn_if_together(estimate: Estimate) -> None:
+    """Warn, naming the first example, where a search for the strongest features came to its end before it had told them apart."""
+    together = [number for number, told in enumerate(estimate.settings.get("separated", ())) if not told]
+    if together:
+        number = together[0]
+        notify(f"the {estimate.settings['top']} strongest features of example {number} are not told from all others at 95 %, the "
+               f"rows ({int(estimate.n_forwards[number]):,}) came to their end first; allow more (max_rows, n_samples), or look "
+               "for another number")
+
 # %% ../nbs/23_attribution.ipynb #356474f5
 def warn_of_border(estimate: Estimate, question: Question, least: float = 0.05) -> None:
     """Warn where more than the share `least` of an example's scores lies on a constant border of its image (B,C,H,W).
@@ -72,8 +83,9 @@ def warn_of_border(estimate: Estimate, question: Question, least: float = 0.05) 
 def look_over(estimate: Estimate, question: Question) -> None:
     """Warn where an estimate is flat, has undefined Sobol indices, or lies on a constant border of the image."""
     warn_if_flat(estimate.scores, estimate.standard_error)
-    if estimate.settings["error"] != "adaptive":  # where a feature asked seldom has no index
-        warn_if_undefined(estimate.total_order)
+    adaptive = estimate.settings["error"] == "adaptive"  # where a feature asked seldom has no index
+    warn_if_undefined(torch.where((estimate.n_samples < ENOUGH) & adaptive, 0.0, estimate.total_order))
+    warn_if_together(estimate)
     warn_of_border(estimate, question)
 
 # %% ../nbs/23_attribution.ipynb #033fde98
@@ -138,10 +150,11 @@ class Asking(PerturbationAttribution):
             feature_mask: Tensor | tuple[Tensor, ...] | None = None, n_samples: int = 32, perturbations_per_eval: int = 1,
             show_progress: bool = False, *, region: Tensor | NDArray[Any] | None = None, valid: Tensor | NDArray[Any] | None = None,
             grid_size: int | tuple[int, int] | None = None, seed: int = 0,
-            tolerance: float | None = None, max_rows: int | None = None) -> tuple[Question, Budget]:
+            tolerance: float | None = None, max_rows: int | None = None, top: int | None = None,
+            max_seconds: float | None = None) -> tuple[Question, Budget]:
         """The question and the budget of a call; inputs (B,C,H,W), arguments and errors as `attribute`."""
         budget = Budget(n_samples, perturbations_per_eval, seed, tolerance, self.sampler, self.scramble, self.first_order,
-                        self.inference, self.max_memory, show_progress, max_rows, self.runtime)
+                        self.inference, self.max_memory, show_progress, max_rows, self.runtime, top, max_seconds)
         question = Question(self.forward_func, inputs, region, target, baselines, self.activation, None, valid, feature_mask,
                             grid_size, self.interpolation, additional_forward_args)
         return question, budget
@@ -172,7 +185,8 @@ class OfRegions(Asking):
                          target: int | str | None = None, additional_forward_args: Any = None, feature_mask: Tensor | None = None,
                          n_samples: int = 32, perturbations_per_eval: int = 1, show_progress: bool = False, *,
                          valid: Tensor | NDArray[Any] | None = None, grid_size: int | tuple[int, int] | None = None, seed: int = 0,
-                         tolerance: float | None = None, max_rows: int | None = None) -> Estimate:
+                         tolerance: float | None = None, max_rows: int | None = None, top: int | None = None,
+                         max_seconds: float | None = None) -> Estimate:
         """Scores (K,d) of K objects of one image from one set of forwards; with a goal each object asks for its own features.
 
         regions: bool or float (K,H,W) masks, or an integer (H,W) map of ids with 0 as background, ascending; the other arguments
@@ -187,7 +201,7 @@ class OfRegions(Asking):
             raise ValueError(f"attribute_regions explains one image (batch 1), got {shapes(inputs)}")
         question, budget = self.ask(inputs, baselines, target, additional_forward_args, feature_mask, n_samples,
                                     perturbations_per_eval, show_progress, valid=valid, grid_size=grid_size, seed=seed,
-                                    tolerance=tolerance, max_rows=max_rows)
+                                    tolerance=tolerance, max_rows=max_rows, top=top, max_seconds=max_seconds)
         question = of_image(question, split_regions(regions))
         (estimate,) = answer(question, budget, [self.quantity])
         look_over(estimate, question)
@@ -231,6 +245,8 @@ class PickFreezeAttribution(OfRegions):
             seed: Of the design.
             tolerance: Each feature is asked until its standard error is at most this, in at most N designs; see `adaptive`.
             max_rows: Rows per example, spent where they lower the largest error most, on a feature in at most 4 N designs.
+            top: So many features are told from the others, in at most `max_rows`, by default those of N designs.
+            max_seconds: Spent as `max_rows`: as many as the seconds allow, which `settings` then names.
 
         Raises:
             ValueError, TypeError: Quoting what was given, for input that does not fit.

@@ -282,6 +282,10 @@ Labelled = Annotated[str | None, typer.Option(help="With --mistakes: only where 
 Features = Annotated[FeatureKind, typer.Option(help="What is removed at a time: patches, or bands, everywhere or by patch.")]
 BandGroups = Annotated[list[str] | None, typer.Option("--groups", help="Bands that count as one, as visible=red,green,blue or "
                                                       "infrared=700-1000 (nm). Repeat the option.")]
+Top = Annotated[int | None, typer.Option(help="Goal of entropy: so many patches are told from the others, in at most the rows of N.")]
+Tolerance = Annotated[float | None, typer.Option(help="Goal of entropy: each patch is asked until its error is at most this, in bits.")]
+MaxRows = Annotated[int | None, typer.Option(help="Goal of entropy: at most so many rows, spent where they matter most.")]
+MaxSeconds = Annotated[float | None, typer.Option(help="Goal of entropy: as --max-rows, as many as these seconds allow.")]
 Patches = Annotated[bool, typer.Option("--patches", help="Of many buildings: also their patches as polygons with scores.")]
 Parquet = Annotated[bool, typer.Option("--parquet", help="Polygons also as GeoParquet.")]
 Stored = Annotated[bool, typer.Option("--stored", help="Pixels as the raster stores them, without its scale and offset.")]
@@ -395,6 +399,12 @@ def parse_groups(texts: Sequence[str]) -> dict[str, list[str] | tuple[float, flo
     return found or None
 
 # %% ../nbs/65_cli.ipynb #55b132ab
+def check_goals(goals: dict[str, float | None], place: Place) -> None:
+    """Raises ValueError for goals, by their names, of many buildings, which are compared by the same designs each."""
+    for name in (name for name, value in goals.items() if value is not None and place.is_survey):
+        raise ValueError(f"--{name.replace('_', '-')} {goals[name]:g} is for one building; many are compared by the same designs")
+
+
 def check_survey(place: Place, nodata: str | None, mistakes: bool, features: FeatureKind = "patches") -> None:
     """Raises ValueError for what is asked of one image, where many buildings of a scene are meant."""
     if not place.is_survey:
@@ -462,7 +472,8 @@ def explain(image: ImageName, point: Point = None, at: At = None, crs: Crs = "EP
             stored: Stored = False, remote: Remote = False, features: Features = "patches", groups: BandGroups = None,
             label_values: Values = None, nodata: NoData = None, mistakes: Mistakes = False, labelled: Labelled = None,
             inference: Inference = "auto", target: Target = None, out: Out = Path("explanation"), model: ModelSource = None,
-            model_card: CardFile = None, runtime: RunBy = None, device: Device = "auto") -> None:
+            model_card: CardFile = None, runtime: RunBy = None, device: Device = "auto", top: Top = None,
+            tolerance: Tolerance = None, max_rows: MaxRows = None, max_seconds: MaxSeconds = None) -> None:
     """Explain one building (--point, --at), a region (--mask), all that the network predicts in an image, or its --mistakes.
 
     Of a raster also many buildings, each by itself: those of --footprints, or --all that the network predicts.
@@ -473,6 +484,8 @@ def explain(image: ImageName, point: Point = None, at: At = None, crs: Crs = "EP
     place = Place(at, crs, point, window, mask, label, parse_values(label_values or ()), footprints, building, everything)
     check_survey(place, nodata, mistakes, features)
     grouped, request_for = parse_groups(groups or ()), find_request(image, place, reading)
+    goals = dict(tolerance=tolerance, max_rows=max_rows, top=top, max_seconds=max_seconds)
+    check_goals(goals, place)
     network = load_network(model, model_card, device, runtime)
     from entropy_captum.explanation import ask, explain_question
     from entropy_captum.methods import check_methods
@@ -485,7 +498,8 @@ def explain(image: ImageName, point: Point = None, at: At = None, crs: Crs = "EP
     check_methods(names(method))
     request = replace(request_for(network), groups=grouped)
     request = request if nodata is None else request.without(parse_nodata(nodata))
-    budget = Budget(n_samples, perturbations_per_eval, seed, inference=inference, show_progress=sys.stderr.isatty())
+    budget = Budget(n_samples, perturbations_per_eval, seed, inference=inference, show_progress=sys.stderr.isatty(),
+                    **goals)  # type: ignore[arg-type]
     asked = mistakes_of(request, network, out, target, labelled) if mistakes else {out: request}
     questions = {folder: ask(network, one, baseline, grid_size, target, features) for folder, one in asked.items()}
     if model is not None and runtime in (None, "torch"):

@@ -5,6 +5,7 @@
 # %% ../nbs/22_run.ipynb #e85a197f
 from __future__ import annotations
 
+import time
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -17,11 +18,13 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from .adaptive import AdaptiveHistory, Goal, goal_of
+from .adaptive import AdaptiveHistory, Goal, goal_of, rows_within
 from .estimate import Estimate, History, Importance, entropy_change, first_order, total_order
-from .faster import choose_engine
+from .faster import FastForward, choose_engine
+from .forward import TorchForward
+from .incremental import IncrementalInference
 from .inference import Block, FullInference
-from .notices import waiting
+from .notices import notify, waiting
 from .question import Budget, Question
 from .region import (Measure, PackedRegions, check_target, predicted_region, resize_outputs, resolve_activation,
                                    warn_if_activated)
@@ -224,12 +227,14 @@ def with_region(question: Question, engine: FullInference) -> Question:
 # %% ../nbs/22_run.ipynb #5a5d6a32
 def adapts(quantities: Sequence[Quantity], budget: Budget) -> bool:
     """Whether each feature is asked by its own need. Raises ValueError for a goal that the quantities cannot be asked for."""
-    for name in ("tolerance", "max_rows"):
-        if len(quantities) > 1 and (value := getattr(budget, name)) is not None:
-            raise ValueError(f"methods that share forwards take no {name}, got {value!r}")
     adaptive = budget.adaptive and quantities[0].importance is entropy_change
-    if budget.max_rows is not None and not adaptive:
-        raise ValueError(f"max_rows is for entropy-centric scores, {quantities[0].name} takes n_samples; got {budget.max_rows}")
+    alike = len({quantity.reduction for quantity in quantities}) == 1
+    for name, value in budget.goals.items():
+        if len(quantities) > 1 and not (adaptive and alike):
+            raise ValueError(f"methods that share forwards take no {name}, got {value!r}, but entropy-centric scores with Sobol "
+                             "indices from their rows")
+        if name != "tolerance" and not adaptive:
+            raise ValueError(f"{name} is for entropy-centric scores, {quantities[0].name} takes n_samples; got {value}")
     return adaptive
 
 # %% ../nbs/22_run.ipynb #9745ddd1
@@ -251,7 +256,8 @@ def describe(quantity: Quantity, question: Question, budget: Budget) -> dict[str
     return {"method": quantity.name, "reduction": quantity.reduction, "activation": question.activation,
             "sampler": budget.sampler, "scramble": budget.scramble, "interpolation": question.interpolation,
             "first_order": budget.first_order, "error": kind_of_error(quantity, budget), "n_samples": budget.n_samples,
-            "seed": budget.seed, "tolerance": budget.tolerance, "max_rows": budget.max_rows,
+            "seed": budget.seed, "tolerance": budget.tolerance, "max_rows": budget.max_rows, "top": budget.top,
+            "max_seconds": budget.max_seconds,
             "tuple_input": isinstance(question.inputs, tuple), "region_predicted": question.region is None,
             "dtype": str(question.tensors[0].dtype).removeprefix("torch."), "weights": question.network.key,
             "versions": {name: version(name) for name in PACKAGES}}
@@ -263,6 +269,23 @@ def prepare(question: Question, budget: Budget) -> tuple[Question, FullInference
     check_design(budget.n_samples, question.perturbation.n_features, budget.sampler, budget.scramble)
     full = FullInference(question.network, question.additional_forward_args, budget.perturbations_per_eval)
     return with_region(question, full), full
+
+# %% ../nbs/22_run.ipynb #76afafeb
+#: The share of `max_seconds` that a run plans for: estimates are made besides.
+MARGIN = 0.95
+
+
+def ran_by(engine: FullInference | IncrementalInference) -> str:
+    """What ran the rows: "torch", its "folded" layers or its "incremental" passes, a runtime, or the kind of another callable."""
+    if isinstance(engine, IncrementalInference):
+        return "torch, incremental"
+    forward = engine.forward
+    if isinstance(forward, FastForward):
+        names = {"torch" if each.program is None else "torch, folded" if each.runtime == "torch" else each.runtime
+                 for each in forward.programs.values()}
+        return " and ".join(sorted(names)) or "torch"
+    inner = getattr(forward, "function", forward)
+    return "torch" if isinstance(forward, TorchForward) and forward.modules else getattr(inner, "__name__", type(inner).__name__)
 
 # %% ../nbs/22_run.ipynb #d7cf3f97
 class Moment(NamedTuple):
@@ -280,6 +303,7 @@ class Run:
 
     def __init__(self, question: Question, budget: Budget, quantities: Sequence[Quantity]) -> None:
         self.budget, self.quantities, self.perturbation, self.done = budget, quantities, question.perturbation, 0
+        self.started = time.perf_counter()
         adaptive = adapts(quantities, budget)
         self.question, full = prepare(question, budget)
         self.settings = [describe(quantity, question, budget) for quantity in quantities]
@@ -318,14 +342,29 @@ class Run:
 
     def _adapt(self, bar: tqdm[NoReturn], history: AdaptiveHistory, streamed: bool) -> Iterator[Moment]:
         """All rows of a pilot, then what each example's regions need."""
-        designs, owners = history.draw(self.budget.seed), self.question.owners.cpu()
+        designs, owners, before = history.draw(self.budget.seed), self.question.owners.cpu(), time.perf_counter()
         history.numbers.extend(range(history.pilot))
         yield from self._feed(bar, iter(designs), parts(0, history.pilot, streamed), self.tally.rows)
+        if self.budget.max_seconds is not None:
+            self._mind_the_clock(history, time.perf_counter() - before)
+            bar.total = self.budget.max_rows
         for example in owners.unique():
             for span in history.spans((owners == example).nonzero().flatten().numpy()):
                 self.tally.activate(torch.from_numpy(span.regions), span.rows)
                 own = iter(designs[history.pilot + span.start:history.pilot + span.end])
                 yield from self._feed(bar, own, [span.end - span.start], span.rows)
+
+    def _mind_the_clock(self, history: AdaptiveHistory, took: float) -> None:
+        """The goal of each region is the rows for which, after a pilot that took so many seconds, there still is time."""
+        limit, gone = cast(float, self.budget.max_seconds), time.perf_counter() - self.started
+        if gone > limit:
+            notify(f"max_seconds={limit:g} were over after {gone:.1f} s, with the pilot of {history.pilot} designs, which is all")
+        per_second = self.done * len(self.question.tensors[0]) / took
+        rows = rows_within(history, self.question.owners.cpu().numpy(), int(max(MARGIN * limit - gone, 0.0) * per_second))
+        history.goal = replace(history.goal, rows=rows)
+        self.budget = replace(self.budget, max_rows=rows + history.goal.pilot + self.settings[0]["region_predicted"])
+        for settings in self.settings:
+            settings["max_rows"] = self.budget.max_rows
 
     def _feed(self, bar: tqdm[NoReturn], designs: Iterator[PickFreeze], sizes: Iterable[int],
               rows: Sequence[Row]) -> Iterator[Moment]:
@@ -348,9 +387,12 @@ class Run:
         scores, error, total, total_error = map(torch.from_numpy, (*quantity.importance(history), *total_order(history)))
         first = [torch.from_numpy(a) for a in first_order(history)] if B in tally.rows else [None, None]
         forwards = history.forwards(tally.skipped) + settings["region_predicted"]
+        told = {"activation": tally.activation, "ran_by": ran_by(self.engine)}
+        if isinstance(history, AdaptiveHistory) and history.goal.top is not None:
+            told["separated"] = history.separated().tolist()
         return Estimate(scores, error, total, total_error, torch.from_numpy(history.counts()), torch.from_numpy(forwards),
                         torch.full((len(history.n),), len(tally.skipped)), self.perturbation.index,
-                        tuple(tuple(x.shape[1:]) for x in self.perturbation.inputs), settings | {"activation": tally.activation},
+                        tuple(tuple(x.shape[1:]) for x in self.perturbation.inputs), settings | told,
                         *first)
 
 # %% ../nbs/22_run.ipynb #35ba2527
