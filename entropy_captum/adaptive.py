@@ -184,7 +184,8 @@ def goal_of(budget: Budget, rows: Sequence[Row], skipped: frozenset[tuple[int, .
     if budget.top is not None and budget.top >= features:
         raise ValueError(f"top must be below the number of features, {features}, got {budget.top}")
     each = sum(row.changed not in skipped for row in rows)
-    left = budget.n_samples * each if budget.max_rows is None else budget.max_rows - spent
+    most = budget.n_samples * (4 if budget.top is None else 1)  # a clock that comes first is looked at after the pilot
+    left = most * each if budget.max_rows is None else budget.max_rows - spent
     half = 4 if left >= 8 * each else 2
     if left < 2 * half * each:
         raise ValueError(f"max_rows={budget.max_rows} does not hold a pilot of {2 * half} designs for {each - bases} features; "

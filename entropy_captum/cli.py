@@ -282,8 +282,8 @@ Labelled = Annotated[str | None, typer.Option(help="With --mistakes: only where 
 Features = Annotated[FeatureKind, typer.Option(help="What is removed at a time: patches, or bands, everywhere or by patch.")]
 BandGroups = Annotated[list[str] | None, typer.Option("--groups", help="Bands that count as one, as visible=red,green,blue or "
                                                       "infrared=700-1000 (nm). Repeat the option.")]
-Top = Annotated[int | None, typer.Option(help="Goal of entropy: so many patches are told from the others, in at most the rows of N.")]
-Tolerance = Annotated[float | None, typer.Option(help="Goal of entropy: each patch is asked until its error is at most this, in bits.")]
+Top = Annotated[int | None, typer.Option(help="Goal of entropy: so many patches are told from the others, in the rows of N.")]
+Tolerance = Annotated[float | None, typer.Option(help="Goal of entropy: each patch is asked until its error is so small, in bits.")]
 MaxRows = Annotated[int | None, typer.Option(help="Goal of entropy: at most so many rows, spent where they matter most.")]
 MaxSeconds = Annotated[float | None, typer.Option(help="Goal of entropy: as --max-rows, as many as these seconds allow.")]
 Patches = Annotated[bool, typer.Option("--patches", help="Of many buildings: also their patches as polygons with scores.")]

@@ -57,7 +57,7 @@ class Settings:
     `sensitivity`. targets: the classes that are predicted, explained and tested, each by itself, by name or number; None only for a
     network of one channel. activation: as for `EntropyCentric`. nodata: the value of pixels that hold nothing, a number or one per
     band; they belong to no region, area or test. tolerance, max_rows, top: goals of the method entropy, as for `EntropyCentric`;
-    of what else shares its forwards, sobol and interaction may stand beside it, and its map is NaN where a feature was asked seldom.
+    of what shares its forwards, sobol and interaction may stand beside it, their maps NaN where a feature was asked seldom.
     Raises ValueError for an unknown name or a number out of range.
     """
 
