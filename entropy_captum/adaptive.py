@@ -22,9 +22,8 @@ from .sampling import PickFreeze, Row, supercube
 
 # %% auto #0
 __all__ = ['OWN', 'POWER', 'COUNTS', 'RISK', 'GROWTH', 'ENOUGH', 'adaptive_designs', 'shrunk_variance', 'Known', 'seen', 'cut',
-           'told_apart', 'Goal', 'goal_of', 'Plan', 'make_plan', 'law_of_halves', 'planned_weights', 'counted_mean',
-           'weighed_mean', 'Span', 'streams_of', 'stream_weights', 'search_on', 'plans', 'AdaptiveHistory',
-           'rows_within']
+           'Goal', 'goal_of', 'Plan', 'make_plan', 'law_of_halves', 'planned_weights', 'counted_mean', 'weighed_mean',
+           'told_apart', 'streams_of', 'stream_weights', 'search_on', 'Span', 'plans', 'AdaptiveHistory', 'rows_within']
 
 # %% ../nbs/21_adaptive.ipynb #07c2286a
 #: How much of a half's weight the whole pilot decides, and not the other half alone.
@@ -37,6 +36,10 @@ POWER = 0.3
 # %% ../nbs/21_adaptive.ipynb #1f225e67
 #: In how many designs after the pilot a feature may be asked: whole nets of 8, and a half between two powers of two.
 COUNTS = np.array([0, 8, *(n << k for k in range(3, 13) for n in (2, 3))])
+#: The chance that one of all looks of a search takes a feature for one of the strongest that is not.
+RISK = 0.05
+#: By how much the rows grow from one look of a search for the strongest to the next.
+GROWTH = 1.25
 
 # %% ../nbs/21_adaptive.ipynb #e104c332
 def adaptive_designs(half: int, fresh: int, n_features: int, seed: int) -> list[PickFreeze]:
@@ -75,33 +78,11 @@ def seen(changes: np.ndarray, degrees: float = 1.0) -> Known:
     mean, n = np.nanmean(changes, 0), (~np.isnan(changes)).sum(0)
     return Known(mean, shrunk_variance(mean, np.nanvar(changes, 0, ddof=1), degrees * float(np.median(n) - 1)), n)
 
-# %% ../nbs/21_adaptive.ipynb #859f061f
-#: The chance that one of all looks of a search takes a feature for one of the strongest that is not.
-RISK = 0.05
-#: By how much the rows grow from one look of a search for the strongest to the next.
-GROWTH = 1.25
-
-
+# %% ../nbs/21_adaptive.ipynb #c10dacaf
 def cut(mean: np.ndarray, top: int) -> float:
     """The middle between the last of the `top` largest means (d,) and the next."""
     last, following = np.sort(mean)[::-1][top - 1:top + 1]
     return float(last + following) / 2
-
-
-def told_apart(value: np.ndarray, error: np.ndarray, degrees: np.ndarray, top: int, looks: int) -> NDArray[np.bool_]:
-    """Which features, (d,), are told from all on the other side of the cut, when one looks so many times.
-
-    From values with errors of so many degrees of freedom, each (d,). Source: Welch 1947, Bonferroni.
-    """
-    order = np.argsort(-value, kind="stable")
-    (strong, weak), squares = (order[:top, None], order[None, top:]), error**2
-    both = squares[strong] + squares[weak]
-    with np.errstate(divide="ignore", invalid="ignore"):
-        freedom = both**2 / (squares[strong] ** 2 / degrees[strong] + squares[weak] ** 2 / degrees[weak])
-        chance = stdtr(np.where(both > 0, freedom, 1.0), (value[weak] - value[strong]) / np.sqrt(both))
-    apart, found = chance <= RISK / (looks * chance.size), np.zeros(len(value), bool)
-    found[strong[:, 0]], found[weak[0]] = apart.all(1), apart.all(0)
-    return found
 
 # %% ../nbs/21_adaptive.ipynb #e7cb7338
 @dataclass(frozen=True)
@@ -243,7 +224,7 @@ def planned_weights(plan: Plan, done: np.ndarray, half: int, designs: int) -> np
     later = np.arange(designs - size)[:, None] < done
     return np.concatenate([np.repeat((1 - shares) / size, half, 0), later * shares.mean(0) / np.maximum(done, 1)])
 
-
+# %% ../nbs/21_adaptive.ipynb #6fcc84ce
 def counted_mean(delta: np.ndarray, points: np.ndarray, weights: np.ndarray, half: int) -> tuple[np.ndarray, np.ndarray]:
     """The mean change and its standard error, each (d,), from the changes (n,d) of a pilot and what came after, NaN where not
     asked, each of which counts by its weight (n,d).
@@ -272,6 +253,57 @@ def weighed_mean(delta: np.ndarray, points: np.ndarray, plan: Plan, half: int) -
     """`counted_mean` with the weights of a plan."""
     done = (~np.isnan(delta[2 * half:])).sum(0)
     return counted_mean(delta, points, planned_weights(plan, done, half, len(delta)), half)
+
+# %% ../nbs/21_adaptive.ipynb #95bb54f2
+def told_apart(value: np.ndarray, error: np.ndarray, degrees: np.ndarray, top: int, looks: int) -> NDArray[np.bool_]:
+    """Which features, (d,), are told from all on the other side of the cut, when one looks so many times.
+
+    From values with errors of so many degrees of freedom, each (d,). Source: Welch 1947, Bonferroni.
+    """
+    order = np.argsort(-value, kind="stable")
+    (strong, weak), squares = (order[:top, None], order[None, top:]), error**2
+    both = squares[strong] + squares[weak]
+    with np.errstate(divide="ignore", invalid="ignore"):
+        freedom = both**2 / (squares[strong] ** 2 / degrees[strong] + squares[weak] ** 2 / degrees[weak])
+        chance = stdtr(np.where(both > 0, freedom, 1.0), (value[weak] - value[strong]) / np.sqrt(both))
+    apart, found = chance <= RISK / (looks * chance.size), np.zeros(len(value), bool)
+    found[strong[:, 0]], found[weak[0]] = apart.all(1), apart.all(0)
+    return found
+
+# %% ../nbs/21_adaptive.ipynb #e884f7af
+def streams_of(designs: int, half: int) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+    """Which of so many designs, (n,), belong to the first and to the second stream: half of the pilot, and of each net after it."""
+    after = np.arange(designs) - 2 * half
+    second = np.where(after < 0, after >= -half, after % 8 >= 4)
+    return ~second, second
+
+# %% ../nbs/21_adaptive.ipynb #5668d8d3
+def stream_weights(wished: np.ndarray, done: np.ndarray, half: int, designs: int) -> np.ndarray:
+    """How much each of so many designs counts for each feature, (n,d), when so many after the pilot are `done`, (d,).
+
+    Each stream, up to where the other `wished` it to go on, (2,d), and with the weight `OWN` as far as it went.
+    """
+    after, weights = np.arange(designs)[:, None] - 2 * half, np.zeros((designs, len(done)))
+    for own, wish in zip(streams_of(designs, half), wished, strict=True):
+        for ends, share in ((np.minimum(wish, done), 1 - OWN), (done, OWN)):
+            part = own[:, None] & (after < ends)
+            weights += share / 2 * part / part.sum(0)
+    return weights
+
+# %% ../nbs/21_adaptive.ipynb #83f054f9
+def search_on(delta: np.ndarray, wished: np.ndarray, goal: Goal, rows: int, left: int) -> tuple[np.ndarray, np.ndarray]:
+    """Designs of each feature after the pilot, (d,), when `rows` are to be spent in all, of which some are left, and new wishes.
+
+    delta: the changes so far, NaN where not asked, (n,d). wished: how far each stream wants the other to go, (2,d).
+    """
+    asked, streams = seen(delta), [seen(delta[own], 0.7) for own in streams_of(len(delta), goal.half)]
+    done = asked.n - 2 * goal.half
+    for share in (1.0, 0.75, 0.5, 0.25, 0.0):
+        wishes = np.stack([goal.needed(known, wish, share * rows) for known, wish in zip(streams[::-1], wished, strict=True)])
+        least = np.maximum(wishes.max(0), done)
+        if goal.cost(least, done) <= left:
+            break
+    return goal.needed(asked, least, left, done), wishes
 
 # %% ../nbs/21_adaptive.ipynb #4cac5d8d
 class Span(NamedTuple):
@@ -308,42 +340,7 @@ def ask_again(history: AdaptiveHistory, regions: np.ndarray) -> None:
     history.fresh = np.where(above, np.maximum(wish, history.goal.after(history.done)), history.fresh)
     history.shares = np.where(above[:, None], (history.fresh / (history.fresh + history.pilot))[:, None], history.shares)
 
-# %% ../nbs/21_adaptive.ipynb #e884f7af
-def streams_of(designs: int, half: int) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
-    """Which of so many designs, (n,), belong to the first and to the second stream: half of the pilot, and of each net after it."""
-    after = np.arange(designs) - 2 * half
-    second = np.where(after < 0, after >= -half, after % 8 >= 4)
-    return ~second, second
-
-
-def stream_weights(wished: np.ndarray, done: np.ndarray, half: int, designs: int) -> np.ndarray:
-    """How much each of so many designs counts for each feature, (n,d), when so many after the pilot are `done`, (d,).
-
-    Each stream, up to where the other `wished` it to go on, (2,d), and with the weight `OWN` as far as it went.
-    """
-    after, weights = np.arange(designs)[:, None] - 2 * half, np.zeros((designs, len(done)))
-    for own, wish in zip(streams_of(designs, half), wished, strict=True):
-        for ends, share in ((np.minimum(wish, done), 1 - OWN), (done, OWN)):
-            part = own[:, None] & (after < ends)
-            weights += share / 2 * part / part.sum(0)
-    return weights
-
-
-def search_on(delta: np.ndarray, wished: np.ndarray, goal: Goal, rows: int, left: int) -> tuple[np.ndarray, np.ndarray]:
-    """Designs of each feature after the pilot, (d,), when `rows` are to be spent in all, of which some are left, and new wishes.
-
-    delta: the changes so far, NaN where not asked, (n,d). wished: how far each stream wants the other to go, (2,d).
-    """
-    asked, streams = seen(delta), [seen(delta[own], 0.7) for own in streams_of(len(delta), goal.half)]
-    done = asked.n - 2 * goal.half
-    for share in (1.0, 0.75, 0.5, 0.25, 0.0):
-        wishes = np.stack([goal.needed(known, wish, share * rows) for known, wish in zip(streams[::-1], wished, strict=True)])
-        least = np.maximum(wishes.max(0), done)
-        if goal.cost(least, done) <= left:
-            break
-    return goal.needed(asked, least, left, done), wishes
-
-
+# %% ../nbs/21_adaptive.ipynb #679c33c3
 def plans(history: AdaptiveHistory, regions: np.ndarray) -> Iterator[None]:
     """Each time that these regions, int64 (r,), have plans with more designs."""
     goal, tables = history.goal, partial(history.table, values=history.delta, columns=history.features)
