@@ -23,7 +23,8 @@ from .sampling import PickFreeze, Row, supercube
 # %% auto #0
 __all__ = ['OWN', 'POWER', 'COUNTS', 'RISK', 'GROWTH', 'ENOUGH', 'adaptive_designs', 'shrunk_variance', 'Known', 'seen', 'cut',
            'Goal', 'goal_of', 'Plan', 'make_plan', 'law_of_halves', 'planned_weights', 'counted_mean', 'weighed_mean',
-           'told_apart', 'streams_of', 'stream_weights', 'search_on', 'Span', 'plans', 'AdaptiveHistory', 'rows_within']
+           'told_apart', 'streams_of', 'stream_weights', 'search_on', 'Span', 'weights_of', 'plans', 'AdaptiveHistory',
+           'rows_within']
 
 # %% ../nbs/21_adaptive.ipynb #07c2286a
 #: How much of a half's weight the whole pilot decides, and not the other half alone.
@@ -72,7 +73,7 @@ class Known(NamedTuple):
     variance: np.ndarray
     n: np.ndarray
 
-
+# %% ../nbs/21_adaptive.ipynb #e2ed6df0
 def seen(changes: np.ndarray, degrees: float = 1.0) -> Known:
     """What changes (n,d) tell, NaN where not asked, their variances shrunk as those of n - 1 times so many degrees of freedom."""
     mean, n = np.nanmean(changes, 0), (~np.isnan(changes)).sum(0)
@@ -277,7 +278,7 @@ def streams_of(designs: int, half: int) -> tuple[NDArray[np.bool_], NDArray[np.b
     second = np.where(after < 0, after >= -half, after % 8 >= 4)
     return ~second, second
 
-# %% ../nbs/21_adaptive.ipynb #5668d8d3
+
 def stream_weights(wished: np.ndarray, done: np.ndarray, half: int, designs: int) -> np.ndarray:
     """How much each of so many designs counts for each feature, (n,d), when so many after the pilot are `done`, (d,).
 
@@ -341,6 +342,14 @@ def ask_again(history: AdaptiveHistory, regions: np.ndarray) -> None:
     history.shares = np.where(above[:, None], (history.fresh / (history.fresh + history.pilot))[:, None], history.shares)
 
 # %% ../nbs/21_adaptive.ipynb #679c33c3
+def weights_of(history: AdaptiveHistory, region: int, delta: np.ndarray) -> np.ndarray:
+    """How much each of a region's changes (n,d) counts, (n,d)."""
+    done = (~np.isnan(delta[history.pilot:])).sum(0)
+    if history.goal.top is not None:
+        return stream_weights(history.wished[region], done, history.goal.half, len(delta))
+    return planned_weights(Plan(history.fresh[region], history.shares[region]), done, history.goal.half, len(delta))
+
+
 def plans(history: AdaptiveHistory, regions: np.ndarray) -> Iterator[None]:
     """Each time that these regions, int64 (r,), have plans with more designs."""
     goal, tables = history.goal, partial(history.table, values=history.delta, columns=history.features)
@@ -403,17 +412,10 @@ class AdaptiveHistory(History):
         """The mean change of each feature and its standard error, each (R,d)."""
         if self.n.min() < self.pilot:  # a stream looks at the pilot
             return super().over_designs(mean_change, (self.delta, self.features), least=1)
-        value, error = np.stack([counted_mean(delta, self.drawn, self.counted(region, delta), self.goal.half)
+        value, error = np.stack([counted_mean(delta, self.drawn, weights_of(self, region, delta), self.goal.half)
                                  for region in range(len(self.n))
                                  for delta in [self.table(region, self.delta, self.features)]], 1)
         return value, error
-
-    def counted(self, region: int, delta: np.ndarray) -> np.ndarray:
-        """How much each of a region's changes (n,d) counts, (n,d)."""
-        done = (~np.isnan(delta[self.pilot:])).sum(0)
-        if self.goal.top is not None:
-            return stream_weights(self.wished[region], done, self.goal.half, len(delta))
-        return planned_weights(Plan(self.fresh[region], self.shares[region]), done, self.goal.half, len(delta))
 
     def over_designs(self, estimator: Estimator, *parts: tuple[list[np.ndarray], int | list[int]],
                      least: int = 2) -> tuple[np.ndarray, np.ndarray]:
@@ -431,8 +433,7 @@ class AdaptiveHistory(History):
     def known(self) -> np.ndarray:
         """Which features are told from those on the other side of the goal's `top`, bool (R,d); see `told_apart`."""
         value, error = self.changes()
-        degrees = DEGREES["adaptive"](self.counts())
-        parts = zip(value, error, degrees, strict=True)
+        parts = zip(value, error, DEGREES["adaptive"](self.counts()), strict=True)
         return np.stack([told_apart(*part, self.goal.top or 1, len(self.goal.looks) + 1) for part in parts])
 
     def separated(self) -> NDArray[np.bool_]:

@@ -375,8 +375,10 @@ def located(request: Request) -> Request:
     return replace(request, extent=on_earth(request.extent))
 
 # %% ../nbs/65_cli.ipynb #8ecf35e6
-def look_for_signs(network: Model, request: Request, target: str | None) -> None:
-    """Warn where a model's scores of an image look as if its card did not fit."""
+def look_for_signs(network: Model, request: Request, target: str | None, asked: bool) -> None:
+    """Warn where a model's scores of an image look as if its card did not fit, if that is asked."""
+    if not asked:
+        return
     from entropy_captum.adapter import card_of
     from entropy_captum.explanation import label_of
     from entropy_captum.region import class_number
@@ -399,10 +401,11 @@ def parse_groups(texts: Sequence[str]) -> dict[str, list[str] | tuple[float, flo
     return found or None
 
 # %% ../nbs/65_cli.ipynb #55b132ab
-def check_goals(goals: dict[str, float | None], place: Place) -> None:
-    """Raises ValueError for goals, by their names, of many buildings, which are compared by the same designs each."""
+def check_goals(place: Place, **goals: Any) -> dict[str, Any]:
+    """The goals. Raises ValueError for those of many buildings, which are compared by the same designs each."""
     for name in (name for name, value in goals.items() if value is not None and place.is_survey):
         raise ValueError(f"--{name.replace('_', '-')} {goals[name]:g} is for one building; many are compared by the same designs")
+    return goals
 
 
 def check_survey(place: Place, nodata: str | None, mistakes: bool, features: FeatureKind = "patches") -> None:
@@ -484,13 +487,11 @@ def explain(image: ImageName, point: Point = None, at: At = None, crs: Crs = "EP
     place = Place(at, crs, point, window, mask, label, parse_values(label_values or ()), footprints, building, everything)
     check_survey(place, nodata, mistakes, features)
     grouped, request_for = parse_groups(groups or ()), find_request(image, place, reading)
-    goals = dict(tolerance=tolerance, max_rows=max_rows, top=top, max_seconds=max_seconds)
-    check_goals(goals, place)
+    goals = check_goals(place, tolerance=tolerance, max_rows=max_rows, top=top, max_seconds=max_seconds)
     network = load_network(model, model_card, device, runtime)
     from entropy_captum.explanation import ask, explain_question
     from entropy_captum.methods import check_methods
     from entropy_captum.question import Budget
-
     if place.is_survey:
         chosen = dict(method=method, grid_size=grid_size, n_samples=n_samples, perturbations_per_eval=perturbations_per_eval,
                       seed=seed, baseline=baseline, target=target)
@@ -498,12 +499,10 @@ def explain(image: ImageName, point: Point = None, at: At = None, crs: Crs = "EP
     check_methods(names(method))
     request = replace(request_for(network), groups=grouped)
     request = request if nodata is None else request.without(parse_nodata(nodata))
-    budget = Budget(n_samples, perturbations_per_eval, seed, inference=inference, show_progress=sys.stderr.isatty(),
-                    **goals)  # type: ignore[arg-type]
+    budget = Budget(n_samples, perturbations_per_eval, seed, inference=inference, show_progress=sys.stderr.isatty(), **goals)
     asked = mistakes_of(request, network, out, target, labelled) if mistakes else {out: request}
     questions = {folder: ask(network, one, baseline, grid_size, target, features) for folder, one in asked.items()}
-    if model is not None and runtime in (None, "torch"):
-        look_for_signs(network, request, target)
+    look_for_signs(network, request, target, model is not None and runtime in (None, "torch"))
     print_classes(network, request, target)
     for folder, question in questions.items():
         typer.echo(f"explaining {int(question.regions.sum())} of {question.regions.numel()} pixels")

@@ -250,6 +250,23 @@ def kind_of_error(quantity: Quantity, budget: Budget) -> str:
         return "adaptive"
     return "nearest neighbours" if budget.sampler == "supercube" else "sample deviation"
 
+
+#: The share of `max_seconds` that a run plans for: estimates are made besides.
+MARGIN = 0.95
+
+
+def ran_by(engine: FullInference | IncrementalInference) -> str:
+    """What ran the rows: "torch", its "folded" layers or its "incremental" passes, a runtime, or the kind of another callable."""
+    if isinstance(engine, IncrementalInference):
+        return "torch, incremental"
+    forward = engine.forward
+    if isinstance(forward, FastForward):
+        names = {"torch" if each.program is None else "torch, folded" if each.runtime == "torch" else each.runtime
+                 for each in forward.programs.values()}
+        return " and ".join(sorted(names)) or "torch"
+    inner = getattr(forward, "function", forward)
+    return "torch" if isinstance(forward, TorchForward) and forward.modules else getattr(inner, "__name__", type(inner).__name__)
+
 # %% ../nbs/22_run.ipynb #a6026eb1
 def describe(quantity: Quantity, question: Question, budget: Budget) -> dict[str, Any]:
     """The settings that an estimate is saved with."""
@@ -270,29 +287,28 @@ def prepare(question: Question, budget: Budget) -> tuple[Question, FullInference
     full = FullInference(question.network, question.additional_forward_args, budget.perturbations_per_eval)
     return with_region(question, full), full
 
-# %% ../nbs/22_run.ipynb #76afafeb
-#: The share of `max_seconds` that a run plans for: estimates are made besides.
-MARGIN = 0.95
-
-
-def ran_by(engine: FullInference | IncrementalInference) -> str:
-    """What ran the rows: "torch", its "folded" layers or its "incremental" passes, a runtime, or the kind of another callable."""
-    if isinstance(engine, IncrementalInference):
-        return "torch, incremental"
-    forward = engine.forward
-    if isinstance(forward, FastForward):
-        names = {"torch" if each.program is None else "torch, folded" if each.runtime == "torch" else each.runtime
-                 for each in forward.programs.values()}
-        return " and ".join(sorted(names)) or "torch"
-    inner = getattr(forward, "function", forward)
-    return "torch" if isinstance(forward, TorchForward) and forward.modules else getattr(inner, "__name__", type(inner).__name__)
-
 # %% ../nbs/22_run.ipynb #d7cf3f97
 class Moment(NamedTuple):
     """A moment of a run: the share of its rows that are done, and whether a design was completed."""
 
     share: float
     completed: bool
+
+# %% ../nbs/22_run.ipynb #5e807170
+def mind_the_clock(run: Run, history: AdaptiveHistory, took: float) -> int | None:
+    """The rows of each region for which, after a pilot that took so many seconds, there is time: its goal; None without a limit."""
+    limit, gone = run.budget.max_seconds, time.perf_counter() - run.started
+    if limit is None:
+        return None
+    if gone > limit:
+        notify(f"max_seconds={limit:g} were over after {gone:.1f} s, with the pilot of {history.pilot} designs, which is all")
+    per_second = run.done * len(run.question.tensors[0]) / took
+    rows = rows_within(history, run.question.owners.cpu().numpy(), int(max(MARGIN * limit - gone, 0.0) * per_second))
+    history.goal = replace(history.goal, rows=rows)
+    run.budget = replace(run.budget, max_rows=rows + history.goal.pilot + run.settings[0]["region_predicted"])
+    for settings in run.settings:
+        settings["max_rows"] = run.budget.max_rows
+    return run.budget.max_rows
 
 # %% ../nbs/22_run.ipynb #8c4583f6
 class Run:
@@ -316,9 +332,8 @@ class Run:
 
     def progress(self) -> tqdm[NoReturn]:
         """A bar over the rows."""
-        rows = self.budget.max_rows or self.budget.n_samples * self.tally.forwards
-        return tqdm(total=rows, desc=self.quantities[0].name, unit="row",
-                    disable=not self.budget.show_progress)
+        rows, quiet = self.budget.max_rows or self.budget.n_samples * self.tally.forwards, not self.budget.show_progress
+        return tqdm(total=rows, desc=self.quantities[0].name, unit="row", disable=quiet)
 
     def history(self, quantity: Quantity) -> History:
         """What is known by now that a quantity is made of."""
@@ -345,26 +360,12 @@ class Run:
         designs, owners, before = history.draw(self.budget.seed), self.question.owners.cpu(), time.perf_counter()
         history.numbers.extend(range(history.pilot))
         yield from self._feed(bar, iter(designs), parts(0, history.pilot, streamed), self.tally.rows)
-        if self.budget.max_seconds is not None:
-            self._mind_the_clock(history, time.perf_counter() - before)
-            bar.total = self.budget.max_rows
+        bar.total = mind_the_clock(self, history, time.perf_counter() - before) or bar.total
         for example in owners.unique():
             for span in history.spans((owners == example).nonzero().flatten().numpy()):
                 self.tally.activate(torch.from_numpy(span.regions), span.rows)
                 own = iter(designs[history.pilot + span.start:history.pilot + span.end])
                 yield from self._feed(bar, own, [span.end - span.start], span.rows)
-
-    def _mind_the_clock(self, history: AdaptiveHistory, took: float) -> None:
-        """The goal of each region is the rows for which, after a pilot that took so many seconds, there still is time."""
-        limit, gone = cast(float, self.budget.max_seconds), time.perf_counter() - self.started
-        if gone > limit:
-            notify(f"max_seconds={limit:g} were over after {gone:.1f} s, with the pilot of {history.pilot} designs, which is all")
-        per_second = self.done * len(self.question.tensors[0]) / took
-        rows = rows_within(history, self.question.owners.cpu().numpy(), int(max(MARGIN * limit - gone, 0.0) * per_second))
-        history.goal = replace(history.goal, rows=rows)
-        self.budget = replace(self.budget, max_rows=rows + history.goal.pilot + self.settings[0]["region_predicted"])
-        for settings in self.settings:
-            settings["max_rows"] = self.budget.max_rows
 
     def _feed(self, bar: tqdm[NoReturn], designs: Iterator[PickFreeze], sizes: Iterable[int],
               rows: Sequence[Row]) -> Iterator[Moment]:
@@ -386,14 +387,17 @@ class Run:
         history, tally = self.history(quantity), self.tally
         scores, error, total, total_error = map(torch.from_numpy, (*quantity.importance(history), *total_order(history)))
         first = [torch.from_numpy(a) for a in first_order(history)] if B in tally.rows else [None, None]
-        forwards = history.forwards(tally.skipped) + settings["region_predicted"]
-        told = {"activation": tally.activation, "ran_by": ran_by(self.engine)}
-        if isinstance(history, AdaptiveHistory) and history.goal.top is not None:
-            told["separated"] = history.separated().tolist()
-        return Estimate(scores, error, total, total_error, torch.from_numpy(history.counts()), torch.from_numpy(forwards),
+        return Estimate(scores, error, total, total_error, torch.from_numpy(history.counts()), torch.from_numpy(history.forwards(tally.skipped) + settings["region_predicted"]),
                         torch.full((len(history.n),), len(tally.skipped)), self.perturbation.index,
-                        tuple(tuple(x.shape[1:]) for x in self.perturbation.inputs), settings | told,
+                        tuple(tuple(x.shape[1:]) for x in self.perturbation.inputs), settings | facts_of_run(self, history),
                         *first)
+
+# %% ../nbs/22_run.ipynb #98ccd151
+def facts_of_run(run: Run, history: History) -> dict[str, Any]:
+    """What is known of a run only when it has begun: the activation, what ran the rows, whether the strongest were told apart."""
+    told = {"activation": run.tally.activation, "ran_by": ran_by(run.engine)}
+    searched = isinstance(history, AdaptiveHistory) and history.goal.top is not None
+    return told | ({"separated": history.separated().tolist()} if searched else {})  # type: ignore[attr-defined]
 
 # %% ../nbs/22_run.ipynb #35ba2527
 def answer(question: Question, budget: Budget, quantities: Sequence[Quantity]) -> list[Estimate]:
