@@ -31,7 +31,7 @@ from .region import (Measure, PackedRegions, check_target, predicted_region, res
 from .sampling import A, B, PickFreeze, Row, check_design
 
 # %% auto #0
-__all__ = ['REDUCTIONS', 'Tally', 'Quantity', 'Moment', 'Run', 'answer']
+__all__ = ['REDUCTIONS', 'Tally', 'Quantity', 'Moment', 'mind_the_clock', 'facts_of_run', 'Run', 'answer']
 
 # %% ../nbs/22_run.ipynb #33603be0
 def pixel_difference(packed: PackedRegions, changed: Tensor, base: Tensor) -> Tensor:
@@ -294,7 +294,7 @@ class Moment(NamedTuple):
     share: float
     completed: bool
 
-# %% ../nbs/22_run.ipynb #5e807170
+
 def mind_the_clock(run: Run, history: AdaptiveHistory, took: float) -> int | None:
     """The rows of each region for which, after a pilot that took so many seconds, there is time: its goal; None without a limit."""
     limit, gone = run.budget.max_seconds, time.perf_counter() - run.started
@@ -309,6 +309,13 @@ def mind_the_clock(run: Run, history: AdaptiveHistory, took: float) -> int | Non
     for settings in run.settings:
         settings["max_rows"] = run.budget.max_rows
     return run.budget.max_rows
+
+
+def facts_of_run(run: Run, history: History) -> dict[str, Any]:
+    """What is known of a run only when it has begun: the activation, what ran the rows, whether the strongest were told apart."""
+    told = {"activation": run.tally.activation, "ran_by": ran_by(run.engine)}
+    searched = isinstance(history, AdaptiveHistory) and history.goal.top is not None
+    return told | ({"separated": history.separated().tolist()} if searched else {})  # type: ignore[attr-defined]
 
 # %% ../nbs/22_run.ipynb #8c4583f6
 class Run:
@@ -387,17 +394,10 @@ class Run:
         history, tally = self.history(quantity), self.tally
         scores, error, total, total_error = map(torch.from_numpy, (*quantity.importance(history), *total_order(history)))
         first = [torch.from_numpy(a) for a in first_order(history)] if B in tally.rows else [None, None]
-        return Estimate(scores, error, total, total_error, torch.from_numpy(history.counts()), torch.from_numpy(history.forwards(tally.skipped) + settings["region_predicted"]),
-                        torch.full((len(history.n),), len(tally.skipped)), self.perturbation.index,
-                        tuple(tuple(x.shape[1:]) for x in self.perturbation.inputs), settings | facts_of_run(self, history),
+        counts = torch.from_numpy(history.counts()), torch.from_numpy(history.forwards(tally.skipped) + settings["region_predicted"])
+        return Estimate(scores, error, total, total_error, *counts, torch.full((len(history.n),), len(tally.skipped)),
+                        self.perturbation.index, tuple(tuple(x.shape[1:]) for x in self.perturbation.inputs), settings | facts_of_run(self, history),
                         *first)
-
-# %% ../nbs/22_run.ipynb #98ccd151
-def facts_of_run(run: Run, history: History) -> dict[str, Any]:
-    """What is known of a run only when it has begun: the activation, what ran the rows, whether the strongest were told apart."""
-    told = {"activation": run.tally.activation, "ran_by": ran_by(run.engine)}
-    searched = isinstance(history, AdaptiveHistory) and history.goal.top is not None
-    return told | ({"separated": history.separated().tolist()} if searched else {})  # type: ignore[attr-defined]
 
 # %% ../nbs/22_run.ipynb #35ba2527
 def answer(question: Question, budget: Budget, quantities: Sequence[Quantity]) -> list[Estimate]:
