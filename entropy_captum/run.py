@@ -394,10 +394,10 @@ class Run:
         history, tally = self.history(quantity), self.tally
         scores, error, total, total_error = map(torch.from_numpy, (*quantity.importance(history), *total_order(history)))
         first = [torch.from_numpy(a) for a in first_order(history)] if B in tally.rows else [None, None]
-        counts = torch.from_numpy(history.counts()), torch.from_numpy(history.forwards(tally.skipped) + settings["region_predicted"])
-        return Estimate(scores, error, total, total_error, *counts, torch.full((len(history.n),), len(tally.skipped)),
-                        self.perturbation.index, tuple(tuple(x.shape[1:]) for x in self.perturbation.inputs), settings | facts_of_run(self, history),
-                        *first)
+        counts = history.counts(), history.forwards(tally.skipped) + settings["region_predicted"]
+        return Estimate(scores, error, total, total_error, *map(torch.from_numpy, counts),
+                        torch.full((len(history.n),), len(tally.skipped)), self.perturbation.index,
+                        tuple(tuple(x.shape[1:]) for x in self.perturbation.inputs), settings | facts_of_run(self, history), *first)
 
 # %% ../nbs/22_run.ipynb #35ba2527
 def answer(question: Question, budget: Budget, quantities: Sequence[Quantity]) -> list[Estimate]:
