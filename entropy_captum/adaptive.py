@@ -432,8 +432,7 @@ class AdaptiveHistory(History):
 
     def known(self) -> np.ndarray:
         """Which features are told from those on the other side of the goal's `top`, bool (R,d); see `told_apart`."""
-        value, error = self.changes()
-        parts = zip(value, error, DEGREES["adaptive"](self.counts()), strict=True)
+        parts = zip(*self.changes(), DEGREES["adaptive"](self.counts()), strict=True)
         return np.stack([told_apart(*part, self.goal.top or 1, len(self.goal.looks) + 1) for part in parts])
 
     def separated(self) -> NDArray[np.bool_]:

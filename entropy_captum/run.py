@@ -394,8 +394,8 @@ class Run:
         history, tally = self.history(quantity), self.tally
         scores, error, total, total_error = map(torch.from_numpy, (*quantity.importance(history), *total_order(history)))
         first = [torch.from_numpy(a) for a in first_order(history)] if B in tally.rows else [None, None]
-        counts = history.counts(), history.forwards(tally.skipped) + settings["region_predicted"]
-        return Estimate(scores, error, total, total_error, *map(torch.from_numpy, counts),
+        n, forwards = map(torch.from_numpy, (history.counts(), history.forwards(tally.skipped) + settings["region_predicted"]))
+        return Estimate(scores, error, total, total_error, n, forwards,
                         torch.full((len(history.n),), len(tally.skipped)), self.perturbation.index,
                         tuple(tuple(x.shape[1:]) for x in self.perturbation.inputs), settings | facts_of_run(self, history), *first)
 
