@@ -6,22 +6,25 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import partial
 from itertools import chain, pairwise
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import brentq
-from scipy.special import digamma, polygamma
+from scipy.special import digamma, polygamma, stdtr
 
-from .estimate import PRIOR, Estimator, History, mean_change
+from .estimate import DEGREES, PRIOR, Estimator, History, mean_change
 from .question import Budget
 from .sampling import PickFreeze, Row, supercube
 
 # %% auto #0
-__all__ = ['OWN', 'POWER', 'COUNTS', 'ENOUGH', 'adaptive_designs', 'shrunk_variance', 'Goal', 'goal_of', 'Plan', 'make_plan',
-           'law_of_halves', 'weighed_mean', 'Span', 'AdaptiveHistory']
+__all__ = ['OWN', 'POWER', 'COUNTS', 'RISK', 'GROWTH', 'ENOUGH', 'adaptive_designs', 'shrunk_variance', 'Known', 'seen', 'cut',
+           'Goal', 'goal_of', 'Plan', 'make_plan', 'law_of_halves', 'planned_weights', 'counted_mean', 'weighed_mean',
+           'told_apart', 'streams_of', 'stream_weights', 'search_on', 'Span', 'weights_of', 'plans', 'AdaptiveHistory',
+           'rows_within']
 
 # %% ../nbs/21_adaptive.ipynb #07c2286a
 #: How much of a half's weight the whole pilot decides, and not the other half alone.
@@ -34,6 +37,10 @@ POWER = 0.3
 # %% ../nbs/21_adaptive.ipynb #1f225e67
 #: In how many designs after the pilot a feature may be asked: whole nets of 8, and a half between two powers of two.
 COUNTS = np.array([0, 8, *(n << k for k in range(3, 13) for n in (2, 3))])
+#: The chance that one of all looks of a search takes a feature for one of the strongest that is not.
+RISK = 0.05
+#: By how much the rows grow from one look of a search for the strongest to the next.
+GROWTH = 1.25
 
 # %% ../nbs/21_adaptive.ipynb #e104c332
 def adaptive_designs(half: int, fresh: int, n_features: int, seed: int) -> list[PickFreeze]:
@@ -58,12 +65,33 @@ def shrunk_variance(mean: np.ndarray, variance: np.ndarray, degrees: float) -> n
     shrunk[known] = (prior * law + degrees * variance[known]) / (prior + degrees)
     return shrunk
 
+# %% ../nbs/21_adaptive.ipynb #98c182c5
+class Known(NamedTuple):
+    """What is known of features, each (d,): the mean change, the variance of one design, from how many designs."""
+
+    mean: np.ndarray
+    variance: np.ndarray
+    n: np.ndarray
+
+# %% ../nbs/21_adaptive.ipynb #e2ed6df0
+def seen(changes: np.ndarray, degrees: float = 1.0) -> Known:
+    """What changes (n,d) tell, NaN where not asked, their variances shrunk as those of n - 1 times so many degrees of freedom."""
+    mean, n = np.nanmean(changes, 0), (~np.isnan(changes)).sum(0)
+    return Known(mean, shrunk_variance(mean, np.nanvar(changes, 0, ddof=1), degrees * float(np.median(n) - 1)), n)
+
+# %% ../nbs/21_adaptive.ipynb #c10dacaf
+def cut(mean: np.ndarray, top: int) -> float:
+    """The middle between the last of the `top` largest means (d,) and the next."""
+    last, following = np.sort(mean)[::-1][top - 1:top + 1]
+    return float(last + following) / 2
+
 # %% ../nbs/21_adaptive.ipynb #e7cb7338
 @dataclass(frozen=True)
 class Goal:
     """What an adaptive run is after: an error of each feature of at most `tolerance`, or the best of `rows` after the pilot.
 
-    half: designs of each half of the pilot. most: designs after the pilot. bases: rows of a design that every feature needs.
+    half: designs of each half of the pilot. most: designs after the pilot. bases: rows of a design that every feature needs. top:
+    so many features are to be told from the others. pilot: rows of the pilot.
     """
 
     half: int
@@ -71,10 +99,21 @@ class Goal:
     bases: int = 1
     tolerance: float = 0.0
     rows: int | None = None
+    top: int | None = None
+    pilot: int = 1
 
-    def cost(self, fresh: np.ndarray) -> int:
-        """Rows of so many designs (d,) of each feature after the pilot."""
-        return int(fresh.sum() + self.bases * fresh.max(initial=0))
+    def cost(self, fresh: np.ndarray, done: np.ndarray | int = 0) -> int:
+        """Rows of so many designs (d,) of each feature after the pilot, when so many are `done`, all in whole nets."""
+        nets = np.arange(0, fresh.max(initial=0), 8)[:, None]
+        covered = np.logical_and(done <= nets, fresh > nets).any(1)
+        return int((fresh - done).sum() + self.bases * 8 * covered.sum())
+
+    @property
+    def looks(self) -> list[int]:
+        """The rows after the pilot at which a search for the strongest is looked at, the last where it ends."""
+        rows = self.rows or 0
+        before = (int(self.pilot * (GROWTH**k - 1)) for k in range(1, 80))
+        return [*(row for row in before if row < rows), rows]
 
     @property
     def allowed(self) -> np.ndarray:
@@ -92,17 +131,26 @@ class Goal:
         """The next number that is allowed, for each."""
         return self.allowed[np.minimum(np.searchsorted(self.allowed, fresh, "right"), len(self.allowed) - 1)]
 
-    def needed(self, variance: np.ndarray, least: np.ndarray, rows: float | None) -> np.ndarray:
-        """Designs of each feature after the pilot, (d,), for the variances of one design, (d,); not less than `least`."""
+    def weights(self, known: Known) -> np.ndarray:
+        """In proportion to what features, (d,), are asked; the largest is 1."""
+        weight = known.variance**POWER
+        if self.top is not None:
+            gap = known.mean - cut(known.mean, self.top)
+            spread = np.maximum(known.variance, 1e-300)
+            weight = np.where(known.variance > 0, (gap**2 / spread + 1 / known.n) ** -0.5, 0.0)
+        return np.asarray(weight / (weight.max(initial=0.0) or 1.0))
+
+    def needed(self, known: Known, least: np.ndarray, rows: float | None, done: np.ndarray | int = 0) -> np.ndarray:
+        """Designs of each feature after the pilot, (d,), not less than `least`, within so many more rows when some are `done`."""
         if rows is None:
             with np.errstate(divide="ignore", invalid="ignore"):
                 # How much calmer nets are the pilot cannot know: four times as many designs at most, then one looks again.
-                return np.maximum(self.counts(np.minimum(variance / self.tolerance**2, 8 * self.half)), least)
-        weight, low, high = (variance / (variance.max(initial=0.0) or 1.0)) ** POWER, 0.0, 2.0 * (self.most + 2 * self.half)
+                return np.maximum(self.counts(np.minimum(known.variance / self.tolerance**2, 8 * self.half)), least)
+        weight, low, high = self.weights(known), 0.0, 2.0 * (self.most + 2 * self.half)
         for _ in range(40):
             middle = (low + high) / 2
             # To the nearest net, not to the next: rows that are saved here serve others.
-            fits = self.cost(np.maximum(self.counts(middle * weight - self.half), least)) <= rows
+            fits = self.cost(np.maximum(self.counts(middle * weight - self.half), least), done) <= rows
             low, high = (middle, high) if fits else (low, middle)
         return np.maximum(self.counts(low * weight - self.half), least)
 
@@ -110,17 +158,21 @@ class Goal:
 def goal_of(budget: Budget, rows: Sequence[Row], skipped: frozenset[tuple[int, ...]] = frozenset(), spent: int = 0) -> Goal:
     """The goal of a budget, for designs of so many rows of which some never come, when `spent` rows of each region are gone.
 
-    Raises ValueError where `max_rows` does not hold a pilot of four designs.
+    Raises ValueError where `max_rows` does not hold a pilot of four designs, or `top` is not below the number of features.
     """
-    bases = sum(not row.changed for row in rows)
-    if budget.max_rows is None:
-        return Goal(4, budget.n_samples - 8, bases, budget.tolerance or 0.0)
-    each, left = sum(row.changed not in skipped for row in rows), budget.max_rows - spent
-    half = 4 if left >= 12 * each else 2
+    bases, features = sum(not row.changed for row in rows), sum(len(row.changed) == 1 for row in rows)
+    if budget.tolerance is not None:
+        return Goal(4, budget.n_samples - 8, bases, budget.tolerance)
+    if budget.top is not None and budget.top >= features:
+        raise ValueError(f"top must be below the number of features, {features}, got {budget.top}")
+    each = sum(row.changed not in skipped for row in rows)
+    most = budget.n_samples * (4 if budget.top is None else 1)  # a clock that comes first is looked at after the pilot
+    left = most * each if budget.max_rows is None else budget.max_rows - spent
+    half = 4 if left >= 8 * each else 2
     if left < 2 * half * each:
         raise ValueError(f"max_rows={budget.max_rows} does not hold a pilot of {2 * half} designs for {each - bases} features; "
                          f"that takes {2 * half * each + spent}")
-    return Goal(half, 4 * budget.n_samples, bases, rows=left - 2 * half * each)
+    return Goal(half, 4 * budget.n_samples, bases, rows=left - 2 * half * each, top=budget.top, pilot=2 * half * each)
 
 # %% ../nbs/21_adaptive.ipynb #03197fa4
 class Plan(NamedTuple):
@@ -133,11 +185,11 @@ class Plan(NamedTuple):
 def make_plan(pilot: np.ndarray, goal: Goal) -> Plan:
     """The plan for a pilot's changes (2 half,d); wishes that do not fit into the rows are cut to half, and again."""
     nothing, first = np.zeros(pilot.shape[1], np.int64), goal.allowed[:2].max()
-    whole, *halves = (shrunk_variance(part.mean(0), part.var(0, ddof=1), degrees * (len(part) - 1)) for part, degrees in
+    whole, *halves = (seen(part, degrees) for part, degrees in
                       ((pilot, 1.0), (pilot[goal.half:], 0.7), (pilot[:goal.half], 0.7)))
-    for cut in (1.0, 0.5, 0.25, 0.0):
-        rows = None if goal.rows is None else cut * goal.rows
-        wishes = [goal.needed(variance, nothing, rows) for variance in (whole, *halves)]
+    for share in (1.0, 0.5, 0.25, 0.0):
+        rows = None if goal.rows is None else share * goal.rows
+        wishes = [goal.needed(known, nothing, rows) for known in (whole, *halves)]
         both, *others = (n / (n + len(pilot)) for n in wishes)
         shares = (1 - OWN) * np.stack(others) + OWN * both
         least = first * (shares > 0).any(0)
@@ -165,33 +217,94 @@ def law_of_halves(first: np.ndarray, second: np.ndarray, half: int) -> tuple[flo
     return float(fit[0] + np.log((square / np.exp(columns @ fit)).mean())), float(fit[1])
 
 # %% ../nbs/21_adaptive.ipynb #8c715235
-def weighed_mean(delta: np.ndarray, points: np.ndarray, plan: Plan, half: int) -> tuple[np.ndarray, np.ndarray]:
+def planned_weights(plan: Plan, done: np.ndarray, half: int, designs: int) -> np.ndarray:
+    """How much each of so many designs counts for each feature, (n,d), by a plan of which so many designs, (d,), are done."""
+    size = 2 * half
+    # As a stream sees it, the weight grows with what has come; in the end it is the planned one.
+    shares = np.where(done < plan.fresh, np.minimum(plan.shares, done / (done + size)), plan.shares) * (done > 0)
+    later = np.arange(designs - size)[:, None] < done
+    return np.concatenate([np.repeat((1 - shares) / size, half, 0), later * shares.mean(0) / np.maximum(done, 1)])
+
+# %% ../nbs/21_adaptive.ipynb #6fcc84ce
+def counted_mean(delta: np.ndarray, points: np.ndarray, weights: np.ndarray, half: int) -> tuple[np.ndarray, np.ndarray]:
     """The mean change and its standard error, each (d,), from the changes (n,d) of a pilot and what came after, NaN where not
-    asked.
+    asked, each of which counts by its weight (n,d).
 
     points: (a, b) of each design, (n,d,2).
     """
     size = 2 * half
     pilot, done = delta[:size], (~np.isnan(delta[size:])).sum(0)
-    halves = pilot.reshape(2, half, -1).mean(1)
-    # As a stream sees it, the weight grows with what has come; in the end it is the planned one.
-    shares = np.where(done < plan.fresh, np.minimum(plan.shares, done / (done + size)), plan.shares) * (done > 0)
-    weights, share = (1 - shares) / 2, shares.mean(0)
-    later, variance = np.zeros((2, len(done)))
-    calmer = np.ones(len(done))  # what stratification takes off the variance of the later mean
+    variance, calmer = np.zeros(len(done)), np.ones(len(done))  # what stratification takes off the variance of the later mean
     for n in np.unique(done[done > 0]):
         same = done == n
-        later[same], variance[same] = (own := delta[size:size + n, same]).mean(0), own.var(0)
+        variance[same] = (own := delta[size:size + n, same]).var(0)
         if n > 1:
             error = mean_change(own[:, None], list(points[size:size + n, same]))[1][0]
             calmer[same] = np.minimum(error**2 * (n - 1) / np.maximum(variance[same], 1e-300), 1)
-    value = (weights * halves).sum(0) + share * later
+    value = (weights * np.nan_to_num(delta)).sum(0)
     variance = (pilot.var(0) * size + variance * done) / (size - 1 + done)
-    law, degrees = law_of_halves(halves[0], halves[1], half), 0.7 * (size + done - 1)
+    law, degrees = law_of_halves(pilot[:half].mean(0), pilot[half:].mean(0), half), 0.7 * (size + done - 1)
     if law is not None:
         expected = np.exp(law[0]) * np.maximum(value, 1e-300) ** law[1]
         variance = np.where(value > 0, (PRIOR * expected + degrees * variance) / (PRIOR + degrees), 0.0)
-    return value, np.sqrt(variance * ((weights**2).sum(0) / half + calmer * share**2 / np.maximum(done, 1)))
+    return value, np.sqrt(variance * ((weights[:size] ** 2).sum(0) + calmer * (weights[size:] ** 2).sum(0)))
+
+
+def weighed_mean(delta: np.ndarray, points: np.ndarray, plan: Plan, half: int) -> tuple[np.ndarray, np.ndarray]:
+    """`counted_mean` with the weights of a plan."""
+    done = (~np.isnan(delta[2 * half:])).sum(0)
+    return counted_mean(delta, points, planned_weights(plan, done, half, len(delta)), half)
+
+# %% ../nbs/21_adaptive.ipynb #95bb54f2
+def told_apart(value: np.ndarray, error: np.ndarray, degrees: np.ndarray, top: int, looks: int) -> NDArray[np.bool_]:
+    """Which features, (d,), are told from all on the other side of the cut, when one looks so many times.
+
+    From values with errors of so many degrees of freedom, each (d,). Source: Welch 1947, Bonferroni.
+    """
+    order = np.argsort(-value, kind="stable")
+    (strong, weak), squares = (order[:top, None], order[None, top:]), error**2
+    both = squares[strong] + squares[weak]
+    with np.errstate(divide="ignore", invalid="ignore"):
+        freedom = both**2 / (squares[strong] ** 2 / degrees[strong] + squares[weak] ** 2 / degrees[weak])
+        chance = stdtr(np.where(both > 0, freedom, 1.0), (value[weak] - value[strong]) / np.sqrt(both))
+    apart, found = chance <= RISK / (looks * chance.size), np.zeros(len(value), bool)
+    found[strong[:, 0]], found[weak[0]] = apart.all(1), apart.all(0)
+    return found
+
+# %% ../nbs/21_adaptive.ipynb #e884f7af
+def streams_of(designs: int, half: int) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+    """Which of so many designs, (n,), belong to the first and to the second stream: half of the pilot, and of each net after it."""
+    after = np.arange(designs) - 2 * half
+    second = np.where(after < 0, after >= -half, after % 8 >= 4)
+    return ~second, second
+
+
+def stream_weights(wished: np.ndarray, done: np.ndarray, half: int, designs: int) -> np.ndarray:
+    """How much each of so many designs counts for each feature, (n,d), when so many after the pilot are `done`, (d,).
+
+    Each stream, up to where the other `wished` it to go on, (2,d), and with the weight `OWN` as far as it went.
+    """
+    after, weights = np.arange(designs)[:, None] - 2 * half, np.zeros((designs, len(done)))
+    for own, wish in zip(streams_of(designs, half), wished, strict=True):
+        for ends, share in ((np.minimum(wish, done), 1 - OWN), (done, OWN)):
+            part = own[:, None] & (after < ends)
+            weights += share / 2 * part / part.sum(0)
+    return weights
+
+# %% ../nbs/21_adaptive.ipynb #83f054f9
+def search_on(delta: np.ndarray, wished: np.ndarray, goal: Goal, rows: int, left: int) -> tuple[np.ndarray, np.ndarray]:
+    """Designs of each feature after the pilot, (d,), when `rows` are to be spent in all, of which some are left, and new wishes.
+
+    delta: the changes so far, NaN where not asked, (n,d). wished: how far each stream wants the other to go, (2,d).
+    """
+    asked, streams = seen(delta), [seen(delta[own], 0.7) for own in streams_of(len(delta), goal.half)]
+    done = asked.n - 2 * goal.half
+    for share in (1.0, 0.75, 0.5, 0.25, 0.0):
+        wishes = np.stack([goal.needed(known, wish, share * rows) for known, wish in zip(streams[::-1], wished, strict=True)])
+        least = np.maximum(wishes.max(0), done)
+        if goal.cost(least, done) <= left:
+            break
+    return goal.needed(asked, least, left, done), wishes
 
 # %% ../nbs/21_adaptive.ipynb #4cac5d8d
 class Span(NamedTuple):
@@ -228,6 +341,33 @@ def ask_again(history: AdaptiveHistory, regions: np.ndarray) -> None:
     history.fresh = np.where(above, np.maximum(wish, history.goal.after(history.done)), history.fresh)
     history.shares = np.where(above[:, None], (history.fresh / (history.fresh + history.pilot))[:, None], history.shares)
 
+# %% ../nbs/21_adaptive.ipynb #679c33c3
+def weights_of(history: AdaptiveHistory, region: int, delta: np.ndarray) -> np.ndarray:
+    """How much each of a region's changes (n,d) counts, (n,d)."""
+    done = (~np.isnan(delta[history.pilot:])).sum(0)
+    if history.goal.top is not None:
+        return stream_weights(history.wished[region], done, history.goal.half, len(delta))
+    return planned_weights(Plan(history.fresh[region], history.shares[region]), done, history.goal.half, len(delta))
+
+
+def plans(history: AdaptiveHistory, regions: np.ndarray) -> Iterator[None]:
+    """Each time that these regions, int64 (r,), have plans with more designs."""
+    goal, tables = history.goal, partial(history.table, values=history.delta, columns=history.features)
+    for region in regions if goal.top is None else ():
+        history.fresh[region], history.shares[region] = make_plan(tables(region), goal)
+    for rows in goal.looks if goal.top is not None else ():
+        for region in regions[~history.known()[regions].all(1)]:
+            left, wished = rows - int(history.spent[region]), history.wished[region]
+            history.fresh[region], history.wished[region] = search_on(tables(region), wished, goal, rows, left)
+        yield
+    if goal.top is None:
+        yield
+    while goal.rows is None:
+        ask_again(history, regions)
+        if not (history.done[regions] < history.fresh[regions]).any():
+            return
+        yield
+
 # %% ../nbs/21_adaptive.ipynb #11e4d31a
 @dataclass
 class AdaptiveHistory(History):
@@ -243,6 +383,8 @@ class AdaptiveHistory(History):
         size = len(self.n), len(self.features)
         self.fresh, self.done = np.zeros((2, *size), np.int64)
         self.shares, self.pilot = np.zeros((size[0], 2, size[1])), 2 * self.goal.half
+        self.spent = np.zeros(size[0], np.int64)
+        self.wished = np.zeros((size[0], 2, size[1]), np.int64)
 
     def draw(self, seed: int) -> list[PickFreeze]:
         """The designs that may be run, the pilot's first."""
@@ -270,9 +412,9 @@ class AdaptiveHistory(History):
         """The mean change of each feature and its standard error, each (R,d)."""
         if self.n.min() < self.pilot:  # a stream looks at the pilot
             return super().over_designs(mean_change, (self.delta, self.features), least=1)
-        plans = (Plan(*plan) for plan in zip(self.fresh, self.shares, strict=True))
-        value, error = np.stack([weighed_mean(self.table(region, self.delta, self.features), self.drawn, plan, self.goal.half)
-                                 for region, plan in enumerate(plans)], 1)
+        value, error = np.stack([counted_mean(delta, self.drawn, weights_of(self, region, delta), self.goal.half)
+                                 for region in range(len(self.n))
+                                 for delta in [self.table(region, self.delta, self.features)]], 1)
         return value, error
 
     def over_designs(self, estimator: Estimator, *parts: tuple[list[np.ndarray], int | list[int]],
@@ -288,19 +430,44 @@ class AdaptiveHistory(History):
                 value[region, same], error[region, same] = (part[0] for part in estimator(*own))
         return value, error
 
+    def known(self) -> np.ndarray:
+        """Which features are told from those on the other side of the goal's `top`, bool (R,d); see `told_apart`."""
+        parts = zip(*self.changes(), DEGREES["adaptive"](self.counts()), strict=True)
+        return np.stack([told_apart(*part, self.goal.top or 1, len(self.goal.looks) + 1) for part in parts])
+
+    def separated(self) -> NDArray[np.bool_]:
+        """Of which regions, (R,), the strongest are told from all others."""
+        return np.asarray(self.known().all(1))
+
     def spans(self, regions: np.ndarray) -> Iterator[Span]:
         """What is to be run for these regions, int64 (r,), of one example, until their goals are met."""
-        for region in regions:
-            self.fresh[region], self.shares[region] = make_plan(self.table(region, self.delta, self.features), self.goal)
-        while True:
+        for _ in plans(self, regions):
             done, fresh = self.done[regions], self.fresh[regions]
             for start, end, asked in steps(done, fresh):
                 self.numbers.extend(range(self.pilot + start, self.pilot + end))
                 wanted = set(np.nonzero(asked)[1].tolist())
                 rows = (row for row in self.rows if not row.changed or row.changed[0] in wanted)
                 yield Span(start, end, regions[asked.any(1)], tuple(rows))
+            self.spent[regions] += [self.goal.cost(*both) for both in zip(fresh, done, strict=True)]
             self.done[regions] = fresh
-            if self.goal.rows is None:
-                ask_again(self, regions)
-            if not (self.done[regions] < self.fresh[regions]).any():
-                return
+
+# %% ../nbs/21_adaptive.ipynb #376061d8
+def rows_within(history: AdaptiveHistory, owners: np.ndarray, total: int) -> int:
+    """Rows of each region after the pilot with which all regions, of the examples (R,), take so many together; at most the goal's.
+
+    Rows that several regions of an example need are run once.
+    """
+    goal, asked = history.goal, range(len(owners))
+    each, limit = total // len(owners), goal.rows or 0
+
+    def taken(rows: int) -> tuple[int, int]:
+        """Rows that are run for all regions, and of all regions, if each is given so many."""
+        tables = (history.table(region, history.delta, history.features) for region in asked)
+        fresh = np.stack([make_plan(table, replace(goal, rows=rows)).fresh for table in tables])
+        return sum(goal.cost(fresh[owners == o].max(0)) for o in np.unique(owners)), sum(map(goal.cost, fresh))
+
+    if goal.top is not None or len(owners) < 2 or each >= limit:
+        return min(each, limit)
+    together, alone = taken(each)
+    more = min(each * alone // max(together, 1), limit)
+    return more if taken(more)[0] <= total else each

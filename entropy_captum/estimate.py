@@ -333,9 +333,11 @@ class Estimate(Saved, Mapped):
         examples, features = self.scores.shape
         samples, rows = (" to ".join(f"{n:,}" for n in sorted({int(v.min()), int(v.max())}))
                          for v in (self.n_samples, self.n_forwards))
+        indices = int((~torch.isnan(self.total_order)).sum())
+        few = "" if indices == self.total_order.numel() else f", Sobol indices of {indices} of {self.total_order.numel()}"
         return (f"<{self.settings['method']}: {features} features of {examples} example{'s' * (examples > 1)}, N = {samples}, "
                 f"{rows} forwards, scores {self.scores.min():.3g} to {self.scores.max():.3g}, "
-                f"largest standard error {self.standard_error.max():.2g}>")
+                f"largest standard error {self.standard_error.max():.2g}{few}>")
 
     def _repr_png_(self) -> bytes:
         return draw_estimate(self)

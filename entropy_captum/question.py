@@ -258,9 +258,10 @@ class Budget:
     n_samples: designs N, at least 2. perturbations_per_eval: rows per forward and example. seed: of the designs. tolerance: a
     feature is asked until its standard error is at most this, in at most N designs (with a sampler other than "supercube", for
     Sobol indices and for N < 8 an example is, until all are). max_rows: of each region, spent where they lower the largest error
-    most; a feature is asked in at most 4 N designs. sampler, scramble: see `sampling`. first_order: also the row B, for first-order
-    indices. inference: "full", "incremental" or "auto"; max_memory: bytes that it may hold. runtime: what
-    makes full forwards, see `faster`.
+    most; a feature is asked in at most 4 N designs. top: they are spent, by default those of N designs at most, until so many
+    features are told from the others, see `adaptive`. max_seconds: spent as max_rows, as many as they allow. sampler, scramble: see
+    `sampling`. first_order: also the row B, for first-order indices. inference: "full", "incremental" or "auto"; max_memory: bytes
+    that it may hold. runtime: what makes full forwards, see `faster`.
     Raises ValueError, quoting it, for a number out of range or an unknown name.
     """
 
@@ -276,6 +277,8 @@ class Budget:
     show_progress: bool = False
     max_rows: int | None = None
     runtime: Runtime = "torch"
+    top: int | None = None
+    max_seconds: float | None = None
 
     def __post_init__(self) -> None:
         for name, least in (("n_samples", 2), ("perturbations_per_eval", 1), ("seed", 0)):
@@ -285,17 +288,26 @@ class Budget:
         check_design(self.n_samples, 1, self.sampler, self.scramble)
         check_inference(self.inference, self.max_memory)
         check_runtime(self.runtime)
-        if self.max_rows is not None:
-            object.__setattr__(self, "max_rows", check_count("max_rows", self.max_rows))
-            if self.tolerance is not None or not self.adaptive:
-                raise ValueError("max_rows needs sampler='supercube', n_samples of at least 8 and no tolerance, got "
+        if self.max_seconds is not None and not self.max_seconds > 0:
+            raise ValueError(f"max_seconds must be a number above 0, got {self.max_seconds!r}")
+        for name in ("max_rows", "top"):
+            if getattr(self, name) is not None:
+                object.__setattr__(self, name, check_count(name, getattr(self, name)))
+        for name in self.goals:
+            if name != "tolerance" and (self.tolerance is not None or not self.adaptive):
+                raise ValueError(f"{name} needs sampler='supercube', n_samples of at least 8 and no tolerance, got "
                                  f"{self.sampler!r}, {self.n_samples} and {self.tolerance}")
 
     @property
+    def goals(self) -> dict[str, float]:
+        """What is given of the goals for which each feature can be asked by itself."""
+        values = {name: getattr(self, name) for name in ("tolerance", "max_rows", "top", "max_seconds")}
+        return {name: value for name, value in values.items() if value is not None}
+
+    @property
     def adaptive(self) -> bool:
-        """Whether a goal is given that each feature can be asked for by itself."""
-        goal = self.tolerance is not None or self.max_rows is not None
-        return goal and self.sampler == "supercube" and self.n_samples >= NET
+        """Whether there is a goal and each feature is asked by itself."""
+        return bool(self.goals) and self.sampler == "supercube" and self.n_samples >= NET
 
     def designs(self, n_features: int) -> Iterator[PickFreeze]:
         """The designs that may be run. Raises ValueError where there are none of that size."""

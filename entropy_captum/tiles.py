@@ -26,7 +26,7 @@ from .files import checksum
 from .forward import Model
 from .judgement import Gap, GapTester, redrawn
 from .labels import Label, LabelValues
-from .methods import INTERACTION, Maps, feature_ids, method_names, reasons_against, run_methods
+from .methods import INTERACTION, PICK_FREEZE, Maps, feature_ids, method_names, reasons_against, run_methods
 from .names import STUDY_METHODS, Activation, BaselineName
 from .notices import needed
 from .perturbation import filled, named_baseline
@@ -56,7 +56,8 @@ class Settings:
     noisy copies of the input the maps are computed again (uniform noise of at most 0.02 in model space), for the column
     `sensitivity`. targets: the classes that are predicted, explained and tested, each by itself, by name or number; None only for a
     network of one channel. activation: as for `EntropyCentric`. nodata: the value of pixels that hold nothing, a number or one per
-    band; they belong to no region, area or test.
+    band; they belong to no region, area or test. tolerance, max_rows, top: goals of the method entropy, as for `EntropyCentric`;
+    of what shares its forwards, sobol and interaction may stand beside it, their maps NaN where a feature was asked seldom.
     Raises ValueError for an unknown name or a number out of range.
     """
 
@@ -74,6 +75,9 @@ class Settings:
     targets: tuple[int | str | None, ...] = (None,)
     activation: Activation = "auto"
     nodata: tuple[float, ...] | None = None
+    tolerance: float | None = None
+    max_rows: int | None = None
+    top: int | None = None
 
     def __post_init__(self) -> None:
         unknown = [name for name in self.methods if name not in method_names()]
@@ -99,6 +103,15 @@ class Settings:
         if any(isinstance(one, int) and one < 0 for one in self.targets) or (None in self.targets and len(self.targets) > 1):
             raise ValueError(f"targets must be names or numbers of at least 0, or None alone, got {self.targets}")
         check_design(self.n_samples, self.grid_size**2, "supercube")
+        goals, others = self.budget(0).goals, set(self.methods) & {*PICK_FREEZE, INTERACTION} - {"entropy", "sobol", INTERACTION}
+        if goals and ("entropy" not in self.methods or others):
+            name, value = next(iter(goals.items()))
+            raise ValueError(f"{name}={value} is for the method entropy and what is made of its rows, sobol and interaction; got "
+                             f"{', '.join(sorted(others)) or ', '.join(self.methods)}")
+
+    def budget(self, seed: int) -> Budget:
+        """What may be spent on the maps of a tile, by the designs of a seed. Raises ValueError for goals that do not fit."""
+        return Budget(self.n_samples, self.perturbations_per_eval, seed, self.tolerance, max_rows=self.max_rows, top=self.top)
 
 # %% ../nbs/53_tiles.ipynb #6354af2c
 def scene_of(tile: str) -> str:
@@ -368,7 +381,7 @@ def explain_tile(tile: Asked, settings: Settings) -> Iterator[dict[str, Any]]:
         asked = with_baseline(tile.question, baseline)
         testers = [GapTester(SitTester(one), settings.perturbations_per_eval) for one in asked.each()]
         for seed in settings.seeds:
-            budget = Budget(settings.n_samples, settings.perturbations_per_eval, seed)
+            budget = settings.budget(seed)
             found = run_methods(asked, budget, methods)
             cells |= {(unit, baseline, seed, method): cell_means(of_method.maps[k], ids)
                       for k, unit in enumerate(tile.units) for method, of_method in found.items()}

@@ -10,7 +10,8 @@ import sys
 import tempfile
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
 
@@ -338,6 +339,22 @@ def rows_faster(repeats: int, only: str = "", size: int = 512) -> None:
                   f"{float(want.abs().max()):.1f}", flush=True)
 
 
+@contextmanager
+def built_at(before: str | None) -> Iterator[Path | None]:
+    """The folder of another build: a checkout, or a commit of this repository, checked out for as long as it is needed."""
+    if before is None or Path(before).is_dir():
+        yield None if before is None else Path(before)
+        return
+    root = Path(__file__).parents[1]
+    with tempfile.TemporaryDirectory() as folder:
+        place = Path(folder) / "before"
+        subprocess.run(["git", "-C", root, "worktree", "add", "--detach", "--quiet", place, before], check=True)
+        try:
+            yield place
+        finally:
+            subprocess.run(["git", "-C", root, "worktree", "remove", "--force", place], check=True)
+
+
 def tile_of_buildings(repeats: int, before: Path | None = None, size: int = 512) -> None:
     """All buildings of a tile from one set of forwards: seconds of each `runtime`, beside another build's (`--before`).
 
@@ -421,7 +438,8 @@ if __name__ == "__main__":
     parser.add_argument("parts", nargs="*", default=list(PARTS), help=f"of {', '.join(PARTS)}")
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--only", default="", help="incremental, runtimes, rows_faster: networks with this in their name")
-    parser.add_argument("--before", type=Path, help="tile_of_buildings: a checkout of another build, to compare with")
+    parser.add_argument("--before", help="tile_of_buildings: a checkout of another build, or its commit, to compare with")
+    parser.add_argument("--quick", action="store_true", help="rows_faster, tile_of_buildings: images of 128 x 128, once")
     parser.add_argument("--peak", type=int, nargs=2, metavar=("N", "GRID"), help=argparse.SUPPRESS)
     parser.add_argument("--budget", type=int, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
@@ -431,9 +449,13 @@ if __name__ == "__main__":
         print(peak_with_budget(arguments.budget))
     else:
         for part in arguments.parts:
-            if part in ("incremental", "runtimes", "rows_faster"):
+            small, repeats = ((128,), 1) if arguments.quick else ((), arguments.repeats)
+            if part == "rows_faster":
+                rows_faster(repeats, arguments.only, *small)
+            elif part in ("incremental", "runtimes"):
                 PARTS[part](arguments.repeats, arguments.only)
             elif part == "tile_of_buildings":
-                tile_of_buildings(arguments.repeats, arguments.before)
+                with built_at(arguments.before) as folder:
+                    tile_of_buildings(repeats, folder, *small)
             else:
                 PARTS[part](arguments.repeats)

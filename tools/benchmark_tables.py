@@ -11,8 +11,8 @@ import pandas as pd
 
 FOLDER = Path(__file__).resolve().parent.parent / "nbs" / "benchmarks"
 #: The tables, and the column whose values name the groups of rows that one run renews.
-KEYS = {"cost": "region", "designs": "grid", "exactness": "architecture", "incremental": "network", "pairs": "sampler",
-        "precision": "precision", "refine": "case", "runtimes": "network", "study": "ratio"}
+KEYS = {"adaptive-top": "tile", "cost": "region", "designs": "grid", "exactness": "architecture", "incremental": "network",
+        "pairs": "sampler", "precision": "precision", "refine": "case", "runtimes": "network", "study": "ratio"}
 
 
 def made_with() -> dict[str, str]:
