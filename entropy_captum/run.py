@@ -5,6 +5,7 @@
 # %% ../nbs/22_run.ipynb #e85a197f
 from __future__ import annotations
 
+import time
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -17,11 +18,13 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from .adaptive import AdaptiveHistory, Goal, goal_of
+from .adaptive import AdaptiveHistory, Goal, goal_of, rows_within
 from .estimate import Estimate, History, Importance, entropy_change, first_order, total_order
-from .faster import choose_engine
+from .faster import FastForward, choose_engine
+from .forward import TorchForward
+from .incremental import IncrementalInference
 from .inference import Block, FullInference
-from .notices import waiting
+from .notices import notify, waiting
 from .perturbation import Perturbation
 from .question import Budget, Question
 from .region import (Measure, PackedRegions, check_target, predicted_region, resize_outputs, resolve_activation,
@@ -29,7 +32,7 @@ from .region import (Measure, PackedRegions, check_target, predicted_region, res
 from .sampling import A, B, PickFreeze, Row, check_design
 
 # %% auto #0
-__all__ = ['REDUCTIONS', 'Tally', 'Quantity', 'Moment', 'designs_of', 'Run', 'answer']
+__all__ = ['REDUCTIONS', 'Tally', 'Quantity', 'Moment', 'mind_the_clock', 'facts_of_run', 'designs_of', 'Run', 'answer']
 
 # %% ../nbs/22_run.ipynb #33603be0
 def pixel_difference(packed: PackedRegions, changed: Tensor, base: Tensor) -> Tensor:
@@ -225,12 +228,14 @@ def with_region(question: Question, engine: FullInference) -> Question:
 # %% ../nbs/22_run.ipynb #5a5d6a32
 def adapts(quantities: Sequence[Quantity], budget: Budget) -> bool:
     """Whether each feature is asked by its own need. Raises ValueError for a goal that the quantities cannot be asked for."""
-    for name in ("tolerance", "max_rows"):
-        if len(quantities) > 1 and (value := getattr(budget, name)) is not None:
-            raise ValueError(f"methods that share forwards take no {name}, got {value!r}")
     adaptive = budget.adaptive and quantities[0].importance is entropy_change
-    if budget.max_rows is not None and not adaptive:
-        raise ValueError(f"max_rows is for entropy-centric scores, {quantities[0].name} takes n_samples; got {budget.max_rows}")
+    alike = len({quantity.reduction for quantity in quantities}) == 1
+    for name, value in budget.goals.items():
+        if len(quantities) > 1 and not (adaptive and alike):
+            raise ValueError(f"methods that share forwards take no {name}, got {value!r}, but entropy-centric scores with Sobol "
+                             "indices from their rows")
+        if name != "tolerance" and not adaptive:
+            raise ValueError(f"{name} is for entropy-centric scores, {quantities[0].name} takes n_samples; got {value}")
     return adaptive
 
 # %% ../nbs/22_run.ipynb #9745ddd1
@@ -246,13 +251,31 @@ def kind_of_error(quantity: Quantity, budget: Budget, question: Question) -> str
         return "adaptive"
     return "nearest neighbours" if budget.sampler == "supercube" and question.parts is None else "sample deviation"
 
+
+#: The share of `max_seconds` that a run plans for: estimates are made besides.
+MARGIN = 0.95
+
+
+def ran_by(engine: FullInference | IncrementalInference) -> str:
+    """What ran the rows: "torch", its "folded" layers or its "incremental" passes, a runtime, or the kind of another callable."""
+    if isinstance(engine, IncrementalInference):
+        return "torch, incremental"
+    forward = engine.forward
+    if isinstance(forward, FastForward):
+        names = {"torch" if each.program is None else "torch, folded" if each.runtime == "torch" else each.runtime
+                 for each in forward.programs.values()}
+        return " and ".join(sorted(names)) or "torch"
+    inner = getattr(forward, "function", forward)
+    return "torch" if isinstance(forward, TorchForward) and forward.modules else getattr(inner, "__name__", type(inner).__name__)
+
 # %% ../nbs/22_run.ipynb #a6026eb1
 def describe(quantity: Quantity, question: Question, budget: Budget) -> dict[str, Any]:
     """The settings that an estimate is saved with."""
     return {"method": quantity.name, "reduction": quantity.reduction, "activation": question.activation,
             "sampler": budget.sampler, "scramble": budget.scramble, "interpolation": question.interpolation,
             "first_order": budget.first_order, "error": kind_of_error(quantity, budget, question), "n_samples": budget.n_samples,
-            "seed": budget.seed, "tolerance": budget.tolerance, "max_rows": budget.max_rows,
+            "seed": budget.seed, "tolerance": budget.tolerance, "max_rows": budget.max_rows, "top": budget.top,
+            "max_seconds": budget.max_seconds,
             "tuple_input": isinstance(question.inputs, tuple), "region_predicted": question.region is None,
             "dtype": str(question.tensors[0].dtype).removeprefix("torch."), "weights": question.network.key,
             "versions": {name: version(name) for name in PACKAGES}}
@@ -275,6 +298,29 @@ class Moment(NamedTuple):
     share: float
     completed: bool
 
+
+def mind_the_clock(run: Run, history: AdaptiveHistory, took: float) -> int | None:
+    """The rows of each region for which, after a pilot that took so many seconds, there is time: its goal; None without a limit."""
+    limit, gone = run.budget.max_seconds, time.perf_counter() - run.started
+    if limit is None:
+        return None
+    if gone > limit:
+        notify(f"max_seconds={limit:g} were over after {gone:.1f} s, with the pilot of {history.pilot} designs, which is all")
+    per_second = run.done * len(run.question.tensors[0]) / took
+    rows = rows_within(history, run.question.owners.cpu().numpy(), int(max(MARGIN * limit - gone, 0.0) * per_second))
+    history.goal = replace(history.goal, rows=rows)
+    run.budget = replace(run.budget, max_rows=rows + history.goal.pilot + run.settings[0]["region_predicted"])
+    for settings in run.settings:
+        settings["max_rows"] = run.budget.max_rows
+    return run.budget.max_rows
+
+
+def facts_of_run(run: Run, history: History) -> dict[str, Any]:
+    """What is known of a run only when it has begun: the activation, what ran the rows, whether the strongest were told apart."""
+    told = {"activation": run.tally.activation, "ran_by": ran_by(run.engine)}
+    searched = isinstance(history, AdaptiveHistory) and history.goal.top is not None
+    return told | ({"separated": history.separated().tolist()} if searched else {})  # type: ignore[attr-defined]
+
 # %% ../nbs/22_run.ipynb #8c4583f6
 def designs_of(budget: Budget, perturbation: Perturbation) -> Iterator[PickFreeze]:
     """The designs of a budget for the features of a perturbation, or for their parts."""
@@ -289,6 +335,7 @@ class Run:
 
     def __init__(self, question: Question, budget: Budget, quantities: Sequence[Quantity]) -> None:
         self.budget, self.quantities, self.perturbation, self.done = budget, quantities, question.perturbation, 0
+        self.started = time.perf_counter()
         adaptive = adapts(quantities, budget)
         self.question, full = prepare(question, budget)
         self.settings = [describe(quantity, question, budget) for quantity in quantities]
@@ -301,9 +348,8 @@ class Run:
 
     def progress(self) -> tqdm[NoReturn]:
         """A bar over the rows."""
-        rows = self.budget.max_rows or self.budget.n_samples * self.tally.forwards
-        return tqdm(total=rows, desc=self.quantities[0].name, unit="row",
-                    disable=not self.budget.show_progress)
+        rows, quiet = self.budget.max_rows or self.budget.n_samples * self.tally.forwards, not self.budget.show_progress
+        return tqdm(total=rows, desc=self.quantities[0].name, unit="row", disable=quiet)
 
     def history(self, quantity: Quantity) -> History:
         """What is known by now that a quantity is made of."""
@@ -327,9 +373,10 @@ class Run:
 
     def _adapt(self, bar: tqdm[NoReturn], history: AdaptiveHistory, streamed: bool) -> Iterator[Moment]:
         """All rows of a pilot, then what each example's regions need."""
-        designs, owners = history.draw(self.budget.seed), self.question.owners.cpu()
+        designs, owners, before = history.draw(self.budget.seed), self.question.owners.cpu(), time.perf_counter()
         history.numbers.extend(range(history.pilot))
         yield from self._feed(bar, iter(designs), parts(0, history.pilot, streamed), self.tally.rows)
+        bar.total = mind_the_clock(self, history, time.perf_counter() - before) or bar.total
         for example in owners.unique():
             for span in history.spans((owners == example).nonzero().flatten().numpy()):
                 self.tally.activate(torch.from_numpy(span.regions), span.rows)
@@ -356,11 +403,10 @@ class Run:
         history, tally = self.history(quantity), self.tally
         scores, error, total, total_error = map(torch.from_numpy, (*quantity.importance(history), *total_order(history)))
         first = [torch.from_numpy(a) for a in first_order(history)] if B in tally.rows else [None, None]
-        forwards = history.forwards(tally.skipped) + settings["region_predicted"]
-        return Estimate(scores, error, total, total_error, torch.from_numpy(history.counts()), torch.from_numpy(forwards),
+        n, forwards = map(torch.from_numpy, (history.counts(), history.forwards(tally.skipped) + settings["region_predicted"]))
+        return Estimate(scores, error, total, total_error, n, forwards,
                         torch.full((len(history.n),), len(tally.skipped)), self.perturbation.index,
-                        tuple(tuple(x.shape[1:]) for x in self.perturbation.inputs), settings | {"activation": tally.activation},
-                        *first)
+                        tuple(tuple(x.shape[1:]) for x in self.perturbation.inputs), settings | facts_of_run(self, history), *first)
 
 # %% ../nbs/22_run.ipynb #35ba2527
 def answer(question: Question, budget: Budget, quantities: Sequence[Quantity]) -> list[Estimate]:

@@ -115,7 +115,7 @@ def test_what_the_pages_say_of_the_map_of_ones_is_in_the_rows():
     assert shown["ones"][0] == "0.0" and means.h_sit_confidence_drop["random"] > means.h_sit_confidence_drop["ones"]
     page = (ROOT / "docs" / "background.md").read_text()
     assert all(f"{low} and {high}" in " ".join(page.split()) for low, high in shown.values()), shown
-    for name in ("26_evaluation", "guides/read_the_tests"):
+    for name in ("27_evaluation", "guides/read_the_tests"):
         text = (ROOT / "nbs" / f"{name}.ipynb").read_text()
         assert all(high in text for _, high in shown.values()), (name, shown)
 

@@ -250,7 +250,7 @@ def test_quantus_still_behaves_so():
 
 def test_what_is_said_of_pairs_is_in_the_table():
     """Entropy scores of the default design are held in 93 to 99 %, Sobol indices in 91 to 98; a difference never less than 98 %."""
-    table, text = pd.read_csv(ROOT / "nbs/benchmarks/pairs.csv"), markdown_of("56_planted")
+    table, text = pd.read_csv(ROOT / "nbs/benchmarks/pairs.csv"), markdown_of("57_planted")
     held = table.pivot(index=["sampler", "method", "n"], columns="kind", values="held")
     for method, words in (("entropy", "held in 93 to 99 %"), ("sobol", "are held in 91 to 98 %")):
         part = held.loc["supercube", method]

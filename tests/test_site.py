@@ -23,7 +23,7 @@ from PIL import Image
 pytestmark = pytest.mark.site
 ROOT = Path(__file__).resolve().parent.parent
 # One of each kind: landing page, notebook, guide, API, prose with tables, section.
-KINDS = ("index.html", "notebooks/23_attribution.html", "notebooks/guides/features.html", "api/attribution.html",
+KINDS = ("index.html", "notebooks/24_attribution.html", "notebooks/guides/features.html", "api/attribution.html",
          "start/install.html", "guides.html")
 
 # By how much a page is wider than its window. On a phone Furo lets the column scroll, so the document alone tells nothing.
@@ -109,7 +109,7 @@ def test_the_landing_page_shows_picture_code_and_commands_within_one_screen(watc
 @pytest.mark.browser
 def test_a_notebook_page_has_its_equations_and_figures(watched, site):
     page = watched.page
-    page.goto(f"{site}/notebooks/23_attribution.html")
+    page.goto(f"{site}/notebooks/24_attribution.html")
     page.wait_for_selector("mjx-container svg")
     assert not page.locator("article >> text=/\\\\frac|\\\\sum/").count()
     assert page.evaluate("[...document.querySelectorAll('article img')].map(i => i.naturalWidth > 100 && i.alt.length > 10)"
@@ -145,7 +145,7 @@ def test_no_page_scrolls_sideways(browser, site, html, width):
 def test_the_longest_line_of_code_fits_a_desktop_and_a_longer_one_scrolls(browser, site):
     """132 characters, in a cell and under *The imports*, on a screen of 1280 px with a scroll bar of 15."""
     page = browser.new_page(viewport={"width": 1265, "height": 900})
-    page.goto(f"{site}/notebooks/23_attribution.html")
+    page.goto(f"{site}/notebooks/24_attribution.html")
     page.locator("summary").first.click()
     excess = {length: page.evaluate("""length => ['.cell > .cell_input pre', 'details .cell_input pre'].map(place => {
         const block = document.querySelector(place);
