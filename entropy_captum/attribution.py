@@ -172,6 +172,21 @@ class Asking(PerturbationAttribution):
                             grid_size, self.interpolation, additional_forward_args, finest=finest)
         return question, budget
 
+    @takes(ask)
+    def explain_plan(self, *arguments: Any, **keywords: Any) -> PlanReport:
+        """What incremental inference of a call on (B,C,H,W) is predicted to save, layer by layer; arguments as `attribute`.
+
+        Raises `capture.Unsupported` where the model can only be run in full.
+
+        Example:
+            >>> report = EntropyCentric(model).explain_plan(x, region=roof)
+            >>> report.saving, report.figure()
+        """
+        question, budget = self.ask(*arguments, **keywords)
+        question, full = prepare(question, budget)
+        with contained():
+            return report_plan(propose(full, question.perturbation, question.regions, budget))
+
 # %% ../nbs/24_attribution.ipynb #8cf05dde
 def split_regions(regions: Tensor | NDArray[Any]) -> Tensor:
     """K masks (K,H,W) from masks of that shape, or from an integer (H,W) map of ids (0 is background), ascending.
@@ -302,21 +317,6 @@ class PickFreezeAttribution(OfRegions):
         for moment in run.advance(streamed=True):
             if moment.completed:
                 yield run.estimates()[0]
-
-    @takes(Asking.ask)
-    def explain_plan(self, *arguments: Any, **keywords: Any) -> PlanReport:
-        """What incremental inference of a call on (B,C,H,W) is predicted to save, layer by layer; arguments as `attribute`.
-
-        Raises `capture.Unsupported` where the model can only be run in full.
-
-        Example:
-            >>> report = EntropyCentric(model).explain_plan(x, region=roof)
-            >>> report.saving, report.figure()
-        """
-        question, budget = self.ask(*arguments, **keywords)
-        question, full = prepare(question, budget)
-        with contained():
-            return report_plan(propose(full, question.perturbation, question.regions, budget))
 
 # %% ../nbs/24_attribution.ipynb #ab4b518e
 class EntropyCentric(PickFreezeAttribution):

@@ -103,7 +103,7 @@ def bands_of(request: Request, model: Model) -> tuple[BandLike, ...]:
     """The bands of a request's image, as its raster names them, else as the model's card does."""
     return request.bands or tuple(NamedBand(name) for name in card_of(model).bands)
 
-
+# %% ../nbs/59_explanation.ipynb #83d83e5f
 def features_of(request: Request, model: Model, features: FeatureKind, grid_size: Grid,
                 finest: int | None = None) -> dict[str, Any]:
     """What a question is told of its features: the grid, or the feature of each band's pixels. Errors as `feature_mask_of`, and for
@@ -425,7 +425,7 @@ def search_for(question: Question, budget: Budget, methods: Sequence[str]) -> Se
             return refined(question, budget, PICK_FREEZE[name])
     raise ValueError(f"an adaptive grid needs one of the methods {', '.join(PICK_FREEZE)}, got {', '.join(methods)}")
 
-
+# %% ../nbs/59_explanation.ipynb #679b8915
 def explain_question(request: Request, question: Question, budget: Budget, methods: Sequence[str]) -> Explanation:
     """Run the methods on a request's question, and judge every map beside the controls. Raises ValueError for unknown methods."""
     search = search_for(question, budget, methods)

@@ -168,7 +168,7 @@ def against_chance(rows: pd.DataFrame, method: str) -> str:
         return f"The map of {method} is better than chance ({gap})."
     return f"The map of {method} is {'worse than' if found.high < 0 else 'not shown to be better than'} chance ({gap})."
 
-
+# %% ../nbs/58_report.ipynb #8162385c
 def one_decides_nothing(rows: pd.DataFrame, method: str) -> str:
     """How sure the gap of a single tile is, in a sentence; empty for rows from before that was measured."""
     own = rows[rows["method"] == method]

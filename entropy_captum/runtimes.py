@@ -43,8 +43,7 @@ class Port:
     def __str__(self) -> str:
         return f"{self.name} ({', '.join('any' if n is None else str(n) for n in self.shape)})"
 
-
-
+# %% ../nbs/44_runtimes.ipynb #cdf8f9a4
 @dataclass(frozen=True)
 class Contents:
     """What is known of a network from its file, and all files that belong to it."""
@@ -189,7 +188,7 @@ def parsed(text: str) -> Any:
             return read(text)
     return None
 
-
+# %% ../nbs/44_runtimes.ipynb #3263f1b7
 def class_names(metadata: Mapping[str, str], outputs: Sequence[Port]) -> tuple[str, ...]:
     """The names of the classes, where they are numbered from 0 and as many as an output has channels; else none."""
     table = parsed(metadata.get("class_names", metadata.get("names", "")))

@@ -178,7 +178,7 @@ def signs_in(found: Sequence[Reading]) -> list[str]:
     reasons = ((other.reading, speaks_for(other, own)) for other in others)
     return [f"{reading}, the pixels would suit the model better: {why}" for reading, why in reasons if why]
 
-
+# %% ../nbs/49_signs.ipynb #b40f24ae
 def signs(model: Adapted | AdaptedForward, image: NDArray[Any] | None = None, label: NDArray[np.bool_] | None = None,
           target: int | None = None) -> list[str]:
     """What speaks against a model's card, each in a sentence with what was measured; none where nothing does.

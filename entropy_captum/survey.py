@@ -272,7 +272,7 @@ def arrays_of(home: Path, window: str) -> dict[str, NDArray[Any]]:
     with np.load(home / "arrays" / f"{window}.npz") as kept:
         return dict(kept)
 
-
+# %% ../nbs/62_survey.ipynb #168be8d2
 def patches_of_survey(raster: Raster, home: Path, table: GeoDataFrame) -> GeoDataFrame:
     """The patches of all buildings of a run's table as polygons, with their scores and errors."""
     found = [GeoDataFrame({"building": [], "patch": [], "score": [], "standard_error": []}, geometry=[], crs=raster.crs)]

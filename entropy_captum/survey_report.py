@@ -244,7 +244,7 @@ def survey_report(out: str | Path) -> Report:
     sections = [*map_section(told), *([values] if len(told.done) else []), *extreme_sections(told), *state_sections(told.table)]
     return Report(f"{len(told.table)} buildings of {name}", summary, sections, told.facts)
 
-
+# %% ../nbs/63_survey_report.ipynb #d0adf9d2
 def make_survey_report(out: str | Path) -> str:
     """The report of a survey's folder as one HTML page; as `survey_report`."""
     return survey_report(out).html()
