@@ -514,7 +514,7 @@ def explain(image: ImageName, point: Point = None, at: At = None, crs: Crs = "EP
     """
     check_model(model, model_card, out)
     check_mistakes(mistakes, labelled, label)
-    reading, grouped = Reading(bands, scale, stored, remote), parse_groups(groups or ())
+    reading, grouped, empty = Reading(bands, scale, stored, remote), parse_groups(groups or ()), parse_nodata(nodata)
     place = Place(at, crs, point, window, mask, label, parse_values(label_values or ()), footprints, building, everything)
     check_survey(place, nodata, mistakes, features)
     grid, request_for = parse_grid(grid_size, finest, place.is_survey), find_request(image, place, reading)
@@ -528,8 +528,7 @@ def explain(image: ImageName, point: Point = None, at: At = None, crs: Crs = "EP
                       seed=seed, baseline=baseline, target=target)
         return survey_scene(image, network, place, reading, chosen, Many(min_area, cluster, patches, parquet), out)
     check_methods(names(method))
-    request = replace(request_for(network), groups=grouped)
-    request = request if nodata is None else request.without(parse_nodata(nodata))
+    request = replace(request_for(network), groups=grouped).without(empty)
     budget = Budget(n_samples, perturbations_per_eval, seed, inference=inference, show_progress=sys.stderr.isatty(), **goals)
     asked = mistakes_of(request, network, out, target, labelled) if mistakes else {out: request}
     questions = {folder: ask(network, one, baseline, grid, target, features, finest) for folder, one in asked.items()}
@@ -651,7 +650,7 @@ def evaluate(data: Annotated[list[Path], typer.Option(help="A folder with data s
     settings = Settings(names(methods), grid_size, n_samples, perturbations_per_eval, given,
                         names(baselines), per, crop, noisy=noisy,  # type: ignore[arg-type]
                         targets=targets_of(target, network.card.classes), activation=activation,
-                        nodata=None if nodata is None else parse_nodata(nodata))
+                        nodata=parse_nodata(nodata))
     sources = find_sources(data, limit, names(skip), labels=labels, values=values)
     typer.echo(labels_found([source.tile for source in sources]))
     about = {"model": "the bundled rooftop network" if model is None else Path(model).name, "values": label_values,

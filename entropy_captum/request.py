@@ -79,8 +79,11 @@ class Request:
     groups: Groups | None = None
     flags: tuple[str, ...] = ()
 
-    def without(self, nodata: tuple[float, ...]) -> Request:
-        """The request with pixels of a value (a number, or one per band) marked. Errors as `other_than`, and where all have it."""
+    def without(self, nodata: tuple[float, ...] | None) -> Request:
+        """The request with pixels of a value (a number, or one per band) marked; itself for None. Errors as `other_than`, and where
+        all have it."""
+        if nodata is None:
+            return self
         valid = other_than(self.image, nodata) & (True if self.valid is None else self.valid)
         if not valid.any():
             raise ValueError(f"--nodata {as_text(nodata)}: all pixels have this value")
@@ -179,8 +182,10 @@ def read_request(image: Path | Picture, mask: Path | None = None, label: Path | 
     return Request(pixels, extent, region, truth, point, valid, picture.bands)
 
 # %% ../nbs/38_request.ipynb #2899f302
-def parse_nodata(text: str) -> tuple[float, ...]:
-    """The numbers of `--nodata`, one, or one per band. Raises ValueError, quoting it, for anything else."""
+def parse_nodata(text: str | None) -> tuple[float, ...] | None:
+    """The numbers of `--nodata`, one, or one per band; None without. Raises ValueError, quoting it, for anything else."""
+    if text is None:
+        return None
     try:
         numbers = tuple(float(part) for part in text.split(","))
     except ValueError:
