@@ -27,7 +27,7 @@ def photograph_explorer(out: Path) -> None:
     with tempfile.TemporaryDirectory() as name, open_browser() as browser:
         root = Path(name) / "root"
         root.mkdir()
-        write_explorer(root / "explorer.ipynb")
+        write_explorer(root / "explorer.ipynb", grid_size=16, n_samples=8)  # as README's example
         with run_lab(root, Path(name) / "home") as url:
             page = browser.new_page(viewport={"width": 1280, "height": 1000})
             run_all(page, url, "explorer.ipynb")
