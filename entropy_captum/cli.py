@@ -145,8 +145,8 @@ def check_model(model: str | None, card: Path | None, out: Path | None = None) -
 # %% ../nbs/66_cli.ipynb #1c62c41c
 #: The colours of verdicts, from the best; controls are dimmed.
 COLORS: dict[str, dict[str, Any]] = {"better than chance and than nearness": {"fg": "green", "bold": True},
-                                     "better than chance, not than nearness": {"fg": "green"}, "worse than chance": {"fg": "red"},
-                                     "control": {"dim": True}}
+                                     "better than chance, not shown to be better than nearness": {"fg": "green"},
+                                     "worse than chance": {"fg": "red"}, "control": {"dim": True}}
 
 # %% ../nbs/66_cli.ipynb #e8a823f7
 def echo_in(text: str, verdict: str) -> None:

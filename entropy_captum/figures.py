@@ -26,9 +26,9 @@ if TYPE_CHECKING:
 
 # %% auto #0
 __all__ = ['SCORE_MAP', 'ERROR_MAP', 'OWN_MAP', 'CLEAR_SCORE', 'Array', 'Mask', 'Image8', 'FOUND', 'MISSED', 'OTHER', 'HATCHED',
-           'MARKS', 'border', 'outline', 'dimmed', 'fading', 'own_pixels', 'uncertain', 'overlay', 'add_legend',
-           'closeup', 'show_object', 'explanation_figure', 'png_of', 'jpeg_of', 'map_figure', 'Tested', 'agreement',
-           'panel', 'curve_figure']
+           'GROUND', 'MARKS', 'border', 'outline', 'dimmed', 'fading', 'own_pixels', 'uncertain', 'overlay',
+           'add_legend', 'closeup', 'show_object', 'explanation_figure', 'png_of', 'jpeg_of', 'map_figure', 'Tested',
+           'agreement', 'panel', 'curve_figure']
 
 # %% ../nbs/19_figures.ipynb #23a149ac
 #: The colour map of scores, which reads the same with any colour vision.
@@ -37,7 +37,7 @@ SCORE_MAP = "cividis"
 ERROR_MAP = "magma"
 #: The colour map of the patches that hold part of the object.
 OWN_MAP = "gray"
-#: A score of fewer standard errors than this is not told from 0.
+#: A score of fewer standard errors than this is known only roughly.
 CLEAR_SCORE = 2.0
 #: Numbers in float64, of any shape.
 Array = NDArray[np.float64]
@@ -53,6 +53,8 @@ MISSED = "#0072b2"
 OTHER = "#bbbbbb"
 #: The colour of hatching.
 HATCHED = "#ffffff"
+#: The ground of the colour bars of maps that let a dimmed image through.
+GROUND = "#2b2b2b"
 
 # %% ../nbs/19_figures.ipynb #1e886f91
 def border(ax: Axes, mask: Mask | None, **style: Any) -> None:
@@ -93,7 +95,7 @@ def own_pixels(region: Mask, patches: NDArray[np.int64] | None = None) -> Mask:
 
 # %% ../nbs/19_figures.ipynb #41bbac47
 def uncertain(scores: Array, errors: Array) -> Mask:
-    """Where scores are not told from 0: below `CLEAR_SCORE` standard errors, either sign; an error of NaN or 0 says nothing."""
+    """Where scores are known only roughly: below `CLEAR_SCORE` standard errors, either sign; an error of NaN or 0 says nothing."""
     return np.asarray(np.abs(scores) < CLEAR_SCORE * errors)
 
 # %% ../nbs/19_figures.ipynb #a207849e
@@ -105,6 +107,7 @@ def _layer(ax: Axes, values: Array, color_map: str, opaque: bool, place: tuple[f
     shown = ax.imshow(values, cmap=color_map if opaque else fading(color_map, low, high), vmin=low, vmax=high)
     beside = ax.inset_axes((1.03, place[0], 0.05, place[1] - place[0]))
     ax.figure.colorbar(shown, cax=beside, ticks=MaxNLocator(4)).set_label(unit, fontsize=7)
+    beside.set_facecolor("white" if opaque else GROUND)  # so that the bar looks as the colours do over a dimmed image
     beside.tick_params(labelsize=6)
 
 # %% ../nbs/19_figures.ipynb #1e66a8b5
@@ -122,7 +125,7 @@ def overlay(ax: Axes, image: Image8 | None, heat: Array, region: Mask | None = N
     """A heat map (H,W) over a dimmed image (H,W,3), opaque as it is high, or by itself; with colour bars in `unit`, and an outline.
 
     own: pixels (H,W) of the object's patches, which get a scale of their own, beside that of what surrounds it. error: of the map,
-    (H,W); where that does not tell it from 0, it is hatched. Flat maps and NaN are fine.
+    (H,W); where the map is `uncertain` by it, it is hatched. Flat maps and NaN are fine.
     """
     ax.imshow(np.full((*heat.shape, 3), 255, np.uint8) if image is None else dimmed(image, region))
     if own is None or not own.any() or own.all():
@@ -143,7 +146,7 @@ def overlay(ax: Axes, image: Image8 | None, heat: Array, region: Mask | None = N
 #: :meta hide-value:
 MARKS: dict[str, tuple[str, dict[str, Any]]] = {
     "own": ("the object's own patches (or pixels): a scale of their own", {"edgecolor": "white", "linestyle": (0, (2, 1))}),
-    "uncertain": (f"score below {CLEAR_SCORE:g} standard errors: not told from 0", {"edgecolor": "white", "hatch": "////"}),
+    "uncertain": (f"score below {CLEAR_SCORE:g} standard errors: known only roughly", {"edgecolor": "white", "hatch": "////"}),
     "found": ("object, predicted", {"facecolor": FOUND}), "missed": ("object, not predicted", {"facecolor": MISSED}),
     "other": ("whatever else is predicted, or labelled", {"edgecolor": OTHER})}
 

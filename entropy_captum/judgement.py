@@ -140,8 +140,8 @@ CLEAR = 2.0
 #: The verdicts, from the best.
 #:
 #: :meta hide-value:
-VERDICTS = ("better than chance and than nearness", "better than chance, not than nearness", "not better than chance",
-            "worse than chance", "undefined")
+VERDICTS = ("better than chance and than nearness", "better than chance, not shown to be better than nearness",
+            "not shown to be better than chance", "worse than chance", "undefined")
 
 # %% ../nbs/28_judgement.ipynb #1bd46955
 def in_words(gap: Gap, chance: Gap, near: Gap) -> str:
@@ -186,7 +186,7 @@ def judge(tester: SitTester, maps: Mapping[str, Tensor], estimates: Mapping[str,
 #:
 #: :meta hide-value:
 ONE_IS_NONE = ("One building decides nothing: a method is judged on many. `entropy-captum evaluate` does that with your tiles; "
-               "what it found on three public data sets is Table I of the documentation.")
+               "what it found on four public data sets is Table I of the documentation.")
 
 # %% ../nbs/28_judgement.ipynb #1e857877
 def sentences(table: pd.DataFrame) -> list[str]:
