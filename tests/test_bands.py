@@ -214,6 +214,8 @@ def test_the_command_tells_bands_apart(scene, tmp_path):
     assert pd.read_csv(tmp_path / "entropy-bands.csv")["band"].tolist() == ["visible", "sky"]
     assert (tmp_path / "entropy-bands.png").is_file() and (tmp_path / "entropy-band-maps.png").is_file()
     for options, words in ((["--features", "bands", "--groups", "green"], "--groups 'green': expected a new name and its bands"),
-                           (["--features", "bands", "--groups", "green=green"], "band 'red' must be in one group"),
-                           (["--features", "bands", "--all", "--id", "3"], "--features bands is for one building")):
+                           (["--features", "bands", "--groups", "green=green"], "band 'red' must be in one group")):
         assert words in str(CliRunner().invoke(app, [*asked, *options]).exception)
+    place = asked.index("--id")
+    many = CliRunner().invoke(app, [*asked[:place], *asked[place + 2:], "--features", "bands"])
+    assert "--features bands is for one building" in str(many.exception)

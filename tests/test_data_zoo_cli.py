@@ -218,7 +218,7 @@ def test_any_methods_by_name_and_what_each_leaves(scene_file, tmp_path):
 
 def test_public_names_are_few_and_frozen():
     assert entropy_captum.__all__ == ["EntropyCentric", "Estimate", "LayerScoreCam", "RegionScore", "SitResult", "SobolTotal",
-                                      "h_sit", "l_sit", "rooftop_unet"]
+                                      "h_sit", "l_sit", "load_model", "rooftop_unet"]
     assert all(getattr(entropy_captum, name).__doc__ for name in entropy_captum.__all__)  # imported when asked for
     public = {n for n, v in vars(entropy_captum).items() if not n.startswith("_") and not isinstance(v, types.ModuleType)}
     assert public == set(entropy_captum.__all__)
