@@ -914,8 +914,8 @@ def test_in_notebook_7(tmp_path):
         shown, whole = canvas.bounding_box(), page.locator(".ec-explorer").bounding_box()
         assert shown["width"] > 0.95 * whole["width"] > 200
         page.close()
-    # Where the package was put beside another environment it misses settings of its own, which is not the widget's fault.
-    assert not [one for one in watched.wrong if one.startswith(("error", "foreign", "failed"))]
+    # Notebook 7.6 stumbles over a setting of its own on every page, also one without a widget.
+    assert {*watched.wrong} <= {"error: Cannot read properties of undefined (reading 'schema')"}
 
 
 @pytest.mark.browser
