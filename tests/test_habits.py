@@ -196,6 +196,6 @@ def test_every_tool_writes_its_table_by_that_way():
     """A table that is written otherwise says nothing of its versions."""
     tables = load_tool("benchmark_tables")
     texts = {path.stem: path.read_text() for path in (ROOT / "tools").glob("*.py")}
-    written = [table for text in texts.values() for table in re.findall(r'replace_rows\("(\w+)"', text)]
+    written = [table for text in texts.values() for table in re.findall(r'replace_rows\("([\w-]+)"', text)]
     assert sorted(written) == sorted(tables.KEYS)
     assert [name for name, text in texts.items() if re.search(r"""["']benchmarks["'/]""", text)] == ["benchmark_tables"]
