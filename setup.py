@@ -24,7 +24,8 @@ def description_page() -> str:
     raw = settings["git_url"].replace("github.com", "raw.githubusercontent.com")
     tag = f"v{settings['version']}"
     text = re.sub(r"(!\[[^]]*\]\()(?!https?:)", rf"\g<1>{raw}/{tag}/", text)
-    return re.sub(r"((?<!!)\[[^]]*\]\()(?!https?:|#)", rf"\g<1>{settings['git_url']}/blob/{tag}/", text)
+    text = re.sub(r"((?<!!)\[[^]]*\]\()#", r"\1README.md#", text)  # an index gives headings no anchors
+    return re.sub(r"((?<!!)\[[^]]*\]\()(?!https?:)", rf"\g<1>{settings['git_url']}/blob/{tag}/", text)
 
 
 MODELS = requirements("models_requirements")

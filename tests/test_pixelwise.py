@@ -397,7 +397,7 @@ def test_pixels_that_are_not_a_number_hold_nothing(sky):
 REFUSED = {
     "picture": (["scene.png"], "B11, B12, an image (H,W,10), got uint8 of shape (64, 64, 3)"),
     "bands first": (["first.npy"], "as (H,W,C) that is 64 bands of 64 x 10 pixels, as (C,H,W) 10 bands of 64 x 64"),
-    "bands first, point": (["first.npy", "--point", "20", "30"], "outside the image of 64 x 10 pixels: as (H,W,C) that is 64"),
+    "bands first, point": (["first.npy", "--point", "20", "30"], "as (C,H,W) 10 bands of 64 x 64; if the latter is meant"),
     "bands first, mask": (["first.npy", "--mask", "mask.png"], "a value is needed for each pixel: as (H,W,C)"),
     "unit": (["counts.npy"], "for a model of values from 0 to 1: is it another unit?"),
     "objects": (["objects.npy"], "objects.npy: holds no array of numbers that can be read"),

@@ -158,6 +158,7 @@ def test_best_and_worst_tiles_share_none_and_pictures_do_not_overlap(count: int,
     page = make_report(few)
     assert page.count("with their labels") == (1 if count == 1 else 2)
     figure = tile_figure(find_run(few), find_sources(data, count), None, "entropy")
+    figure.draw_without_rendering()  # the layout settles in two
     figure.canvas.draw()
     assert len(overlapping(figure)) == 0
 
