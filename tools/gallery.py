@@ -83,19 +83,31 @@ def expand_galleries(page: Path, root: Path, source: Path) -> None:
         page.write_text(re.sub(r"```\{gallery\}\n(.*?)\n```", expand, text, flags=re.S), encoding="utf-8")
 
 
+def runs(blank: np.ndarray, gap: int = 1) -> list[tuple[int, int]]:
+    """From where to where something is drawn, by which rows or columns are blank; what lies closer than `gap` is one."""
+    found: list[tuple[int, int]] = []
+    for k in np.flatnonzero(~blank):
+        if found and k - found[-1][1] < gap:
+            found[-1] = found[-1][0], int(k) + 1
+        else:
+            found.append((int(k), int(k) + 1))
+    return found
+
+
 def stacked(picture: Image.Image) -> Image.Image | None:
-    """A row of panels as a column, cut where a wide panel begins after a white gap; None where there is nothing to cut."""
-    white = (np.asarray(picture.convert("L")) > 232).all(0)  # a JPEG is never quite white beside an edge
-    starts = [x for x in range(1, picture.width) if white[x - 1] and not white[x]]
-    ends = [next((e for e in range(x, picture.width) if white[e]), picture.width) for x in starts]
-    cuts = [x - 1 for x, e in zip(starts, ends, strict=True) if e - x > picture.width / 6]
-    edges = [0, *[x for x in cuts if x > picture.width / 6], picture.width]
-    if len(edges) < 3:
+    """A row of panels as a column, with the legend below it an entry a line; None where there is nothing to cut."""
+    white = np.asarray(picture.convert("L")) > 232  # a JPEG is never quite white beside an edge
+    *above, last = runs(white.all(1), 8)
+    foot = last[0] - 2 if above and last[1] - last[0] < picture.height / 8 else picture.height  # where a legend begins
+    panels = runs(white[:foot].all(0))
+    cuts = [a - 1 for a, b in panels if b - a > picture.width / 6 and a > picture.width / 6]
+    if not cuts:
         return None
-    parts = [picture.crop((a, 0, b, picture.height)) for a, b in pairwise(edges)]
-    column = Image.new("RGB", (max(part.width for part in parts), picture.height * len(parts)), "white")
+    parts = [picture.crop((a, 0, b, foot)) for a, b in pairwise([0, *cuts, picture.width])]
+    parts += [picture.crop((max(a - 8, 0), foot, b + 2, picture.height)) for a, b in runs(white[foot:].all(0), 18)]
+    column = Image.new("RGB", (max(part.width for part in parts), sum(part.height for part in parts)), "white")
     for k, part in enumerate(parts):
-        column.paste(part, (0, k * picture.height))
+        column.paste(part, (0, sum(each.height for each in parts[:k])))
     return column
 
 
