@@ -895,13 +895,14 @@ def test_warnings_and_cancelled_tests_are_on_the_page(lab):
 
 
 @pytest.mark.browser
-def test_in_notebook_7(tmp_path):
+def test_in_notebook_7(lab, tmp_path):
     """The same widget where there is no JupyterLab around it: a click, a map, a verdict, and a narrow page."""
     pytest.importorskip("notebook")
     root = tmp_path / "root"
     root.mkdir()
     write_explorer(root / "explorer.ipynb", 2, 2)
-    with run_lab(root, tmp_path / "home", "notebook") as url, open_browser() as browser:
+    browser = lab[1]
+    with run_lab(root, tmp_path / "home", "notebook") as url:
         watched = Watched(browser, url, viewport={"width": 1280, "height": 1000})
         page, canvas = watched.page, watched.page.locator(CANVAS)
         run_all(page, url, "explorer.ipynb", "notebooks")
