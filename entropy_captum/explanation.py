@@ -429,7 +429,8 @@ def search_for(question: Question, budget: Budget, methods: Sequence[str]) -> Se
 def explain_question(request: Request, question: Question, budget: Budget, methods: Sequence[str]) -> Explanation:
     """Run the methods on a request's question, and judge every map beside the controls. Raises ValueError for unknown methods."""
     search = search_for(question, budget, methods)
-    question = question if search is None else search.asked(search.pieces())
+    if search is not None:
+        question, budget = search.asked(search.pieces()), search.rest
     found, tester = run_methods(question, budget, leave_out(question, methods)), SitTester(question)
     if search is not None:
         found = {name: maps if maps.estimate is None else

@@ -197,8 +197,7 @@ def check_adaptive(question: Question, budget: Budget) -> None:
     if question.feature_mask is not None or question.interpolation != "nearest":
         given = "a feature_mask" if question.feature_mask is not None else f"interpolation={question.interpolation!r}"
         raise ValueError(f"grid_size='adaptive' makes features of its own and keeps their edges, got {given}")
-    goals = {name: getattr(budget, name) for name in ("tolerance", "top", "max_seconds") if getattr(budget, name) is not None}
-    if goals:
+    if goals := {name: value for name, value in budget.goals.items() if name != "max_rows"}:
         raise ValueError(f"grid_size='adaptive' takes max_rows and no other goal, got {goals}")
 
 # %% ../nbs/23_refine.ipynb #3045e875
@@ -223,8 +222,13 @@ class Search:
                              f"of them; that takes {least}")
         self.settings = describe(quantity, question, budget) | {"finest": finest, "error": "sample deviation"}
         plain = replace(question, grid_size=None, finest=None, feature_mask=torch.from_numpy(self.cells.mask))
-        self.question, _ = prepare(plain, replace(budget, max_rows=None))
+        self.question, _ = prepare(plain, self.rest)
         self.rows = self.planned = int(question.region is None)
+
+    @property
+    def rest(self) -> Budget:
+        """What the scores are asked with: N designs of all pieces, for which the search has left the rows."""
+        return replace(self.budget, max_rows=None)
 
     def asked(self, pieces: Sequence[Sequence[Patch]]) -> Question:
         """The question of pieces as features, whose cells vary by themselves."""
@@ -299,8 +303,7 @@ def reply(question: Question, budget: Budget, quantities: Sequence[Quantity]) ->
 # %% ../nbs/23_refine.ipynb #4735ccd9
 def scored(search: Search, quantities: Sequence[Quantity]) -> list[Estimate]:
     """An estimate (R,d) of each quantity for the pieces that a search has found, from designs that decided nothing."""
-    found = answer(search.asked(search.pieces()), replace(search.budget, max_rows=None), quantities)
-    return [search.mark(estimate) for estimate in found]
+    return [search.mark(estimate) for estimate in answer(search.asked(search.pieces()), search.rest, quantities)]
 
 # %% ../nbs/23_refine.ipynb #5c9b86bc
 def reply_by_rounds(question: Question, budget: Budget, quantity: Quantity) -> Iterator[Estimate]:

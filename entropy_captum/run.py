@@ -286,8 +286,8 @@ def prepare(question: Question, budget: Budget) -> tuple[Question, FullInference
     # What is wrong with the numbers is said before any forward.
     check_design(budget.n_samples, question.perturbation.n_parts, budget.sampler, budget.scramble)
     if question.parts is not None and budget.adaptive:
-        raise ValueError("features of parts are all asked in n_samples designs, got tolerance="
-                         f"{budget.tolerance}, max_rows={budget.max_rows}")
+        goals = ", ".join(f"{name}={value}" for name, value in budget.goals.items())
+        raise ValueError(f"features of parts are all asked in n_samples designs, got {goals}")
     full = FullInference(question.network, question.additional_forward_args, budget.perturbations_per_eval)
     return with_region(question, full), full
 
