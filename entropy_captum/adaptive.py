@@ -353,15 +353,16 @@ def weights_of(history: AdaptiveHistory, region: int, delta: np.ndarray) -> np.n
 def plans(history: AdaptiveHistory, regions: np.ndarray) -> Iterator[None]:
     """Each time that these regions, int64 (r,), have plans with more designs."""
     goal, tables = history.goal, partial(history.table, values=history.delta, columns=history.features)
-    for region in regions if goal.top is None else ():
+    if goal.top is not None:
+        for rows in goal.looks:
+            for region in regions[~history.known()[regions].all(1)]:
+                left, wished = rows - int(history.spent[region]), history.wished[region]
+                history.fresh[region], history.wished[region] = search_on(tables(region), wished, goal, rows, left)
+            yield
+        return
+    for region in regions:
         history.fresh[region], history.shares[region] = make_plan(tables(region), goal)
-    for rows in goal.looks if goal.top is not None else ():
-        for region in regions[~history.known()[regions].all(1)]:
-            left, wished = rows - int(history.spent[region]), history.wished[region]
-            history.fresh[region], history.wished[region] = search_on(tables(region), wished, goal, rows, left)
-        yield
-    if goal.top is None:
-        yield
+    yield
     while goal.rows is None:
         ask_again(history, regions)
         if not (history.done[regions] < history.fresh[regions]).any():

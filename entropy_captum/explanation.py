@@ -9,6 +9,7 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal
@@ -205,13 +206,13 @@ def predicted(question: Question, x: Tensor) -> Mask:
     return predict(sized(question.forward), x, named, question.activation)[0].cpu().numpy()
 
 # %% ../nbs/59_explanation.ipynb #d3ef0884
-def tested(question: Question, heat: Tensor, unit: str, estimate: Estimate | None = None) -> Tested:
-    """The panel's row of one map (H,W) of a question about an image, made of an estimate or not: both tests at t = 0.1."""
+def tested(tester: SitTester, heat: Tensor, unit: str, estimate: Estimate | None = None) -> Tested:
+    """The panel's row of one map (H,W), made of an estimate or not, of a question about an image: both tests at t = 0.1."""
+    question = tester.question
     e, region = heat.double().cpu().numpy(), question.regions[0].cpu().numpy() >= 0.5
     (x, base), valid = image_of(question), question.held[0].cpu().numpy()
     kept = [torch.from_numpy(kept_pixels(e, region, low, valid=valid)).to(x.device) for low in (True, False)]
     low, high = (torch.where(keep, x, base) for keep in kept)
-    tester = SitTester(question)
     found = [tester.test(low_first, heat[None]) for low_first in (True, False)]
     drops, areas = ((float(a), float(b)) for a, b in zip(found[0][::3], found[1][::3], strict=True))
     return Tested(e, unit, (picture(question, low), picture(question, high)), (predicted(question, low), predicted(question, high)),
@@ -222,11 +223,6 @@ def tells_bands(estimate: Estimate) -> bool:
     """Whether the features of one image differ from band to band."""
     index = estimate.index[0]
     return bool((index != index[:, :1]).any())
-
-
-def patches_of(estimate: Estimate) -> NDArray[np.int64]:
-    """The feature that each pixel (H,W) of one image belongs to; below 0 for none."""
-    return estimate.patches(0)
 
 
 def steps_in(extent: Extent) -> NDArray[np.float64] | None:
@@ -275,6 +271,11 @@ class Explanation:
         """The explained pixels (H,W)."""
         return np.asarray(self.question.regions[0].cpu().numpy() >= 0.5)
 
+    @cached_property
+    def predicted(self) -> Mask:
+        """Where (H,W) the network predicts the class in the image."""
+        return predicted(self.question, image_of(self.question)[0])
+
     @property
     def picture(self) -> Image8:
         """The image (H,W,3) to look at."""
@@ -302,7 +303,7 @@ class Explanation:
         if estimate is None or tells_bands(estimate):
             raise ValueError(f"{name}: is not made of patches with scores and errors, by which a map is measured")
         scores, errors = (v[0].cpu().numpy() for v in (estimate.scores, estimate.standard_error))
-        return measure_map(scores, errors, patches_of(estimate), self.region, steps_in(self.request.extent))
+        return measure_map(scores, errors, estimate.patches(0), self.region, steps_in(self.request.extent))
 
     def spectrum(self, method: str | None = None) -> pd.DataFrame:
         """What each band, or group, says in a method's map (by default the first one's), see `bands.spectral_table`.
@@ -343,8 +344,8 @@ def facts_of_building(told: Explanation, method: str) -> dict[str, Any]:
     estimate = told.found[method].estimate
     assert estimate is not None
     measured = {} if tells_bands(estimate) else told.measures(method)
-    question, held = told.question, told.question.held[0].cpu().numpy()
-    found = predicted(question, image_of(question)[0]) & held
+    held = told.question.held[0].cpu().numpy()
+    found = told.predicted & held
     if np.isnan(facts["iou"]) and told.request.region is not None:  # a footprint, or a mask, is what it is compared with
         facts["iou"] = region_iou(found, told.region, told.region)
     marks = [*told.request.flags, *marks_of(told.region, held, found, told.request.extent)]
@@ -379,7 +380,7 @@ def save_for_gis(folder: Path, told: Explanation, parquet: bool) -> None:
             rows.append(facts_of_building(told, name))
         if estimate is not None and not tells_bands(estimate):
             scores, errors = (v[0].cpu().numpy() for v in (estimate.scores, estimate.standard_error))
-            cells.append(patches(scores, errors, patches_of(estimate), extent).assign(method=name))
+            cells.append(patches(scores, errors, estimate.patches(0), extent).assign(method=name))
     if rows:
         write_buildings(folder / "buildings.gpkg", outlined(rows, told.region, extent), cells, parquet)
 
@@ -400,10 +401,10 @@ def save_explanation(folder: Path, told: Explanation, parquet: bool) -> None:
         told.table.to_csv(folder / "table.csv", index=False, float_format="%.6g")
     pixels, question = told.request.extent.facts(), told.question
     (folder / "pixels.json").write_text(json.dumps(pixels, indent=1) + "\n", encoding="utf-8")
-    shown = {name: tested(question, each.maps[0], UNITS.get(name, ""), each.estimate) for name, each in told.found.items()}
+    tester = SitTester(question)
+    shown = {name: tested(tester, each.maps[0], UNITS.get(name, ""), each.estimate) for name, each in told.found.items()}
     label = None if question.label is None else np.asarray(question.label) == 1
-    now = predicted(question, image_of(question)[0])
-    panel(told.picture, label, now, told.region, shown).savefig(folder / "panel.png", dpi=110)
+    panel(told.picture, label, told.predicted, told.region, shown).savefig(folder / "panel.png", dpi=110)
     for name, each in told.found.items():
         np.save(folder / f"{name}.npy", each.maps[0].numpy())
         if each.estimate is not None:

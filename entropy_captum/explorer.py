@@ -32,7 +32,7 @@ from .estimate import Estimate
 from .evaluation import SitTester
 from .explanation import Explanation, made_by, placed_map
 from .figures import ERROR_MAP, SCORE_MAP, png_of
-from .files import Extent, check_mask, extent_of_array
+from .files import Extent, check_mask, check_point, extent_of_array
 from .forward import Model, eval_mode
 from .judgement import ONE_IS_NONE, judge
 from .methods import PICK_FREEZE, UNITS, Maps, pick_freeze_map, run_methods
@@ -103,10 +103,7 @@ def mask_of(ids: NDArray[np.integer[Any]], place: Place | None) -> NDArray[np.bo
             raise ValueError(f"no object {place}: the network predicts {ids.max()} here; click one, or draw a box")
         return np.asarray(ids == place)
     if isinstance(place, tuple):
-        (height, width), (x, y) = ids.shape, place[:2]
-        if not (0 <= x < width and 0 <= y < height):
-            raise ValueError(f"the point ({x}, {y}) lies outside the image of {width} x {height} pixels; a point is its column, up "
-                             f"to {width - 1}, and its row, up to {height - 1}")
+        check_point(place[:2], ids.shape)
         return boxed(ids, place) if len(place) == 4 else mask_of(ids, nearest_object(ids, *place))
     mask = np.asarray(False if place is None else place, bool)
     if mask.ndim and mask.shape != ids.shape:

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 __all__ = ['SCORE_MAP', 'ERROR_MAP', 'OWN_MAP', 'CLEAR_SCORE', 'Array', 'Mask', 'Image8', 'FOUND', 'MISSED', 'OTHER', 'HATCHED',
            'GROUND', 'MARKS', 'border', 'outline', 'dimmed', 'fading', 'own_pixels', 'uncertain', 'overlay',
            'add_legend', 'closeup', 'show_object', 'explanation_figure', 'png_of', 'jpeg_of', 'map_figure', 'Tested',
-           'agreement', 'panel', 'curve_figure']
+           'panel', 'curve_figure']
 
 # %% ../nbs/19_figures.ipynb #23a149ac
 #: The colour map of scores, which reads the same with any colour vision.
@@ -57,12 +57,18 @@ HATCHED = "#ffffff"
 GROUND = "#2b2b2b"
 
 # %% ../nbs/19_figures.ipynb #1e886f91
+def _rimmed(mask: Mask) -> tuple[NDArray[np.int64], NDArray[np.int64], Mask]:
+    """Columns, rows and values of a mask (H,W) with nothing set around it, so that its contours close at the image's edge."""
+    rows, columns = mask.shape
+    return np.arange(-1, columns + 1), np.arange(-1, rows + 1), np.pad(mask, 1)
+
+
 def border(ax: Axes, mask: Mask | None, **style: Any) -> None:
     """The border of a mask (H,W) as a line, closed where the mask meets the image's edge; none for an empty or a full mask."""
     if mask is None or not mask.any() or mask.all():
         return
-    limits, (rows, columns) = ax.axis(), mask.shape
-    ax.contour(np.arange(-1, columns + 1), np.arange(-1, rows + 1), np.pad(mask, 1), [0.5], **style)
+    limits = ax.axis()
+    ax.contour(*_rimmed(mask), [0.5], **style)
     ax.axis(limits)
 
 # %% ../nbs/19_figures.ipynb #55ba8797
@@ -113,9 +119,8 @@ def _layer(ax: Axes, values: Array, color_map: str, opaque: bool, place: tuple[f
 # %% ../nbs/19_figures.ipynb #1e66a8b5
 def _hatch(ax: Axes, mask: Mask) -> None:
     """Hatch a mask (H,W) with thin lines."""
-    limits, (rows, columns) = ax.axis(), mask.shape
-    ends = np.arange(-1, columns + 1), np.arange(-1, rows + 1)
-    lines = ax.contourf(*ends, np.pad(mask, 1), [0.5, 1.5], colors="none", hatches=["////"])
+    limits = ax.axis()
+    lines = ax.contourf(*_rimmed(mask), [0.5, 1.5], colors="none", hatches=["////"])
     lines.set(edgecolor=to_rgba(HATCHED, 0.45), linewidth=0)
     ax.axis(limits)
 
@@ -134,8 +139,8 @@ def overlay(ax: Axes, image: Image8 | None, heat: Array, region: Mask | None = N
         _layer(ax, np.where(own, np.nan, heat), color_map, image is None, (0.53, 1), f"{unit}\naround it".strip())
         _layer(ax, np.where(own, heat, np.nan), OWN_MAP, image is None, (0, 0.47), f"{unit}\nat the object".strip())
         border(ax, own, colors="white", linewidths=0.8, linestyles="dashed")
-    if error is not None and uncertain(heat, error).any():
-        _hatch(ax, uncertain(heat, error))
+    if error is not None and (rough := uncertain(heat, error)).any():
+        _hatch(ax, rough)
     outline(ax, region)
     ax.set_title(title, fontsize=8)
     ax.axis("off")
@@ -179,6 +184,12 @@ def closeup(region: Mask, margin: float = 0.3) -> tuple[slice, slice]:
 INSET = 0.42
 
 
+def _zoom(ax: Axes, region: Mask) -> None:
+    """Show only the `closeup` of a region (H,W)."""
+    rows, columns = closeup(region)
+    ax.set(xlim=(columns.start - 0.5, columns.stop - 0.5), ylim=(rows.stop - 0.5, rows.start - 0.5))  # rows count from the top
+
+
 def _enlarged(ax: Axes, picture: Image8, region: Mask) -> None:
     """Enlarge a region (H,W) of a picture in the corner that is farthest from it, if that makes it half as large again."""
     rows, columns = closeup(region)
@@ -190,7 +201,8 @@ def _enlarged(ax: Axes, picture: Image8, region: Mask) -> None:
     small = ax.inset_axes((left, bottom, INSET, INSET))
     small.imshow(picture)
     outline(small, region)
-    small.set(xlim=(columns.start - 0.5, columns.stop - 0.5), ylim=(rows.stop - 0.5, rows.start - 0.5), xticks=[], yticks=[])
+    _zoom(small, region)
+    small.set(xticks=[], yticks=[])
     for spine in small.spines.values():
         spine.set_edgecolor("white")
 
@@ -206,6 +218,15 @@ def show_object(ax: Axes, image: Image8, region: Mask, title: str = "", inset: b
         _enlarged(ax, picture, region)
 
 # %% ../nbs/19_figures.ipynb #eef1c7a8
+def _maps(figure: Figure, axes: Sequence[Axes], image: Image8 | None, scores: Array, error: Array | None, region: Mask | None,
+          own: Mask | None, unit: str = "") -> None:
+    """A score map and, where there is one, its standard errors, each (H,W), with a legend below their figure."""
+    overlay(axes[0], image, scores, region, own=own, error=error, title="score", unit=unit)
+    if error is not None:
+        overlay(axes[1], image, error, region, own=own, title="standard error", unit=unit, color_map=ERROR_MAP)
+    add_legend(figure, marks_of(own, scores, error))
+
+
 def explanation_figure(image: Image8, scores: Array, error: Array | None, region: Mask, *, unit: str, title: str = "",
                        patches: NDArray[np.int64] | None = None) -> Figure:
     """The object in its image (H,W,3), the score map and, where there is one, its standard errors, each (H,W), in a row.
@@ -216,10 +237,7 @@ def explanation_figure(image: Image8, scores: Array, error: Array | None, region
     figure = Figure(figsize=(3.4 * columns, 3.7), layout="constrained")
     axes = figure.subplots(1, columns)
     show_object(axes[0], image, region, title or "image and region", inset=True)
-    overlay(axes[1], image, scores, region, own=own, error=error, title="score", unit=unit)
-    if error is not None:
-        overlay(axes[2], image, error, region, own=own, title="standard error", unit=unit, color_map=ERROR_MAP)
-    add_legend(figure, marks_of(own, scores, error))
+    _maps(figure, axes[1:], image, scores, error, region, own, unit)
     return figure
 
 # %% ../nbs/19_figures.ipynb #a5b96b0c
@@ -244,10 +262,7 @@ def map_figure(image: Image8 | None, scores: Array, error: Array, region: Mask |
     """
     own = None if region is None else own_pixels(region, patches)
     figure = Figure(figsize=(7.4, 3.4), layout="constrained")
-    left, right = figure.subplots(1, 2)
-    overlay(left, image, scores, region, own=own, error=error, title="score")
-    overlay(right, image, error, region, own=own, title="standard error", color_map=ERROR_MAP)
-    add_legend(figure, marks_of(own, scores, error))
+    _maps(figure, figure.subplots(1, 2), image, scores, error, region, own)
     return figure
 
 # %% ../nbs/19_figures.ipynb #b32e8feb
@@ -268,12 +283,6 @@ class Tested:
     error: Array | None = None
     patches: NDArray[np.int64] | None = None
 
-# %% ../nbs/19_figures.ipynb #74cd5955
-def agreement(predicted: NDArray[np.bool_], label: NDArray[np.bool_]) -> NDArray[np.uint8]:
-    """An IoU map (H,W,3) of two masks (H,W): both (white), only predicted (orange), only the label (blue), neither (black)."""
-    colors = np.array([[0, 0, 0], [0, 114, 178], [230, 159, 0], [255, 255, 255]], np.uint8)
-    return colors[2 * predicted + label]
-
 # %% ../nbs/19_figures.ipynb #f26fd72b
 def _picture(ax: Axes, picture: Image8, title: str, region: Mask) -> None:
     ax.imshow(picture)
@@ -282,12 +291,6 @@ def _picture(ax: Axes, picture: Image8, title: str, region: Mask) -> None:
     ax.axis("off")
 
 # %% ../nbs/19_figures.ipynb #314a8706
-def _zoom(ax: Axes, region: Mask) -> None:
-    """Show only the `closeup` of a region (H,W)."""
-    rows, columns = closeup(region)
-    ax.set(xlim=(columns.start - 0.5, columns.stop - 0.5), ylim=(rows.stop - 0.5, rows.start - 0.5))  # rows count from the top
-
-
 def _frame(ax: Axes, region: Mask) -> None:
     """Frame the `closeup` of a region (H,W)."""
     rows, columns = closeup(region)

@@ -377,6 +377,14 @@ def check_image(image: Any) -> NDArray[np.uint8]:
     return array
 
 # %% ../nbs/30_files.ipynb #3ba64caf
+def check_point(point: Sequence[int], size: Sequence[int], what: str = "image", hint: str = "") -> None:
+    """Raises ValueError for a point (column, row) outside of what has a size (H,W), with a hint after it."""
+    (x, y), (height, width) = point, size
+    if not (0 <= x < width and 0 <= y < height):
+        raise ValueError(f"the point ({x}, {y}) lies outside the {what} of {width} x {height} pixels; a point is its column, "
+                         f"up to {width - 1}, and its row, up to {height - 1}{hint}")
+
+
 def check_mask(mask: Any, size: tuple[int, int], name: str = "the mask") -> NDArray[np.bool_]:
     """The mask as bool (H,W): bool, 0 and 1, or 0 and 255. Raises ValueError for another size, or other values."""
     array = np.asarray(mask)

@@ -211,6 +211,7 @@ class Search:
     def __init__(self, question: Question, budget: Budget, quantity: Quantity, strongest: int = 10) -> None:
         check_adaptive(question, budget)
         self.budget, self.quantity, self.number = budget, quantity, 0
+        self.rest = replace(budget, max_rows=None)  # what the scores are asked with: the search leaves rows for all N designs
         finest = 8 if question.finest is None else question.finest
         self.cells = Cells(question.held[0].cpu().numpy(), finest)
         self.leaves = Leaves(self.cells, strongest)
@@ -224,11 +225,6 @@ class Search:
         plain = replace(question, grid_size=None, finest=None, feature_mask=torch.from_numpy(self.cells.mask))
         self.question, _ = prepare(plain, self.rest)
         self.rows = self.planned = int(question.region is None)
-
-    @property
-    def rest(self) -> Budget:
-        """What the scores are asked with: N designs of all pieces, for which the search has left the rows."""
-        return replace(self.budget, max_rows=None)
 
     def asked(self, pieces: Sequence[Sequence[Patch]]) -> Question:
         """The question of pieces as features, whose cells vary by themselves."""

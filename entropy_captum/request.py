@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from .files import Extent, Window, extent_of, look, other_reading, read_image
+from .files import Extent, Window, check_point, extent_of, look, other_reading, read_image
 from .labels import Labels, LabelValues, as_text, read_labels, read_mask
 from .notices import notify
 
@@ -164,9 +164,8 @@ def read_request(image: Path | Picture, mask: Path | None = None, label: Path | 
     picture = ImageFile(image) if isinstance(image, Path) else image
     height, width = size = picture.size
     check_sizes(picture, (mask, label))
-    if point is not None and not (0 <= point[0] < width and 0 <= point[1] < height):
-        raise ValueError(f"the point ({point[0]}, {point[1]}) lies outside the image of {width} x {height} pixels; a point "
-                         f"is its column, up to {width - 1}, and its row, up to {height - 1}{picture.hint}")
+    if point is not None:
+        check_point(point, size, hint=picture.hint)
     # A large mask is decoded whole only if its own pixels say where the window is.
     place = None if point is None else place_of(size, point, None, window)
     region = None if mask is None else read_mask(mask, window=place)

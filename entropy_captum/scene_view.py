@@ -17,7 +17,7 @@ from PIL import Image
 from scipy import ndimage
 
 from .explanation import ask
-from .files import Window
+from .files import Window, check_point
 from .footprints import in_pixels, outline, polygons_in
 from .forward import Model
 from .names import BaselineName
@@ -177,11 +177,8 @@ def named_place(place: tuple[int, ...] | str) -> dict[str, Any]:
 def place_in(subject: SceneSubject, place: Any) -> Any:
     """A place of a scene, as `SceneSubject.check` tells. Raises ValueError for another, and one that is not there."""
     if isinstance(place, tuple) and len(place) == 2:
-        (column, row), (height, width) = place, subject.raster.size
-        if 0 <= column < width and 0 <= row < height:
-            return int(column), int(row)
-        raise ValueError(f"the point ({column}, {row}) lies outside the scene of {width} x {height} pixels; a point is its "
-                         f"column, up to {width - 1}, and its row, up to {height - 1}")
+        check_point(place, subject.raster.size, "scene")
+        return int(place[0]), int(place[1])
     if isinstance(place, tuple) and len(place) == 4:
         return tuple(int(np.clip(side, 0, subject.raster.size[(k + 1) % 2])) for k, side in enumerate(place))
     if isinstance(place, (str, int, np.integer)):

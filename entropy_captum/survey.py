@@ -25,7 +25,7 @@ from tqdm import tqdm
 from .adapter import card_of, sized
 from .estimate import Estimate
 from .evaluation import SitTester, region_iou
-from .explanation import marks_of, patches_of, steps_in
+from .explanation import marks_of, steps_in
 from .files import Extent
 from .footprints import burn, by_id, in_pixels
 from .forward import Model, as_forward
@@ -156,7 +156,7 @@ def building_row(one: Question, estimate: Estimate, k: int, predicted: NDArray[n
     gap = float(tester.gap(torch.from_numpy(estimate.map(k))[None])[0])
     return {"pixels": int(mask.sum()), "confidence": float(tester.before.confidence[0, 0]),
             "entropy": float(tester.before.entropy[0, 0]), "iou": region_iou(predicted, mask, mask),
-            **measure_map(scores, errors, patches_of(estimate), mask, steps_in(extent)), "gap": gap,
+            **measure_map(scores, errors, estimate.patches(0), mask, steps_in(extent)), "gap": gap,
             "n_samples": int(estimate.n_samples[k].max()), "flags": marks_of(mask, one.held[0].cpu().numpy(), predicted, extent)}
 
 # %% ../nbs/62_survey.ipynb #9e52bbe6
@@ -183,7 +183,7 @@ def survey_window(model: Model, job: Job, picture: RasterPicture, settings: Surv
             predicted = predict(sized(model), question.tensors[0], settings.target)[0].cpu().numpy()
             predicted &= question.held[0].cpu().numpy()
             arrays = {"scores": estimate.scores.cpu().numpy(), "errors": estimate.standard_error.cpu().numpy(),
-                      "patches": patches_of(estimate).astype(np.int32)}
+                      "patches": estimate.patches(0).astype(np.int32)}
             measured = ({"status": "ok", "k": k} | building_row(one, estimate, k, predicted, extent)
                         for k, one in enumerate(question.each()))
         for (building, _), (mask, flags) in zip(job.buildings, burned, strict=True):

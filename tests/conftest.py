@@ -45,10 +45,13 @@ def largest_file(size: int):
 
 
 def load_tool(name: str) -> ModuleType:
-    """A module of `tools`, which is no package."""
-    found = importlib.util.spec_from_file_location(name, Path(__file__).parent.parent / "tools" / f"{name}.py")
+    """A module of `tools`, which is no package; what it imports of its neighbours is found as when it is run."""
+    tools = Path(__file__).parent.parent / "tools"
+    found = importlib.util.spec_from_file_location(name, tools / f"{name}.py")
     module = importlib.util.module_from_spec(found)
-    found.loader.exec_module(module)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(tools)
+        found.loader.exec_module(module)
     return module
 
 

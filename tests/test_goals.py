@@ -7,7 +7,7 @@ from functools import cache
 import numpy as np
 import pytest
 import torch
-from conftest import Recorder, small_net
+from conftest import Recorder, load_tool, small_net
 from scipy.stats import norm
 from scipy.stats import t as student
 from test_adaptive import FEATURES, Drawn
@@ -25,6 +25,7 @@ from entropy_captum.sampling import supercube
 from entropy_captum.tiles import Settings
 
 TOP = 5
+play = load_tool("adaptive").play
 
 
 def played(drawn: Drawn, budget: Budget, seed: int) -> dict[str, np.ndarray]:
@@ -34,17 +35,7 @@ def played(drawn: Drawn, budget: Budget, seed: int) -> dict[str, np.ndarray]:
     designs = history.draw(seed)
     delta = drawn.changes(np.stack([x.a for x in designs]), np.stack([x.b for x in designs]))
 
-    def add(numbers, asked):
-        for number in numbers:
-            values = np.full((1, FEATURES + 1), np.nan)
-            for row in asked:
-                values[0, history.column[row]] = delta[number, row.changed[0]] if row.changed else 0.0
-            history.add(np.array([0]), values, values)
-
-    history.numbers.extend(range(history.pilot))
-    add(range(history.pilot), history.rows)
-    for span in history.spans(np.array([0])):
-        add(range(history.pilot + span.start, history.pilot + span.end), span.rows)
+    play(history, delta)
     (value,), (error,) = history.changes()
     naive = np.nanmean(history.table(0, history.delta, history.features), 0)
     parts = np.stack([delta[:8].mean(0), delta[8:16].mean(0), delta[16:32].mean(0), delta.mean(0)])

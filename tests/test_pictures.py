@@ -305,8 +305,9 @@ def test_saved_settings_have_the_grid(tmp_path, request_of):
     told.save(tmp_path)
     assert json.loads((tmp_path / "entropy-estimate.json").read_text())["grid_size"] == 2
     row = told.table.set_index("map").loc["entropy"]
+    from entropy_captum.evaluation import SitTester
     from entropy_captum.explanation import tested
 
-    shown = tested(question, told.found["entropy"].maps[0], "bit", told.found["entropy"].estimate)
+    shown = tested(SitTester(question), told.found["entropy"].maps[0], "bit", told.found["entropy"].estimate)
     assert shown.drops == pytest.approx((row["l_sit_confidence_drop"], row["h_sit_confidence_drop"]))
     assert shown.kept == pytest.approx((row["l_sit_kept_area"], row["h_sit_kept_area"]))

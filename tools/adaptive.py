@@ -144,6 +144,21 @@ def measure(recording: Recording, budget: Budget, replays: int) -> dict[str, flo
 TOP = 5
 
 
+def play(history: AdaptiveHistory, delta: np.ndarray) -> None:
+    """Give the history of one region the changes (n,d) that it asks for, as a run would."""
+    def add(numbers: range, asked: tuple[Row, ...]) -> None:
+        for number in numbers:
+            values = np.full((1, delta.shape[1] + 1), np.nan)
+            for row in asked:
+                values[0, history.column[row]] = delta[number, row.changed[0]] if row.changed else 0.0
+            history.add(np.array([0]), values, values)
+
+    history.numbers.extend(range(history.pilot))
+    add(range(history.pilot), history.rows)
+    for span in history.spans(np.array([0])):
+        add(range(history.pilot + span.start, history.pilot + span.end), span.rows)
+
+
 def search(recording: Recording, budget: Budget, rng: np.random.Generator) -> Replay:
     """As `replay`, of a search for the strongest; `early` are features that were asked in the pilot alone."""
     features, truth, n_all = recording.delta.shape[1], recording.delta.mean(0), len(recording.delta)
@@ -151,18 +166,7 @@ def search(recording: Recording, budget: Budget, rng: np.random.Generator) -> Re
     history = AdaptiveHistory(np.zeros(1, np.int64), rows, goal=goal_of(budget, rows))
     delta, points = recording.draw(rng, history.goal.half, history.goal.most)
     history.drawn = points
-
-    def add(numbers: range, asked: tuple[Row, ...]) -> None:
-        for number in numbers:
-            values = np.full((1, features + 1), np.nan)
-            for row in asked:
-                values[0, history.column[row]] = delta[number, row.changed[0]] if row.changed else 0.0
-            history.add(np.array([0]), values, values)
-
-    history.numbers.extend(range(history.pilot))
-    add(range(history.pilot), rows)
-    for span in history.spans(np.array([0])):
-        add(range(history.pilot + span.start, history.pilot + span.end), span.rows)
+    play(history, delta)
     (value,), (error,) = history.changes()
     plain = delta[history.pilot:history.pilot + 32]
     n, off = history.counts()[0], against(truth, value, history.counts()[0], n_all)
