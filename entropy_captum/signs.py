@@ -109,9 +109,9 @@ def classes_of(outputs: Tensor) -> range:
 def read_as(model: Adapted | AdaptedForward, name: str, x: Tensor, label: NDArray[np.bool_] | None, target: int | None) -> Reading:
     """What a model does with inputs (1,C,H,W): means over its classes, or about one; label (H,W)."""
     with first_norm(model) as seen, torch.no_grad():
-        outputs = resize_outputs(model(x), (x.shape[2], x.shape[3]))
+        outputs = resize_outputs(as_forward(model)(x), (x.shape[2], x.shape[3]))
     activation = resolve_activation(model.card.activation, outputs.shape[1])
-    channels = list(classes_of(outputs)) if target is None else [target]
+    channels = list(classes_of(outputs)) if target is None else check_target(target, 1, outputs.shape[1]).tolist()
     z = torch.cat([odds_of(outputs, k, activation) for k in channels])
     found = float("nan")
     if label is not None and len(channels) == 1:
@@ -157,6 +157,10 @@ def readings(model: Adapted | AdaptedForward, image: NDArray[Any] | None = None,
             for name, card in (other_cards(model.card) if cards is None else cards).items()]
 
 # %% ../nbs/49_signs.ipynb #8fe600a8
+#: A mean entropy, in bit, below which scores are merely large: whatever is linear in its pixels is that sure of larger ones.
+SATURATED = 0.01
+
+
 def speaks_for(other: Reading, own: Reading) -> str:
     """Why another reading suits a network better than its card's; empty where it does not."""
     if np.isfinite(own.iou):
@@ -169,7 +173,7 @@ def speaks_for(other: Reading, own: Reading) -> str:
         closer = other.divergence < own.divergence / 3
         return (f"its first normalisation is {other.divergence:.2g}, not {own.divergence:.2g} nats away from its training's pixels"
                 if closer else "")
-    clearer = other.contrast > 2 * own.contrast and other.entropy < own.entropy
+    clearer = other.contrast > 2 * own.contrast and SATURATED < other.entropy < own.entropy
     return f"the log-odds vary by {other.contrast:.2g}, not {own.contrast:.2g}, and {surer}" if clearer else ""
 
 # %% ../nbs/49_signs.ipynb #08fa8213
@@ -255,7 +259,7 @@ def inspect_model(source: Any, card: ModelCard | Mapping[str, Any] | str | Path 
     model = adapt(found.network, next(iter(cards.values())))
     image = drawn_picture(model.card) if image is None else image
     with torch.no_grad():
-        outputs = model(to_inputs(image, model.card))
+        outputs = as_forward(model)(to_inputs(image, model.card))
     tried = readings(model, image, label, target, None if scaled else cards)
     said, *others = describe(outputs, model.card.activation, (image.shape[0], image.shape[1]))
     against = [*others, *(signs_in(tried) if scaled else ())]

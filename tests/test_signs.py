@@ -16,6 +16,7 @@ from entropy_captum.card import ModelCard, card_text, make_card, read_card, to_i
 from entropy_captum.cli import app
 from entropy_captum.drawn import procedural_scene, write_scenes
 from entropy_captum.models import load_model
+from entropy_captum.pixelwise import PixelClassifier
 from entropy_captum.runtimes import run_by
 from entropy_captum.signs import divergence, inspect_model, readings, signs, warn_of_signs
 from entropy_captum.zoo import rooftop_unet
@@ -167,3 +168,33 @@ def scene_with_footprints(folder: Path) -> tuple[Path, Path]:
     house = outline(drawn.instances == 1, place)
     GeoDataFrame({"id": ["h1"]}, geometry=[house], crs="EPSG:25832").to_file(folder / "houses.gpkg")
     return folder / "scene.tif", folder / "houses.gpkg"
+
+
+@pytest.mark.parametrize("kind", ["one channel", "three channels", "pixels"])
+def test_what_is_linear_in_its_pixels_is_not_told_to_take_larger_ones(kind):
+    """Of 255 times as large pixels it is 255 times as sure, whatever it was fitted to."""
+    if kind == "pixels":
+        from sklearn.linear_model import LogisticRegression
+        drawn = procedural_scene(3, 128)
+        model = PixelClassifier(LogisticRegression().fit(drawn.image.reshape(-1, 3), drawn.label.ravel()))
+    else:
+        torch.manual_seed(0)
+        model = nn.Conv2d(3, 1 if kind == "one channel" else 3, 9, padding=4)
+        nn.init.normal_(model.weight, 0, 0.3)
+    found = signs(load_model(model, None if kind == "pixels" else replace(CARD, classes=())), SCENES[0].image)
+    assert not any(sign.startswith("255 times as large") for sign in found)
+
+
+@pytest.mark.parametrize("net, target, said", [
+    ("torch.nn.Conv2d(3, 3, 1)", "9", "there is no class '9'; known are ground, road, tree"),
+    ("torch.nn.Conv2d(3, 2, 1)", "9", "target 9 is no class of an output with 2 channels; name one of 0 to 1"),
+    ("torch.nn.Conv2d(4, 2, 1)", "1", "the model takes 4 channels, the input of shape (1, 3, 64, 64) has 3")])
+def test_what_does_not_fit_is_one_sentence_before_anything_is_explained(net, target, said, tmp_path):
+    card = {"scale": 1 / 255} | ({"classes": ["ground", "road", "tree"]} if "3, 3" in net else {})
+    code = f"import torch\n\ndef make():\n    model = {net}\n    model.card = {card}\n    return model\n"
+    (tmp_path / "mine.py").write_text(code)
+    Image.fromarray(SCENES[0].image[:64, :64]).save(tmp_path / "tile.png")
+    Image.fromarray(np.eye(64, dtype=np.uint8) * 255).save(tmp_path / "mask.png")
+    done = CliRunner().invoke(app, ["explain", str(tmp_path / "tile.png"), "--mask", str(tmp_path / "mask.png"), "--model",
+                                    f"{tmp_path}/mine.py:make", "--target", target, "--out", str(tmp_path / "out")])
+    assert isinstance(done.exception, ValueError) and said in str(done.exception)
