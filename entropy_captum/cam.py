@@ -42,6 +42,8 @@ def find_encoder(model: Model) -> nn.Module:
         while isinstance(getattr(inner, "model", None), nn.Module):
             inner = inner.model  # type: ignore[union-attr, assignment]
         raise ValueError(f"{type(inner or model).__name__} has no encoder to find a layer in; name the layer yourself")
+    if isinstance(found, torch.jit.ScriptModule):
+        raise ValueError("TorchScript lets nobody see what its layers return; load the network from its Python code")
     return found
 
 # %% ../nbs/26_cam.ipynb #f6842e20

@@ -504,13 +504,15 @@ def test_cams_of_a_compiled_network_are_those_of_the_network(image, region):
     assert torch.equal(seg_grad_cam(other, x, region=region[None]), seg_grad_cam(model, x, region=region[None]))
 
 
-@pytest.mark.parametrize("kind", ["patches", "program"])
-def test_cams_are_left_out_with_a_reason(kind, image, region, tmp_path):
+@pytest.mark.parametrize(("kind", "why"), [("patches", "returns no map"), ("program", "returns no map"), ("script", "TorchScript"),
+                                           ("trace", "TorchScript")])
+def test_cams_are_left_out_with_a_reason(kind, why, image, region, tmp_path):
+    make = {"patches": lambda *_: steady(beit()), "program": exported_fixed, "script": scripted, "trace": traced}[kind]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        model = load_model(exported_fixed(unet(3), tmp_path) if kind == "program" else steady(beit()), CARD)
+        model = load_model(make(unet(3), tmp_path), CARD)
     question = ask_of_image(model, to_inputs(image, model.card), region[None], target=1)
-    with pytest.warns(UserWarning, match="is left out: it looks into a layer, and .* returns no map"):
+    with pytest.warns(UserWarning, match=f"is left out: it looks into a layer, and .*{why}"):
         assert leave_out(question, ["entropy", "grad-cam", "score-cam"]) == ["entropy"]
 
 
