@@ -39,12 +39,12 @@ def resolve_activation(activation: str, n_classes: int) -> str:
 
 # %% ../nbs/06_region.ipynb #d7697cb8
 def class_number(target: str | int | None, classes: tuple[str, ...]) -> int | None:
-    """The channel of a class by its name, or its number, also as text. Raises ValueError, listing all, for another one."""
+    """The channel of a class by its name, or its number, also as text. Raises ValueError, listing all, for another name."""
     if not isinstance(target, str):
         return target
     if target in classes:
         return classes.index(target)
-    if target.strip().isdecimal() and (not classes or int(target) < len(classes)):
+    if target.strip().isdecimal():
         return int(target)
     known = f"known are {', '.join(classes)}" if classes else "the model's card names no classes; give its number"
     raise ValueError(f"there is no class {target!r}; {known}")

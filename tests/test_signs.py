@@ -186,7 +186,8 @@ def test_what_is_linear_in_its_pixels_is_not_told_to_take_larger_ones(kind):
 
 
 @pytest.mark.parametrize("net, target, said", [
-    ("torch.nn.Conv2d(3, 3, 1)", "9", "there is no class '9'; known are ground, road, tree"),
+    ("torch.nn.Conv2d(3, 3, 1)", "9", "target 9 is no class of an output with 3 channels; name one of 0 to 2"),
+    ("torch.nn.Conv2d(3, 3, 1)", "water", "there is no class 'water'; known are ground, road, tree"),
     ("torch.nn.Conv2d(3, 2, 1)", "9", "target 9 is no class of an output with 2 channels; name one of 0 to 1"),
     ("torch.nn.Conv2d(4, 2, 1)", "1", "the model takes 4 channels, the input of shape (1, 3, 64, 64) has 3")])
 def test_what_does_not_fit_is_one_sentence_before_anything_is_explained(net, target, said, tmp_path):
