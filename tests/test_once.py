@@ -17,6 +17,7 @@ def test_a_warning_is_said_once_and_what_differs_in_numbers_is_counted():
     """Also where a library changes the filters in between, by which Python forgets what it has shown."""
     said, shown = [], warnings.showwarning
     with pytest.raises(ZeroDivisionError), each_kind_once(said.append):
+        warnings.simplefilter("default")
         for k in (1, 1, 1e-3, 30):
             notify(f"the map of tile {k} is flat (0 to {k / 3}); take more samples")
             notify("no label")
