@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import os
 import sys
-import warnings
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import replace
@@ -18,7 +17,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
 from .files import is_remote, look
 from .labels import LabelValues, parse_values
 from .names import LITE0, STUDY_METHODS, Activation, BaselineName, FeatureKind, InferenceKind, Runtime
-from .notices import needed, not_there, waiting
+from .notices import each_kind_once, needed, not_there, waiting
 from .request import Request, parse_nodata, read_request
 from .writing import check_free, write_whole
 
@@ -720,10 +719,10 @@ def inspect(source: Annotated[str, typer.Argument(metavar="MODEL", help="A model
 
 # %% ../nbs/66_cli.ipynb #0c8a6b19
 def main() -> None:
-    """The entry point: one line and exit code 2 for what the user can mend, and an end at once for Ctrl-C."""
-    warnings.formatwarning = lambda message, *_: f"warning: {message}\n"
+    """The entry point: one line and exit code 2 for what the user can mend, an end at once for Ctrl-C, each warning once."""
     try:
-        app()
+        with each_kind_once(lambda text: typer.echo(f"warning: {text}", err=True)):
+            app()
     except SystemExit as end:
         if end.code == 130:  # all is closed; taking torch down would take seconds
             sys.stdout.flush()
