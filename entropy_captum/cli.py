@@ -459,7 +459,8 @@ def print_survey(table: pd.DataFrame, out: Path) -> None:
             typer.echo(f"  {n} x {reason}")
     done = table[table["status"] == "ok"]
     if len(done):
-        names = ["building", "confidence", "context_reliance", "context_reliance_error", "distance_half_m", "gap", "flags"]
+        names = ["building", "confidence", "context_reliance", "context_reliance_error", "distance_half_m", "gap", "gap_error",
+                 "flags"]
         most = done.sort_values("context_reliance", ascending=False)[names].head(8)
         typer.echo(f"\nThose that lean most on what surrounds them:\n\n{most.round(3).to_string(index=False)}")
     typer.echo(f"\nResults: {out}/buildings.gpkg (a layer for QGIS; open it again, or load_survey in Python), whose column `map` "
