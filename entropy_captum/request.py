@@ -208,7 +208,7 @@ def overlaid(picture: Picture, path: Path | None) -> Overlay | None:
         rows, columns = picture.size
         if path is not None and (own := look(path).size) != picture.size:
             raise ValueError(f"{path}: a mask of {own[1]} x {own[0]} for an image of {columns} x {rows} pixels; a value is needed "
-                             f"for each pixel, or a place on Earth of both{picture.hint}")
+                             f"for each pixel{picture.hint or ', or both must be rasters that say where they lie'}")
         return None
     notify(f"{path}: has other pixels than {picture.path}; each of these takes the value of the one in which its middle lies, by "
            "what both files say of their place on Earth")

@@ -2,7 +2,6 @@
 import base64
 import io
 import re
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,9 +13,11 @@ from PIL import Image
 from rasterio.enums import Resampling
 from rasterio.warp import reproject
 
+from entropy_captum.cli import Place, check_survey
 from entropy_captum.drawn import procedural_scene
 from entropy_captum.explanation import explain_question
 from entropy_captum.footprints import in_pixels, outline
+from entropy_captum.labels import parse_values
 from entropy_captum.question import Budget
 from entropy_captum.raster import open_raster
 from entropy_captum.scene import Scene
@@ -131,19 +132,15 @@ def test_the_gap_of_a_building_has_the_error_that_explain_gives_it(street, surve
     jobs, _ = plan(street.footprints, street.picture, QUICK.window)
     question, _, _ = ask_window(street.model, jobs[0], street.picture, QUICK)
     rows = list[int]()
-
-    def counted(x):
-        rows.append(len(x))
-        return street.model(x)
-
     for (name, _), one in zip(jobs[0].buildings, question.each(), strict=True):
         told = explain_question(street.request(building=name), one, Budget(3, 8), ["entropy"])  # of this question alone
         wanted = told.table.set_index("map").loc["entropy"]
         assert table.gap[name] == pytest.approx(wanted["gap_r0.5"], abs=1e-4)
         assert table.gap_error[name] == pytest.approx(wanted["gap_r0.5_se"], abs=1e-4) and table.gap_error[name] > 0
         rows.clear()
-        estimate = told.found["entropy"].estimate
-        found = building_row(replace(one, forward=counted), estimate, 0, one.regions[0].numpy() > 0, told.request.extent, 3)
+        counting = street.model.register_forward_pre_hook(lambda _, given: rows.append(len(given[0])))
+        found = building_row(one, told.found["entropy"].estimate, 0, one.regions[0].numpy() > 0, told.request.extent, 3)
+        counting.remove()
         assert sum(rows) == 28 and max(rows) <= 3 and found["gap_error"] == pytest.approx(table.gap_error[name], abs=1e-3)
 
 
@@ -251,3 +248,14 @@ def test_a_mosaic_of_many_files_is_lossy_where_the_last_of_them_is(tmp_path):
     with rasterio.open(tmp_path / "city.vrt") as mosaic:
         assert mosaic.overviews(1) == [2] and any(file.endswith(".ovr") for file in mosaic.files)
     assert open_raster(tmp_path / "city.vrt").lossy is None
+
+
+def test_many_buildings_are_not_told_by_bands_and_no_option_of_one_is_left_unread():
+    many = Place(everything=True)
+    for words, given in (("--features bands is for one building", {"features": "bands"}),
+                         (r"--features bands\*patches is for one", {"features": "bands*patches"}),
+                         ("--groups visible: bands are told apart for one", {"groups": {"visible": ["red", "green"]}})):
+        with pytest.raises(ValueError, match=words):
+            check_survey(many, None, False, **given)
+    with pytest.raises(ValueError, match="--label, its values and --mistakes are for one image"):
+        check_survey(many._replace(values=parse_values(["building=1"])), None, False)
