@@ -7,8 +7,7 @@ from __future__ import annotations
 
 import os
 import sys
-import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from importlib.util import find_spec
@@ -18,7 +17,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 from .files import is_remote, look
 from .labels import LabelValues, parse_values
 from .names import LITE0, STUDY_METHODS, Activation, BaselineName, FeatureKind, Grid, InferenceKind, Runtime
-from .notices import needed, not_there, waiting
+from .notices import each_kind_once, needed, not_there, waiting
 from .request import Request, parse_nodata, read_request
 from .writing import check_free, write_whole
 
@@ -443,7 +442,8 @@ def check_goals(place: Place, **goals: Any) -> dict[str, Any]:
     return goals
 
 
-def check_survey(place: Place, nodata: str | None, mistakes: bool, features: FeatureKind = "patches") -> None:
+def check_survey(place: Place, nodata: str | None, mistakes: bool, features: FeatureKind = "patches",
+                 groups: Collection[str] | None = None) -> None:
     """Raises ValueError for what is asked of one image, where many buildings of a scene are meant."""
     if not place.is_survey:
         return
@@ -452,8 +452,10 @@ def check_survey(place: Place, nodata: str | None, mistakes: bool, features: Fea
         raise ValueError(f"--all explains each building that is predicted, --{name} a single one; give one of them")
     if features != "patches":
         raise ValueError(f"--features {features} is for one building; many are compared by their patches")
-    if place.label is not None or mistakes:
-        raise ValueError("many buildings are compared with their footprints: --label and --mistakes are for one image")
+    if groups:
+        raise ValueError(f"--groups {', '.join(groups)}: bands are told apart for one building; many are compared by their patches")
+    if place.label is not None or place.values is not None or mistakes:
+        raise ValueError("many buildings are compared with their footprints: --label, its values and --mistakes are for one image")
     if nodata is not None:
         raise ValueError(f"--nodata {nodata}: in a scene its file says what holds nothing (gdal_edit -a_nodata {nodata} FILE)")
 
@@ -467,7 +469,8 @@ def print_survey(table: pd.DataFrame, out: Path) -> None:
             typer.echo(f"  {n} x {reason}")
     done = table[table["status"] == "ok"]
     if len(done):
-        names = ["building", "confidence", "context_reliance", "context_reliance_error", "distance_half_m", "gap", "flags"]
+        names = ["building", "confidence", "context_reliance", "context_reliance_error", "distance_half_m", "gap", "gap_error",
+                 "flags"]
         most = done.sort_values("context_reliance", ascending=False)[names].head(8)
         typer.echo(f"\nThose that lean most on what surrounds them:\n\n{most.round(3).to_string(index=False)}")
     typer.echo(f"\nResults: {out}/buildings.gpkg (a layer for QGIS; open it again, or load_survey in Python), whose column `map` "
@@ -528,7 +531,7 @@ def explain(image: ImageName, point: Point = None, at: At = None, crs: Crs = "EP
     check_mistakes(mistakes, labelled, label)
     reading, grouped, empty = Reading(bands, scale, stored, remote), parse_groups(groups or ()), parse_nodata(nodata)
     place = Place(at, crs, point, window, mask, label, parse_values(label_values or ()), footprints, building, everything)
-    check_survey(place, nodata, mistakes, features)
+    check_survey(place, nodata, mistakes, features, grouped)
     grid, request_for = parse_grid(grid_size, finest, place.is_survey), find_request(image, place, reading)
     goals = check_goals(place, tolerance=tolerance, max_rows=max_rows, top=top, max_seconds=max_seconds)
     network, own = load_network(model, model_card, device, runtime), model is not None or image.endswith(".npy")
@@ -734,10 +737,10 @@ def inspect(source: Annotated[str, typer.Argument(metavar="MODEL", help="A model
 
 # %% ../nbs/66_cli.ipynb #0c8a6b19
 def main() -> None:
-    """The entry point: one line and exit code 2 for what the user can mend, and an end at once for Ctrl-C."""
-    warnings.formatwarning = lambda message, *_: f"warning: {message}\n"
+    """The entry point: one line and exit code 2 for what the user can mend, an end at once for Ctrl-C, each warning once."""
     try:
-        app()
+        with each_kind_once(lambda text: typer.echo(f"warning: {text}", err=True)):
+            app()
     except SystemExit as end:
         if end.code == 130:  # all is closed; taking torch down would take seconds
             sys.stdout.flush()

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -48,6 +48,9 @@ from .zoo import class_name, inputs_for, predict, predict_mask
 
 with needed("models"):
     import pandas as pd
+
+if TYPE_CHECKING:
+    from entropy_captum.gis import ScoreMap
 
 # %% auto #0
 __all__ = ['GRIDS', 'ENDINGS', 'largest_object', 'choose_region', 'label_of', 'bands_of', 'features_of', 'grid_for', 'ask',
@@ -290,6 +293,12 @@ class Explanation:
         return explanation_figure(self.picture, heat, self.error(name), self.region, unit=UNITS.get(name, ""), title=name,
                                   patches=None if estimate is None else estimate.patches(0))
 
+    def dataset(self, method: str | None = None) -> ScoreMap:
+        """A method's map (by default the first one's) and its error in their place, as an xarray data set (extra `geo`)."""
+        from entropy_captum.gis import map_dataset
+        name = next(iter(self.found)) if method is None else method
+        return map_dataset(*placed_map(self, name), self.request.extent, UNITS.get(name, ""), made_by(self, name))
+
     def measures(self, method: str | None = None) -> dict[str, float]:
         """What a pick-freeze method's map (by default the first one's) says of the region, see `measures.measure_map`.
 
@@ -346,9 +355,9 @@ def facts_of_building(told: Explanation, method: str) -> dict[str, Any]:
     if np.isnan(facts["iou"]) and told.request.region is not None:  # a footprint, or a mask, is what it is compared with
         facts["iou"] = region_iou(found, told.region, told.region)
     marks = [*told.request.flags, *marks_of(told.region, held, found, told.request.extent)]
-    return {"method": method, **facts, **measured, "gap": float(row["gap_r0.5"]), "gap_se": float(row.get("gap_r0.5_se", np.nan)),
-            "n_samples": int(estimate.n_samples.max()), "seed": estimate.settings["seed"],
-            "flags": "; ".join(marks)}
+    return {"method": method, **facts, **measured, "gap": float(row["gap_r0.5"]),
+            "gap_error": float(row.get("gap_r0.5_se", np.nan)), "n_samples": int(estimate.n_samples.max()),
+            "seed": estimate.settings["seed"], "flags": "; ".join(marks)}
 
 # %% ../nbs/59_explanation.ipynb #eac55535
 def made_by(told: Explanation, method: str) -> dict[str, Any]:
