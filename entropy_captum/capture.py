@@ -38,7 +38,7 @@ class NotCaptured(Unsupported):
 
     final = True
 
-
+# %% ../nbs/11_capture.ipynb #23d391e5
 class UnknownOperation(NotCaptured):
     """The operation of a network that cannot be run incrementally."""
 

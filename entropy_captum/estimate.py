@@ -186,7 +186,7 @@ def total_order(history: History) -> tuple[np.ndarray, np.ndarray]:
     return history.over_designs(partial(jansen, rounding=history.rounding), (history.f, history.column[A]),
                                 (history.f, history.features))
 
-
+# %% ../nbs/20_estimate.ipynb #9051858c
 def first_order(history: History) -> tuple[np.ndarray, np.ndarray]:
     """First-order Sobol indices and their jackknife errors, each (R,d); needs designs with the row B."""
     return history.over_designs(partial(saltelli, rounding=history.rounding), (history.f, history.column[A]),

@@ -79,7 +79,7 @@ def weights_dtype(modules: Iterable[nn.Module]) -> torch.dtype | None:
 #: What to type where the channels are last.
 CHANNELS_FIRST = "inputs.permute(0, 3, 1, 2) makes it (B,C,H,W)"
 
-
+# %% ../nbs/05_forward.ipynb #b8c95c67
 def cause_of(errors: Iterable[Exception], x: Tensor, modules: Iterable[nn.Module]) -> str:
     """What a network's errors on an input (B, ...) come down to, in a line; empty where that is not known."""
     weights = [w for module in modules for w in module.parameters()]

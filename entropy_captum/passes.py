@@ -228,7 +228,7 @@ class Value(NamedTuple):
     data: Any
     box: Box
 
-
+# %% ../nbs/12_passes.ipynb #1b693ea8
 def cut(value: Value, box: Box) -> Any:
     """The part of a value in a box that it covers; anything but a map is taken whole."""
     if value.box == box or not isinstance(value.data, Tensor) or value.data.ndim != 4:

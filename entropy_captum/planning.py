@@ -183,7 +183,7 @@ def describe_case(perturbation: Perturbation, region: Tensor, n_samples: int) ->
     features = feature_boxes(perturbation) if len(perturbation.inputs) == 1 and x.ndim == 4 else ()
     return tuple(x.shape), x.dtype, n_samples, tuple(region_boxes(region)), tuple(features)
 
-
+# %% ../nbs/15_planning.ipynb #8c3c171e
 _told: weakref.WeakKeyDictionary[Any, set[str]] = weakref.WeakKeyDictionary()
 
 
