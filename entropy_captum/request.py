@@ -119,7 +119,7 @@ def place_of(size: tuple[int, int], middle: tuple[int, int] | None, window: int 
 #: Columns or rows, float64, of any shape.
 Places = NDArray[np.float64]
 
-
+# %% ../nbs/38_request.ipynb #64d1f0a4
 @dataclass(frozen=True)
 class Overlay:
     """The pixels of a mask or label beside those of a picture. size: of the file (rows, columns).
