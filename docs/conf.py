@@ -91,6 +91,15 @@ def show_help(option: Any) -> str:
 OptionInfo.__repr__ = ArgumentInfo.__repr__ = show_help  # type: ignore[method-assign]
 
 
+# What a module is for, where other names of it are imported more often.
+FIRST = {
+    "adaptive.Goal", "capture.captured", "cli.explain", "figures.explanation_figure",
+    "files.read_image", "footprints.read_footprints", "hub.load_folder", "interactions.interactions", "planted.plant",
+    "predicted.find_objects", "report.write_report", "sampling.PickFreeze", "scene_view.SceneSubject",
+    "signs.inspect_model", "survey.survey", "workers.run_on",
+}
+
+
 def names_in_guides() -> Counter[str]:
     """How many guides, pages and commands import each name, `module.name`; those of the package count as if a hundred did."""
     texts = [(ROOT / "entropy_captum/cli.py").read_text(encoding="utf-8")]
@@ -109,19 +118,33 @@ def names_in_guides() -> Counter[str]:
     return found
 
 
+def names_in_modules() -> Counter[str]:
+    """How many modules import each name, `module.name`, and 1 more for the commands."""
+    found: Counter[str] = Counter()
+    for path in (ROOT / "entropy_captum").glob("[a-z]*.py"):
+        imports = re.findall(r"^ *from \.(\w+) import (\([^)]*\)|.*)", path.read_text(encoding="utf-8"), re.M)
+        found.update({f"{module}.{name}" for module, names in imports for name in re.findall(r"\w+", names)})
+    cli = importlib.import_module("entropy_captum.cli")
+    commands = (*cli.app.registered_commands, *cli.model_app.registered_commands)
+    return found + Counter(f"cli.{command.callback.__name__}" for command in commands)
+
+
 def begin_with_what_users_call() -> None:
     """Order the names of each module, which autodoc follows: what can be called, that which guides use first, then constants.
 
-    Of names that are used alike the later come first, for a notebook ends with what it builds up.
+    `FIRST` is before all. Of names that guides use alike those come first that more modules import, then the later ones, for a
+    notebook ends with what it builds up; names that nothing imports stay as they are.
     """
-    used = names_in_guides()
+    used, needed = names_in_guides(), names_in_modules()
     for path in (ROOT / "entropy_captum").glob("[a-z]*.py"):
         module = importlib.import_module(f"entropy_captum.{path.stem}")
         places = {name: k for k, name in enumerate(module.__all__)}
 
-        def rank(name: str, module: Any = module, places: dict[str, int] = places) -> tuple[bool, int, int]:
-            value, count = getattr(module, name), used[f"{module.__name__.rpartition('.')[2]}.{name}"]
-            return not (inspect.isclass(value) or inspect.isroutine(value)), -count, -places[name] if count else places[name]
+        def rank(name: str, module: Any = module, places: dict[str, int] = places) -> tuple[bool, bool, int, int, int]:
+            value, full = getattr(module, name), f"{module.__name__.rpartition('.')[2]}.{name}"
+            count, others = used[full], needed[full]
+            constant = not (inspect.isclass(value) or inspect.isroutine(value))
+            return full not in FIRST, constant, -count, -others, -places[name] if count + others else places[name]
 
         module.__all__.sort(key=rank)
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -36,7 +36,7 @@ from .judgement import judge
 from .labels import UNNAMED, Label, Labels
 from .measures import measure_map
 from .methods import INTERACTION, PICK_FREEZE, UNITS, Maps, image_of, leave_out, run_methods
-from .names import BaselineName, FeatureKind
+from .names import BaselineName, FeatureKind, Grid
 from .notices import needed
 from .perturbation import named_baseline
 from .question import Budget, Question
@@ -53,8 +53,8 @@ if TYPE_CHECKING:
     from entropy_captum.gis import ScoreMap
 
 # %% auto #0
-__all__ = ['Grid', 'GRIDS', 'ENDINGS', 'largest_object', 'choose_region', 'label_of', 'bands_of', 'features_of', 'grid_for',
-           'ask', 'grid_in_words', 'start_in_words', 'find_mistakes', 'Explanation', 'dataset_of', 'save_spectrum',
+__all__ = ['GRIDS', 'ENDINGS', 'largest_object', 'choose_region', 'label_of', 'bands_of', 'features_of', 'grid_for', 'ask',
+           'grid_in_words', 'start_in_words', 'find_mistakes', 'Explanation', 'dataset_of', 'save_spectrum',
            'search_for', 'explain_question']
 
 # %% ../nbs/59_explanation.ipynb #facf118e
@@ -99,10 +99,6 @@ def label_of(request: Request, model: Model, target: int | str | None = None) ->
     return request.labels.meant(name)
 
 # %% ../nbs/59_explanation.ipynb #c1dd5bf9
-#: Cells a side, or "adaptive", see `refine`.
-Grid = int | Literal["adaptive"]
-
-
 def bands_of(request: Request, model: Model) -> tuple[BandLike, ...]:
     """The bands of a request's image, as its raster names them, else as the model's card does."""
     return request.bands or tuple(NamedBand(name) for name in card_of(model).bands)
@@ -154,10 +150,11 @@ def ask(model: Model, request: Request, baseline: BaselineName = "grey", grid_si
 def grid_in_words(question: Question, budget: Budget) -> str:
     """How fine the grid of a question about an image is, beside the size of what is explained, and what it costs."""
     (height, width), grid, side = question.held.shape[1:], question.perturbation.grid[0], float(question.regions.sum()) ** 0.5
-    times = "" if grid == GRIDS[0] else f", {(grid**2 + 1) / (GRIDS[0] ** 2 + 1):.1f} times those of {GRIDS[0]} x {GRIDS[0]}"
+    rows, usual = (len(budget.rows(side**2)) for side in (grid, GRIDS[0]))
+    times = "" if grid == GRIDS[0] else f", {rows / usual:.1f} times those of {GRIDS[0]} x {GRIDS[0]}"
     smaller = ", and a smaller --window makes patches smaller" if max(height, width) / grid > side else ""
     return (f"a grid of {grid} x {grid} patches of {width / grid:.0f} x {height / grid:.0f} pixels, for an object as large as a "
-            f"square of {side:.0f}; that takes up to {budget.n_samples * (grid**2 + 1):,} forwards{times} (--grid-size sets "
+            f"square of {side:.0f}; that takes up to {budget.n_samples * rows:,} forwards{times} (--grid-size sets "
             f"another{smaller})")
 
 # %% ../nbs/59_explanation.ipynb #1c6ecc8e

@@ -1,7 +1,7 @@
 // The face of entropy_captum.explorer. Python owns the state; this draws it and sends what the user asks for.
 // All places are pixels of the whole image or scene; `view` says which of them are on the canvases.
 
-const CHOSEN = "#ff2d87", PICKED = "#ffd500", LARGEST = 32, NEAR = 12;
+const OBJECT = "white", MARKED = "#ff2d87", PICKED = "#ffd500", LARGEST = 32, NEAR = 12, OPACITY = 0.8, SHADE = [204, 204, 204, 255];
 const FOLLOWED = ["method", "beside", "grid_size", "n_samples", "folder"];
 const FORMATS = { png: "PNG", npz: "npz", tif: "GeoTIFF" };
 const HELP = "Arrow keys choose an object in that direction, Enter explains it, Shift and Enter add it to several, Escape cancels; plus, minus and zero zoom, Shift and arrow keys move.";
@@ -73,19 +73,30 @@ function nextObject(objects, from, [dx, dy]) {
   return best;
 }
 
-// A map (rows x columns of numbers) in a palette of 256 colours.
-function heatmap(values, rows, columns, palette, low, high) {
-  const canvas = make("canvas", { width: columns, height: rows });
-  const context = canvas.getContext("2d");
+// A picture (rows x columns) of colours, each four bytes; null is clear.
+function painted(rows, columns, colorOf) {
+  const canvas = make("canvas", { width: columns, height: rows }), context = canvas.getContext("2d");
   const picture = context.createImageData(columns, rows);
-  for (let k = 0; k < values.length; k++) {
-    const known = Number.isFinite(values[k]);
-    const shade = known ? Math.round((255 * (values[k] - low)) / (high - low || 1)) : 0;
-    for (let c = 0; c < 3; c++) picture.data[4 * k + c] = palette[3 * shade + c];
-    picture.data[4 * k + 3] = known ? 255 : 0;
-  }
+  for (let k = 0; k < rows * columns; k++) { const color = colorOf(k); if (color) picture.data.set(color, 4 * k); }
   context.putImageData(picture, 0, 0);
   return canvas;
+}
+
+// The colour of a value where the largest of either sign is `top`, in a palette of 256 colours from -1 to 1; null for none.
+function shaded(value, top, palette) {
+  if (!Number.isFinite(value)) return null;
+  const k = 4 * Math.round(127.5 * (1 + value / top));
+  return palette.subarray(k, k + 4);
+}
+
+// A map in parts, each with its own scale: what surrounds the object, and the cells that hold part of it.
+function scales(values, own, palettes) {
+  const split = own.some(Boolean) && !own.every(Boolean);
+  return (split ? [["around it", 0, palettes[0]], ["at the object", 1, palettes[1]]] : [["", null, palettes[0]]])
+    .map(([name, which, palette]) => {
+      const isIn = (k) => which === null || own[k] === which, [low, high] = range(values.filter((_, k) => isIn(k)));
+      return { name, isIn, palette, low, high, top: Math.max(-low, high) || 1 };
+    });
 }
 
 function range(values) {
@@ -108,6 +119,20 @@ function pictureOf(bytes, type, onload) {
   picture.src = url;
 }
 
+// The cells of a map (rows x columns over a window) that are set, as a path.
+function cellsOf(set, [rows, columns], [left, top, right, bottom]) {
+  const path = new Path2D(), width = (right - left) / columns, height = (bottom - top) / rows;
+  set.forEach((one, k) => { if (one) path.rect(left + (k % columns) * width, top + Math.floor(k / columns) * height, width, height); });
+  return path;
+}
+
+// The border of the cells that are set.
+function borderOfCells(set, [rows, columns], [left, top, right, bottom]) {
+  const path = new Path2D();
+  path.addPath(edges(rows, columns, (a, b) => set[a] !== set[b]), new DOMMatrix([(right - left) / columns, 0, 0, (bottom - top) / rows, left, top]));
+  return path;
+}
+
 function download(name, bytes) {
   const url = URL.createObjectURL(new Blob([bytes]));
   make("a", { href: url, download: name }).click();
@@ -121,14 +146,15 @@ function buildPanel(model) {
     control.addEventListener("change", () => { model.set(trait, read(control)); model.save_changes(); });
     return control;
   };
-  const sizes = (chosen, ...usual) => options([...new Set([...usual, chosen])].sort((a, b) => a - b), chosen);
+  const sizes = (chosen, ...usual) => options([...new Set([...usual, chosen ?? usual[0]])].sort((a, b) => a - b), chosen);
   const panel = {
     method: bind(make("select", {}, ...options(model.get("methods"), model.get("method"))), "method", (c) => c.value),
     beside: make("select"), shown: make("select"),
-    grid_size: bind(make("select", {}, ...sizes(model.get("grid_size"), 4, 8, 12, 16)), "grid_size", (c) => Number(c.value)),
+    grid_size: bind(make("select", {}, option("", "by the object's size", model.get("grid_size") ?? ""), ...sizes(model.get("grid_size"), 4, 8, 12, 16)),
+      "grid_size", (c) => (c.value ? Number(c.value) : null)),
     n_samples: bind(make("select", {}, ...sizes(model.get("n_samples"), 4, 8, 16, 32, 64, 128)), "n_samples", (c) => Number(c.value)),
     view: make("select", {}, ...options(["score", "standard error", "image only"], "score")),
-    opacity: make("input", { type: "range", min: 0, max: 1, step: 0.05, value: 0.6 }),
+    opacity: make("input", { type: "range", min: 0, max: 1, step: 0.05, value: OPACITY }),
     explain: button("Explain"), cancel: button("Cancel"), save: button("Save"), copy: button("Copy as Python"),
     exports: model.get("formats").map((format) => Object.assign(button(FORMATS[format], `download as ${FORMATS[format]}`), { value: format })),
     folder: bind(make("input", { type: "text", value: model.get("folder") }), "folder", (c) => c.value),
@@ -162,7 +188,7 @@ function buildPanel(model) {
   panel.follow = () => {
     panel.list();
     for (const name of FOLLOWED.filter((one) => one !== "beside")) {
-      const control = panel[name], value = String(model.get(name));
+      const control = panel[name], value = String(model.get(name) ?? "");
       if (control.options && ![...control.options].some((option) => option.value === value)) control.append(option(value, value));
       control.value = value;
     }
@@ -182,32 +208,40 @@ function buildPanel(model) {
 // A canvas with its caption and scale; there are two where two methods are compared.
 function buildPane(width, height) {
   const pane = {
-    canvas: make("canvas", { width, height, tabIndex: 0 }), caption: make("figcaption"),
-    scale: make("canvas", { width: 256, height: 1 }), low: make("span"), high: make("span"), layer: null,
+    canvas: make("canvas", { width, height, tabIndex: 0 }), caption: make("figcaption"), bars: make("div", { className: "ec-bars" }),
+    layer: null, hatched: null, border: null,
   };
   pane.canvas.setAttribute("role", "application");
-  pane.scale.setAttribute("aria-hidden", "true");
-  pane.element = make("figure", {}, pane.caption, pane.canvas, make("div", { className: "ec-bar" }, pane.low, pane.scale, pane.high));
+  pane.element = make("figure", {}, pane.caption, pane.canvas, pane.bars);
   return pane;
+}
+
+// The colours of a scale from its lowest to its highest value.
+function buildBar({ name, palette, low, high, top }, unit, ground) {
+  const colors = painted(1, 256, (k) => shaded(low + ((high - low) * k) / 255, top, palette));
+  colors.setAttribute("aria-hidden", "true");
+  const strip = make("div", { className: "ec-strip" }, colors), said = (text) => make("span", { textContent: text });
+  strip.style.background = ground;
+  return make("div", { className: "ec-bar" }, said(name), said(low.toPrecision(2)), strip, said(`${high.toPrecision(2)} ${unit}`));
 }
 
 function render({ model, el }) {
   const [h, w] = model.get("size"), isScene = model.get("is_scene");
   const ids = numbers(model.get("ids"), Int32Array);
-  const palettes = { score: numbers(model.get("score_palette"), Uint8Array), "standard error": numbers(model.get("error_palette"), Uint8Array) };
+  const { palettes, other: OTHER, ground: GROUND, hatched: HATCHED, marks: MARKS } = model.get("drawing");
   const width = 768, height = Math.round(width * clamp(h / w, 0.6, 1.3)), whole = Math.min(width / w, height / h);
   const panel = buildPanel(model), panes = [buildPane(width, height), buildPane(width, height)];
   const zoomIn = button("+", "zoom in"), zoomOut = button("−", "zoom out"), showAll = button("all", "show all");
   const dragging = make("select", {}, make("option", { value: "box", textContent: "draws a box" }), make("option", { value: "move", textContent: "moves the picture" }));
   const many = make("span"), several = make("input", { type: "checkbox" });
   const tools = make("div", { className: "ec-tools" }, zoomIn, zoomOut, showAll, labelled("choose several", several), labelled("dragging", dragging), many);
-  const hover = make("div", { className: "ec-hover" }), row = make("div", { className: "ec-panes" });
+  const hover = make("div", { className: "ec-hover" }), legend = make("ul", { className: "ec-legend" }), row = make("div", { className: "ec-panes" });
   const view = { x: 0, y: 0, scale: whole }, pointers = new Map();
   const outlines = edges(h, ids.length ? w : 0, (a, b) => ids[a] !== ids[b]);
   let objects = objectsOf(ids, w), detail = null, picture = null, chosen = null, beside = null, candidate = null, current = null;
   let drag = null, pinch = null, at = null, looking = 0, asked = false, picked = [];
   dragging.value = isScene ? "move" : "box";
-  el.append(make("div", { className: "ec-explorer" }, make("div", { className: "ec-picture" }, tools, row, hover), panel.element));
+  el.append(make("div", { className: "ec-explorer" }, make("div", { className: "ec-picture" }, tools, row, legend, hover), panel.element));
 
   const isCompared = () => Boolean(model.get("other").maps?.length);
   const names = () => [...new Set([model.get("method"), isCompared() ? "" : model.get("beside")])].filter(Boolean);
@@ -216,8 +250,8 @@ function render({ model, el }) {
   // What each pane shows: a method's map of the chosen place, or one that was explained before, with its own window and outline.
   const sources = () => {
     const other = model.get("other"), title = model.get("title"), window = model.get("window");
-    const own = names().map((name) => ({ name, found: mapOf(name), window, outline: chosen, title }));
-    return isCompared() ? [own[0], { name: other.maps[0].method, found: other.maps[0], window: other.window, outline: beside, title: other.title }] : own;
+    const own = names().map((name) => ({ name, found: mapOf(name), window, region: chosen, title }));
+    return isCompared() ? [own[0], { name: other.maps[0].method, found: other.maps[0], window: other.window, region: beside, title: other.title }] : own;
   };
   const active = () => panes.slice(0, names().length + isCompared());
 
@@ -241,17 +275,47 @@ function render({ model, el }) {
     model.send({ kind: "look", box, side: Math.max(width, height) });
   }
 
+  // A pixel of the screen in pixels of the image.
+  const fine = () => width / (active()[0].canvas.clientWidth || width) / view.scale;
+
   function stroke(context, path, color, thick) {
     context.lineCap = context.lineJoin = "round";
-    const fine = width / (active()[0].canvas.clientWidth || width) / view.scale;
     for (const [style, line] of [["rgba(0, 0, 0, 0.6)", thick + 2], [color, thick]]) {
       context.strokeStyle = style;
-      context.lineWidth = line * fine;
+      context.lineWidth = line * fine();
       context.stroke(path);
     }
   }
 
-  function drawPane({ canvas, layer }, source) {
+  // Dark and nearly grey is all but the region, as in figures.dimmed; `shade` covers its window in that grey.
+  function dim(context, { shade }, [left, top, right, bottom]) {
+    const around = new Path2D();
+    around.rect(0, 0, w, h);
+    around.rect(left, top, right - left, bottom - top);
+    context.fillStyle = `rgb(${SHADE.slice(0, 3)})`;
+    for (const [operation, alpha] of [["saturation", 0.5], ["multiply", 1]]) {
+      Object.assign(context, { globalCompositeOperation: operation, globalAlpha: alpha });
+      context.drawImage(shade, left, top, right - left, bottom - top);
+      context.fill(around, "evenodd");
+    }
+    context.globalCompositeOperation = "source-over";
+  }
+
+  function hatch(context, path) {
+    context.save();
+    context.clip(path);
+    context.globalAlpha = 0.45;
+    context.strokeStyle = HATCHED;
+    context.lineWidth = fine();
+    context.beginPath();
+    const [left, high] = [view.x, height / view.scale], right = left + width / view.scale;
+    for (let x = left - high; x < right; x += 8 * fine()) { context.moveTo(x, view.y + high); context.lineTo(x + high, view.y); }
+    context.stroke();
+    context.restore();
+  }
+
+  function drawPane({ canvas, layer, hatched, border, bars }, source) {
+    const isDim = panel.view.value !== "image only" && source.region && (source.found || model.get("running"));
     const context = canvas.getContext("2d");
     context.setTransform(1, 0, 0, 1, 0, 0);
     context.clearRect(0, 0, width, height);
@@ -259,22 +323,33 @@ function render({ model, el }) {
     context.imageSmoothingEnabled = view.scale < 1;
     if (picture) context.drawImage(picture, 0, 0, w, h);
     if (detail?.picture) { const [left, top, right, bottom] = detail.box; context.drawImage(detail.picture, left, top, right - left, bottom - top); }
+    context.imageSmoothingEnabled = false;
+    if (isDim) dim(context, source.region, source.window);
+    context.globalAlpha = isDim ? 0.6 : 1;  // what may be clicked next
+    stroke(context, outlines, isDim ? OTHER : OBJECT, 1);
+    if (isScene) for (const one of objects) stroke(context, one.path, isDim ? OTHER : OBJECT, 1);
     if (layer) {
       const [left, top, right, bottom] = source.window;
       context.globalAlpha = Number(panel.opacity.value);
-      context.imageSmoothingEnabled = false;
       context.drawImage(layer, left, top, right - left, bottom - top);
-      context.globalAlpha = 1;
     }
-    stroke(context, outlines, "white", 1);
-    if (isScene) for (const one of objects) stroke(context, one.path, "white", 1);
-    if (source.outline) stroke(context, source.outline, CHOSEN, 2);
+    context.globalAlpha = 1;
+    for (const bar of bars.querySelectorAll("canvas")) bar.style.opacity = panel.opacity.value;
+    if (hatched) hatch(context, hatched);
+    if (border) {
+      context.setLineDash([4 * fine(), 3 * fine()]);
+      context.lineWidth = fine();
+      context.strokeStyle = OBJECT;
+      context.stroke(border);
+      context.setLineDash([]);
+    }
+    if (source.region) stroke(context, source.region.outline, OBJECT, 2);
     for (const path of picked) stroke(context, path, PICKED, 3);
-    if (candidate) stroke(context, candidate.path ?? borderOf(candidate.id), CHOSEN, 2);
-    if (drag?.box) { const path = new Path2D(); path.rect(drag.x, drag.y, drag.toX - drag.x, drag.toY - drag.y); stroke(context, path, CHOSEN, 2); }
+    if (candidate) stroke(context, candidate.path ?? borderOf(candidate.id), MARKED, 2);
+    if (drag?.box) { const path = new Path2D(); path.rect(drag.x, drag.y, drag.toX - drag.x, drag.toY - drag.y); stroke(context, path, MARKED, 2); }
     if (!objects.length && canvas.matches(":focus-visible")) {
       const x = view.x + width / view.scale / 2, y = view.y + height / view.scale / 2, arm = 12 / view.scale;
-      stroke(context, new Path2D(`M${x - arm} ${y}H${x + arm}M${x} ${y - arm}V${y + arm}`), CHOSEN, 2);
+      stroke(context, new Path2D(`M${x - arm} ${y}H${x + arm}M${x} ${y - arm}V${y + arm}`), MARKED, 2);
     }
   }
 
@@ -285,29 +360,39 @@ function render({ model, el }) {
 
   function borderOf(id) { return edges(h, w, (a, b) => (ids[a] === id) !== (ids[b] === id)); }
 
-  function updatePane(pane, { name, found, title }) {
+  function updatePane(pane, { name, found, title, window, region }) {
     const kind = panel.view.value, isError = kind === "standard error";
-    const values = numbers(found?.[isError ? "errors" : "scores"], Float32Array);
-    pane.layer = null;
-    pane.scale.getContext("2d").clearRect(0, 0, 256, 1);
-    pane.low.textContent = pane.high.textContent = "";
     const called = model.get("kept").length > 1 && title ? `${title}, ${name}` : name;
+    pane.layer = pane.hatched = pane.border = null;
+    pane.bars.replaceChildren();
     pane.caption.textContent = found ? `${called}: ${found.made}` : model.get("running") ? called : `${name}: not explained yet`;
     pane.canvas.setAttribute("aria-label", `${name}. ${isScene ? "The scene" : "The image with the predicted objects outlined"}. ${HELP}`);
     if (!found || kind === "image only") return;
+    const values = numbers(found[isError ? "errors" : "scores"], Float32Array), own = numbers(found.own, Uint8Array);
     if (values.some(Number.isFinite)) {
-      const [low, high] = range(values), palette = palettes[kind];
-      pane.layer = heatmap(values, ...found.shape, palette, low, high);
-      pane.scale.getContext("2d").drawImage(heatmap([...Array(256).keys()], 1, 256, palette, 0, 255), 0, 0);
-      pane.low.textContent = low.toPrecision(2);
-      pane.high.textContent = `${high.toPrecision(2)} ${found.unit}`;
-    } else if (isError) pane.high.textContent = "no standard error";
+      const parts = scales(values, own, [palettes[kind], palettes.own].map((one) => numbers(one, Uint8Array)));
+      const part = (k) => parts.find(({ isIn }) => isIn(k));
+      pane.layer = painted(...found.shape, (k) => shaded(values[k], part(k).top, part(k).palette));
+      pane.bars.append(...parts.map((one) => buildBar(one, found.unit, GROUND)));
+      if (parts.length > 1 && region) pane.border = borderOfCells(own, found.shape, window);
+      const rough = numbers(isError ? null : found.uncertain, Uint8Array);
+      if (rough.some(Boolean)) pane.hatched = cellsOf(rough, found.shape, window);
+    } else if (isError) pane.bars.append(make("div", { className: "ec-bar" }, make("span", { textContent: "no standard error" })));
+  }
+
+  // What the marks mean that are on the picture.
+  function showLegend() {
+    const seen = { own: (pane) => pane.border, uncertain: (pane) => pane.hatched };
+    const known = Object.keys(MARKS).filter((name) => active().some(seen[name]));
+    const swatch = (name) => make("span", { className: `ec-${name}`, ariaHidden: "true" });
+    legend.replaceChildren(...known.map((name) => make("li", {}, swatch(name), MARKS[name])));
   }
 
   function update() {
     const shown = active();
     if (row.childElementCount !== shown.length) row.replaceChildren(...shown.map((pane) => pane.element));
     sources().forEach((source, k) => updatePane(shown[k], source));
+    showLegend();
     panel.list();
     draw();
     showHover();
@@ -315,15 +400,17 @@ function render({ model, el }) {
     status();
   }
 
-  function outlineOf(bytes, [left, top, right]) {
-    const region = numbers(bytes, Uint8Array);
-    return region.length ? edges(region.length / (right - left), right - left, (a, b) => region[a] !== region[b], left, top) : null;
+  // The outline of a region in a window, and what dims all but it.
+  function regionOf(bytes, [left, top, right]) {
+    const region = numbers(bytes, Uint8Array), columns = right - left, rows = region.length / columns;
+    return region.length ? { outline: edges(rows, columns, (a, b) => region[a] !== region[b], left, top),
+      shade: painted(rows, columns, (k) => (region[k] ? null : SHADE)) } : null;
   }
 
   function showRegion() {
     const region = numbers(model.get("region"), Uint8Array), other = model.get("other");
-    chosen = outlineOf(model.get("region"), model.get("window"));
-    beside = isCompared() ? outlineOf(other.region, other.window) : null;
+    chosen = regionOf(model.get("region"), model.get("window"));
+    beside = isCompared() ? regionOf(other.region, other.window) : null;
     if (region.length) {
       candidate = null;
       const id = ids[region.indexOf(1)];  // arrow keys go on from what is explained

@@ -20,7 +20,6 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 import pandas as pd
 import torch
-from matplotlib import colormaps
 from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor, nn
@@ -30,14 +29,27 @@ from .attribution import warn_if_flat
 from .card import to_picture
 from .estimate import Estimate
 from .evaluation import SitTester
-from .explanation import Explanation, made_by, placed_map
-from .figures import ERROR_MAP, SCORE_MAP, png_of
+from .explanation import Explanation, grid_for, made_by, placed_map
+from entropy_captum.figures import (
+    ERROR_MAP,
+    GROUND,
+    HATCHED,
+    MARKS,
+    OTHER,
+    OWN_MAP,
+    SCORE_MAP,
+    fading,
+    own_pixels,
+    png_of,
+    uncertain,
+)
 from .files import Extent, check_mask, check_point, extent_of_array
 from .forward import Model, eval_mode
 from .judgement import ONE_IS_NONE, judge
 from .methods import PICK_FREEZE, UNITS, Maps, pick_freeze_map, run_methods
 from .names import Activation
 from .notices import heard
+from .perturbation import grid_feature_mask
 from .question import Budget, Question, of_image
 from .region import objects
 from .request import Request
@@ -53,10 +65,10 @@ except ImportError as problem:
 
 # %% auto #0
 __all__ = ['Place', 'CHOICES', 'FIRST', 'SHOWN', 'MOST_KEPT', 'called', 'nearest_object', 'boxed', 'mask_of', 'Subject', 'as_png',
-           'formats_for', 'ImageSubject', 'Face', 'as_bytes', 'palette', 'drawn', 'drawn_pixels', 'of_region',
-           'Cancelled', 'cancellable', 'Choice', 'Kept', 'Explorer', 'work', 'keep', 'show_kept', 'put_up', 'exported',
-           'as_geotiff', 'answer', 'pick', 'look', 'Asked', 'show_asked', 'run_pick_freeze', 'run_cams', 'explained',
-           'drawn_map', 'conclude', 'judged', 'in_words', 'rows_of', 'subject_of', 'explore']
+           'formats_for', 'ImageSubject', 'Face', 'as_bytes', 'palette', 'drawing', 'cells_of', 'drawn', 'drawn_pixels',
+           'of_region', 'Cancelled', 'cancellable', 'Choice', 'Kept', 'Explorer', 'work', 'keep', 'show_kept', 'put_up',
+           'exported', 'as_geotiff', 'answer', 'pick', 'look', 'Asked', 'on_one_grid', 'show_asked', 'run_pick_freeze',
+           'run_cams', 'explained', 'drawn_map', 'conclude', 'judged', 'in_words', 'rows_of', 'subject_of', 'explore']
 
 # %% ../nbs/65_explorer.ipynb #be7201aa
 #: What is to be explained: an object by its number (of a scene a footprint by its id), a point (column, row), a box
@@ -133,8 +145,11 @@ class Subject(Protocol):
     def check(self, place: Place | None) -> Place:
         """The place. Raises ValueError for one that is not there."""
 
-    def ask(self, place: Place, grid_size: int) -> tuple[Request, Question]:
-        """The pixels around a place, and the question about it. Raises ValueError for what does not fit."""
+    def ask(self, place: Place, grid_size: int | None) -> tuple[Request, Question]:
+        """The pixels around a place, and the question about it; without a grid that of `explanation.grid_for`.
+
+        Raises ValueError for what does not fit.
+        """
 
     def code(self, place: Place, methods: tuple[str, ...], grid_size: int, n_samples: int) -> str:
         """Python that makes the same maps."""
@@ -188,11 +203,12 @@ class ImageSubject:
         mask = mask_of(self.objects, place)
         return mask if place is None else place
 
-    def ask(self, place: Place, grid_size: int) -> tuple[Request, Question]:
+    def ask(self, place: Place, grid_size: int | None) -> tuple[Request, Question]:
         """As in `Subject`."""
         region = mask_of(self.objects, place)
+        grid = grid_for(region) if grid_size is None else grid_size
         return Request(self.image, self.extent, region), Question(self.model, self.inputs, region, self.target, label=self.label,
-                                                                  activation=self.activation, grid_size=grid_size)
+                                                                  activation=self.activation, grid_size=grid)
 
     def code(self, place: Place, methods: tuple[str, ...], grid_size: int, n_samples: int) -> str:
         """As in `Subject`."""
@@ -221,7 +237,8 @@ SHOWN = {"map": "map", "gap_r0.5": "gap", "verdict": "verdict", "l_sit_confidenc
 class Face(anywidget.AnyWidget):
     """The state that Python and the page share. Places are pixels of the whole image or scene; the maps lie in `window`.
 
-    `kept`: what was explained so far, of which `shown` is on the page, and `compared` beside it (-1 for none).
+    `grid_size`: None for that of `explanation.grid_for`. `kept`: what was explained so far, of which `shown` is on the page, and
+    `compared` beside it (-1 for none).
     """
 
     _esm = files("entropy_captum") / "explorer.js"
@@ -233,12 +250,11 @@ class Face(anywidget.AnyWidget):
     is_scene = traitlets.Bool(False).tag(sync=True)
     placed: Any = traitlets.Dict().tag(sync=True)
     detail: Any = traitlets.Dict().tag(sync=True)
-    score_palette = traitlets.Bytes().tag(sync=True)
-    error_palette = traitlets.Bytes().tag(sync=True)
+    drawing: Any = traitlets.Dict().tag(sync=True)
     methods = traitlets.List(CHOICES).tag(sync=True)
     method = traitlets.Enum(CHOICES, "entropy").tag(sync=True)
     beside = traitlets.Enum(["", *CHOICES], "").tag(sync=True)
-    grid_size = traitlets.Int(8, min=1).tag(sync=True)
+    grid_size: Any = traitlets.Int(None, min=1, allow_none=True).tag(sync=True)
     n_samples = traitlets.Int(16, min=2).tag(sync=True)
     folder = traitlets.Unicode("explanation").tag(sync=True)
     picked: Any = traitlets.List().tag(sync=True)
@@ -266,21 +282,40 @@ def as_bytes(values: Any) -> bytes:
 
 # %% ../nbs/65_explorer.ipynb #3891f3a9
 def palette(name: str) -> bytes:
-    """256 colours of a colour map, three bytes each."""
-    return (colormaps[name](np.arange(256))[:, :3] * 255).round().astype(np.uint8).tobytes()
+    """The 256 colours of a map from -1 to 1 over an image, see `figures.fading`: red, green, blue and opacity, a byte each."""
+    return (fading(name, -1, 1, 1.0)(np.arange(256)) * 255).round().astype(np.uint8).tobytes()
+
+# %% ../nbs/65_explorer.ipynb #e95721ac
+def drawing() -> dict[str, Any]:
+    """How the page draws maps, as `figures` does: palettes, the colours of other objects, grounds and hatching, the marks."""
+    palettes = {"score": palette(SCORE_MAP), "standard error": palette(ERROR_MAP), "own": palette(OWN_MAP)}
+    return {"palettes": palettes, "other": OTHER, "ground": GROUND, "hatched": HATCHED,
+            "marks": {name: MARKS[name][0] for name in ("own", "uncertain")}}
+
+# %% ../nbs/65_explorer.ipynb #eaa42d1a
+def cells_of(patches: NDArray[np.int64], grid: tuple[int, int]) -> NDArray[np.int64]:
+    """The largest number (H,W) in each cell of a grid (rows, columns), such as its feature, below 0 for none."""
+    cells = np.full(grid[0] * grid[1], patches.min())
+    np.maximum.at(cells, grid_feature_mask(patches.shape, grid)[0, 0].numpy(), patches)
+    return cells.reshape(grid)
 
 # %% ../nbs/65_explorer.ipynb #d8fff0d9
-def drawn(method: str, estimate: Estimate, grid: tuple[int, int]) -> dict[str, Any]:
-    """What the page draws of an estimate by patches."""
+def drawn(method: str, estimate: Estimate, grid: tuple[int, int], region: NDArray[np.bool_]) -> dict[str, Any]:
+    """What the page draws of an estimate by patches: of each its score, its error and its marks; NaN for one that holds nothing."""
+    patches = estimate.patches(0)
+    cells = cells_of(patches, grid)
+    known = (estimate.scores, estimate.standard_error)
+    scores, errors = (np.where(cells < 0, np.nan, each[0].cpu().numpy()[cells]) for each in known)
+    own = cells_of(own_pixels(region, patches).astype(np.int64), grid) > 0
     made = f"{grid[0]} x {grid[1]} patches, N = {int(estimate.n_samples[0].max())}"
-    return {"method": method, "unit": UNITS[method], "made": made, "shape": list(grid),
-            "scores": as_bytes(estimate.scores[0].cpu()), "errors": as_bytes(estimate.standard_error[0].cpu())}
+    return {"method": method, "unit": UNITS[method], "made": made, "shape": list(grid), "scores": as_bytes(scores),
+            "errors": as_bytes(errors), "own": own.tobytes(), "uncertain": uncertain(scores, errors).tobytes()}
 
 # %% ../nbs/65_explorer.ipynb #8b1c586e
-def drawn_pixels(method: str, heat: Tensor) -> dict[str, Any]:
+def drawn_pixels(method: str, heat: Tensor, region: NDArray[np.bool_]) -> dict[str, Any]:
     """What the page draws of a map (H,W) that has no errors."""
     return {"method": method, "unit": UNITS[method], "made": "without error bars", "shape": list(heat.shape),
-            "scores": as_bytes(heat), "errors": b""}
+            "scores": as_bytes(heat), "errors": b"", "own": own_pixels(region).tobytes(), "uncertain": b""}
 
 # %% ../nbs/65_explorer.ipynb #b6138c6d
 def of_region(estimate: Estimate, k: int) -> Estimate:
@@ -316,7 +351,7 @@ class Choice(NamedTuple):
 
     methods: tuple[str, ...]
     places: tuple[Place, ...]
-    grid_size: int
+    grid_size: int | None
     budget: Budget
 
 
@@ -337,7 +372,7 @@ class Explorer(Face):
         self._places: list[Place] = []
         self._kept: list[Kept] = []
         self._stop, self._thread = threading.Event(), threading.Thread()
-        super().__init__(**subject.face(), score_palette=palette(SCORE_MAP), error_palette=palette(ERROR_MAP), **first)
+        super().__init__(**subject.face(), drawing=drawing(), **first)
         self.on_msg(self._hear)
 
     def explain(self, place: Place | list[Place]) -> None:
@@ -537,14 +572,21 @@ class Asked(NamedTuple):
         return {"window": [left, top, right, bottom], "region": region.astype(np.uint8).tobytes(), "title": called(self.place)}
 
 
+def on_one_grid(asked: list[Asked]) -> list[Asked]:
+    """Places of one image, all by the finest grid of any of them, so that they can share their forwards."""
+    finest = max(one.question.perturbation.grid[0] for one in asked)
+    return [one._replace(question=replace(one.question, grid_size=finest)) for one in asked]
+
+
 def show_asked(explorer: Explorer, one: Asked, count: int) -> None:
     """Show the first of some places that are explained together."""
     with explorer.hold_sync():
         explorer.maps, explorer.verdict = [], []
         for name, value in one.traits.items():
             explorer.set_trait(name, value)
-        pixels = int((one.question.regions >= 0.5).sum())
-        explorer.message = f"Explaining {pixels} pixels" if count == 1 else f"Explaining {count} places together"
+        pixels, (rows, columns) = int((one.question.regions >= 0.5).sum()), one.question.perturbation.grid
+        what = f"{pixels} pixels" if count == 1 else f"{count} places together"
+        explorer.message = f"Explaining {what}, by {rows} x {columns} patches"
 
 
 def run_pick_freeze(explorer: Explorer, choice: Choice, questions: list[Question], stop: threading.Event) -> list[dict[str, Maps]]:
@@ -556,6 +598,7 @@ def run_pick_freeze(explorer: Explorer, choice: Choice, questions: list[Question
     if not names:
         return [{} for _ in questions]
     samples, estimates, done, first = choice.budget.n_samples, list[Estimate](), 0, questions[0]
+    region = first.regions[0].cpu().numpy() >= 0.5
     question = first if len(questions) == 1 else of_image(first, torch.cat([one.regions for one in questions]))
     run = Run(question, choice.budget, [PICK_FREEZE[name] for name in names])
     # A hook that raises, as for the CAMs, would keep incremental inference from being used.
@@ -565,7 +608,7 @@ def run_pick_freeze(explorer: Explorer, choice: Choice, questions: list[Question
             if completed:
                 estimates, grid = run.estimates(), question.perturbation.grid
                 done = int(estimates[0].n_samples[0].max())
-                explorer.maps = [drawn(name, of_region(each, 0), grid) for name, each in zip(names, estimates, strict=True)]
+                explorer.maps = [drawn(name, of_region(each, 0), grid, region) for name, each in zip(names, estimates, strict=True)]
                 explorer.message = f"{done} of {samples} designs"
         if stop.is_set():
             break
@@ -591,7 +634,7 @@ def explained(explorer: Explorer, choice: Choice, stop: threading.Event) -> None
     """Ask, run the methods and test their maps, and show each step. Raises Cancelled if there is no map when it is cancelled."""
     asked = [Asked(place, *explorer.subject.ask(place, choice.grid_size)) for place in choice.places]
     # Regions of one image share their forwards; each window of a scene has its own.
-    groups, said = [[one] for one in asked] if explorer.is_scene else [asked], list[tuple[str, str]]()
+    groups, said = [[one] for one in asked] if explorer.is_scene else [on_one_grid(asked)], list[tuple[str, str]]()
     for group in groups:
         show_asked(explorer, group[0], len(group))
         found, failed = run_pick_freeze(explorer, choice, [one.question for one in group], stop), ""
@@ -617,7 +660,10 @@ def explained(explorer: Explorer, choice: Choice, stop: threading.Event) -> None
 # %% ../nbs/65_explorer.ipynb #7f1db886
 def drawn_map(name: str, maps: Maps, question: Question) -> dict[str, Any]:
     """What the page draws of a map, by patches where it was made of them."""
-    return drawn_pixels(name, maps.maps[0]) if maps.estimate is None else drawn(name, maps.estimate, question.perturbation.grid)
+    region = question.regions[0].cpu().numpy() >= 0.5
+    if maps.estimate is None:
+        return drawn_pixels(name, maps.maps[0], region)
+    return drawn(name, maps.estimate, question.perturbation.grid, region)
 
 
 def conclude(explorer: Explorer, choice: Choice, one: Asked, found: dict[str, Maps], stop: threading.Event) -> str:
@@ -636,7 +682,7 @@ def conclude(explorer: Explorer, choice: Choice, one: Asked, found: dict[str, Ma
             warn_if_flat(each.estimate.scores, each.estimate.standard_error)
     with suppress(Cancelled):
         table = judged(explorer, question, found, stop)
-    code = explorer.subject.code(one.place, tuple(found), choice.grid_size, choice.budget.n_samples)
+    code = explorer.subject.code(one.place, tuple(found), question.perturbation.grid[0], choice.budget.n_samples)
     keep(explorer, Explanation(one.request, question, found, table, before),
          {**one.traits, "maps": explorer.maps, "code": code, "verdict": rows_of(table)})
     return in_words(table, list(found))
@@ -710,7 +756,8 @@ def explore(model: Model, image: NDArray[Any] | Any, *, perturbations_per_eval: 
     model of several, its number or name), activation="auto" (as `EntropyCentric`), min_pixels=20 (smaller objects are not
     outlined), extent=None (where the image lies in its file, by `files.extent_of`, saved with the results). Of a scene: target,
     window=None (the side of what is looked at around a place, as `scene.window_side`), baseline="grey". The first choices:
-    method="entropy", beside="" (a second method), grid_size=8, n_samples=16, folder="explanation" (where the page saves).
+    method="entropy", beside="" (a second method), grid_size=None (by the object's size, as the command `explain`; of several
+    together the finest), n_samples=16, folder="explanation" (where the page saves).
     The last explanation is in `.result`. The model is as before after every run, its training mode too.
     Raises ImportError without anywidget, TypeError for what is no model or an unknown option, ValueError for another
     kind of image, a label of another size, or a class or activation that the model has not.

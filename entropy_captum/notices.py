@@ -6,18 +6,19 @@
 from __future__ import annotations
 
 import math
+import re
 import sys
 import threading
 import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from difflib import get_close_matches
 from pathlib import Path
 
 # %% auto #0
-__all__ = ['INNER', 'notify', 'heard', 'needed', 'not_there', 'waiting']
+__all__ = ['INNER', 'NUMBER', 'notify', 'heard', 'each_kind_once', 'needed', 'not_there', 'waiting']
 
 # %% ../nbs/01_notices.ipynb #b4ee9286
 #: Packages whose lines no warning should point at.
@@ -47,6 +48,31 @@ def heard() -> Iterator[list[str]]:
         yield told
     finally:
         _told.reset(token)
+
+# %% ../nbs/01_notices.ipynb #7da90ebf
+#: A number in a sentence.
+NUMBER = re.compile(r"\d[\d.,]*(e[-+]?\d+)?%?")
+
+
+@contextmanager
+def each_kind_once(say: Callable[[str], object]) -> Iterator[None]:
+    """Give `say` the first of all warnings that differ in numbers only, and at the end how many others there were of each kind."""
+    told: dict[str, dict[str, None]] = {}
+
+    def show(message: Warning | str, *_: object, **__: object) -> None:
+        same = told.setdefault(NUMBER.sub("0", str(message)), {})
+        if not same:
+            say(str(message))
+        same[str(message)] = None
+
+    with warnings.catch_warnings():
+        warnings.showwarning = show
+        try:
+            yield
+        finally:
+            for first, *others in told.values():
+                if others:
+                    say(f"{len(others)} more like this, with other numbers: {first.partition(';')[0].partition(' (')[0]}")
 
 # %% ../nbs/01_notices.ipynb #cd4689d6
 def first_line(problem: Exception) -> str:

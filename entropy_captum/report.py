@@ -47,8 +47,8 @@ with needed("study"):
     from jinja2 import Environment
 
 # %% auto #0
-__all__ = ['TESTS', 'CHARACTER', 'BASELINES', 'RIVALS', 'LINES', 'TEX', 'find_run', 'wide_table', 'as_latex', 'Report',
-           'classes_table', 'study_report', 'make_report', 'write_report']
+__all__ = ['TESTS', 'CHARACTER', 'BASELINES', 'RIVALS', 'LINES', 'TEX', 'find_run', 'wide_table', 'in_latex', 'as_latex',
+           'Report', 'classes_table', 'study_report', 'make_report', 'write_report']
 
 # %% ../nbs/58_report.ipynb #5aafb66e
 def find_run(folder: str | Path) -> Path:
@@ -284,19 +284,27 @@ TEX = str.maketrans({"\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\
                      "–": "--", "±": r"\ensuremath{\pm}", "“": "``", "”": "''"})
 
 
+def in_latex(text: str) -> str:
+    """A text as LaTeX sets it, with a minus where a number is negative."""
+    return re.sub(r"(?<![\w.])-(?=\d)", r"\\ensuremath{-}", text.translate(TEX))
+
+
 def as_latex(table: pd.DataFrame, caption: str, label: str) -> str:
-    """A table as LaTeX (booktabs), numbers to the right; one that is too wide for a page in parts, each with its own label."""
+    """A table as LaTeX (booktabs), numbers to the right; one that is too wide for a page in parts, each with its own label.
+
+    A page is as wide as that of the class `article`, the narrowest that is usual.
+    """
     found = []
-    for k, part in enumerate(in_parts(table, 92)):
+    for k, part in enumerate(in_parts(table, 74)):
         long = [bool((part[name].map(len) > 40).any()) for name in part]
         kinds = "".join("p{0.5\\linewidth}" if is_long else "l" if not place else "r" for place, is_long in enumerate(long))
-        lines = [[line.translate(TEX) for line in wrap(str(name), 16)] for name in part]
+        lines = [[in_latex(line) for line in wrap(str(name), max(map(len, (*str(name).split(), *part[name]))))] for name in part]
         heads = [r"\shortstack{" + r"\\".join(line) + "}" if len(line) > 1 else line[0] for line in lines]
-        rows = [[text.translate(TEX) for text in row] for row in part.itertuples(index=False, name=None)]
-        said = caption.translate(TEX) + (" (continued)" if k else "")
+        rows = [[in_latex(text) for text in row] for row in part.itertuples(index=False, name=None)]
+        said = in_latex(caption) + (" (continued)" if k else "")
         found.append("\n".join([
             r"\begin{table}[htbp]", r"\centering\small", rf"\caption{{{said}}}",
-            rf"\label{{tab:{label}{f'-{k + 1}' if k else ''}}}",
+            rf"\label{{tab:{label}{f'-{k + 1}' if k else ''}}}", r"\smallskip",
             rf"\begin{{tabular}}{{{kinds}}}", r"\toprule", " & ".join(heads) + r" \\", r"\midrule",
             *(" & ".join(row) + r" \\" for row in rows), r"\bottomrule", r"\end{tabular}", r"\end{table}"]))
     return "\n\n".join(found)

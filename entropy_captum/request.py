@@ -41,7 +41,7 @@ def fits(number: int, kind: np.dtype[Any]) -> bool:
     """Whether a pixel of whole numbers of a kind can have a value."""
     return kind.kind == "b" or bool(np.iinfo(kind).min <= number <= np.iinfo(kind).max)
 
-
+# %% ../nbs/38_request.ipynb #14600bd5
 def evened(image: NDArray[Any], valid: Mask) -> NDArray[Any]:
     """An image (H,W,C) whose pixels that hold nothing are like the mean of the others."""
     return np.where(valid[..., None], image, image[valid].mean(0)).astype(image.dtype)

@@ -158,8 +158,8 @@ class SceneSubject:
         """The point (column, row), box or id of a footprint. Raises ValueError for another place, and one that is not there."""
         return place_in(self, place)
 
-    def ask(self, place: tuple[int, ...] | str, grid_size: int) -> tuple[Request, Question]:
-        """The window around a place, and the question about it. Raises ValueError for a place with nothing to explain."""
+    def ask(self, place: tuple[int, ...] | str, grid_size: int | None) -> tuple[Request, Question]:
+        """The window around a place, and the question about it by `explanation.ask`. Raises ValueError for nothing to explain."""
         request = boxed_request(self, place) if len(place) == 4 and isinstance(place, tuple) else self.scene.request(
             **named_place(place), window=self.window)
         return request, ask(self.model, request, self.baseline, grid_size, self.target)

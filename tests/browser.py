@@ -152,7 +152,7 @@ explorer = explore(model, scene, grid_size=2, n_samples=2, window=128)
 explorer"""
 
 
-def write_explorer(path: Path, grid_size: int = 8, n_samples: int = 16, model: str = "") -> None:
+def write_explorer(path: Path, grid_size: int | None = None, n_samples: int = 16, model: str = "") -> None:
     """A notebook whose one cell opens the explorer on a drawn scene; `model`: what `load_model` is given, by default nothing."""
     write_notebook(path, EXPLORER.format(grid_size=grid_size, n_samples=n_samples, model=model))
 

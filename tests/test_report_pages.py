@@ -198,7 +198,7 @@ ESCAPED = re.compile(r"\\(textbackslash|textasciitilde|textasciicircum|textless|
 
 def rows_of_latex(table: str) -> list[list[str]]:
     """The cells of a table's body."""
-    body = re.search(r"\\midrule\n(.*?)\\bottomrule", table, re.S)[1]
+    body = re.search(r"\\midrule\n(.*?)\\bottomrule", table, re.S)[1].replace(r"\ensuremath{-}", "-")
     return [[cell.strip() for cell in re.split(r"(?<!\\)&", line.removesuffix(r"\\"))] for line in body.strip().splitlines()]
 
 
@@ -213,13 +213,15 @@ def test_latex_has_the_numbers_and_the_structure_of_a_table() -> None:
     special = as_latex(pd.DataFrame({"a": ["\\&%$#_{}~^<>"], "b": [1]}), "", "x")
     ((cell, _),) = rows_of_latex(special)
     assert not re.search(r"[\\&%$#_~^<>]", ESCAPED.sub("", cell)), cell
+    signs = as_latex(pd.DataFrame({"a": ["tile-3"], "b": ["-1.2 [-3, -0.5]"], "c": ["2026-11-28"]}), "", "x")
+    assert r"tile-3 & \ensuremath{-}1.2 [\ensuremath{-}3, \ensuremath{-}0.5] & 2026-11-28" in signs
 
 
 def test_a_table_wider_than_a_page_is_set_in_parts() -> None:
     table = pd.DataFrame({"method": ["entropy"]} | {f"column {k}": ["12.34 [10.00, 15.00]"] for k in range(7)})
     text = as_latex(table, "Wide", "wide")
-    assert text.count(r"\begin{table}") == 3 and text.count("entropy &") == 3 and "(continued)" in text
-    assert [len(row) for part in text.split("\n\n") for row in rows_of_latex(part)] == [4, 3, 3]
+    assert text.count(r"\begin{table}") == 4 and text.count("entropy &") == 4 and "(continued)" in text
+    assert [len(row) for part in text.split("\n\n") for row in rows_of_latex(part)] == [3, 3, 3, 2]
     assert as_table(table).count("<table>") == 2
 
 
@@ -241,6 +243,7 @@ def test_latex_compiles(run: Path, tmp_path: Path) -> None:
     (tmp_path / "paper.tex").write_text(r"\documentclass{article}\usepackage{booktabs}\begin{document}\input{tables}\end{document}")
     made = subprocess.run(["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "paper"], cwd=tmp_path, capture_output=True)
     assert made.returncode == 0, made.stdout[-2000:]
+    assert "Overfull" not in (tmp_path / "paper.log").read_text(encoding="latin-1"), "each table fits its page"
 
 
 def test_any_report_is_latex_too(tmp_path: Path) -> None:

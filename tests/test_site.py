@@ -332,7 +332,11 @@ def test_a_row_of_panels_becomes_a_column(panels):
 def test_api_pages_begin_with_what_a_user_calls(html):
     first = {"attribution": "EntropyCentric", "estimate": "Estimate", "region": "RegionScore", "zoo": "rooftop_unet",
              "cam": "LayerScoreCam", "explorer": "explore", "models": "load_model", "study": "evaluate", "scene": "Scene",
-             "training": "train", "figures": "explanation_figure", "drawn": "procedural_scene"}
+             "training": "train", "figures": "explanation_figure", "drawn": "procedural_scene", "report": "write_report",
+             "cli": "explain", "footprints": "read_footprints", "measures": "measure_map", "capture": "captured",
+             "sampling": "PickFreeze", "scene_view": "SceneSubject", "signs": "inspect_model", "survey": "survey",
+             "predicted": "find_objects", "planted": "plant", "files": "read_image", "hub": "load_folder",
+             "adaptive": "Goal", "interactions": "interactions", "workers": "run_on", "explanation": "ask"}
     found = {}
     for path in (html / "api").glob("*.html"):
         entries = re.findall(r'<dt[^>]* id="entropy_captum\.\w+\.(\w+)">', path.read_text())
