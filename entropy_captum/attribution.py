@@ -19,7 +19,7 @@ from torch import Tensor
 
 from .adaptive import ENOUGH
 from .estimate import Estimate, Importance, entropy_change, total_order
-from .names import Activation, InferenceKind, Runtime
+from .names import Activation, Grid, InferenceKind, Runtime
 from .notices import notify
 from .perturbation import Baselines, as_tensor, constant_border
 from .plan_report import PlanReport, report_plan
@@ -162,7 +162,7 @@ class Asking(PerturbationAttribution):
             target: int | str | list[int] | Tensor | None = None, additional_forward_args: Any = None,
             feature_mask: Tensor | tuple[Tensor, ...] | None = None, n_samples: int = 32, perturbations_per_eval: int = 1,
             show_progress: bool = False, *, region: Tensor | NDArray[Any] | None = None, valid: Tensor | NDArray[Any] | None = None,
-            grid_size: int | tuple[int, int] | Literal["adaptive"] | None = None, seed: int = 0, tolerance: float | None = None,
+            grid_size: Grid | None = None, seed: int = 0, tolerance: float | None = None,
             max_rows: int | None = None, top: int | None = None, max_seconds: float | None = None,
             finest: int | None = None) -> tuple[Question, Budget]:
         """The question and the budget of a call; inputs (B,C,H,W), arguments and errors as `attribute`."""
@@ -213,7 +213,7 @@ class OfRegions(Asking):
                          target: int | str | None = None, additional_forward_args: Any = None, feature_mask: Tensor | None = None,
                          n_samples: int = 32, perturbations_per_eval: int = 1, show_progress: bool = False, *,
                          valid: Tensor | NDArray[Any] | None = None,
-                         grid_size: int | tuple[int, int] | Literal["adaptive"] | None = None, seed: int = 0,
+                         grid_size: Grid | None = None, seed: int = 0,
                          tolerance: float | None = None, max_rows: int | None = None, top: int | None = None,
                          max_seconds: float | None = None, finest: int | None = None) -> Estimate:
         """Scores (K,d) of K objects of one image from one set of forwards; with a goal each object asks for its own features.

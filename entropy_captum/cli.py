@@ -7,16 +7,16 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 from .files import is_remote, look
 from .labels import LabelValues, parse_values
-from .names import LITE0, STUDY_METHODS, Activation, BaselineName, FeatureKind, InferenceKind, Runtime
+from .names import LITE0, STUDY_METHODS, Activation, BaselineName, FeatureKind, Grid, InferenceKind, Runtime
 from .notices import each_kind_once, needed, not_there, waiting
 from .request import Request, parse_nodata, read_request
 from .writing import check_free, write_whole
@@ -26,6 +26,7 @@ with needed("models"):
 
 if TYPE_CHECKING:  # what takes a second or more is imported by the command that needs it, when its arguments are known to be right
     import pandas as pd
+    from numpy.typing import NDArray
 
     from entropy_captum.explanation import Explanation
     from entropy_captum.forward import Model
@@ -398,8 +399,15 @@ def look_for_signs(network: Model, request: Request, target: str | None, asked: 
     number = class_number(target, card_of(network).classes)
     warn_of_signs(network, request.image, label_of(request, network, target), number)
 
+
+def look_at_one(network: Model, read: Callable[[], NDArray[Any]]) -> None:
+    """The same for one image (H,W,C) of many, without its label; what is wrong with it is said when it is its turn."""
+    from entropy_captum.signs import warn_of_signs
+    with suppress(ValueError, TypeError, RuntimeError, OSError):
+        warn_of_signs(network, read())
+
 # %% ../nbs/66_cli.ipynb #58d003b6
-def parse_grid(text: str | None, finest: int | None, survey: bool) -> int | Literal["adaptive"] | None:
+def parse_grid(text: str | None, finest: int | None, survey: bool) -> Grid | None:
     """What `--grid-size` says, None for nothing. Raises ValueError, quoting it, for neither a number nor adaptive, --finest with a
     number, and an adaptive grid of many buildings."""
     if text == "adaptive":
@@ -434,7 +442,8 @@ def check_goals(place: Place, **goals: Any) -> dict[str, Any]:
     return goals
 
 
-def check_survey(place: Place, nodata: str | None, mistakes: bool, features: FeatureKind = "patches") -> None:
+def check_survey(place: Place, nodata: str | None, mistakes: bool, features: FeatureKind = "patches",
+                 groups: Collection[str] | None = None) -> None:
     """Raises ValueError for what is asked of one image, where many buildings of a scene are meant."""
     if not place.is_survey:
         return
@@ -443,8 +452,10 @@ def check_survey(place: Place, nodata: str | None, mistakes: bool, features: Fea
         raise ValueError(f"--all explains each building that is predicted, --{name} a single one; give one of them")
     if features != "patches":
         raise ValueError(f"--features {features} is for one building; many are compared by their patches")
-    if place.label is not None or mistakes:
-        raise ValueError("many buildings are compared with their footprints: --label and --mistakes are for one image")
+    if groups:
+        raise ValueError(f"--groups {', '.join(groups)}: bands are told apart for one building; many are compared by their patches")
+    if place.label is not None or place.values is not None or mistakes:
+        raise ValueError("many buildings are compared with their footprints: --label, its values and --mistakes are for one image")
     if nodata is not None:
         raise ValueError(f"--nodata {nodata}: in a scene its file says what holds nothing (gdal_edit -a_nodata {nodata} FILE)")
 
@@ -458,7 +469,8 @@ def print_survey(table: pd.DataFrame, out: Path) -> None:
             typer.echo(f"  {n} x {reason}")
     done = table[table["status"] == "ok"]
     if len(done):
-        names = ["building", "confidence", "context_reliance", "context_reliance_error", "distance_half_m", "gap", "flags"]
+        names = ["building", "confidence", "context_reliance", "context_reliance_error", "distance_half_m", "gap", "gap_error",
+                 "flags"]
         most = done.sort_values("context_reliance", ascending=False)[names].head(8)
         typer.echo(f"\nThose that lean most on what surrounds them:\n\n{most.round(3).to_string(index=False)}")
     typer.echo(f"\nResults: {out}/buildings.gpkg (a layer for QGIS; open it again, or load_survey in Python), whose column `map` "
@@ -472,13 +484,14 @@ class Many(NamedTuple):
     cluster: str | None
     patches: bool
     parquet: bool
+    signs: bool = False
 
 
 def survey_scene(image: str, network: Model, place: Place, reading: Reading, chosen: dict[str, Any], many: Many,
                  out: Path) -> None:
     """Explain many buildings of a scene, and print what was found. chosen: settings of the survey."""
     from entropy_captum.scene import Scene, window_side
-    from entropy_captum.survey import SurveySettings, predicted_buildings, survey
+    from entropy_captum.survey import SurveySettings, plan, predicted_buildings, survey
     from entropy_captum.survey_report import write_survey_report
 
     scene = Scene(image, network, place.footprints, **reading._asdict())
@@ -489,6 +502,9 @@ def survey_scene(image: str, network: Model, place: Place, reading: Reading, cho
         if buildings is not None:
             raise ValueError("--all are those that the model predicts; --footprints alone are those of the file")
         buildings = predicted_buildings(scene, out, settings, many.min_area, cluster=many.cluster, show_progress=show)
+    jobs = plan(buildings, scene.picture, window)[0] if many.signs and buildings is not None else []
+    if jobs:
+        look_at_one(network, lambda: scene.picture.read((slice(*jobs[0].rows), slice(*jobs[0].columns)))[0])
     table = survey(scene, out, settings, buildings, with_patches=many.patches, parquet=many.parquet, cluster=many.cluster,
                    show_progress=show)
     print_survey(table, out)
@@ -515,23 +531,23 @@ def explain(image: ImageName, point: Point = None, at: At = None, crs: Crs = "EP
     check_mistakes(mistakes, labelled, label)
     reading, grouped, empty = Reading(bands, scale, stored, remote), parse_groups(groups or ()), parse_nodata(nodata)
     place = Place(at, crs, point, window, mask, label, parse_values(label_values or ()), footprints, building, everything)
-    check_survey(place, nodata, mistakes, features)
+    check_survey(place, nodata, mistakes, features, grouped)
     grid, request_for = parse_grid(grid_size, finest, place.is_survey), find_request(image, place, reading)
     goals = check_goals(place, tolerance=tolerance, max_rows=max_rows, top=top, max_seconds=max_seconds)
-    network = load_network(model, model_card, device, runtime)
+    network, own = load_network(model, model_card, device, runtime), model is not None or image.endswith(".npy")
     from entropy_captum.explanation import ask, explain_question, start_in_words
     from entropy_captum.methods import check_methods
     from entropy_captum.question import Budget
     if place.is_survey:
         chosen = dict(method=method, grid_size=grid or 8, n_samples=n_samples, perturbations_per_eval=perturbations_per_eval,
                       seed=seed, baseline=baseline, target=target)
-        return survey_scene(image, network, place, reading, chosen, Many(min_area, cluster, patches, parquet), out)
+        return survey_scene(image, network, place, reading, chosen, Many(min_area, cluster, patches, parquet, own), out)
     check_methods(names(method))
     request = replace(request_for(network), groups=grouped).without(empty)
     budget = Budget(n_samples, perturbations_per_eval, seed, inference=inference, show_progress=sys.stderr.isatty(), **goals)
     asked = mistakes_of(request, network, out, target, labelled) if mistakes else {out: request}
     questions = {folder: ask(network, one, baseline, grid, target, features, finest) for folder, one in asked.items()}
-    look_for_signs(network, request, target, (model is not None or image.endswith(".npy")) and runtime in (None, "torch"))
+    look_for_signs(network, request, target, own)
     print_classes(network, request, target)
     for folder, question in questions.items():
         typer.echo(start_in_words(question, budget, grid_size is None))
@@ -642,7 +658,7 @@ def evaluate(data: Annotated[list[Path], typer.Option(help="A folder with data s
     check_model(model, model_card)
     from entropy_captum.data import labels_found
     from entropy_captum.study import evaluate as run_study
-    from entropy_captum.tiles import Settings, find_sources
+    from entropy_captum.tiles import Settings, cut_centre, find_sources
     from entropy_captum.models import load_model
 
     network = load_model(model, model_card, runtime=runtime)
@@ -654,6 +670,8 @@ def evaluate(data: Annotated[list[Path], typer.Option(help="A folder with data s
     typer.echo(labels_found([source.tile for source in sources]))
     about = {"model": "the bundled rooftop network" if model is None else Path(model).name, "values": label_values,
              "data": [str(folder.resolve()) for folder in data], "labels": None if labels is None else str(labels)}
+    if model is not None:
+        look_at_one(network, lambda: cut_centre(sources[0].tile.read_classes()[0], crop))
     rows = run_study(network, sources, out, settings, cluster=cluster, keep_maps=keep_maps, about=about)
     print_study(rows, out, settings.baselines[0])
 

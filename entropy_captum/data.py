@@ -20,6 +20,7 @@ from .card import RGB8, from_inputs, to_inputs
 from .files import check_mask, read_image
 from .labels import Labels, LabelValues, read_labels
 from .labels import read_mask as read_mask  # beside `read_image`, where readers look for it
+from .notices import not_there
 
 # %% auto #0
 __all__ = ['LAYOUTS', 'SUFFIXES', 'WORDS', 'normalize', 'denormalize', 'is_named', 'TilePixels', 'Tile', 'find_tiles',
@@ -185,7 +186,7 @@ def find_tiles(folder: str | Path, labels: str | Path | None = None, values: Lab
     """
     root = Path(folder)
     if not root.is_dir():
-        raise ValueError(f"{root}: no such folder")
+        raise ValueError(f"{root}: {not_there(root, 'folder')}")
     tiles = tiles_in(root, labels, values)
     if not tiles:
         raise ValueError(f"{root}: no tiles found; {EXPECTED}")

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -36,7 +36,7 @@ from .judgement import judge
 from .labels import UNNAMED, Label, Labels
 from .measures import measure_map
 from .methods import INTERACTION, PICK_FREEZE, UNITS, Maps, image_of, leave_out, run_methods
-from .names import BaselineName, FeatureKind
+from .names import BaselineName, FeatureKind, Grid
 from .notices import needed
 from .perturbation import named_baseline
 from .question import Budget, Question
@@ -49,9 +49,12 @@ from .zoo import class_name, inputs_for, predict, predict_mask
 with needed("models"):
     import pandas as pd
 
+if TYPE_CHECKING:
+    from entropy_captum.gis import ScoreMap
+
 # %% auto #0
-__all__ = ['Grid', 'GRIDS', 'ENDINGS', 'largest_object', 'choose_region', 'label_of', 'bands_of', 'features_of', 'grid_for',
-           'ask', 'grid_in_words', 'start_in_words', 'find_mistakes', 'Explanation', 'save_spectrum', 'search_for',
+__all__ = ['GRIDS', 'ENDINGS', 'largest_object', 'choose_region', 'label_of', 'bands_of', 'features_of', 'grid_for', 'ask',
+           'grid_in_words', 'start_in_words', 'find_mistakes', 'Explanation', 'save_spectrum', 'search_for',
            'explain_question']
 
 # %% ../nbs/59_explanation.ipynb #facf118e
@@ -96,10 +99,6 @@ def label_of(request: Request, model: Model, target: int | str | None = None) ->
     return request.labels.meant(name)
 
 # %% ../nbs/59_explanation.ipynb #c1dd5bf9
-#: Cells a side, or "adaptive", see `refine`.
-Grid = int | Literal["adaptive"]
-
-
 def bands_of(request: Request, model: Model) -> tuple[BandLike, ...]:
     """The bands of a request's image, as its raster names them, else as the model's card does."""
     return request.bands or tuple(NamedBand(name) for name in card_of(model).bands)
@@ -151,10 +150,11 @@ def ask(model: Model, request: Request, baseline: BaselineName = "grey", grid_si
 def grid_in_words(question: Question, budget: Budget) -> str:
     """How fine the grid of a question about an image is, beside the size of what is explained, and what it costs."""
     (height, width), grid, side = question.held.shape[1:], question.perturbation.grid[0], float(question.regions.sum()) ** 0.5
-    times = "" if grid == GRIDS[0] else f", {(grid**2 + 1) / (GRIDS[0] ** 2 + 1):.1f} times those of {GRIDS[0]} x {GRIDS[0]}"
+    rows, usual = (len(budget.rows(side**2)) for side in (grid, GRIDS[0]))
+    times = "" if grid == GRIDS[0] else f", {rows / usual:.1f} times those of {GRIDS[0]} x {GRIDS[0]}"
     smaller = ", and a smaller --window makes patches smaller" if max(height, width) / grid > side else ""
     return (f"a grid of {grid} x {grid} patches of {width / grid:.0f} x {height / grid:.0f} pixels, for an object as large as a "
-            f"square of {side:.0f}; that takes up to {budget.n_samples * (grid**2 + 1):,} forwards{times} (--grid-size sets "
+            f"square of {side:.0f}; that takes up to {budget.n_samples * rows:,} forwards{times} (--grid-size sets "
             f"another{smaller})")
 
 # %% ../nbs/59_explanation.ipynb #1c6ecc8e
@@ -293,6 +293,12 @@ class Explanation:
         return explanation_figure(self.picture, heat, self.error(name), self.region, unit=UNITS.get(name, ""), title=name,
                                   patches=None if estimate is None else estimate.patches(0))
 
+    def dataset(self, method: str | None = None) -> ScoreMap:
+        """A method's map (by default the first one's) and its error in their place, as an xarray data set (extra `geo`)."""
+        from entropy_captum.gis import map_dataset
+        name = next(iter(self.found)) if method is None else method
+        return map_dataset(*placed_map(self, name), self.request.extent, UNITS.get(name, ""), made_by(self, name))
+
     def measures(self, method: str | None = None) -> dict[str, float]:
         """What a pick-freeze method's map (by default the first one's) says of the region, see `measures.measure_map`.
 
@@ -349,9 +355,9 @@ def facts_of_building(told: Explanation, method: str) -> dict[str, Any]:
     if np.isnan(facts["iou"]) and told.request.region is not None:  # a footprint, or a mask, is what it is compared with
         facts["iou"] = region_iou(found, told.region, told.region)
     marks = [*told.request.flags, *marks_of(told.region, held, found, told.request.extent)]
-    return {"method": method, **facts, **measured, "gap": float(row["gap_r0.5"]), "gap_se": float(row.get("gap_r0.5_se", np.nan)),
-            "n_samples": int(estimate.n_samples.max()), "seed": estimate.settings["seed"],
-            "flags": "; ".join(marks)}
+    return {"method": method, **facts, **measured, "gap": float(row["gap_r0.5"]),
+            "gap_error": float(row.get("gap_r0.5_se", np.nan)), "n_samples": int(estimate.n_samples.max()),
+            "seed": estimate.settings["seed"], "flags": "; ".join(marks)}
 
 # %% ../nbs/59_explanation.ipynb #eac55535
 def made_by(told: Explanation, method: str) -> dict[str, Any]:

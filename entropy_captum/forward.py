@@ -76,6 +76,10 @@ def weights_dtype(modules: Iterable[nn.Module]) -> torch.dtype | None:
     return kinds.pop() if len(kinds) == 1 else None
 
 # %% ../nbs/05_forward.ipynb #2400c15a
+#: What to type where the channels are last.
+CHANNELS_FIRST = "inputs.permute(0, 3, 1, 2) makes it (B,C,H,W)"
+
+
 def cause_of(errors: Iterable[Exception], x: Tensor, modules: Iterable[nn.Module]) -> str:
     """What a network's errors on an input (B, ...) come down to, in a line; empty where that is not known."""
     weights = [w for module in modules for w in module.parameters()]
@@ -89,7 +93,7 @@ def cause_of(errors: Iterable[Exception], x: Tensor, modules: Iterable[nn.Module
     if bands and x.ndim > 1 and int(bands[2]) == x.shape[1]:
         last = x.ndim == 4 and int(bands[1]) == x.shape[3]
         return (f"the model takes {bands[1]} channels, the input of shape {tuple(x.shape)} has {bands[2]}"
-                f"{'; its last axis has them: inputs.permute(0, 3, 1, 2) makes (B,H,W,C) the (B,C,H,W) it should be' * last}")
+                f"{f'; its last axis has them: {CHANNELS_FIRST}' * last}")
     dtypes = sorted({str(w.dtype) for w in weights if w.is_floating_point()})
     if re.search(r"type.* should be the same|same dtype|scalar type", said) and (len(dtypes) > 1 or str(x.dtype) not in dtypes):
         return f"the input is {x.dtype}, the model's weights are {', '.join(dtypes)}; turn both into one, as with model.float()"

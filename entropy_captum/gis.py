@@ -5,6 +5,8 @@
 # %% ../nbs/34_gis.ipynb #bc719a84
 from __future__ import annotations
 
+import base64
+import html
 import math
 import sqlite3
 import warnings
@@ -18,9 +20,11 @@ from xml.etree.ElementTree import Element, SubElement
 
 import matplotlib
 import numpy as np
+from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from .figures import ERROR_MAP, SCORE_MAP, jpeg_of
 from .files import Extent
 from .footprints import outline
 from .notices import needed
@@ -37,8 +41,8 @@ with needed("geo"):
     from rasterio.io import MemoryFile
 
 # %% auto #0
-__all__ = ['write_map', 'map_dataset', 'patches', 'reach', 'map_style', 'write_styled_map', 'graduated_style', 'write_layers',
-           'outlined', 'write_buildings']
+__all__ = ['write_map', 'pictured', 'ScoreMap', 'map_dataset', 'patches', 'reach', 'map_style', 'write_styled_map',
+           'graduated_style', 'write_layers', 'outlined', 'write_buildings']
 
 # %% ../nbs/34_gis.ipynb #a90aa633
 def bands_of(score: NDArray[Any], error: NDArray[Any] | None) -> dict[str, NDArray[np.float32]]:
@@ -77,12 +81,37 @@ def write_map(path: str | Path, score: NDArray[Any], error: NDArray[Any] | None,
 
     write_whole(Path(path), write)
 
+# %% ../nbs/34_gis.ipynb #9077822f
+def pictured(figure: Figure, description: str, text: str) -> str:
+    """HTML with a figure above it, whose description stands for it where it is not seen."""
+    data = base64.b64encode(jpeg_of(figure)).decode()
+    return f'<img alt="{html.escape(description)}" src="data:image/jpeg;base64,{data}">{text}'
+
+# %% ../nbs/34_gis.ipynb #61916e06
+class ScoreMap(xr.Dataset):
+    """A map, `score` (y,x), and perhaps its `standard_error`, in their place: an xarray data set, in a notebook pictures."""
+
+    __slots__ = ()
+
+    def _repr_html_(self) -> str:
+        known = [name for name in ("score", "standard_error") if name in self and self[name].ndim == 2]
+        if not known:
+            return super()._repr_html_()
+        figure = Figure(figsize=(3.9 * len(known), 3.2), layout="constrained")
+        for ax, name in zip(figure.subplots(1, len(known), squeeze=False)[0], known, strict=True):
+            self[name].plot.imshow(ax=ax, cmap=SCORE_MAP if name == "score" else ERROR_MAP, yincrease="y" in self.coords)
+            ax.set(aspect="equal", title="")
+            ax.locator_params(nbins=3)
+            ax.ticklabel_format(useOffset=False, style="plain")
+            ax.tick_params(labelsize=7)
+        return pictured(figure, "a map of scores and of their standard errors", super()._repr_html_())
+
 # %% ../nbs/34_gis.ipynb #30374e65
 def map_dataset(score: NDArray[Any], error: NDArray[Any] | None, extent: Extent, unit: str = "",
-                tags: Mapping[str, Any] | None = None) -> xr.Dataset:
+                tags: Mapping[str, Any] | None = None) -> ScoreMap:
     """A map (H,W) and its error as an xarray data set in its place; x and y of the pixels' middles where north is up or down."""
-    found = xr.Dataset({name.replace(" ", "_"): (("y", "x"), values, {"units": unit})
-                        for name, values in bands_of(score, error).items()}, attrs=dict(tags or {}))
+    found = ScoreMap({name.replace(" ", "_"): (("y", "x"), values, {"units": unit})
+                      for name, values in bands_of(score, error).items()}, attrs=dict(tags or {}))
     place = extent.window_transform
     if place is None:
         return found

@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Literal
 
 # %% auto #0
-__all__ = ['Activation', 'BaselineName', 'InferenceKind', 'FeatureKind', 'Runtime', 'LITE0', 'STUDY_METHODS']
+__all__ = ['Activation', 'BaselineName', 'InferenceKind', 'Grid', 'FeatureKind', 'Runtime', 'LITE0', 'STUDY_METHODS']
 
 # %% ../nbs/00_names.ipynb #7b5a9c14
 #: How score maps become probabilities. "auto" is softmax for several channels and sigmoid for one, "none" leaves them.
@@ -17,6 +17,8 @@ Activation = Literal["auto", "softmax", "sigmoid", "none"]
 BaselineName = Literal["grey", "black", "mean", "blur"]
 #: How forwards are made; see `EntropyCentric`.
 InferenceKind = Literal["auto", "full", "incremental"]
+#: The patches of an image: so many a side, (rows, columns), or "adaptive", fine where the scores are largest; see `refine`.
+Grid = int | tuple[int, int] | Literal["adaptive"]
 #: What is removed at a time; see `bands`.
 FeatureKind = Literal["patches", "superpixels", "bands", "bands*patches", "bands*superpixels"]
 #: What makes full forwards: torch, another program, or the fastest that agrees with torch; see `faster`.

@@ -195,10 +195,10 @@ def say_once(model: Any, reason: object) -> None:
         logging.getLogger("entropy_captum").debug("%s is run in full: %s", type(model).__name__, reason)
 
 
-def reason_for_full(full: FullInference, perturbation: Perturbation, n_samples: int) -> str:
+def reason_for_full(full: FullInference, perturbation: Perturbation, budget: Budget) -> str:
     """Why "auto" does not even look for a plan; empty where it does."""
     x, model = perturbation.inputs[0], full.forward.module
-    values = n_samples * (perturbation.n_features + 1) * x[0].numel()
+    values = budget.n_samples * len(budget.rows(perturbation.n_features)) * x[0].numel()
     if model is None:
         return "the model is no torch.nn.Module"
     if values < SHORT_RUN and not is_captured(model):
@@ -216,7 +216,7 @@ def choose_inference(full: FullInference, perturbation: Perturbation, region: Te
     x, model, kind, reason = perturbation.inputs[0], full.forward.module, budget.inference, Unsupported()
     if kind == "full":
         return full
-    if kind == "auto" and (why := reason_for_full(full, perturbation, budget.n_samples)):
+    if kind == "auto" and (why := reason_for_full(full, perturbation, budget)):
         say_once(full.forward.origin, why)
         return full
     if full.arguments is None and len(perturbation.inputs) == 1 and not is_captured(model):

@@ -16,8 +16,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from .forward import Forward, Model, as_forward, first_time
-from .names import Activation, InferenceKind, Runtime
+from .forward import CHANNELS_FIRST, Forward, Model, as_forward, first_time
+from .names import Activation, Grid, InferenceKind, Runtime
 from .notices import notify
 from .perturbation import Baselines, Perturbation, as_tensor, check_baselines, check_valid
 from .region import check_region, class_number, resolve_activation
@@ -59,7 +59,7 @@ def doubt_of(x: Tensor, carded: bool = False) -> str:
     (low, high), shape = (float(v) for v in x.aminmax()), tuple(x.shape)
     if shape[3] <= 4 and min(shape[1:3]) >= 16:
         return (f"as (B,C,H,W) the input of shape {shape} is an image {shape[3]} pixels wide with {shape[1]} channels; if the "
-                "channels are last, inputs.permute(0, 3, 1, 2) is meant")
+                f"channels are last, {CHANNELS_FIRST}")
     found = f"the input of shape {shape} has values from {low:g} to {high:g}, as pixels have that"
     wanted = "this network takes -1 to 1, as card.to_inputs(image, model.card) makes them of an image (H,W,C)"
     if low >= 0 and high > RAW:
@@ -128,7 +128,7 @@ class Question:
     label: Mask | None = None
     valid: Mask | None = None
     feature_mask: Tensor | tuple[Tensor, ...] | None = None
-    grid_size: int | tuple[int, int] | Literal["adaptive"] | None = None
+    grid_size: Grid | None = None
     interpolation: Literal["nearest", "bilinear"] = "nearest"
     additional_forward_args: Any = None
     examples: Tensor | None = None
@@ -188,7 +188,7 @@ class Question:
         return (replace(self, region=region[None], examples=None) for region in self.regions)
 
 
-def fixed(grid_size: int | tuple[int, int] | Literal["adaptive"] | None) -> int | tuple[int, int] | None:
+def fixed(grid_size: Grid | None) -> int | tuple[int, int] | None:
     """A grid that is known before anything is asked. Raises ValueError for an adaptive one."""
     if grid_size == "adaptive":
         raise ValueError("grid_size='adaptive' is for entropy-centric and Sobol scores; here a grid needs a number of cells")

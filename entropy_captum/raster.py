@@ -14,7 +14,6 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property
-from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple, cast
 
@@ -411,16 +410,14 @@ class Raster:
 # %% ../nbs/31_raster.ipynb #6b5bb307
 #: Compressions that lose something, as GDAL calls them.
 LOSSY = ("JPEG", "WEBP", "LERC_DEFLATE", "LERC_ZSTD", "LERC", "JXL")
-#: Of so many files of a mosaic it is looked whether they lost something.
-SOURCES = 16
 
 
 def loss_in(path: str) -> str | None:
-    """As `loss_of`, of a file that a VRT names; None for one that holds no pixels."""
+    """As `loss_of`, of a file that an open VRT names; None for one that holds no pixels."""
     try:
-        with opened(path) as dataset:
+        with _open(path, False) as dataset:
             return loss_of(dataset)
-    except ValueError:
+    except RasterioError:
         return None
 
 
@@ -429,7 +426,7 @@ def loss_of(dataset: Any) -> str | None:
     if dataset.driver == "JPEG":
         return "JPEG"
     if dataset.driver == "VRT" and not any(map(is_remote, dataset.files)):
-        return next(filter(None, map(loss_in, islice(dataset.files[1:], SOURCES))), None)
+        return next(filter(None, (loss_in(file) for file in dataset.files[1:] if not file.endswith(BESIDE))), None)
     tags = dataset.tags(ns="IMAGE_STRUCTURE")
     reversible = tags.get("COMPRESSION_REVERSIBILITY", "").upper()
     compression = tags.get("COMPRESSION", "").upper()

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 from torch import Tensor, nn
 
-from .forward import Model, call_model, check_outputs, find_modules
+from .forward import CHANNELS_FIRST, Model, call_model, check_outputs, find_modules
 from .names import Activation
 from .notices import notify
 from .perturbation import as_tensor
@@ -98,7 +98,7 @@ def check_size(name: str, mask: Tensor, size: Sequence[int] | None) -> None:
         if tuple(mask.shape[-2:]) == tuple(size)[::-1]:
             hint = f"was it transposed, cropped or resized? {name}.T has that size"
         elif size[1] <= 4 < size[0]:
-            hint = "is the input (B,H,W,C)? inputs.permute(0, 3, 1, 2) makes it (B,C,H,W)"
+            hint = f"is the input (B,H,W,C)? {CHANNELS_FIRST}"
         raise ValueError(f"{name} of {mask.shape[-2]} x {mask.shape[-1]} pixels (height x width) for an input of "
                          f"{size[0]} x {size[1]}; expected the input's size: {hint}")
 

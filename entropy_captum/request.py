@@ -5,7 +5,7 @@
 # %% ../nbs/38_request.ipynb #886d76c6
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -20,9 +20,8 @@ from .notices import notify
 if TYPE_CHECKING:  # bands need pandas, of which the command line knows nothing before its arguments are right
     from entropy_captum.bands import BandLike, Groups
 
-
 # %% auto #0
-__all__ = ['Mask', 'other_than', 'Request', 'Picture', 'ImageFile', 'read_request']
+__all__ = ['Mask', 'Places', 'other_than', 'Request', 'Overlay', 'read_over', 'Picture', 'ImageFile', 'read_request']
 
 # %% ../nbs/38_request.ipynb #27238f32
 #: A mask, bool (H,W).
@@ -105,17 +104,67 @@ def with_holes(image: NDArray[Any], path: Path) -> tuple[NDArray[Any], Mask | No
     return evened(image, valid), valid
 
 # %% ../nbs/38_request.ipynb #9840aaee
-def place_of(size: tuple[int, int], point: tuple[int, int] | None, region: Mask | None, window: int | None) -> Window | None:
-    """The window around the point or the middle of the region, in an image of a size (rows, columns); None for all of it.
+def place_of(size: tuple[int, int], middle: tuple[int, int] | None, window: int | None) -> Window | None:
+    """The window around a pixel (column, row) of an image of a size (rows, columns); None for all of it.
 
-    Raises ValueError where there is neither.
+    Raises ValueError where there is no such pixel.
     """
     if window is None:
         return None
-    if point is None and (region is None or not region.any()):
+    if middle is None:
         raise ValueError("--window needs --point or --mask to know where to look, and pixels that are set in the mask")
-    y, x = (0, 0) if region is None else (round(float(c)) for c in np.argwhere(region).mean(0))
-    return crop_window(size, point or (x, y), window)
+    return crop_window(size, middle, window)
+
+# %% ../nbs/38_request.ipynb #6c73d77e
+#: Columns or rows, float64, of any shape.
+Places = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Overlay:
+    """The pixels of a mask or label beside those of a picture. size: of the file (rows, columns).
+
+    onto: makes places (columns, rows) of the picture, counted from corners, those of the file; back: the other way.
+    """
+
+    size: tuple[int, int]
+    onto: Callable[[Places, Places], tuple[Places, Places]]
+    back: Callable[[Places, Places], tuple[Places, Places]]
+
+    def nearest(self, window: Window) -> NDArray[np.int64]:
+        """Row and column (2,H,W) of the file's pixel in which the middle of each pixel of a window lies; below 0 for none."""
+        rows, columns = (np.arange(s.start, s.stop) + 0.5 for s in window)
+        found = np.stack(self.onto(*np.meshgrid(columns, rows))[::-1])
+        places = np.floor(np.round(found, 6))  # a middle on an edge belongs to what follows it, however coordinates round
+        inside = np.all([(p >= 0) & (p < n) for p, n in zip(places, self.size, strict=True)], 0)
+        return np.where(inside, places, -1).astype(np.int64)
+
+# %% ../nbs/38_request.ipynb #8a8a3439
+def in_words(window: Window) -> str:
+    """Which rows and columns a window is."""
+    rows, columns = window
+    return f"rows {rows.start} to {rows.stop} and columns {columns.start} to {columns.stop}"
+
+# %% ../nbs/38_request.ipynb #25c3229a
+def read_over(path: Path, values: LabelValues | None, window: Window, over: Overlay | None) -> Labels:
+    """What a mask or label file says of the pixels (H,W) of a picture's window; where it does not reach, that is not known.
+
+    Raises ValueError as `labels.read_labels`, and, naming the file, where no pixel of it is there.
+    """
+    if over is None:
+        return read_labels(path, values, window)
+    rows, columns = over.nearest(window)
+    held = rows >= 0
+    if not held.any():
+        raise ValueError(f"{path}: none of its pixels lies in {in_words(window)} of the image, by what both say of their place")
+    part = slice(int(rows[held].min()), int(rows.max()) + 1), slice(int(columns[held].min()), int(columns.max()) + 1)
+    own = read_labels(path, values, part)
+
+    def laid(mask: Mask) -> Mask:
+        return held & mask[np.maximum(rows - part[0].start, 0), np.maximum(columns - part[1].start, 0)]
+
+    known = held if own.known is None else laid(own.known)
+    return Labels({name: laid(mask) for name, mask in own.masks.items()}, None if known.all() else known)
 
 # %% ../nbs/38_request.ipynb #f095b666
 class Picture(Protocol):
@@ -132,6 +181,9 @@ class Picture(Protocol):
     def read(self, window: Window | None) -> tuple[NDArray[Any], Mask | None, Extent]:
         """Pixels (H,W,C), which of them hold something, bool (H,W) or None for all, and where they lie."""
 
+    def overlay(self, path: Path) -> Overlay | None:
+        """How a mask or label lies on the picture; None where it is to have a value for each pixel."""
+
 # %% ../nbs/38_request.ipynb #24423d83
 class ImageFile:
     """An image file as `files.read_image` reads it; pixels of an array that are not a number hold nothing."""
@@ -146,14 +198,30 @@ class ImageFile:
         """As in `Picture`."""
         return *with_holes(read_image(self.path, window), self.path), extent_of(self.path, window)
 
+    def overlay(self, path: Path) -> None:
+        """As in `Picture`: an image file says nothing of its place."""
+
 # %% ../nbs/38_request.ipynb #ed9589a8
-def check_sizes(picture: Picture, others: Sequence[Path | None]) -> None:
-    """Raises ValueError for a mask or label file of another size than the picture's."""
-    rows, columns = picture.size
-    for path in others:
+def overlaid(picture: Picture, path: Path | None) -> Overlay | None:
+    """How a mask or label file lies on a picture, said where its pixels are others. Raises ValueError where neither fits."""
+    if path is None or (found := picture.overlay(path)) is None:
+        rows, columns = picture.size
         if path is not None and (own := look(path).size) != picture.size:
             raise ValueError(f"{path}: a mask of {own[1]} x {own[0]} for an image of {columns} x {rows} pixels; a value is needed "
-                             f"for each pixel{picture.hint}")
+                             f"for each pixel{picture.hint or ', or both must be rasters that say where they lie'}")
+        return None
+    notify(f"{path}: has other pixels than {picture.path}; each of these takes the value of the one in which its middle lies, by "
+           "what both files say of their place on Earth")
+    return found
+
+# %% ../nbs/38_request.ipynb #6bd44ff8
+def middle_marked(mask: Path, size: tuple[int, int], over: Overlay | None) -> tuple[int, int] | None:
+    """The pixel (column, row) of a picture of a size in the middle of what a mask marks there; None where it marks nothing."""
+    rows, columns = (found.astype(np.float64) for found in np.nonzero(read_mask(mask)))
+    if over is not None:
+        columns, rows = map(np.floor, over.back(columns + 0.5, rows + 0.5))
+    inside = (rows >= 0) & (rows < size[0]) & (columns >= 0) & (columns < size[1])
+    return (round(float(columns[inside].mean())), round(float(rows[inside].mean()))) if inside.any() else None
 
 # %% ../nbs/38_request.ipynb #56219726
 def read_request(image: Path | Picture, mask: Path | None = None, label: Path | None = None, point: tuple[int, int] | None = None,
@@ -163,21 +231,17 @@ def read_request(image: Path | Picture, mask: Path | None = None, label: Path | 
         raise ValueError(f"--label-values '{values}' says what a label's values mean; give --label too")
     picture = ImageFile(image) if isinstance(image, Path) else image
     height, width = size = picture.size
-    check_sizes(picture, (mask, label))
+    over, under = overlaid(picture, mask), overlaid(picture, label)
     if point is not None:
         check_point(point, size, hint=picture.hint)
     # A large mask is decoded whole only if its own pixels say where the window is.
-    place = None if point is None else place_of(size, point, None, window)
-    region = None if mask is None else read_mask(mask, window=place)
-    if point is None:
-        place = place_of(size, None, region, window)
-        region = region if region is None or place is None else region[place].copy()
-    if region is not None and not region.any():
-        rows, columns = place or (slice(0, height), slice(0, width))
-        where = f"rows {rows.start} to {rows.stop} and columns {columns.start} to {columns.stop}"
-        raise ValueError(f"{mask}: no pixel is set in {where}; set what is to be explained, or give a --point")
+    middle = point if point is not None or mask is None or window is None else middle_marked(mask, size, over)
+    place = place_of(size, middle, window) or (slice(0, height), slice(0, width))
     pixels, valid, extent = picture.read(place)
-    truth = None if label is None else read_labels(label, values, place)
+    region = None if mask is None else read_over(mask, None, place, over).of().mask
+    if region is not None and not region.any():
+        raise ValueError(f"{mask}: no pixel is set in {in_words(place)}; set what is to be explained, or give a --point")
+    truth = None if label is None else read_over(label, values, place, under)
     return Request(pixels, extent, region, truth, point, valid, picture.bands)
 
 # %% ../nbs/38_request.ipynb #2899f302

@@ -6,12 +6,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from matplotlib import colormaps
+from matplotlib.collections import PolyCollection
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
@@ -26,15 +28,18 @@ from .forward import Model
 from .names import BaselineName, FeatureKind
 from .notices import needed, notify
 from .question import Budget
-from .raster import Band, Pixels, Raster, moved, open_raster, read_crs, stretched, to_world, warn_of_loss
-from .request import Mask, Request, evened, read_request
+from .raster import Band, Pixels, Raster, moved, open_raster, read_crs, stretched, to_pixel, to_world
+from .raster import warn_of_loss
+from .request import Mask, Overlay, Places, Request, evened, read_request
 
 with needed("geo"):
+    import pandas as pd
+    import shapely
     from geopandas import GeoDataFrame, GeoSeries
     from pandas import Series
 
 # %% auto #0
-__all__ = ['as_called', 'RasterPicture', 'window_side', 'as_given', 'Scene']
+__all__ = ['SMALLEST', 'as_called', 'way', 'RasterPicture', 'window_side', 'as_given', 'Scene', 'drawn_shapes', 'survey_figure']
 
 # %% ../nbs/60_scene.ipynb #94ca45a0
 def named(band: Band) -> bool:
@@ -96,6 +101,18 @@ def as_called(bands: Sequence[Band], card: ModelCard) -> tuple[NamedBand, ...]:
     calls = own if len(set(own)) == len(own) else card.bands
     return tuple(NamedBand(name, band.wavelength) for name, band in zip(calls, bands, strict=True))
 
+# %% ../nbs/60_scene.ipynb #2b3c004b
+def way(source: Raster, target: Raster) -> Callable[[Places, Places], tuple[Places, Places]]:
+    """What makes places in pixels (columns, rows) of a raster those of another; one without a CRS is taken to have the other's."""
+    other = source.crs is not None and target.crs is not None and source.crs != target.crs
+
+    def move(columns: Places, rows: Places) -> tuple[Any, Any]:
+        x, y = to_world(source.transform, columns, rows)  # type: ignore[arg-type]
+        x, y = moved(x, y, source.crs, target.crs) if other else (x, y)
+        return to_pixel(target.transform, x, y)  # type: ignore[arg-type]
+
+    return move
+
 # %% ../nbs/60_scene.ipynb #f689cfcc
 class RasterPicture:
     """A raster as what a request is read from, in its model's bands and numbers. Raises ValueError for a scale that falls."""
@@ -117,6 +134,19 @@ class RasterPicture:
         if pixels.valid is not None and not pixels.valid.any():
             raise ValueError(f"{self.path}: no pixel of this window holds anything (nodata)")
         return self.numbers(pixels), pixels.valid, self.raster.extent(window or whole, pixels)
+
+    def overlay(self, path: Path) -> Overlay | None:
+        """As in `request.Picture`: by the places on Earth that both files say; None where these are the same, or not said."""
+        try:
+            other = open_raster(path)
+        except ValueError:  # what other decoders read
+            return None
+        if self.raster.transform is None or other.transform is None:
+            return None
+        over = Overlay(other.size, way(self.raster, other), way(other, self.raster))
+        corners = np.array([[0, self.size[1], 0], [0, 0, self.size[0]]], float)
+        same = self.size == other.size and np.allclose(over.onto(*corners), corners, atol=1e-3)
+        return None if same else over
 
     def numbers(self, pixels: Pixels) -> NDArray[Any]:
         """Pixels as the model's numbers (H,W,C), those that hold nothing like the mean of the others. Errors as `in_numbers`."""
@@ -296,3 +326,50 @@ class Scene:
 
     def __repr__(self) -> str:
         return f"<Scene {self.raster}>"
+
+# %% ../nbs/60_scene.ipynb #26e015d4
+#: A building's side in dots, below which a map shows a dot in its place.
+SMALLEST = 5.0
+
+
+def drawn_shapes(table: GeoDataFrame, raster: Raster, shrink: float) -> tuple[list[int], list[Any]]:
+    """The rows of a table that have polygons, and the corners (K,2) of each in dots of a copy that is `shrink` times smaller."""
+    assert raster.transform is not None
+    rows, found = list[int](), list[Any]()
+    for k, shape in enumerate(table.geometry):
+        for part in shapely.get_parts(shape) if shape is not None else ():
+            if isinstance(part, shapely.Polygon) and not part.is_empty:
+                rows.append(k)
+                found.append(shapely.get_coordinates(in_pixels(part.exterior, raster.transform)) / shrink)
+    return rows, found
+
+# %% ../nbs/60_scene.ipynb #550297ee
+def survey_figure(raster: Raster, table: GeoDataFrame, column: str = "context_reliance", side: int = 800) -> Figure:
+    """A scene with its buildings coloured by a column of a survey's table, grey where it is not known; side: of the copy, in dots.
+
+    Raises ValueError, listing those of numbers, for another column, and for a raster without a place on Earth.
+    """
+    numeric = [name for name in table if pd.api.types.is_numeric_dtype(table[name])]
+    if column not in numeric:
+        raise ValueError(f"there is no column {column!r} of numbers; known are {', '.join(numeric)}")
+    if raster.transform is None:
+        raise ValueError(f"{raster.path}: does not say where on Earth it lies, so buildings have no place on it")
+    seen = stretched(raster.overview(side))
+    shrink = raster.size[0] / seen.shape[0]
+    rows, corners = drawn_shapes(table, raster, shrink)
+    values = table[column].to_numpy(float)[rows]
+    figure = Figure(figsize=(7, 6 * seen.shape[0] / seen.shape[1]), layout="constrained")  # a seventh is for the colours
+    ax = figure.subplots()
+    ax.imshow(seen // 2 + 96)
+    known = np.isfinite(values)
+    low, high = (0.0, 1.0) if column == "context_reliance" else (np.nanmin(values), np.nanmax(values)) if known.any() else (0, 1)
+    if len(corners) and np.median([np.ptp(each, 0).max() for each in corners]) < SMALLEST:
+        middles = np.array([each.mean(0) for each in corners])
+        shown: Any = ax.scatter(middles[:, 0], middles[:, 1], c=values, s=9, vmin=low, vmax=high, plotnonfinite=True)
+    else:
+        shown = ax.add_collection(PolyCollection(corners, array=values, clim=(low, high), edgecolor="black", linewidth=0.5))
+    shown.set_cmap(colormaps["plasma"].with_extremes(bad="#999999"))
+    ax.set(xlim=(0, seen.shape[1]), ylim=(seen.shape[0], 0))
+    ax.axis("off")
+    figure.colorbar(shown, ax=ax, fraction=0.04, pad=0.02, label=column.replace("_", " "))
+    return figure

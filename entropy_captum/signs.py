@@ -33,6 +33,7 @@ from entropy_captum.region import (
     resize_outputs,
     resolve_activation,
 )
+from .runtimes import RuntimeForward
 
 with needed("models"):
     import pandas as pd
@@ -190,6 +191,7 @@ def signs(model: Adapted | AdaptedForward, image: NDArray[Any] | None = None, la
 # %% ../nbs/49_signs.ipynb #8e885133
 def warn_of_signs(model: Model, image: NDArray[Any], label: Label | None = None, target: int | None = None) -> None:
     """Warn of what speaks against a model's card, on an image (H,W,C) with its label: see `signs`; nothing for one without it."""
+    model = model.network if isinstance(model, RuntimeForward) else model  # whatever makes its full forwards
     if not isinstance(model, Adapted | AdaptedForward):
         return
     mask = label.mask if label is not None and label.known is None else None

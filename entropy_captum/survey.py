@@ -12,10 +12,11 @@ import math
 import re
 import zipfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, NamedTuple, get_args
+from typing import Any, NamedTuple, Self, get_args
 
 import numpy as np
 import torch
@@ -29,7 +30,8 @@ from .explanation import marks_of, steps_in
 from .files import Extent
 from .footprints import burn, by_id, in_pixels
 from .forward import Model, as_forward
-from .gis import map_dataset, patches, write_buildings, write_styled_map
+from .gis import ScoreMap, map_dataset, patches, pictured, write_buildings, write_styled_map
+from .judgement import MOVES, GapTester
 from .measures import measure_map
 from .methods import PICK_FREEZE, UNITS
 from .names import BaselineName
@@ -39,8 +41,8 @@ from .predicted import Cell, as_footprints, cells_of, find_objects, predict_cell
 from .question import Budget, Question, of_image
 from .run import answer
 from .sampling import check_design
-from .raster import Raster, changed
-from .scene import RasterPicture, Scene, as_given, check_footprints
+from .raster import Raster, changed, open_raster
+from .scene import RasterPicture, Scene, as_given, check_footprints, survey_figure
 from .study import RunFolder, code_hash, versions_of
 from .workers import running
 from .writing import write_whole
@@ -49,12 +51,12 @@ from .zoo import inputs_for, predict
 with needed("geo"):
     import pandas as pd
     import shapely
-    import xarray as xr
     from geopandas import GeoDataFrame, read_file
 
 # %% auto #0
 __all__ = ['SurveySettings', 'Job', 'plan', 'Kept', 'kept_of', 'map_name', 'tags_of', 'write_maps', 'arrays_of',
-           'patches_of_survey', 'facts_in', 'with_maps', 'survey', 'load_survey', 'survey_map', 'predicted_buildings']
+           'patches_of_survey', 'facts_in', 'raster_in', 'with_maps', 'SurveyTable', 'survey', 'load_survey',
+           'survey_map', 'predicted_buildings']
 
 # %% ../nbs/62_survey.ipynb #401c6b1b
 @dataclass(frozen=True)
@@ -149,15 +151,20 @@ def ask_window(model: Model, job: Job, picture: RasterPicture,
     return of_image(question, torch.from_numpy(np.stack(masks))), extent, burned
 
 # %% ../nbs/62_survey.ipynb #b1b96736
-def building_row(one: Question, estimate: Estimate, k: int, predicted: NDArray[np.bool_], extent: Extent) -> dict[str, Any]:
-    """What is said of building k of a window, by its question alone; where the class is predicted is known (H,W)."""
+def building_row(one: Question, estimate: Estimate, k: int, predicted: NDArray[np.bool_], extent: Extent,
+                 rows: int) -> dict[str, Any]:
+    """What is said of building k of a window, by its question alone; where the class is predicted is known (H,W).
+
+    Takes 28 rows through the network, of which at most so many at a time: 25 are for the error of the gap.
+    """
     mask, tester = one.regions[0].cpu().numpy() >= 0.5, SitTester(one)
     scores, errors = (values[k].cpu().numpy() for values in (estimate.scores, estimate.standard_error))
-    gap = float(tester.gap(torch.from_numpy(estimate.map(k))[None])[0])
+    gap = GapTester(tester, min(rows, len(MOVES))).gap(torch.from_numpy(estimate.map(k))[None], estimate, k)
     return {"pixels": int(mask.sum()), "confidence": float(tester.before.confidence[0, 0]),
             "entropy": float(tester.before.entropy[0, 0]), "iou": region_iou(predicted, mask, mask),
-            **measure_map(scores, errors, estimate.patches(0), mask, steps_in(extent)), "gap": gap,
-            "n_samples": int(estimate.n_samples[k].max()), "flags": marks_of(mask, one.held[0].cpu().numpy(), predicted, extent)}
+            **measure_map(scores, errors, estimate.patches(0), mask, steps_in(extent)), "gap": gap.value,
+            "gap_error": gap.error, "n_samples": int(estimate.n_samples[k].max()),
+            "flags": marks_of(mask, one.held[0].cpu().numpy(), predicted, extent)}
 
 # %% ../nbs/62_survey.ipynb #9e52bbe6
 #: What is found of a window: its rows, and its arrays by name.
@@ -184,7 +191,8 @@ def survey_window(model: Model, job: Job, picture: RasterPicture, settings: Surv
             predicted &= question.held[0].cpu().numpy()
             arrays = {"scores": estimate.scores.cpu().numpy(), "errors": estimate.standard_error.cpu().numpy(),
                       "patches": estimate.patches(0).astype(np.int32)}
-            measured = ({"status": "ok", "k": k} | building_row(one, estimate, k, predicted, extent)
+            at_once = settings.perturbations_per_eval
+            measured = ({"status": "ok", "k": k} | building_row(one, estimate, k, predicted, extent, at_once)
                         for k, one in enumerate(question.each()))
         for (building, _), (mask, flags) in zip(job.buildings, burned, strict=True):
             own = next(measured) if mask.any() else {"status": "no pixel", "flags": []}
@@ -304,6 +312,18 @@ def facts_in(home: Path) -> tuple[dict[str, Any], SurveySettings]:
     except (OSError, ValueError, LookupError, TypeError) as problem:
         raise ValueError(f"{home / 'run.json'}: not the settings of a survey; run it again, it is written anew") from problem
 
+# %% ../nbs/62_survey.ipynb #8a344528
+def raster_in(facts: Mapping[str, Any], place: Path) -> Raster | None:
+    """The raster in the record of a survey, also by its relative path from a folder; None where it is not there any more.
+
+    A remote one is not fetched.
+    """
+    known = facts["raster"]
+    for path in (known["path"], place / known["path"]):
+        with suppress(ValueError, OSError):
+            return open_raster(path, known["bands"], stored=known["stored"])
+    return None
+
 # %% ../nbs/62_survey.ipynb #55c55fac
 def read_rows_of(path: Path) -> pd.DataFrame:
     """The rows of a window. Raises ValueError, naming the file, where it holds something else."""
@@ -349,9 +369,28 @@ def with_maps(table: GeoDataFrame, run: str) -> GeoDataFrame:
         table["building"], table["status"], strict=True)]
     return table.assign(run=run, map=names)
 
+# %% ../nbs/62_survey.ipynb #26de07cd
+class SurveyTable(GeoDataFrame):
+    """A survey's rows, or some of them, which a notebook shows on a map of their scene where that is at hand."""
+
+    _metadata = [*GeoDataFrame._metadata, "_raster"]  # noqa: RUF012  # what pandas gives to what is chosen
+    _raster: Raster | None = None
+
+    def on(self, raster: Raster | None) -> Self:
+        """The table itself, shown on this raster; None: without a map."""
+        self._raster = raster
+        return self
+
+    def _repr_html_(self) -> str:
+        rows = super()._repr_html_()
+        with suppress(ValueError):  # the raster was taken away, or no building was explained
+            if self._raster is not None:
+                return pictured(survey_figure(self._raster, self), "the scene with its buildings", rows)
+        return rows
+
 # %% ../nbs/62_survey.ipynb #011a22b5
 def survey(scene: Scene, out: str | Path, settings: SurveySettings | None = None, buildings: GeoDataFrame | None = None, *,
-           with_patches: bool = False, parquet: bool = False, cluster: Any = None, show_progress: bool = True) -> GeoDataFrame:
+           with_patches: bool = False, parquet: bool = False, cluster: Any = None, show_progress: bool = True) -> SurveyTable:
     """Explain many buildings of a scene, or go on with it: a row each with its outline, also in buildings.gpkg in `out`.
 
     The column `map` says where in `out` a building's map is, a GeoTIFF with a style. buildings: columns building and geometry, by
@@ -381,18 +420,21 @@ def survey(scene: Scene, out: str | Path, settings: SurveySettings | None = None
         table = with_maps(assemble([folder.path(job) for job in jobs], left_out, chosen), folder.id)
         layer = [patches_of_survey(scene.raster, folder.home, table)] if with_patches else []
         write_buildings(Path(out) / "buildings.gpkg", table, layer, parquet)
-        return table
+        return SurveyTable(table).on(scene.raster)
 
 # %% ../nbs/62_survey.ipynb #5f805ae2
-def load_survey(out: str | Path) -> GeoDataFrame:
+def load_survey(out: str | Path) -> SurveyTable:
     """The table of a survey's folder. Raises ValueError, naming it, where there is none."""
     path = Path(out) / "buildings.gpkg"
     if not path.is_file():
         raise ValueError(f"{path}: no survey's table; run the survey first, or again to its end")
-    return read_file(path, layer="buildings")
+    table = SurveyTable(read_file(path, layer="buildings"))
+    with suppress(ValueError):  # without the record of its run there is no picture of it
+        table.on(raster_in(facts_in(path.parent / str(table["run"].iloc[0]))[0], path.parent.parent))
+    return table
 
 # %% ../nbs/62_survey.ipynb #de6e9886
-def survey_map(scene: Scene, out: str | Path, building: str) -> xr.Dataset:
+def survey_map(scene: Scene, out: str | Path, building: str) -> ScoreMap:
     """The map of a building of a survey and its standard error, in their place, as `gis.map_dataset` makes them.
 
     Raises ValueError, naming it, for a building that is not in the table, or has no map.

@@ -5,93 +5,38 @@
 # %% ../nbs/63_survey_report.ipynb #f773bd62
 from __future__ import annotations
 
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from matplotlib.collections import PolyCollection
 from matplotlib.figure import Figure
 
 from .card import make_card, to_picture
 from .figures import outline, overlay
-from .footprints import burn, in_pixels
+from .footprints import burn
 from .methods import UNITS
 from .notices import needed
-from .raster import Raster, open_raster, stretched
 from .report import Report, as_image, section
-from .scene import RasterPicture
+from .scene import RasterPicture, survey_figure
 from .statistics import mean_interval
-from .survey import SurveySettings, arrays_of, facts_in, kept_of, load_survey
+from .survey import SurveySettings, arrays_of, facts_in, kept_of, load_survey, raster_in
 
 with needed("geo"):
     import pandas as pd
-    import shapely
     from geopandas import GeoDataFrame
 
 # %% auto #0
-__all__ = ['SMALLEST', 'COLUMNS', 'SHORT', 'drawn_shapes', 'survey_figure', 'picture_in', 'buildings_figure', 'spread_table',
-           'sentences', 'Surveyed', 'surveyed', 'map_section', 'extreme_sections', 'counted', 'state_sections',
-           'survey_report', 'make_survey_report', 'write_survey_report']
-
-# %% ../nbs/63_survey_report.ipynb #4cf7c33c
-#: A building's side in dots, below which a map shows a dot in its place.
-SMALLEST = 5.0
-
-
-def drawn_shapes(table: GeoDataFrame, raster: Raster, shrink: float) -> tuple[list[int], list[Any]]:
-    """The rows of a table that have polygons, and the corners (K,2) of each in dots of a copy that is `shrink` times smaller."""
-    assert raster.transform is not None
-    rows, found = list[int](), list[Any]()
-    for k, shape in enumerate(table.geometry):
-        for part in shapely.get_parts(shape) if shape is not None else ():
-            if isinstance(part, shapely.Polygon) and not part.is_empty:
-                rows.append(k)
-                found.append(shapely.get_coordinates(in_pixels(part.exterior, raster.transform)) / shrink)
-    return rows, found
-
-# %% ../nbs/63_survey_report.ipynb #c1b8c079
-def survey_figure(raster: Raster, table: GeoDataFrame, column: str = "context_reliance", side: int = 800) -> Figure:
-    """A scene with its buildings coloured by a column of a survey's table, grey where it is not known; side: of the copy, in dots.
-
-    Raises ValueError, listing those of numbers, for another column, and for a raster without a place on Earth.
-    """
-    numeric = [name for name in table if pd.api.types.is_numeric_dtype(table[name])]
-    if column not in numeric:
-        raise ValueError(f"there is no column {column!r} of numbers; known are {', '.join(numeric)}")
-    if raster.transform is None:
-        raise ValueError(f"{raster.path}: does not say where on Earth it lies, so buildings have no place on it")
-    seen = stretched(raster.overview(side))
-    shrink = raster.size[0] / seen.shape[0]
-    rows, corners = drawn_shapes(table, raster, shrink)
-    values = table[column].to_numpy(float)[rows]
-    figure = Figure(figsize=(7, 6 * seen.shape[0] / seen.shape[1]), layout="constrained")  # a seventh is for the colours
-    ax = figure.subplots()
-    ax.imshow(seen // 2 + 96)
-    known = np.isfinite(values)
-    low, high = (0.0, 1.0) if column == "context_reliance" else (np.nanmin(values), np.nanmax(values)) if known.any() else (0, 1)
-    if len(corners) and np.median([np.ptp(each, 0).max() for each in corners]) < SMALLEST:
-        middles = np.array([each.mean(0) for each in corners])
-        shown: Any = ax.scatter(middles[:, 0], middles[:, 1], c=values, s=9, cmap="plasma", vmin=low, vmax=high, plotnonfinite=True)
-    else:
-        shown = ax.add_collection(PolyCollection(corners, array=values, cmap="plasma", clim=(low, high), edgecolor="black",
-                                                 linewidth=0.5))
-    shown.cmap.set_bad("#999999")
-    ax.set(xlim=(0, seen.shape[1]), ylim=(seen.shape[0], 0))
-    ax.axis("off")
-    figure.colorbar(shown, ax=ax, fraction=0.04, pad=0.02, label=column.replace("_", " "))
-    return figure
+__all__ = ['COLUMNS', 'SHORT', 'picture_in', 'buildings_figure', 'spread_table', 'sentences', 'Surveyed', 'surveyed',
+           'map_section', 'extreme_sections', 'counted', 'state_sections', 'survey_report', 'make_survey_report',
+           'write_survey_report']
 
 # %% ../nbs/63_survey_report.ipynb #9bb12009
-def picture_in(facts: dict[str, Any]) -> RasterPicture | None:
-    """The raster in the record of a survey, None where it is not there any more. A remote one is not fetched."""
-    known = facts["raster"]
-    with suppress(ValueError, OSError):
-        raster = open_raster(known["path"], known["bands"], stored=known["stored"])
-        scale = None if known["scale"] is None else tuple(known["scale"])
-        return RasterPicture(raster, make_card(facts["card"], known["path"]), scale)
-    return None
+def picture_in(facts: dict[str, Any], place: Path) -> RasterPicture | None:
+    """The raster in the record of a survey in its network's numbers; None, and arguments, as of `raster_in`."""
+    known, raster = facts["raster"], raster_in(facts, place)
+    scale = None if known["scale"] is None else tuple(known["scale"])
+    return None if raster is None else RasterPicture(raster, make_card(facts["card"], known["path"]), scale)
 
 # %% ../nbs/63_survey_report.ipynb #9b298281
 def buildings_figure(home: Path, picture: RasterPicture, rows: pd.DataFrame) -> Figure:
@@ -109,7 +54,7 @@ def buildings_figure(home: Path, picture: RasterPicture, rows: pd.DataFrame) -> 
         axes[0, column].set_title(f"building {row['building']}", fontsize=8)
         axes[0, column].axis("off")
         overlay(axes[1, column], image, kept.maps()[0], mask, unit=unit,
-                title=f"{row['context_reliance']:.0%} outside, gap {row['gap']:.1f}")
+                title=f"{row['context_reliance']:.0%} outside, gap {row['gap']:.1f} ± {row['gap_error']:.1f}")
     return figure
 
 # %% ../nbs/63_survey_report.ipynb #35b56367
@@ -119,7 +64,7 @@ def buildings_figure(home: Path, picture: RasterPicture, rows: pd.DataFrame) -> 
 COLUMNS = {"confidence": "confidence", "entropy": "entropy (bit)", "iou": "IoU with the footprint",
            "context_reliance": "context reliance", "context_reliance_error": "its standard error",
            "distance_half_m": "half of the score within (m)", "distance_90_m": "90 % of it within (m)",
-           "gap": "gap on equal area (points)"}
+           "gap": "gap on equal area (points)", "gap_error": "the gap's standard error (points)"}
 
 
 def spread_table(table: pd.DataFrame) -> pd.DataFrame:
@@ -174,7 +119,7 @@ def surveyed(out: str | Path) -> Surveyed:
     table = load_survey(out)
     home = Path(out) / str(table["run"].iloc[0])
     facts, settings = facts_in(home)
-    return Surveyed(table, home, facts, settings, picture_in(facts))
+    return Surveyed(table, home, facts, settings, picture_in(facts, Path(out).parent))
 
 # %% ../nbs/63_survey_report.ipynb #7ba6e9f0
 def map_section(told: Surveyed) -> list[dict[str, Any]]:
@@ -188,14 +133,15 @@ def map_section(told: Surveyed) -> list[dict[str, Any]]:
 
 # %% ../nbs/63_survey_report.ipynb #ff33457f
 #: Shorter words for some of them.
-SHORT = {"distance_half_m": "half within (m)", "gap": "gap (points)"}
+SHORT = {"distance_half_m": "half within (m)", "gap": "gap (points)", "gap_error": "±"}
 
 
 def extreme_sections(told: Surveyed, count: int = 4) -> list[dict[str, Any]]:
     """The buildings that lean most and least on their surroundings, none of them in both."""
     done = told.done.dropna(subset="context_reliance") if len(told.done) else told.done
     few = min(count, len(done) // 2)
-    columns = ["building", "confidence", "context_reliance", "context_reliance_error", "distance_half_m", "gap", "flags"]
+    columns = ["building", "confidence", "context_reliance", "context_reliance_error", "distance_half_m", "gap", "gap_error",
+               "flags"]
     found = []
     for name, rows in (("most", done.head(few or len(done))), ("least", done.tail(few).iloc[::-1])):
         if len(rows):

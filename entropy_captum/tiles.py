@@ -28,7 +28,7 @@ from .judgement import Gap, GapTester, redrawn
 from .labels import Label, LabelValues
 from .methods import INTERACTION, PICK_FREEZE, Maps, feature_ids, method_names, reasons_against, run_methods
 from .names import STUDY_METHODS, Activation, BaselineName
-from .notices import needed
+from .notices import needed, not_there
 from .perturbation import filled, named_baseline
 from .question import Budget, Question, of_image
 from .region import check_target, class_number, objects, predicted_region
@@ -157,7 +157,7 @@ def name_homes(roots: Sequence[Path]) -> dict[Path, str]:
     """
     for root in roots:
         if not root.is_dir():
-            raise ValueError(f"{root}: no such folder")
+            raise ValueError(f"{root}: {not_there(root, 'folder')}")
     found = [(home, root.resolve().name, "" if home == root else home.relative_to(root).as_posix())
              for root in roots for home in find_homes(root)]
     if len({home.resolve() for home, *_ in found}) < len(found):

@@ -22,6 +22,7 @@ from entropy_captum.data import LAYOUTS, find_tiles, read_mask
 from entropy_captum.drawn import procedural_scene, write_scenes
 from entropy_captum.explanation import largest_object
 from entropy_captum.region import iou, object_at
+from entropy_captum.tiles import find_sources
 from entropy_captum.training import Recipe, initialize_encoder, shuffle_labels, train
 from entropy_captum.zoo import BUNDLED_WEIGHTS, dataset_iou, paper_unet, predict_mask
 
@@ -47,6 +48,8 @@ def test_bad_files_are_named(tmp_path):
                           (lambda: read_mask(tmp_path / "seven.png"), r"0/255.* found 7 \(100.0%\)"),
                           (lambda: find_tiles(tmp_path), "no tiles found.*image/label"),
                           (lambda: find_tiles(tmp_path / "nowhere"), "no such folder"),
+                          (lambda: find_tiles(tmp_path / "seven.png"), "seven.png: is a file"),
+                          (lambda: find_sources(tmp_path / "seven.png"), "seven.png: is a file"),
                           (lambda: rooftop_unet(tmp_path / "none.pth"), "none.pth: no such")):
         with pytest.raises(ValueError, match=message):
             call()

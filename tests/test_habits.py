@@ -65,6 +65,19 @@ def test_no_module_below_attribution_names_it():
     assert not {module: found for module in sorted(below) if (found := owned & set(named_in(tree_of(module))))}
 
 
+#: What is said in one place, and its modules: none where a name of `sampling` is asked.
+ONCE = {"the type of a grid": (r'Literal\["adaptive"\]', {"names"}),
+        "what to type for channels that are last": (r"inputs\.permute\(0, 3, 1, 2\)", {"forward"}),
+        "how many rows a design has": (r"(features|\*\* ?2)\)? \+ \d\b", set())}
+
+
+@pytest.mark.parametrize("what", ONCE)
+def test_one_module_says_it(what):
+    pattern, homes = ONCE[what]
+    assert homes == {path.stem for path in PACKAGE.glob("*.py") for line in path.read_text(encoding="utf-8").splitlines()
+                     if re.search(pattern, line.partition("#")[0])}
+
+
 # What is checked where -----------------------------------------------------------------------------------------------------
 
 def test_ruff_reads_every_notebook():

@@ -154,6 +154,27 @@ def exported_module(net, folder):
     return torch.export.load(export(net, folder / "dynamic.pt2", 2, {0: torch.export.Dim.DYNAMIC})).module()
 
 
+def onnx(net, path, batch, axes=None):
+    pytest.importorskip("onnxruntime")
+    torch.onnx.export(net, (torch.rand(batch, 3, SIZE, SIZE),), path, dynamo=False, input_names=["x"], output_names=["y"],
+                      dynamic_axes=axes)
+    return path
+
+
+def onnx_fixed(net, folder):
+    return onnx(net, folder / "fixed.onnx", 1)
+
+
+def onnx_dynamic(net, folder):
+    return onnx(net, folder / "dynamic.onnx", 2, {"x": {0: "b", 2: "h", 3: "w"}, "y": {0: "b", 2: "h", 3: "w"}})
+
+
+def openvino(net, folder):
+    read = pytest.importorskip("openvino")
+    read.save_model(read.Core().read_model(onnx_dynamic(net, folder)), folder / "net.xml", compress_to_fp16=False)
+    return folder / "net.xml"
+
+
 def function(net, folder):
     return lambda x: net(x)
 
@@ -189,7 +210,7 @@ def in_place(net, folder):
 
 
 SAME = [as_module, by_file, by_package, checkpoint, torchgeo, smp_folder, traced, scripted, exported_fixed, exported_pairs,
-        exported_dynamic, exported_module, function, compiled, in_dict, in_place]
+        exported_dynamic, exported_module, onnx_fixed, onnx_dynamic, openvino, function, compiled, in_dict, in_place]
 
 
 @pytest.fixture(scope="session")

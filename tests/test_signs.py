@@ -1,7 +1,9 @@
 """A wrong model card is given away by what the network does with pictures, and a right one is not suspected."""
 
 import math
-from dataclasses import replace
+import warnings
+from dataclasses import asdict, replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,11 +12,12 @@ from PIL import Image
 from torch import nn
 from typer.testing import CliRunner
 
-from entropy_captum.card import ModelCard, make_card, read_card, to_inputs
+from entropy_captum.card import ModelCard, card_text, make_card, read_card, to_inputs
 from entropy_captum.cli import app
 from entropy_captum.drawn import procedural_scene, write_scenes
 from entropy_captum.models import load_model
-from entropy_captum.signs import divergence, inspect_model, readings, signs
+from entropy_captum.runtimes import run_by
+from entropy_captum.signs import divergence, inspect_model, readings, signs, warn_of_signs
 from entropy_captum.zoo import rooftop_unet
 
 CARD = ModelCard(multiple=32, classes=("building",))
@@ -118,3 +121,49 @@ def test_wrong_use_of_the_command(arguments, said, tmp_path):
              for k, name in enumerate(arguments)]
     problem = CliRunner().invoke(app, ["model", "inspect", *given]).exception
     assert said in str(problem)
+
+
+MINE = "from entropy_captum.zoo import rooftop_unet\n\ndef make():\n    return rooftop_unet()\n"
+SMALL = "255 times as small, the pixels would suit the model better"
+
+
+def test_a_wrong_card_is_named_whatever_makes_the_forwards(network):
+    model = run_by(load_model(network, WRONG["255 times as small"]), "auto")
+    with pytest.warns(UserWarning, match=SMALL):
+        warn_of_signs(model, SCENES[0].image)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("command", ["evaluate", "footprints"])
+def test_a_wrong_card_is_named_before_many_images_are_explained(command, tmp_path):
+    """On the first of them; a right card is not suspected, and an image that is none is said when it is its turn."""
+    write_scenes(tmp_path / "tiles" / "drawn", range(1), 128)
+    (tmp_path / "mine.py").write_text(MINE)
+    arguments = ["evaluate", "--data", str(tmp_path / "tiles"), "--methods", "ones,random"]
+    if command == "footprints":
+        path, shapes = scene_with_footprints(tmp_path)
+        arguments = ["explain", str(path), "--footprints", str(shapes), "--window", "128"]
+    for name, card in (("wrong", WRONG["255 times as small"]), ("right", CARD)):
+        (tmp_path / f"{name}.toml").write_text(card_text(asdict(card)))
+        with warnings.catch_warnings(record=True) as said:
+            warnings.simplefilter("always")
+            done = CliRunner().invoke(app, [*arguments, "--model", f"{tmp_path}/mine.py:make", "--model-card",
+                                            str(tmp_path / f"{name}.toml"), "--grid-size", "2", "--n-samples", "2", "--out",
+                                            str(tmp_path / name)])
+        assert done.exit_code == 0, done.exception
+        assert any(SMALL in str(each.message) for each in said) == (name == "wrong")
+
+
+def scene_with_footprints(folder: Path) -> tuple[Path, Path]:
+    """A drawn scene as a GeoTIFF, and one of its houses as a file of polygons."""
+    import rasterio
+    from geopandas import GeoDataFrame
+
+    from entropy_captum.footprints import outline
+    drawn, place = procedural_scene(2, 128), (0.3, 0.0, 691000.0, 0.0, -0.3, 5335000.0)
+    with rasterio.open(folder / "scene.tif", "w", driver="GTiff", height=128, width=128, count=3, dtype="uint8", crs="EPSG:25832",
+                       transform=rasterio.Affine(*place), photometric="RGB") as file:
+        file.write(np.moveaxis(drawn.image, -1, 0))
+    house = outline(drawn.instances == 1, place)
+    GeoDataFrame({"id": ["h1"]}, geometry=[house], crs="EPSG:25832").to_file(folder / "houses.gpkg")
+    return folder / "scene.tif", folder / "houses.gpkg"
