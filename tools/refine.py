@@ -172,18 +172,21 @@ def scene_rows() -> Iterator[dict[str, object]]:
         yield {"case": "scene", "pixels": 256, "finest": 8, "seed": 0, **compared(asked, Budget(8, 8, max_rows=rows), truth, full)}
 
 
-PARTS = {"planted": (planted_rows, "refine"), "scene": (scene_rows, "refine"), "coverage": (coverage_rows, "refine-coverage")}
+PARTS = {"planted": planted_rows, "scene": scene_rows, "coverage": coverage_rows}
 
 
 def main() -> None:
     warnings.simplefilter("ignore")
     torch.set_num_threads(1)
     for part in sys.argv[1:] or PARTS:
-        (measure, table), rows = PARTS[part], []
-        for row in measure():
+        rows = []
+        for row in PARTS[part]():
             print(row, flush=True)
             rows.append(row)
-        replace_rows(table, pd.DataFrame(rows))
+        if part == "coverage":
+            replace_rows("refine-coverage", pd.DataFrame(rows))
+        else:
+            replace_rows("refine", pd.DataFrame(rows))
 
 
 if __name__ == "__main__":
