@@ -31,7 +31,7 @@ Layout = Literal["NCHW", "NHWC"]
 #: What is put beside an image that is too small: its mirror image, its border, or mid-grey.
 Padding = Literal["reflect", "replicate", "grey"]
 
-
+# %% ../nbs/37_card.ipynb #168abe6e
 def per_band(value: Any, bands: int, name: str) -> tuple[float, ...]:
     """One number, or one per band, as one per band. Raises ValueError, quoting it, for anything else."""
     given = tuple(value) if isinstance(value, list | tuple | np.ndarray) else (value,) * bands

@@ -135,7 +135,7 @@ class History:
         """The designs as they are drawn, noting each feature's points where errors are made of them."""
         for design in designs:
             if self.points is not None:
-                self.points.append(np.stack([design.a, design.b], 1))
+                self.points.append(design.places)
             yield design
 
     def add(self, regions: np.ndarray, f: np.ndarray, delta: np.ndarray) -> None:

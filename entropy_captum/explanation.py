@@ -54,8 +54,8 @@ if TYPE_CHECKING:
 
 # %% auto #0
 __all__ = ['GRIDS', 'ENDINGS', 'largest_object', 'choose_region', 'label_of', 'bands_of', 'features_of', 'grid_for', 'ask',
-           'grid_in_words', 'start_in_words', 'find_mistakes', 'Explanation', 'save_spectrum', 'search_for',
-           'explain_question']
+           'grid_in_words', 'start_in_words', 'find_mistakes', 'Explanation', 'dataset_of', 'save_spectrum',
+           'search_for', 'explain_question']
 
 # %% ../nbs/59_explanation.ipynb #facf118e
 def largest_object(mask: Mask) -> Mask:
@@ -293,12 +293,6 @@ class Explanation:
         return explanation_figure(self.picture, heat, self.error(name), self.region, unit=UNITS.get(name, ""), title=name,
                                   patches=None if estimate is None else estimate.patches(0))
 
-    def dataset(self, method: str | None = None) -> ScoreMap:
-        """A method's map (by default the first one's) and its error in their place, as an xarray data set (extra `geo`)."""
-        from entropy_captum.gis import map_dataset
-        name = next(iter(self.found)) if method is None else method
-        return map_dataset(*placed_map(self, name), self.request.extent, UNITS.get(name, ""), made_by(self, name))
-
     def measures(self, method: str | None = None) -> dict[str, float]:
         """What a pick-freeze method's map (by default the first one's) says of the region, see `measures.measure_map`.
 
@@ -373,6 +367,13 @@ def placed_map(told: Explanation, name: str) -> tuple[NDArray[np.float64], NDArr
     held, error = told.question.held[0].cpu().numpy(), told.error(name)
     heat = np.where(held, told.found[name].maps[0].double().numpy(), np.nan)
     return heat, None if error is None else np.where(held, error, np.nan)
+
+# %% ../nbs/59_explanation.ipynb #06a920ec
+def dataset_of(told: Explanation, method: str | None = None) -> ScoreMap:
+    """A method's map (by default the first one's) and its error in their place, as an xarray data set (extra `geo`)."""
+    from entropy_captum.gis import map_dataset
+    name = next(iter(told.found)) if method is None else method
+    return map_dataset(*placed_map(told, name), told.request.extent, UNITS.get(name, ""), made_by(told, name))
 
 # %% ../nbs/59_explanation.ipynb #4328fdc3
 def save_for_gis(folder: Path, told: Explanation, parquet: bool) -> None:

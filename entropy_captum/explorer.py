@@ -285,7 +285,7 @@ def palette(name: str) -> bytes:
     """The 256 colours of a map from -1 to 1 over an image, see `figures.fading`: red, green, blue and opacity, a byte each."""
     return (fading(name, -1, 1, 1.0)(np.arange(256)) * 255).round().astype(np.uint8).tobytes()
 
-# %% ../nbs/65_explorer.ipynb #e95721ac
+
 def drawing() -> dict[str, Any]:
     """How the page draws maps, as `figures` does: palettes, the colours of other objects, grounds and hatching, the marks."""
     palettes = {"score": palette(SCORE_MAP), "standard error": palette(ERROR_MAP), "own": palette(OWN_MAP)}
@@ -311,13 +311,13 @@ def drawn(method: str, estimate: Estimate, grid: tuple[int, int], region: NDArra
     return {"method": method, "unit": UNITS[method], "made": made, "shape": list(grid), "scores": as_bytes(scores),
             "errors": as_bytes(errors), "own": own.tobytes(), "uncertain": uncertain(scores, errors).tobytes()}
 
-# %% ../nbs/65_explorer.ipynb #8b1c586e
+
 def drawn_pixels(method: str, heat: Tensor, region: NDArray[np.bool_]) -> dict[str, Any]:
     """What the page draws of a map (H,W) that has no errors."""
     return {"method": method, "unit": UNITS[method], "made": "without error bars", "shape": list(heat.shape),
             "scores": as_bytes(heat), "errors": b"", "own": own_pixels(region).tobytes(), "uncertain": b""}
 
-# %% ../nbs/65_explorer.ipynb #b6138c6d
+
 def of_region(estimate: Estimate, k: int) -> Estimate:
     """The estimate of one of several regions of an image alone."""
     numbers = {name: getattr(estimate, name) for name in Estimate.ARRAYS}

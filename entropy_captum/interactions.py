@@ -206,7 +206,7 @@ def gather(run: Run, quantity: Quantity, features: Tensor, pairs: Sequence[tuple
     value, error, total, total_error = (matrices(part, pairs, features) for part in (*(bits if of_entropy else share), *share))
     counts = torch.full((len(features),), budget.n_samples)
     rows = torch.full((len(features),), spent + run.done)
-    kind = {"error": "jackknife"} if not of_entropy else {"error": kind_of_error(quantity, budget, run.question)}
+    kind = {"error": "jackknife"} if not of_entropy else {"error": kind_of_error(quantity, budget)}
     return Interactions(features, value, error, total, total_error, torch.from_numpy(scores), counts, rows, run.perturbation.index,
                         tuple(tuple(x.shape[1:]) for x in run.perturbation.inputs),
                         run.settings[0] | {"method": quantity.name, "activation": run.tally.activation} | kind)

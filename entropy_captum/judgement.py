@@ -27,7 +27,7 @@ from entropy_captum.evaluation import (
     random_attribution,
     verdict,
 )
-from .notices import notify
+from .notices import notify, waiting
 from .perturbation import spread_scores
 from .question import Question
 
@@ -170,7 +170,8 @@ def judge(tester: SitTester, maps: Mapping[str, Tensor], estimates: Mapping[str,
     for name, heat in own.items():
         if heat.min() == heat.max():
             notify(f"the map {name!r} is {float(heat.max()):g} everywhere, so that chance says which pixels go, and its verdict")
-    table, chance = verdict(tester, shown), asked.chance()
+    with waiting("testing the maps", show_progress, 5):
+        table, chance = verdict(tester, shown), asked.chance()
     several = tqdm((*own, "distance"), desc="how sure the tests are", leave=False, disable=not show_progress)
     gaps = {name: asked.gap(shown[name], estimates.get(name)) for name in several}
     table["gap_r0.5_se"] = [gaps[name].error if name in gaps else np.nan for name in table["map"]]

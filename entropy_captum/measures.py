@@ -21,7 +21,7 @@ Mask = NDArray[np.bool_]
 #: Numbers in float64, of any shape.
 Values = NDArray[np.float64]
 
-
+# %% ../nbs/33_measures.ipynb #6c7325da
 def shares_outside(index: NDArray[np.int64], region: Mask, n: int) -> Values:
     """The share of the pixels of each of n patches, ids (H,W) from 0, that lies outside the region (H,W); ids below 0 are none."""
     held = index >= 0

@@ -373,7 +373,8 @@ class Report:
     def latex(self) -> str:
         """Its tables as LaTeX, to be read by `\\input`; they need the package booktabs."""
         tables = [(each["title"], part) for each in self.sections for part in each["parts"] if isinstance(part, pd.DataFrame)]
-        found = [as_latex(table, f"{title.rstrip('?')}. {self.title}.", f"{re.sub('[^a-z]+', '-', title.lower()).strip('-')}-{k}")
+        found = [as_latex(table, f"{title}{'' if title.endswith('?') else '.'} {self.title}.",
+                          f"{re.sub('[^a-z]+', '-', title.lower()).strip('-')}-{k}")
                  for k, (title, table) in enumerate(tables, 1)]
         return "\n\n".join([r"% needs \usepackage{booktabs}", *found]) + "\n"
 

@@ -41,7 +41,7 @@ def fits(number: int, kind: np.dtype[Any]) -> bool:
     """Whether a pixel of whole numbers of a kind can have a value."""
     return kind.kind == "b" or bool(np.iinfo(kind).min <= number <= np.iinfo(kind).max)
 
-
+# %% ../nbs/38_request.ipynb #14600bd5
 def evened(image: NDArray[Any], valid: Mask) -> NDArray[Any]:
     """An image (H,W,C) whose pixels that hold nothing are like the mean of the others."""
     return np.where(valid[..., None], image, image[valid].mean(0)).astype(image.dtype)
@@ -119,7 +119,7 @@ def place_of(size: tuple[int, int], middle: tuple[int, int] | None, window: int 
 #: Columns or rows, float64, of any shape.
 Places = NDArray[np.float64]
 
-
+# %% ../nbs/38_request.ipynb #64d1f0a4
 @dataclass(frozen=True)
 class Overlay:
     """The pixels of a mask or label beside those of a picture. size: of the file (rows, columns).

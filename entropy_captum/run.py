@@ -243,13 +243,13 @@ def adapts(quantities: Sequence[Quantity], budget: Budget) -> bool:
 PACKAGES = ("torch", "captum", "numpy", "scipy")
 
 
-def kind_of_error(quantity: Quantity, budget: Budget, question: Question) -> str:
+def kind_of_error(quantity: Quantity, budget: Budget) -> str:
     """How the standard errors of a quantity are made; see `estimate.mean_change` and `estimate.over_variance`."""
     if quantity.importance is not entropy_change:
         return "jackknife"
     if budget.adaptive:
         return "adaptive"
-    return "nearest neighbours" if budget.sampler == "supercube" and question.parts is None else "sample deviation"
+    return "nearest neighbours" if budget.sampler == "supercube" else "sample deviation"
 
 
 #: The share of `max_seconds` that a run plans for: estimates are made besides.
@@ -273,7 +273,7 @@ def describe(quantity: Quantity, question: Question, budget: Budget) -> dict[str
     """The settings that an estimate is saved with."""
     return {"method": quantity.name, "reduction": quantity.reduction, "activation": question.activation,
             "sampler": budget.sampler, "scramble": budget.scramble, "interpolation": question.interpolation,
-            "first_order": budget.first_order, "error": kind_of_error(quantity, budget, question), "n_samples": budget.n_samples,
+            "first_order": budget.first_order, "error": kind_of_error(quantity, budget), "n_samples": budget.n_samples,
             "seed": budget.seed, "tolerance": budget.tolerance, "max_rows": budget.max_rows, "top": budget.top,
             "max_seconds": budget.max_seconds,
             "tuple_input": isinstance(question.inputs, tuple), "region_predicted": question.region is None,
@@ -344,7 +344,7 @@ class Run:
         rows, skipped = budget.rows(self.perturbation.n_features), self.engine.skipped
         goal = goal_of(budget, rows, skipped, question.region is None) if adaptive else None
         self.tally = Tally(self.question, list(dict.fromkeys(q.reduction for q in quantities)), rows, skipped,
-                           budget.sampler == "supercube" and question.parts is None, goal)
+                           budget.sampler == "supercube", goal)
 
     def progress(self) -> tqdm[NoReturn]:
         """A bar over the rows."""

@@ -51,6 +51,12 @@ class PickFreeze:
     b: NDArray[np.float64]
     members: Sequence[NDArray[np.int64]] | None = None
 
+    @property
+    def places(self) -> NDArray[np.float64]:
+        """Where each feature goes from and to, (a, b), (d,2); of one that is made of parts, the means over them."""
+        points = np.stack([self.a, self.b], 1)
+        return points if self.members is None else np.stack([points[own].mean(0) for own in self.members])
+
     def keep(self, row: Row) -> Tensor:
         """The keep weights (d,) of one row, float64. Raises ValueError for a feature that the design does not have."""
         features = len(self.a if self.members is None else self.members)

@@ -331,7 +331,7 @@ class Scene:
 #: A building's side in dots, below which a map shows a dot in its place.
 SMALLEST = 5.0
 
-
+# %% ../nbs/60_scene.ipynb #07185d16
 def drawn_shapes(table: GeoDataFrame, raster: Raster, shrink: float) -> tuple[list[int], list[Any]]:
     """The rows of a table that have polygons, and the corners (K,2) of each in dots of a copy that is `shrink` times smaller."""
     assert raster.transform is not None

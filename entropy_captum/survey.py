@@ -312,7 +312,7 @@ def facts_in(home: Path) -> tuple[dict[str, Any], SurveySettings]:
     except (OSError, ValueError, LookupError, TypeError) as problem:
         raise ValueError(f"{home / 'run.json'}: not the settings of a survey; run it again, it is written anew") from problem
 
-# %% ../nbs/62_survey.ipynb #8a344528
+
 def raster_in(facts: Mapping[str, Any], place: Path) -> Raster | None:
     """The raster in the record of a survey, also by its relative path from a folder; None where it is not there any more.
 

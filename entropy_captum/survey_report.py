@@ -135,7 +135,7 @@ def map_section(told: Surveyed) -> list[dict[str, Any]]:
 #: Shorter words for some of them.
 SHORT = {"distance_half_m": "half within (m)", "gap": "gap (points)", "gap_error": "±"}
 
-
+# %% ../nbs/63_survey_report.ipynb #f22ccb53
 def extreme_sections(told: Surveyed, count: int = 4) -> list[dict[str, Any]]:
     """The buildings that lean most and least on their surroundings, none of them in both."""
     done = told.done.dropna(subset="context_reliance") if len(told.done) else told.done

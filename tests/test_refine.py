@@ -53,7 +53,7 @@ def test_scores_of_larger_patches_are_those_of_a_plain_loop():
             inside = np.isin(np.arange(16) % 4 // 2, half)
             total[half] += np.abs(entropy(np.where(inside, design.b, design.a)) - entropy(design.a)).mean() / 4
     np.testing.assert_allclose(found.scores[0], total, rtol=1e-10)
-    assert found.settings["error"] == "sample deviation"  # no net is laid out for all of a patch's cells
+    assert found.settings["error"] == "nearest neighbours"
     assert json.dumps(found.settings)
 
 

@@ -249,7 +249,7 @@ def test_latex_compiles(run: Path, tmp_path: Path) -> None:
 def test_any_report_is_latex_too(tmp_path: Path) -> None:
     told = Report("Buildings", ["one"], [section("What?", "", pd.DataFrame({"a": ["<b>"], "b": [1]}))], {})
     path = told.write_latex(tmp_path / "a.tex")
-    assert r"\caption{What. Buildings.}" in path.read_text() and r"\textless{}b\textgreater{}" in path.read_text()
+    assert r"\caption{What? Buildings.}" in path.read_text() and r"\textless{}b\textgreater{}" in path.read_text()
     assert "&lt;b&gt;" in told.html()
 
 

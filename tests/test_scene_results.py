@@ -15,7 +15,7 @@ from rasterio.warp import reproject
 
 from entropy_captum.cli import Place, check_survey
 from entropy_captum.drawn import procedural_scene
-from entropy_captum.explanation import explain_question
+from entropy_captum.explanation import dataset_of, explain_question
 from entropy_captum.footprints import in_pixels, outline
 from entropy_captum.labels import parse_values
 from entropy_captum.question import Budget
@@ -97,7 +97,7 @@ def test_a_survey_without_its_raster_is_a_table_and_a_folder_that_was_moved_find
 @pytest.mark.slow
 def test_maps_are_xarray_and_shown_in_their_place(street, surveyed):
     told = street.explain(building="h04", window=128, budget=Budget(3, 8, seed=QUICK.seed), grid_size=4)
-    mine = told.dataset()
+    mine = dataset_of(told)
     assert isinstance(mine, xr.Dataset) and mine.rio.crs == "EPSG:25832" and mine.attrs["method"] == "entropy"
     np.testing.assert_array_equal(mine.score.values, told.found["entropy"].maps[0].numpy().astype(np.float32))
     np.testing.assert_array_equal(mine.standard_error.values, told.error("entropy").astype(np.float32))

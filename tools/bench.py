@@ -427,10 +427,17 @@ def budgets() -> None:
         print(f"  budget {mebibytes} MB: {float(done.stdout):.0f} MB", flush=True)
 
 
+def peers(quick: bool = False) -> None:
+    """Our score beside Captum's and Xplique's methods: rows and seconds until a map is its own converged one; see `peers.py`."""
+    print("rows and seconds until a map agrees with its own converged one (wanted: every peer at least 5 times ours)",
+          flush=True)
+    subprocess.run([sys.executable, Path(__file__).with_name("peers.py"), "quick" if quick else "128"], check=True)
+
+
 PARTS = {"imports": imports, "overhead": overhead, "precision": precision, "study": study, "cost": cost,
          "memory": lambda _: memory(), "whole_tile": whole_tile, "budgets": lambda _: budgets(),
          "incremental": incremental, "runtimes": runtimes, "explain": explain, "rows_faster": rows_faster,
-         "tile_of_buildings": tile_of_buildings}
+         "tile_of_buildings": tile_of_buildings, "peers": lambda _: peers()}
 
 if __name__ == "__main__":
     warnings.simplefilter("ignore")
@@ -439,7 +446,7 @@ if __name__ == "__main__":
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--only", default="", help="incremental, runtimes, rows_faster: networks with this in their name")
     parser.add_argument("--before", help="tile_of_buildings: a checkout of another build, or its commit, to compare with")
-    parser.add_argument("--quick", action="store_true", help="rows_faster, tile_of_buildings: images of 128 x 128, once")
+    parser.add_argument("--quick", action="store_true", help="rows_faster, tile_of_buildings, peers: images of 128 x 128, once")
     parser.add_argument("--peak", type=int, nargs=2, metavar=("N", "GRID"), help=argparse.SUPPRESS)
     parser.add_argument("--budget", type=int, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
@@ -454,6 +461,8 @@ if __name__ == "__main__":
                 rows_faster(repeats, arguments.only, *small)
             elif part in ("incremental", "runtimes"):
                 PARTS[part](arguments.repeats, arguments.only)
+            elif part == "peers":
+                peers(arguments.quick)
             elif part == "tile_of_buildings":
                 with built_at(arguments.before) as folder:
                     tile_of_buildings(repeats, folder, *small)

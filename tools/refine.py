@@ -4,13 +4,15 @@ Planted: ten of 64 x 64 cells matter, by themselves (sum), as neighbours that pu
 (pairs); all others a little. `recall`: the share of the ten that are the refined map's ten strongest finest patches.
 Scene: a roof of a drawn scene and the bundled network; the ten strongest cells of the full grid by the same designs are the truth.
 `difference`: the largest between a finest patch's score and the full grid's, NaN where the full grid was not run.
-Usage: refine.py [planted | scene ...], by default both.
+Coverage, to nbs/benchmarks/refine-coverage.csv: the share of 95 % intervals of refined maps that hold the true score, of drawn
+functions of 16 x 16 cells, a search and its scores for each seed. `finest`, `larger`: of patches of one cell, and of several.
+Usage: refine.py [planted | scene | coverage ...], by default all.
 """
 from __future__ import annotations
 
 import sys
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Literal, get_args
 
 import numpy as np
@@ -90,6 +92,62 @@ def compared(question: Question, budget: Budget, truth: set[int], full: Estimate
             / (cells + 1), "patches": len(estimate.scores[0]), "rounds": search.number, "difference": max(off, default=np.nan)}
 
 
+class Drawn:
+    """Log-odds of six pixels that are linear in the cells, of which most matter little; scores (B,1,H,W) of images (B,1,H,W)."""
+
+    def __init__(self, seed: int, side: int = 16, designs: int = 4_000) -> None:
+        rng, self.side = np.random.default_rng(seed), side
+        strength = 4 * np.exp(-rng.permutation(side**2) / 15) + 0.02
+        self.weights = strength * rng.normal(0.8, 0.6, (6, side**2))
+        self.start = rng.normal(2, 1, 6) - self.weights.sum(1) / 2
+        self.a, self.b = rng.random((2, designs, side**2))
+        self.region = torch.zeros(1, side, side)
+        self.region[0, 0, :6] = 1
+
+    def __call__(self, x: Tensor) -> Tensor:
+        outputs = torch.zeros(len(x), 1, self.side, self.side)
+        outputs[:, 0, 0, :6] = x.flatten(1) @ torch.from_numpy(self.weights.T).float() + torch.from_numpy(self.start).float()
+        return outputs
+
+    @staticmethod
+    def entropy(logits: np.ndarray) -> np.ndarray:
+        p = 1 / (1 + np.exp(-logits))
+        return -(p * np.log2(p) + (1 - p) * np.log2(1 - p))
+
+    def truth(self, index: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """The true scores and what they may be off by, each (d,), of pieces that cells belong to, (cells,)."""
+        members, change = np.eye(index.max() + 1)[index], 0.0
+        for weights, start in zip(self.weights, self.start, strict=True):
+            logits = (self.a @ weights + start)[:, None]
+            moved = logits + ((self.b - self.a) * weights) @ members
+            change = change + np.abs(self.entropy(moved) - self.entropy(logits)) / len(self.weights)
+        return np.mean(change, 0), np.std(change, 0) / np.sqrt(len(self.a))
+
+
+def intervals(drawn: Drawn, n: int, seed: int) -> pd.DataFrame:
+    """Of one refined map, by patch: its cells, how far the score is off, its error, and whether its interval holds the truth."""
+    x = torch.ones(1, 1, drawn.side, drawn.side)
+    search = refined(Question(drawn, x, drawn.region, grid_size="adaptive", finest=1), Budget(n, 256, seed), ENTROPY)
+    (estimate,) = scored(search, [ENTROPY])
+    index = estimate.index[0].flatten().numpy()
+    truth, own = drawn.truth(index)
+    off, error, margin = (v[0].double().numpy() for v in (estimate.scores, estimate.standard_error, estimate.margin()))
+    off = off - truth
+    found = pd.DataFrame({"cells": np.bincount(index), "squared_off": off**2 - own**2, "squared_error": error**2,
+                          "held": np.abs(off) <= np.hypot(margin, 1.96 * own)})
+    return found[truth > 1e-3 * truth.max()]
+
+
+def coverage_rows(functions: int = 4, seeds: int = 50, numbers: Sequence[int] = (8, 32)) -> Iterator[dict[str, object]]:
+    """By N, over drawn functions and seeds."""
+    for n in numbers:
+        found = pd.concat([intervals(drawn, n, seed) for drawn in map(Drawn, range(functions)) for seed in range(seeds)])
+        one = found.cells == 1
+        ratio = np.sqrt(found.squared_error.mean() / found.squared_off.mean())
+        yield {"n": n, "maps": functions * seeds, "intervals": len(found), "held": found.held.mean(),
+               "finest": found.held[one].mean(), "larger": found.held[~one].mean(), "error_ratio": ratio}
+
+
 def planted_rows() -> Iterator[dict[str, object]]:
     """Cells of one pixel, as only their mean counts; one image of 512 pixels shows that their size does not matter."""
     rows = int(0.05 * 32 * (GRID**2 + 1))
@@ -114,15 +172,18 @@ def scene_rows() -> Iterator[dict[str, object]]:
         yield {"case": "scene", "pixels": 256, "finest": 8, "seed": 0, **compared(asked, Budget(8, 8, max_rows=rows), truth, full)}
 
 
+PARTS = {"planted": (planted_rows, "refine"), "scene": (scene_rows, "refine"), "coverage": (coverage_rows, "refine-coverage")}
+
+
 def main() -> None:
     warnings.simplefilter("ignore")
     torch.set_num_threads(1)
-    for part in sys.argv[1:] or ("planted", "scene"):
-        rows = []
-        for row in {"planted": planted_rows, "scene": scene_rows}[part]():
+    for part in sys.argv[1:] or PARTS:
+        (measure, table), rows = PARTS[part], []
+        for row in measure():
             print(row, flush=True)
             rows.append(row)
-        replace_rows("refine", pd.DataFrame(rows))
+        replace_rows(table, pd.DataFrame(rows))
 
 
 if __name__ == "__main__":
