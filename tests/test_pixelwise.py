@@ -325,6 +325,7 @@ def explain(*arguments: str):
     return done
 
 
+@pytest.mark.slow
 def test_clouds_end_to_end(sky):
     """Without context: zeros off the cloud. With the detector's averaging and dilation: as far as their disks reach, 6 pixels."""
     from s2cloudless import S2PixelCloudDetector
@@ -348,6 +349,7 @@ def test_clouds_end_to_end(sky):
     assert (heat[~touching(region, 16, 6)] == 0).all() and (heat[touching(region, 16, 6) & ~touching(region, 16)] > 0).any()
 
 
+@pytest.mark.slow
 def test_a_window_of_an_array_is_that_window(sky):
     """A part of a file, of other numbers and in Fortran's order, gives what an array of that part alone gives."""
     part = (slice(4, 36), slice(6, 38))
@@ -376,6 +378,7 @@ def test_the_window_alone_is_read_and_any_numbers(tmp_path):
     assert read_image(tmp_path / "huge.npy", (slice(0, 32), slice(0, 32))).sum() == 12
 
 
+@pytest.mark.slow
 def test_pixels_that_are_not_a_number_hold_nothing(sky):
     """NaN in one band, or a value that is named, marks the same pixels: patches of them score 0, and the maps are the same."""
     hidden = np.zeros((64, 64), bool)
@@ -450,6 +453,7 @@ def test_masks_and_labels_may_be_arrays(sky):
         read_request(Path("sky.npy"), Path("sky.npy"))
 
 
+@pytest.mark.slow
 def test_the_explorer_takes_an_array(sky):
     model = load_model("cloud_model.py:clouds")
     explorer = explore(model, cloudy(), grid_size=4, n_samples=2)

@@ -46,6 +46,7 @@ def test_there_are_eight_tasks_of_at_most_two_lines():
         assert len(lines) <= 2 and len(ast.parse(source).body) <= 2, f"task {number}: {source}"
 
 
+@pytest.mark.slow
 def test_each_task_gives_what_it_says(done):
     roof, estimate = done["roof"], done["estimate"]
     assert roof.dtype == bool and roof[48, 37] and 20 < roof.sum() < 2000
