@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import InitVar, dataclass, field
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -27,14 +27,14 @@ class Network:
     """The layers of a captured model, in order, with its live weights. `whole`: the nodes without a local rule."""
 
     graph: Graph
-    model: nn.Module
+    model: InitVar[nn.Module]
     size: tuple[int, int]
     layers: dict[fx.Node, Layer] = field(default_factory=dict)
     whole: set[fx.Node] = field(default_factory=set)
     symbols: dict[fx.Node, int] = field(default_factory=dict)
 
-    def __post_init__(self) -> None:
-        weights = self.graph.weights(self.model)
+    def __post_init__(self, model: nn.Module) -> None:
+        weights = self.graph.weights(model)
         self.symbols.update(self.graph.symbols(1))
         for node in self.graph.nodes:
             if node not in self.symbols:

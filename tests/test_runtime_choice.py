@@ -1,8 +1,10 @@
 """What makes full forwards: the network as it was written, its folded layers, or another program; only what agrees is used."""
 from __future__ import annotations
 
+import gc
 import sys
 import warnings
+import weakref
 
 import numpy as np
 import pytest
@@ -236,6 +238,16 @@ def test_programs_are_made_once_for_weights_and_size_and_anew_for_others(network
         monkeypatch.setattr(faster, "find_program", lambda *_: Choice("torch"))
         choose_program(network, torch.zeros(1, 3, side, side), "torch")
     assert len(faster._chosen[network]) == faster.MOST_KEPT
+
+
+def test_a_program_that_is_remembered_does_not_keep_its_network(images, monkeypatch) -> None:
+    always(monkeypatch)
+    model = Small().eval()
+    assert choose_program(model, images[:1], "torch").program is not None
+    gone = weakref.ref(model)
+    del model
+    gc.collect()
+    assert gone() is None
 
 
 def test_hooks_gradients_and_other_inputs_meet_the_network(network, images, monkeypatch) -> None:
