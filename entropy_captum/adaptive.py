@@ -21,10 +21,7 @@ from .question import Budget
 from .sampling import PickFreeze, Row, supercube
 
 # %% auto #0
-__all__ = ['OWN', 'POWER', 'COUNTS', 'RISK', 'GROWTH', 'ENOUGH', 'adaptive_designs', 'shrunk_variance', 'Known', 'seen', 'cut',
-           'Goal', 'goal_of', 'Plan', 'make_plan', 'law_of_halves', 'planned_weights', 'counted_mean', 'weighed_mean',
-           'told_apart', 'streams_of', 'stream_weights', 'search_on', 'Span', 'weights_of', 'plans', 'AdaptiveHistory',
-           'rows_within']
+__all__ = ['seen', 'cut', 'Goal', 'goal_of', 'make_plan', 'told_apart', 'weights_of', 'plans', 'AdaptiveHistory']
 
 # %% ../nbs/21_adaptive.ipynb #07c2286a
 #: How much of a half's weight the whole pilot decides, and not the other half alone.

@@ -31,7 +31,7 @@ from .run import REDUCTIONS, Quantity, Run, prepare
 from .sampling import Sampler
 
 # %% auto #0
-__all__ = ['Asking', 'OfRegions', 'PickFreezeAttribution', 'EntropyCentric', 'SobolTotal']
+__all__ = ['PickFreezeAttribution', 'EntropyCentric', 'SobolTotal']
 
 # %% ../nbs/24_attribution.ipynb #241d5f29
 def warn_if_flat(scores: Tensor, error: Tensor) -> None:

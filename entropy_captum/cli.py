@@ -33,8 +33,8 @@ if TYPE_CHECKING:  # what takes a second or more is imported by the command that
 
 # %% auto #0
 __all__ = ['app', 'Device', 'Out', 'ModelSource', 'CardFile', 'RunBy', 'Target', 'Targets', 'Values', 'NoData', 'GridSize',
-           'OwnGrid', 'Finest', 'NSamples', 'Rows', 'Labels', 'DEMO_METHODS', 'model_app', 'demo', 'parse_grid',
-           'parse_groups', 'explain', 'train', 'evaluate', 'report', 'inspect', 'main']
+           'OwnGrid', 'Finest', 'NSamples', 'Rows', 'Labels', 'DEMO_METHODS', 'model_app', 'demo', 'explain', 'train',
+           'evaluate', 'report', 'inspect', 'main']
 
 # %% ../nbs/66_cli.ipynb #3d36ff09
 #: The program `entropy-captum`.

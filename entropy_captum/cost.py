@@ -16,7 +16,7 @@ from torch import Tensor, fx
 from .passes import Network, Pass, Plan, Value, cut, full_box, make_pass
 
 # %% auto #0
-__all__ = ['CALL_SECONDS', 'profile', 'predicted_seconds', 'free_memory']
+__all__ = ['CALL_SECONDS', 'profile', 'predicted_seconds']
 
 # %% ../nbs/13_cost.ipynb #db121b5f
 #: Seconds that one operation costs before it computes anything.

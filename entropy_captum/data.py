@@ -23,8 +23,7 @@ from .labels import read_mask as read_mask  # beside `read_image`, where readers
 from .notices import not_there
 
 # %% auto #0
-__all__ = ['LAYOUTS', 'SUFFIXES', 'WORDS', 'normalize', 'denormalize', 'is_named', 'TilePixels', 'Tile', 'find_tiles',
-           'labels_found']
+__all__ = ['normalize', 'denormalize', 'TilePixels', 'Tile', 'find_tiles']
 
 # %% ../nbs/40_data.ipynb #f737aef6
 def normalize(image: NDArray[np.uint8]) -> Tensor:

@@ -27,8 +27,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure  # drawing is imported when something is drawn
 
 # %% auto #0
-__all__ = ['PRIOR', 'DEGREES', 'Estimator', 'Importance', 'jansen', 'saltelli', 'mean_change', 'History', 'entropy_change',
-           'total_order', 'first_order', 'Mapped', 'Saved', 'Estimate']
+__all__ = ['Importance', 'jansen', 'saltelli', 'entropy_change', 'total_order', 'first_order', 'Saved', 'Estimate']
 
 # %% ../nbs/20_estimate.ipynb #f407bc61
 #: The relative rounding of float64.

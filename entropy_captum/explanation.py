@@ -53,9 +53,8 @@ if TYPE_CHECKING:
     from entropy_captum.gis import ScoreMap
 
 # %% auto #0
-__all__ = ['GRIDS', 'ENDINGS', 'largest_object', 'choose_region', 'label_of', 'bands_of', 'features_of', 'grid_for', 'ask',
-           'grid_in_words', 'start_in_words', 'find_mistakes', 'Explanation', 'dataset_of', 'save_spectrum',
-           'search_for', 'explain_question']
+__all__ = ['GRIDS', 'ENDINGS', 'largest_object', 'choose_region', 'bands_of', 'grid_for', 'ask', 'find_mistakes', 'Explanation',
+           'dataset_of', 'explain_question']
 
 # %% ../nbs/59_explanation.ipynb #facf118e
 def largest_object(mask: Mask) -> Mask:

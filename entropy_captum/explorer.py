@@ -64,11 +64,10 @@ except ImportError as problem:
     raise ImportError("the explorer needs anywidget: pip install 'entropy_captum[lab]'") from problem
 
 # %% auto #0
-__all__ = ['Place', 'CHOICES', 'FIRST', 'SHOWN', 'MOST_KEPT', 'called', 'nearest_object', 'boxed', 'mask_of', 'Subject', 'as_png',
-           'formats_for', 'ImageSubject', 'Face', 'as_bytes', 'palette', 'drawing', 'cells_of', 'drawn', 'drawn_pixels',
-           'of_region', 'Cancelled', 'cancellable', 'Choice', 'Kept', 'Explorer', 'work', 'keep', 'show_kept', 'put_up',
-           'exported', 'as_geotiff', 'answer', 'pick', 'look', 'Asked', 'on_one_grid', 'show_asked', 'run_pick_freeze',
-           'run_cams', 'explained', 'drawn_map', 'conclude', 'judged', 'in_words', 'rows_of', 'subject_of', 'explore']
+__all__ = ['Place', 'CHOICES', 'FIRST', 'SHOWN', 'MOST_KEPT', 'called', 'Face', 'palette', 'drawing', 'cells_of', 'drawn',
+           'drawn_pixels', 'of_region', 'Choice', 'Kept', 'Explorer', 'work', 'keep', 'show_kept', 'put_up', 'exported',
+           'as_geotiff', 'answer', 'pick', 'look', 'explained', 'drawn_map', 'conclude', 'judged', 'in_words',
+           'rows_of', 'explore']
 
 # %% ../nbs/65_explorer.ipynb #be7201aa
 #: What is to be explained: an object by its number (of a scene a footprint by its id), a point (column, row), a box

@@ -34,10 +34,7 @@ from .planning import WORTH, choose_inference, contained
 from .question import Budget
 
 # %% auto #0
-__all__ = ['Session', 'SESSIONS', 'EXTRAS', 'AGREEMENT', 'ROUNDING', 'Program', 'GAIN', 'MOST_KEPT', 'LONG_RUN', 'MOST_GAINED',
-           'Folded', 'onnxruntime_session', 'openvino_session', 'check_installed', 'is_installed', 'to_onnx',
-           'check_agreement', 'Choice', 'speed_of', 'as_program', 'make_program', 'try_program', 'find_program',
-           'choose_program', 'state_of', 'observed', 'can_hasten', 'FastForward', 'is_long', 'choose_engine']
+__all__ = ['Program', 'GAIN', 'MOST_KEPT', 'Choice', 'find_program', 'choose_program', 'FastForward']
 
 # %% ../nbs/18_faster.ipynb #9de191a8
 class Folded:

@@ -26,9 +26,8 @@ if TYPE_CHECKING:
 
 # %% auto #0
 __all__ = ['SCORE_MAP', 'ERROR_MAP', 'OWN_MAP', 'CLEAR_SCORE', 'Array', 'Mask', 'Image8', 'FOUND', 'MISSED', 'OTHER', 'HATCHED',
-           'GROUND', 'MARKS', 'border', 'outline', 'dimmed', 'fading', 'own_pixels', 'uncertain', 'overlay',
-           'add_legend', 'closeup', 'show_object', 'explanation_figure', 'png_of', 'jpeg_of', 'map_figure', 'Tested',
-           'panel', 'curve_figure']
+           'GROUND', 'border', 'outline', 'fading', 'overlay', 'explanation_figure', 'png_of', 'jpeg_of', 'map_figure',
+           'Tested', 'panel', 'curve_figure']
 
 # %% ../nbs/19_figures.ipynb #23a149ac
 #: The colour map of scores, which reads the same with any colour vision.

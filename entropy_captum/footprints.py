@@ -33,8 +33,7 @@ with needed("geo"):
     from rasterio.features import rasterize, shapes
 
 # %% auto #0
-__all__ = ['FLAGS', 'kind_of', 'numbers_by_place', 'ids_of', 'polygons_in', 'as_building', 'read_footprints', 'by_id', 'at_point',
-           'burn', 'outline']
+__all__ = ['FLAGS', 'polygons_in', 'read_footprints', 'by_id', 'at_point', 'burn', 'outline']
 
 # %% ../nbs/32_footprints.ipynb #b892591e
 #: The first bytes of the formats that are read.

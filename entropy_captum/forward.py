@@ -26,8 +26,7 @@ from .names import Activation
 from .notices import notify
 
 # %% auto #0
-__all__ = ['Model', 'TURN', 'advise', 'find_modules', 'eval_mode', 'as_written', 'weights_hash', 'Forward', 'TorchForward',
-           'as_forward']
+__all__ = ['Model', 'TURN', 'advise', 'eval_mode', 'Forward', 'TorchForward', 'as_forward']
 
 # %% ../nbs/05_forward.ipynb #40edb348
 #: A network, or any function, that returns score maps (B,K,h,w).

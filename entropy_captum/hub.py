@@ -21,7 +21,7 @@ from .names import Activation
 from .notices import first_line, needed, notify
 
 # %% auto #0
-__all__ = ['load_task', 'load_folder', 'load_torchvision']
+__all__ = ['load_folder']
 
 # %% ../nbs/46_hub.ipynb #565ecdc0
 def read_config(path: Path) -> dict[str, Any]:

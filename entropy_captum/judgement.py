@@ -35,8 +35,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 # %% auto #0
-__all__ = ['MOVES', 'CONTROLS', 'CLEAR', 'VERDICTS', 'ONE_IS_NONE', 'moved', 'with_outlines', 'redrawn', 'Gap', 'GapTester',
-           'in_words', 'judge', 'sentences']
+__all__ = ['CONTROLS', 'CLEAR', 'VERDICTS', 'moved', 'redrawn', 'Gap', 'GapTester', 'in_words', 'judge', 'sentences']
 
 # %% ../nbs/28_judgement.ipynb #490596f2
 #: By how many pixels the outline is moved for the error of a gap: eroded below 0, dilated above.

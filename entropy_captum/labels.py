@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 from .files import Facts, Stored, Window, look, read_stored
 
 # %% auto #0
-__all__ = ['Mask', 'UNNAMED', 'LabelValues', 'parse_values', 'Label', 'match_class', 'Labels', 'check_code', 'plain_mask',
-           'read_labels', 'read_label', 'read_mask']
+__all__ = ['Mask', 'UNNAMED', 'LabelValues', 'parse_values', 'Label', 'match_class', 'Labels', 'read_labels', 'read_label',
+           'read_mask']
 
 # %% ../nbs/36_labels.ipynb #1bb17c3a
 #: A value of a label: (255,), or a colour (0, 0, 255).

@@ -37,8 +37,7 @@ from .unoise import unoise
 
 # %% auto #0
 __all__ = ['PICK_FREEZE', 'REGISTRY', 'UNITS', 'ask_of_image', 'image_of', 'feature_ids', 'Maps', 'Counter', 'method_names',
-           'register', 'without_layer', 'why_not', 'reasons_against', 'without_gradient', 'leave_out', 'check_methods',
-           'run_methods']
+           'register', 'check_methods', 'run_methods']
 
 # %% ../nbs/52_methods.ipynb #dc7b379e
 def ask_of_image(forward: Model, image: Tensor, regions: Tensor, **options: Any) -> Question:

@@ -18,7 +18,7 @@ from difflib import get_close_matches
 from pathlib import Path
 
 # %% auto #0
-__all__ = ['INNER', 'NUMBER', 'notify', 'heard', 'each_kind_once', 'needed', 'not_there', 'waiting']
+__all__ = ['needed']
 
 # %% ../nbs/01_notices.ipynb #b4ee9286
 #: Packages whose lines no warning should point at.

@@ -19,7 +19,7 @@ from .forward import check_outputs
 from .layers import RULES, Layer, NotLocal, Read, Site, bilinear_layer, extent, layout, pointwise, whole_layer
 
 # %% auto #0
-__all__ = ['WORKSPACE', 'Network', 'Pass', 'Plan', 'make_plan', 'run_pass']
+__all__ = ['Network', 'make_plan']
 
 # %% ../nbs/12_passes.ipynb #cadf82e7
 @dataclass

@@ -33,8 +33,7 @@ from .region import resize_outputs
 from .sampling import A, PickFreeze, Row
 
 # %% auto #0
-__all__ = ['TOLERANCES', 'WORTH', 'SHORT_RUN', 'relative_difference', 'largest_difference', 'Proposal', 'propose',
-           'describe_case', 'say_once', 'reason_for_full', 'choose_inference']
+__all__ = ['largest_difference', 'propose', 'say_once', 'reason_for_full', 'choose_inference']
 
 # %% ../nbs/15_planning.ipynb #e89e98ee
 #: Largest difference to a full forward, relative to the largest output, by dtype; beyond it a plan is refused.

@@ -28,7 +28,7 @@ with needed("geo"):
     from geopandas import GeoDataFrame
 
 # %% auto #0
-__all__ = ['Cell', 'predict_cell', 'Found', 'find_objects', 'as_footprints']
+__all__ = ['Found', 'find_objects']
 
 # %% ../nbs/61_predicted.ipynb #0798d791
 @dataclass(frozen=True)

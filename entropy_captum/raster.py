@@ -31,8 +31,7 @@ with needed("geo"):
     from rasterio.windows import Window as RasterWindow
 
 # %% auto #0
-__all__ = ['Band', 'Pixels', 'to_world', 'to_pixel', 'steps_of', 'pixel_metres', 'Raster', 'open_raster', 'shown_bands',
-           'stretched', 'located', 'warn_of_loss']
+__all__ = ['Band', 'Pixels', 'to_world', 'to_pixel', 'Raster', 'open_raster', 'shown_bands', 'stretched']
 
 # %% ../nbs/31_raster.ipynb #dbd86644
 def named_files(path: Path) -> Iterator[str]:

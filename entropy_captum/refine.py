@@ -22,8 +22,7 @@ from .run import Quantity, Run, answer, describe, prepare
 from .sampling import A, Row, check_count, design_rows
 
 # %% auto #0
-__all__ = ['START', 'LOOKS', 'CALM', 'Patch', 'Cells', 'promise', 'RoundBudget', 'round_budget', 'changes', 'put_together',
-           'Leaves', 'check_adaptive', 'Search', 'refined', 'reply', 'scored', 'reply_by_rounds']
+__all__ = ['Cells', 'changes', 'Search', 'refined']
 
 # %% ../nbs/23_refine.ipynb #20888464
 #: About how many patches a side one starts from.

@@ -23,8 +23,8 @@ from .notices import notify
 from .perturbation import as_tensor
 
 # %% auto #0
-__all__ = ['class_number', 'log_odds', 'binary_entropy', 'binary_entropy_from_log_odds', 'resize_outputs', 'predicted_region',
-           'Measure', 'PackedRegions', 'RegionScore', 'objects', 'object_at', 'iou']
+__all__ = ['class_number', 'binary_entropy', 'binary_entropy_from_log_odds', 'predicted_region', 'Measure', 'PackedRegions',
+           'RegionScore', 'objects', 'object_at', 'iou']
 
 # %% ../nbs/06_region.ipynb #fa6ae78f
 def resolve_activation(activation: str, n_classes: int) -> str:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:  # bands need pandas, of which the command line knows nothing 
     from entropy_captum.bands import BandLike, Groups
 
 # %% auto #0
-__all__ = ['Mask', 'Places', 'other_than', 'Request', 'Overlay', 'read_over', 'Picture', 'ImageFile', 'read_request']
+__all__ = ['Mask', 'Places', 'Request', 'Overlay', 'Picture', 'ImageFile', 'read_request']
 
 # %% ../nbs/38_request.ipynb #27238f32
 #: A mask, bool (H,W).

@@ -32,7 +32,7 @@ from .region import (Measure, PackedRegions, check_target, predicted_region, res
 from .sampling import A, B, PickFreeze, Row, check_design
 
 # %% auto #0
-__all__ = ['REDUCTIONS', 'Tally', 'Quantity', 'Moment', 'mind_the_clock', 'facts_of_run', 'designs_of', 'Run', 'answer']
+__all__ = ['Quantity', 'designs_of', 'Run', 'answer']
 
 # %% ../nbs/22_run.ipynb #33603be0
 def pixel_difference(packed: PackedRegions, changed: Tensor, base: Tensor) -> Tensor:

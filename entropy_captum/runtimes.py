@@ -29,7 +29,7 @@ from .notices import first_line, needed, notify
 from .question import check_runtime
 
 # %% auto #0
-__all__ = ['RUNTIMES', 'FileNetwork', 'OnnxNetwork', 'OpenVinoNetwork', 'load_onnx', 'export_onnx', 'RuntimeForward', 'run_by']
+__all__ = ['OnnxNetwork', 'OpenVinoNetwork', 'export_onnx']
 
 # %% ../nbs/44_runtimes.ipynb #1321d31e
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from .notices import notify
 
 # %% auto #0
 __all__ = ['A', 'B', 'Sampler', 'SOBOL_DIMENSIONS', 'SAMPLERS', 'NET', 'Row', 'design_rows', 'PickFreeze', 'check_count',
-           'sequence', 'uneven_features', 'supercube', 'pick_freeze']
+           'sequence', 'supercube', 'pick_freeze']
 
 # %% ../nbs/03_sampling.ipynb #e5064307
 class Row(NamedTuple):

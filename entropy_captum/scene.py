@@ -39,7 +39,7 @@ with needed("geo"):
     from pandas import Series
 
 # %% auto #0
-__all__ = ['SMALLEST', 'as_called', 'way', 'RasterPicture', 'window_side', 'as_given', 'Scene', 'drawn_shapes', 'survey_figure']
+__all__ = ['way', 'RasterPicture', 'window_side', 'Scene', 'survey_figure']
 
 # %% ../nbs/60_scene.ipynb #94ca45a0
 def named(band: Band) -> bool:

@@ -30,8 +30,7 @@ from .scene import Scene, window_side
 from .zoo import predict_mask
 
 # %% auto #0
-__all__ = ['MOST', 'LOOKED_AT', 'as_jpeg', 'lonlat_grid', 'crs_label', 'outlines_of', 'predicted_outlines', 'SceneSubject',
-           'named_place', 'place_in', 'nearest_pixel', 'boxed_request', 'scene_code']
+__all__ = ['SceneSubject']
 
 # %% ../nbs/64_scene_view.ipynb #8aab766e
 def as_jpeg(image: NDArray[np.uint8]) -> bytes:

@@ -21,7 +21,7 @@ from .planning import contained, region_boxes, relative_difference, tolerance_of
 from .region import resize_outputs
 
 # %% auto #0
-__all__ = ['RegionForward', 'region_forward']
+__all__ = ['region_forward']
 
 # %% ../nbs/16_shortcut.ipynb #3e8f739c
 class RegionForward:

@@ -19,8 +19,8 @@ with needed("study"):
     import pandas as pd
 
 # %% auto #0
-__all__ = ['FEWEST', 'classes_in', 'tile_means', 'scene_means', 'Interval', 'mean_interval', 'holm', 'share_won', 'Comparison',
-           'compare', 'tile_counts', 'method_table', 'rival_table', 'curves', 'with_far', 'beyond_area']
+__all__ = ['FEWEST', 'classes_in', 'scene_means', 'Interval', 'mean_interval', 'holm', 'Comparison', 'compare', 'tile_counts',
+           'method_table', 'rival_table', 'curves', 'with_far', 'beyond_area']
 
 # %% ../nbs/56_statistics.ipynb #db5d33c5
 def whole_sets(rows: pd.DataFrame) -> pd.Series:

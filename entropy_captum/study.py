@@ -68,8 +68,7 @@ with needed("study"):
     import pyarrow as pyarrow  # what pandas reads and writes Parquet with
 
 # %% auto #0
-__all__ = ['Result', 'RunFolder', 'read_rows', 'count_channels', 'resolve_targets', 'warn_of_labels', 'evaluate', 'failures',
-           'left_out', 'kept_maps', 'read_facts', 'settings_of', 'compare_runs', 'retest_tile', 'retest']
+__all__ = ['Result', 'read_rows', 'evaluate', 'failures', 'left_out', 'kept_maps', 'read_facts', 'compare_runs', 'retest']
 
 # %% ../nbs/55_study.ipynb #ea623355
 def code_hash() -> str:

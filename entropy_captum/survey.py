@@ -54,8 +54,7 @@ with needed("geo"):
     from geopandas import GeoDataFrame, read_file
 
 # %% auto #0
-__all__ = ['SurveySettings', 'Job', 'plan', 'Kept', 'kept_of', 'map_name', 'tags_of', 'write_maps', 'arrays_of',
-           'patches_of_survey', 'facts_in', 'raster_in', 'with_maps', 'SurveyTable', 'survey', 'load_survey',
+__all__ = ['SurveySettings', 'plan', 'Kept', 'patches_of_survey', 'facts_in', 'raster_in', 'SurveyTable', 'survey', 'load_survey',
            'survey_map', 'predicted_buildings']
 
 # %% ../nbs/62_survey.ipynb #401c6b1b

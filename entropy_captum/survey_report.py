@@ -27,8 +27,7 @@ with needed("geo"):
     from geopandas import GeoDataFrame
 
 # %% auto #0
-__all__ = ['COLUMNS', 'SHORT', 'picture_in', 'buildings_figure', 'spread_table', 'sentences', 'Surveyed', 'surveyed',
-           'map_section', 'extreme_sections', 'counted', 'state_sections', 'survey_report', 'make_survey_report',
+__all__ = ['COLUMNS', 'SHORT', 'spread_table', 'sentences', 'counted', 'survey_report', 'make_survey_report',
            'write_survey_report']
 
 # %% ../nbs/63_survey_report.ipynb #9bb12009

@@ -22,7 +22,7 @@ with needed("models"):
     from PIL import Image, UnidentifiedImageError
 
 # %% auto #0
-__all__ = ['Page', 'read_pages', 'read_part']
+__all__ = ['Page']
 
 # %% ../nbs/29_tiff.ipynb #3e02b293
 @dataclass(frozen=True)

@@ -40,10 +40,8 @@ with needed("study"):
     import pandas as pd
 
 # %% auto #0
-__all__ = ['Values', 'LEFT_OUT', 'Settings', 'scene_of', 'Source', 'find_homes', 'name_homes', 'find_sources', 'Asked',
-           'ask_tile', 'cell_means', 'held_ids', 'rank_correlation', 'tests_of', 'rank_given', 'map_columns',
-           'with_baseline', 'left_out_rows', 'half_removed', 'explain_tile', 'failure', 'failures_of', 'tile_rows',
-           'study_class', 'study_tile', 'MapName', 'read_map_name']
+__all__ = ['Values', 'Settings', 'scene_of', 'Source', 'find_homes', 'name_homes', 'find_sources', 'cell_means', 'held_ids',
+           'rank_correlation', 'rank_given', 'study_class', 'study_tile', 'MapName', 'read_map_name']
 
 # %% ../nbs/54_tiles.ipynb #c3781695
 @dataclass(frozen=True)

@@ -33,7 +33,7 @@ with needed("models"):
     from safetensors.torch import save_file
 
 # %% auto #0
-__all__ = ['FINISH', 'Recipe', 'save_weights', 'train']
+__all__ = ['Recipe', 'save_weights', 'train']
 
 # %% ../nbs/50_training.ipynb #607f9b85
 @dataclass(frozen=True)

@@ -41,8 +41,8 @@ if TYPE_CHECKING:
     import pandas as pd
 
 # %% auto #0
-__all__ = ['BUNDLED_WEIGHTS', 'new_unet', 'read_unet', 'rooftop_unet', 'paper_unet', 'class_name', 'inputs_for', 'score_maps',
-           'predict', 'predict_mask', 'dataset_iou', 'count_class', 'class_shares', 'class_table']
+__all__ = ['BUNDLED_WEIGHTS', 'read_unet', 'rooftop_unet', 'paper_unet', 'class_name', 'score_maps', 'predict', 'predict_mask',
+           'dataset_iou', 'class_table']
 
 # %% ../nbs/43_zoo.ipynb #86c6e9f2
 def trained_encoder(content: Mapping[Any, Any]) -> str:
