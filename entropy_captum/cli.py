@@ -443,7 +443,7 @@ def check_goals(place: Place, **goals: Any) -> dict[str, Any]:
 
 
 def check_survey(place: Place, nodata: str | None, mistakes: bool, features: FeatureKind = "patches",
-                 groups: Collection[str] | None = None) -> None:
+                 groups: Collection[str] | None = None, inference: InferenceKind = "auto") -> None:
     """Raises ValueError for what is asked of one image, where many buildings of a scene are meant."""
     if not place.is_survey:
         return
@@ -452,6 +452,8 @@ def check_survey(place: Place, nodata: str | None, mistakes: bool, features: Fea
         raise ValueError(f"--all explains each building that is predicted, --{name} a single one; give one of them")
     if features != "patches":
         raise ValueError(f"--features {features} is for one building; many are compared by their patches")
+    if inference != "auto":
+        raise ValueError(f"--inference {inference} is for one image; many buildings share what is faster, the numbers are the same")
     if groups:
         raise ValueError(f"--groups {', '.join(groups)}: bands are told apart for one building; many are compared by their patches")
     if place.label is not None or place.values is not None or mistakes:
@@ -531,7 +533,7 @@ def explain(image: ImageName, point: Point = None, at: At = None, crs: Crs = "EP
     check_mistakes(mistakes, labelled, label)
     reading, grouped, empty = Reading(bands, scale, stored, remote), parse_groups(groups or ()), parse_nodata(nodata)
     place = Place(at, crs, point, window, mask, label, parse_values(label_values or ()), footprints, building, everything)
-    check_survey(place, nodata, mistakes, features, grouped)
+    check_survey(place, nodata, mistakes, features, grouped, inference)
     grid, request_for = parse_grid(grid_size, finest, place.is_survey), find_request(image, place, reading)
     goals = check_goals(place, tolerance=tolerance, max_rows=max_rows, top=top, max_seconds=max_seconds)
     network, own = load_network(model, model_card, device, runtime), model is not None or image.endswith(".npy")

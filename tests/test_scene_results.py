@@ -254,6 +254,7 @@ def test_many_buildings_are_not_told_by_bands_and_no_option_of_one_is_left_unrea
     many = Place(everything=True)
     for words, given in (("--features bands is for one building", {"features": "bands"}),
                          (r"--features bands\*patches is for one", {"features": "bands*patches"}),
+                         ("--inference full is for one image", {"inference": "full"}),
                          ("--groups visible: bands are told apart for one", {"groups": {"visible": ["red", "green"]}})):
         with pytest.raises(ValueError, match=words):
             check_survey(many, None, False, **given)
