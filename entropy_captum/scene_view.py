@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from scipy import ndimage
 
+from .adapter import card_of
 from .explanation import ask
 from .files import Window, check_point
 from .footprints import in_pixels, outline, polygons_in
@@ -24,9 +25,10 @@ from .names import BaselineName
 from .predicted import Cell, predict_cell
 from .question import Question
 from .raster import Raster, between, read_crs, stretched, to_world
-from .region import objects
+from .region import class_number, objects
 from .request import Request, read_request
 from .scene import Scene, window_side
+from .signs import warn_of_signs
 from .zoo import predict_mask
 
 # %% auto #0
@@ -107,6 +109,7 @@ class SceneSubject:
             self.names, self.shapes = known["building"].to_numpy(object), in_pixels(known.geometry.to_numpy(), place)
         self.tree = shapely.STRtree(self.shapes)
         self.seen = (slice(0, 0), slice(0, 0)), np.zeros((0, 0), np.int64)  # the part predicted last, and the objects in it
+        self.is_card_tried = False
 
     def face(self) -> dict[str, Any]:
         """The traits of the widget that show it."""
@@ -161,6 +164,9 @@ class SceneSubject:
         """The window around a place, and the question about it by `explanation.ask`. Raises ValueError for nothing to explain."""
         request = boxed_request(self, place) if len(place) == 4 and isinstance(place, tuple) else self.scene.request(
             **named_place(place), window=self.window)
+        if not self.is_card_tried:
+            self.is_card_tried = True
+            warn_of_signs(self.model, request.image[:512, :512], target=class_number(self.target, card_of(self.model).classes))
         return request, ask(self.model, request, self.baseline, grid_size, self.target)
 
     def code(self, place: tuple[int, ...] | str, methods: tuple[str, ...], grid_size: int, n_samples: int) -> str:

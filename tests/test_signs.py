@@ -15,9 +15,12 @@ from typer.testing import CliRunner
 from entropy_captum.card import ModelCard, card_text, make_card, read_card, to_inputs
 from entropy_captum.cli import app
 from entropy_captum.drawn import procedural_scene, write_scenes
+from entropy_captum.explorer import ImageSubject
 from entropy_captum.models import load_model
 from entropy_captum.pixelwise import PixelClassifier
 from entropy_captum.runtimes import run_by
+from entropy_captum.scene import Scene
+from entropy_captum.scene_view import SceneSubject
 from entropy_captum.signs import divergence, inspect_model, readings, signs, warn_of_signs
 from entropy_captum.zoo import rooftop_unet
 
@@ -168,6 +171,28 @@ def scene_with_footprints(folder: Path) -> tuple[Path, Path]:
     house = outline(drawn.instances == 1, place)
     GeoDataFrame({"id": ["h1"]}, geometry=[house], crs="EPSG:25832").to_file(folder / "houses.gpkg")
     return folder / "scene.tif", folder / "houses.gpkg"
+
+
+@pytest.mark.parametrize("classes", [(), ("ground", "building")])
+@pytest.mark.parametrize("subject", ["image", "scene"])
+def test_the_explorer_names_a_wrong_card(subject, classes, network, tmp_path):
+    """Whatever it shows, and of a network of several classes, too; of a scene where the first building is asked for."""
+    class Both(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.network = network
+
+        def forward(self, x):
+            return torch.cat([-self.network(x), self.network(x)], 1) / 2
+
+    card = replace(WRONG["255 times as small"], classes=classes)
+    model, target = load_model(Both() if classes else network, card), "building" if classes else None
+    with pytest.warns(UserWarning, match=SMALL):
+        if subject == "image":
+            ImageSubject(model, SCENES[0].image, target=target)
+        else:
+            path, shapes = scene_with_footprints(tmp_path)
+            SceneSubject(model, Scene(path, model, shapes), target=target, window=128).ask("h1", 2)
 
 
 @pytest.mark.parametrize("kind", ["one channel", "three channels", "pixels"])
