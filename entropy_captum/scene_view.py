@@ -102,14 +102,13 @@ class SceneSubject:
         if self.scene.model is not model:
             raise ValueError(f"{self.scene}: was opened with another model; open it with the one that is to explain it")
         self.model, self.raster, self.target, self.window, self.baseline = model, self.scene.raster, target, window, baseline
-        self.whole = self.raster.overview(1024)
+        self.whole, self.is_card_tried = self.raster.overview(1024), False
         known, place = self.scene.footprints, self.raster.transform
         self.names, self.shapes = np.array([], object), np.array([], object)
         if known is not None and place is not None:
             self.names, self.shapes = known["building"].to_numpy(object), in_pixels(known.geometry.to_numpy(), place)
         self.tree = shapely.STRtree(self.shapes)
         self.seen = (slice(0, 0), slice(0, 0)), np.zeros((0, 0), np.int64)  # the part predicted last, and the objects in it
-        self.is_card_tried = False
 
     def face(self) -> dict[str, Any]:
         """The traits of the widget that show it."""
@@ -164,9 +163,7 @@ class SceneSubject:
         """The window around a place, and the question about it by `explanation.ask`. Raises ValueError for nothing to explain."""
         request = boxed_request(self, place) if len(place) == 4 and isinstance(place, tuple) else self.scene.request(
             **named_place(place), window=self.window)
-        if not self.is_card_tried:
-            self.is_card_tried = True
-            warn_of_signs(self.model, request.image[:512, :512], target=class_number(self.target, card_of(self.model).classes))
+        try_card(self, request.image)
         return request, ask(self.model, request, self.baseline, grid_size, self.target)
 
     def code(self, place: tuple[int, ...] | str, methods: tuple[str, ...], grid_size: int, n_samples: int) -> str:
@@ -177,6 +174,13 @@ class SceneSubject:
 def named_place(place: tuple[int, ...] | str) -> dict[str, Any]:
     """A place as `Scene.request` takes it."""
     return {"building": place} if isinstance(place, str) else {"point": place}
+
+# %% ../nbs/64_scene_view.ipynb #22a8c05d
+def try_card(subject: SceneSubject, image: NDArray[Any]) -> None:
+    """Warn, on the first window (H,W,C) of a scene that is asked for, of what speaks against the model's card."""
+    if not subject.is_card_tried:
+        subject.is_card_tried = True
+        warn_of_signs(subject.model, image[:512, :512], target=class_number(subject.target, card_of(subject.model).classes))
 
 # %% ../nbs/64_scene_view.ipynb #d04e3af4
 def place_in(subject: SceneSubject, place: Any) -> Any:
