@@ -510,7 +510,8 @@ def test_a_mask_is_decoded_whole_only_if_it_says_where_to_look(tmp_path, monkeyp
     monkeypatch.setattr(labels, "read_stored", lambda facts, window: (decoded.append(window), read_stored(facts, window))[1])
     own, part = (slice(74, 106), slice(104, 136)), (slice(73, 105), slice(103, 135))  # 32 pixels around its middle, or the point
     whole = slice(0, 120), slice(0, 160)
-    for point, window, want in ((None, 32, [None, own]), ((119, 89), 32, [part]), (None, None, [whole]), ((119, 89), None, [whole])):
+    for point, window, want in ((None, 32, [None, own]), ((119, 89), 32, [part]), (None, None, [whole]),
+                                ((119, 89), None, [whole])):
         decoded.clear()
         found = request.read_request(tmp_path / "image.png", tmp_path / "mask.png", point=point, window=window)
         place = (slice(None), slice(None)) if window is None else found.extent.window
