@@ -63,6 +63,7 @@ def replayed(seeds: int = 400) -> dict[str, np.ndarray]:
             "uniform": uniform - drawn.truth}
 
 
+@pytest.mark.slow
 def test_error_bars_are_honest_also_where_a_feature_stopped_early():
     runs = replayed()
     n = runs["fresh"] + 8
@@ -185,6 +186,7 @@ def test_a_tolerance_is_kept():
     assert int(capped.n_samples.max()) == 16 and capped.standard_error.max() > goal / 10
 
 
+@pytest.mark.slow
 def test_a_tolerance_is_honest():
     """400 seeds: the root mean square error of every patch is what was asked for, and the bars hold 95 %."""
     drawn, tolerance, found = Drawn(4), 0.01, []

@@ -174,6 +174,7 @@ def scene(tmp_path_factory):
     return Scene(home / "scene.tif", Padded(rooftop_unet()), home / "buildings.gpkg", scale=(0, 4095))
 
 
+@pytest.mark.slow
 def test_a_scene_is_explained_by_its_bands(scene):
     told = roof_of(scene, "bands*patches", {"green": ["green"], "others": (600.0, 700.0), "sky": ["blue"]})
     question, table = told.question, told.spectrum()

@@ -206,6 +206,7 @@ def test_a_window_of_a_large_image(tmp_path):
     assert np.load(tmp_path / "out" / "grad-cam.npy").shape == (96, 96)
 
 
+@pytest.mark.slow
 def test_any_methods_by_name_and_what_each_leaves(scene_file, tmp_path):
     command = ["explain", str(scene_file), "--method", "sobol, occlusion,random,ones", "--grid-size", "2", "--n-samples", "2",
                "--out",

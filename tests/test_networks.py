@@ -160,7 +160,8 @@ def hidden(module):
 
 @pytest.mark.parametrize("model,per_eval,says", [
     (Across(), 4, "alone"), (Random(), 4, "alone"), (Random(), 1, "again"), (hidden(Across()), 1, "beside another"),
-    (hidden(Random()), 1, "again"), (nn.BatchNorm2d(3, track_running_stats=False), 2, "alone")], ids=str)
+    (hidden(Random()), 1, "again"), (nn.BatchNorm2d(3, track_running_stats=False), 2, "alone")],
+    ids=["across", "random by four", "random", "across, hidden", "random, hidden", "norm"])
 def test_an_unsteady_network_is_said_to_be_one(model, per_eval, says, image):
     target = 0 if isinstance(model, nn.BatchNorm2d) else None
     with pytest.warns(UserWarning, match=rf"run {says} .*differ by [\d.e+]+ % of the largest"):

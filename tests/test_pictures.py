@@ -295,6 +295,7 @@ def test_explain_says_and_records_the_grid(tmp_path, request_of, monkeypatch):
     assert "grid of" not in said and [question.grid_size for question in asked] == [13, 5]
 
 
+@pytest.mark.slow
 def test_saved_settings_have_the_grid(tmp_path, request_of):
     """Whoever loads an estimate reads how fine its grid was."""
     from entropy_captum.explanation import explain_question

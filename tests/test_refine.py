@@ -101,6 +101,7 @@ def same(a: Estimate, b: Estimate) -> None:
         torch.testing.assert_close(getattr(a, name), getattr(b, name), rtol=1e-6, atol=1e-9)
 
 
+@pytest.mark.slow
 def test_batch_size_engine_and_repetition_change_nothing():
     first = EntropyCentric(NET, inference="full").estimate(X, **CALL)
     assert len(first.scores[0]) > 64
@@ -110,6 +111,7 @@ def test_batch_size_engine_and_repetition_change_nothing():
     assert not torch.equal(first.scores.max(), other.scores.max())
 
 
+@pytest.mark.slow
 def test_rows_are_counted_and_kept():
     model = Recorder(NET)
     found = EntropyCentric(model, inference="full").estimate(X, **CALL | {"max_rows": 1500})
@@ -220,6 +222,7 @@ def test_a_plain_grid_is_answered_as_before():
     assert torch.equal(reply(question, budget, [BITS])[0].scores, answer(question, budget, [BITS])[0].scores)
 
 
+@pytest.mark.slow
 def test_command_line(tmp_path):
     from PIL import Image
 

@@ -81,6 +81,7 @@ def run(tmp_path: Path, data: Path) -> Path:
     return write_run(tmp_path / "run", find_sources(data), model="roofs.onnx", data=[str(data)])
 
 
+@pytest.mark.slow
 def test_the_title_says_model_data_and_date_and_no_hash(run: Path) -> None:
     title = re.search(r"<h1>(.*?)</h1>", make_report(run))[1]
     today = date.today()
@@ -134,6 +135,7 @@ def test_the_page_lies_where_help_says(run: Path) -> None:
     assert (run / "report.html").read_text() == make_report(run) and not (find_run(run) / "report.html").exists()
 
 
+@pytest.mark.slow
 def test_tiles_and_heat_maps_are_shown_without_being_told_where_they_are(run: Path, data: Path) -> None:
     page = make_report(run)
     assert page.count('tiles with their labels" src="data:image/jpeg') == 2 and "Below: the map" in page

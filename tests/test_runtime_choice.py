@@ -298,6 +298,7 @@ def test_load_model_takes_the_same_words(images, monkeypatch) -> None:
         assert torch.allclose(auto(images), plain(images), atol=1e-4) and auto.programs[SIDE, SIDE].program is not None
 
 
+@pytest.mark.slow
 def test_the_command_takes_auto(tmp_path, monkeypatch) -> None:
     from PIL import Image
     from typer.testing import CliRunner

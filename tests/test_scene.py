@@ -59,6 +59,7 @@ def scores(network, request):
     return estimate.scores.numpy()
 
 
+@pytest.mark.slow
 def test_a_building_has_the_same_scores_in_a_tile_a_raster_a_mosaic_and_at_any_offset(network, tile, tmp_path):
     Image.fromarray(tile).save(tmp_path / "tile.png")
     point = roof(network, tile)
@@ -211,6 +212,7 @@ def test_a_large_scene_asks_for_a_place_and_takes_a_window(network, tmp_path):
         scene.request(at=(11.5, 48.1), point=(3, 4))
 
 
+@pytest.mark.slow
 def test_the_command_explains_at_a_coordinate_and_says_where_the_map_lies(network, tile, tmp_path):
     point = roof(network, tile)
     path = write(tmp_path / "scene.tif", tile)

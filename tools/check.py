@@ -54,8 +54,9 @@ STAGES = {
     "README in sync": lambda: run("python", "tools/render_readme.py", "--check"),
     "ruff": lambda: run("ruff", "check", "-q", "."),
     "mypy": lambda: run("mypy", "entropy_captum"),
-    "fast tests": lambda: run("python", "-m", "pytest", "-m", " and ".join(f"not {mark}" for mark in LEFT_OUT)),
     # Two workers of one thread each: with more, OpenMP threads of both wait for each other.
+    "fast tests": lambda: run("python", "-m", "pytest", "-n", "2", "--dist", "loadfile", "-m",
+                              " and ".join(f"not {mark}" for mark in LEFT_OUT), OMP_NUM_THREADS="1"),
     "notebooks": lambda: run("nbdev_test", "--n_workers", "2", "--timing", OMP_NUM_THREADS="1"),
     "pytest": lambda: run("python", "-m", "pytest"),
 }
