@@ -197,6 +197,10 @@ class Labels:
         chosen = match_class(tuple(self.masks), name, classes)
         return None if chosen is None else self.of(chosen)
 
+    def part(self, window: Window) -> Labels:
+        """The same of a window (rows, columns)."""
+        return Labels({name: mask[window] for name, mask in self.masks.items()}, None if self.known is None else self.known[window])
+
     def named(self, name: str) -> Labels:
         """The same with a name for the class of a label that names none."""
         return Labels({name if own == UNNAMED else own: mask for own, mask in self.masks.items()}, self.known)

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .files import Extent, Window, check_point, extent_of, look, other_reading, read_image
-from .labels import Labels, LabelValues, as_text, read_labels, read_mask
+from .labels import Labels, LabelValues, as_text, read_labels
 from .notices import notify
 
 if TYPE_CHECKING:  # bands need pandas, of which the command line knows nothing before its arguments are right
@@ -146,19 +146,23 @@ def in_words(window: Window) -> str:
     return f"rows {rows.start} to {rows.stop} and columns {columns.start} to {columns.stop}"
 
 # %% ../nbs/38_request.ipynb #25c3229a
-def read_over(path: Path, values: LabelValues | None, window: Window, over: Overlay | None) -> Labels:
+def read_over(path: Path, values: LabelValues | None, window: Window, over: Overlay | None, whole: Labels | None = None) -> Labels:
     """What a mask or label file says of the pixels (H,W) of a picture's window; where it does not reach, that is not known.
 
-    Raises ValueError as `labels.read_labels`, and, naming the file, where no pixel of it is there.
+    whole: all of the file, where it is read already. Raises ValueError as `labels.read_labels`, and, naming the file, where no
+    pixel of it is there.
     """
+    def read(part: Window) -> Labels:
+        return read_labels(path, values, part) if whole is None else whole.part(part)
+
     if over is None:
-        return read_labels(path, values, window)
+        return read(window)
     rows, columns = over.nearest(window)
     held = rows >= 0
     if not held.any():
         raise ValueError(f"{path}: none of its pixels lies in {in_words(window)} of the image, by what both say of their place")
     part = slice(int(rows[held].min()), int(rows.max()) + 1), slice(int(columns[held].min()), int(columns.max()) + 1)
-    own = read_labels(path, values, part)
+    own = read(part)
 
     def laid(mask: Mask) -> Mask:
         return held & mask[np.maximum(rows - part[0].start, 0), np.maximum(columns - part[1].start, 0)]
@@ -215,9 +219,9 @@ def overlaid(picture: Picture, path: Path | None) -> Overlay | None:
     return found
 
 # %% ../nbs/38_request.ipynb #6bd44ff8
-def middle_marked(mask: Path, size: tuple[int, int], over: Overlay | None) -> tuple[int, int] | None:
+def middle_marked(mask: Mask, size: tuple[int, int], over: Overlay | None) -> tuple[int, int] | None:
     """The pixel (column, row) of a picture of a size in the middle of what a mask marks there; None where it marks nothing."""
-    rows, columns = (found.astype(np.float64) for found in np.nonzero(read_mask(mask)))
+    rows, columns = (found.astype(np.float64) for found in np.nonzero(mask))
     if over is not None:
         columns, rows = map(np.floor, over.back(columns + 0.5, rows + 0.5))
     inside = (rows >= 0) & (rows < size[0]) & (columns >= 0) & (columns < size[1])
@@ -235,10 +239,11 @@ def read_request(image: Path | Picture, mask: Path | None = None, label: Path | 
     if point is not None:
         check_point(point, size, hint=picture.hint)
     # A large mask is decoded whole only if its own pixels say where the window is.
-    middle = point if point is not None or mask is None or window is None else middle_marked(mask, size, over)
+    whole = read_labels(mask) if mask is not None and point is None and window is not None else None
+    middle = point if whole is None else middle_marked(whole.of().mask, size, over)
     place = place_of(size, middle, window) or (slice(0, height), slice(0, width))
     pixels, valid, extent = picture.read(place)
-    region = None if mask is None else read_over(mask, None, place, over).of().mask
+    region = None if mask is None else read_over(mask, None, place, over, whole).of().mask
     if region is not None and not region.any():
         raise ValueError(f"{mask}: no pixel is set in {in_words(place)}; set what is to be explained, or give a --point")
     truth = None if label is None else read_over(label, values, place, under)
