@@ -392,12 +392,9 @@ def look_for_signs(network: Model, request: Request, target: str | None, asked: 
     """Warn where a model's scores of an image look as if its card did not fit, if that is asked."""
     if not asked:
         return
-    from entropy_captum.adapter import card_of
     from entropy_captum.explanation import label_of
-    from entropy_captum.region import class_number
     from entropy_captum.signs import warn_of_signs
-    number = class_number(target, card_of(network).classes)
-    warn_of_signs(network, request.image, label_of(request, network, target), number)
+    warn_of_signs(network, request.image, label_of(request, network, target), target)
 
 
 def look_at_one(network: Model, read: Callable[[], NDArray[Any]]) -> None:

@@ -149,11 +149,11 @@ def ask(model: Model, request: Request, baseline: BaselineName = "grey", grid_si
 def grid_in_words(question: Question, budget: Budget) -> str:
     """How fine the grid of a question about an image is, beside the size of what is explained, and what it costs."""
     (height, width), grid, side = question.held.shape[1:], question.perturbation.grid[0], float(question.regions.sum()) ** 0.5
-    rows, usual = (len(budget.rows(side**2)) for side in (grid, GRIDS[0]))
+    rows, usual = (budget.all_rows(side**2) for side in (grid, GRIDS[0]))
     times = "" if grid == GRIDS[0] else f", {rows / usual:.1f} times those of {GRIDS[0]} x {GRIDS[0]}"
     smaller = ", and a smaller --window makes patches smaller" if max(height, width) / grid > side else ""
     return (f"a grid of {grid} x {grid} patches of {width / grid:.0f} x {height / grid:.0f} pixels, for an object as large as a "
-            f"square of {side:.0f}; that takes up to {budget.n_samples * rows:,} forwards{times} (--grid-size sets "
+            f"square of {side:.0f}; that takes up to {rows:,} forwards{times} (--grid-size sets "
             f"another{smaller})")
 
 # %% ../nbs/59_explanation.ipynb #1c6ecc8e

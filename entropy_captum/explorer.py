@@ -51,7 +51,7 @@ from .names import Activation
 from .notices import heard
 from .perturbation import grid_feature_mask
 from .question import Budget, Question, of_image
-from .region import class_number, objects
+from .region import objects
 from .request import Request
 from .run import Run
 from .signs import warn_of_signs
@@ -178,7 +178,7 @@ class ImageSubject:
         self.label = None if label is None else check_mask(label, image.shape[:2], "the label")
         self.objects = objects(predict(self.model, self.inputs, target, activation)[0].cpu().numpy(), min_pixels)
         # Nothing in an array says which band is red, but the network may.
-        warn_of_signs(self.model, image[:512, :512], target=class_number(target, card_of(self.model).classes))
+        warn_of_signs(self.model, image[:512, :512], target=target)
 
     def face(self) -> dict[str, Any]:
         """As in `Subject`."""

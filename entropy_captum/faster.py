@@ -326,7 +326,7 @@ MOST_GAINED = 4.0
 def is_long(perturbation: Perturbation, budget: Budget) -> bool:
     """Whether a run pays for the search for a program."""
     x = perturbation.inputs[0]
-    rows = budget.max_rows or budget.n_samples * len(budget.rows(perturbation.n_features))
+    rows = budget.max_rows or budget.all_rows(perturbation.n_features)
     return rows * x.numel() >= LONG_RUN
 
 # %% ../nbs/18_faster.ipynb #ccffa94b

@@ -5,6 +5,8 @@
 # %% ../nbs/19_figures.ipynb #90562a95
 from __future__ import annotations
 
+import base64
+import html
 import io
 import itertools
 from collections.abc import Collection, Mapping, Sequence
@@ -252,6 +254,12 @@ def jpeg_of(figure: Figure, dpi: int = 72) -> bytes:
     stream = io.BytesIO()
     figure.savefig(stream, format="jpeg", dpi=dpi)
     return stream.getvalue()
+
+# %% ../nbs/19_figures.ipynb #a6eef4f7
+def image_element(data: bytes, description: str) -> str:
+    """An HTML element that holds a PNG or JPEG file itself; the description stands for it where it is not seen."""
+    kind = "png" if data.startswith(b"\x89PNG") else "jpeg"
+    return f'<img alt="{html.escape(description)}" src="data:image/{kind};base64,{base64.b64encode(data).decode()}">'
 
 # %% ../nbs/19_figures.ipynb #8016b11f
 def map_figure(image: Image8 | None, scores: Array, error: Array, region: Mask | None, patches: NDArray[np.int64]) -> Figure:

@@ -5,8 +5,6 @@
 # %% ../nbs/34_gis.ipynb #bc719a84
 from __future__ import annotations
 
-import base64
-import html
 import math
 import sqlite3
 import warnings
@@ -24,7 +22,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from .figures import ERROR_MAP, SCORE_MAP, jpeg_of
+from .figures import ERROR_MAP, SCORE_MAP, image_element, jpeg_of
 from .files import Extent
 from .footprints import outline
 from .notices import needed
@@ -41,8 +39,7 @@ with needed("geo"):
     from rasterio.io import MemoryFile
 
 # %% auto #0
-__all__ = ['write_map', 'pictured', 'ScoreMap', 'map_dataset', 'patches', 'reach', 'map_style', 'write_layers', 'outlined',
-           'write_buildings']
+__all__ = ['write_map', 'ScoreMap', 'map_dataset', 'patches', 'reach', 'map_style', 'write_layers', 'outlined', 'write_buildings']
 
 # %% ../nbs/34_gis.ipynb #a90aa633
 def bands_of(score: NDArray[Any], error: NDArray[Any] | None) -> dict[str, NDArray[np.float32]]:
@@ -81,12 +78,6 @@ def write_map(path: str | Path, score: NDArray[Any], error: NDArray[Any] | None,
 
     write_whole(Path(path), write)
 
-# %% ../nbs/34_gis.ipynb #9077822f
-def pictured(figure: Figure, description: str, text: str) -> str:
-    """HTML with a figure above it, whose description stands for it where it is not seen."""
-    data = base64.b64encode(jpeg_of(figure)).decode()
-    return f'<img alt="{html.escape(description)}" src="data:image/jpeg;base64,{data}">{text}'
-
 # %% ../nbs/34_gis.ipynb #61916e06
 class ScoreMap(xr.Dataset):
     """A map, `score` (y,x), and perhaps its `standard_error`, in their place: an xarray data set, in a notebook pictures."""
@@ -104,7 +95,7 @@ class ScoreMap(xr.Dataset):
             ax.locator_params(nbins=3)
             ax.ticklabel_format(useOffset=False, style="plain")
             ax.tick_params(labelsize=7)
-        return pictured(figure, "a map of scores and of their standard errors", super()._repr_html_())
+        return image_element(jpeg_of(figure), "a map of scores and of their standard errors") + super()._repr_html_()
 
 # %% ../nbs/34_gis.ipynb #30374e65
 def map_dataset(score: NDArray[Any], error: NDArray[Any] | None, extent: Extent, unit: str = "",

@@ -175,7 +175,7 @@ def captum_maps(question: Question, budget: Budget, make: Callable[[RegionScore]
 def rise_maps(question: Question, budget: Budget, share: float = 0.5) -> Maps:
     """Random binary masks over the grid, bilinear; as many as a pick-freeze run has rows."""
     perturbation, (image, _) = replace(question, interpolation="bilinear", valid=None).perturbation, image_of(question)
-    rng, rows = np.random.default_rng(budget.seed), budget.n_samples * len(budget.rows(perturbation.n_features))
+    rng, rows = np.random.default_rng(budget.seed), budget.all_rows(perturbation.n_features)
     keep = torch.from_numpy((rng.random((rows, perturbation.n_features)) < share).astype(np.float32)).to(image.device)
     total = torch.zeros(len(question.regions), *image.shape[-2:], dtype=torch.float64, device=image.device)
     scored = scores_of(replace(question, forward=nn.Identity()))

@@ -197,7 +197,7 @@ def say_once(model: Any, reason: object) -> None:
 def reason_for_full(full: FullInference, perturbation: Perturbation, budget: Budget) -> str:
     """Why "auto" does not even look for a plan; empty where it does."""
     x, model = perturbation.inputs[0], full.forward.module
-    values = budget.n_samples * len(budget.rows(perturbation.n_features)) * x[0].numel()
+    values = budget.all_rows(perturbation.n_features) * x[0].numel()
     if model is None:
         return "the model is no torch.nn.Module"
     if values < SHORT_RUN and not is_captured(model):

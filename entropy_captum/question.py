@@ -316,3 +316,7 @@ class Budget:
     def rows(self, n_features: int) -> tuple[Row, ...]:
         """The rows of each design."""
         return design_rows(n_features, self.first_order)
+
+    def all_rows(self, n_features: int) -> int:
+        """How many rows all N designs have."""
+        return self.n_samples * len(self.rows(n_features))

@@ -5,7 +5,6 @@
 # %% ../nbs/58_report.ipynb #19f327b5
 from __future__ import annotations
 
-import base64
 import json
 import re
 from collections.abc import Sequence
@@ -20,7 +19,7 @@ import numpy as np
 from markupsafe import Markup
 from matplotlib.figure import Figure
 
-from .figures import curve_figure, jpeg_of, outline, overlay, png_of
+from .figures import curve_figure, image_element, jpeg_of, outline, overlay, png_of
 from .labels import parse_values
 from .methods import UNITS
 from .notices import needed
@@ -237,9 +236,7 @@ def tile_figure(run: Path, sources: Sequence[Source], crop: int | None, method: 
 # %% ../nbs/58_report.ipynb #d07ab0fc
 def as_image(figure: Figure, description: str, photo: bool = False) -> Markup:
     """A figure as an `img` element that holds its own data; a photo as JPEG, which takes a tenth of the room."""
-    data = base64.b64encode(jpeg_of(figure, 90) if photo else png_of(figure, 90)).decode()
-    kind = "jpeg" if photo else "png"
-    return Markup('<img alt="{}" src="data:image/{};base64,{}">').format(description, kind, data)
+    return Markup(image_element(jpeg_of(figure, 90) if photo else png_of(figure, 90), description))
 
 # %% ../nbs/58_report.ipynb #a20c972f
 def number_text(value: Any) -> str:

@@ -16,7 +16,6 @@ from numpy.typing import NDArray
 from PIL import Image
 from scipy import ndimage
 
-from .adapter import card_of
 from .explanation import ask
 from .files import Window, check_point
 from .footprints import in_pixels, outline, polygons_in
@@ -25,7 +24,7 @@ from .names import BaselineName
 from .predicted import Cell, predict_cell
 from .question import Question
 from .raster import Raster, between, read_crs, stretched, to_world
-from .region import class_number, objects
+from .region import objects
 from .request import Request, read_request
 from .scene import Scene, window_side
 from .signs import warn_of_signs
@@ -180,7 +179,7 @@ def try_card(subject: SceneSubject, image: NDArray[Any]) -> None:
     """Warn, on the first window (H,W,C) of a scene that is asked for, of what speaks against the model's card."""
     if not subject.is_card_tried:
         subject.is_card_tried = True
-        warn_of_signs(subject.model, image[:512, :512], target=class_number(subject.target, card_of(subject.model).classes))
+        warn_of_signs(subject.model, image[:512, :512], target=subject.target)
 
 # %% ../nbs/64_scene_view.ipynb #d04e3af4
 def place_in(subject: SceneSubject, place: Any) -> Any:

@@ -16,7 +16,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from .adapter import Adapted, AdaptedForward, adapt
+from .adapter import Adapted, AdaptedForward, adapt, card_of
 from .card import ModelCard, card_text, make_card, to_inputs
 from .drawn import procedural_scene
 from .forward import Model, as_forward
@@ -26,6 +26,7 @@ from .notices import needed, notify
 from entropy_captum.region import (
     binary_entropy_from_log_odds,
     check_target,
+    class_number,
     iou,
     log_odds,
     own_activation,
@@ -192,13 +193,17 @@ def signs(model: Adapted | AdaptedForward, image: NDArray[Any] | None = None, la
     return signs_in(readings(model, image, label, target))
 
 # %% ../nbs/49_signs.ipynb #8e885133
-def warn_of_signs(model: Model, image: NDArray[Any], label: Label | None = None, target: int | None = None) -> None:
-    """Warn of what speaks against a model's card, on an image (H,W,C) with its label: see `signs`; nothing for one without it."""
+def warn_of_signs(model: Model, image: NDArray[Any], label: Label | None = None, target: int | str | None = None) -> None:
+    """Warn of what speaks against a model's card, on an image (H,W,C) with its label: see `signs`; nothing for one without it.
+
+    target: a class by its number or name. Raises ValueError, listing all, for a name that is none.
+    """
+    number = class_number(target, card_of(model).classes)
     model = model.network if isinstance(model, RuntimeForward) else model  # whatever makes its full forwards
     if not isinstance(model, Adapted | AdaptedForward):
         return
     mask = label.mask if label is not None and label.known is None else None
-    for sign in signs(model, image, mask, target):
+    for sign in signs(model, image, mask, number):
         array = "; an array read by OpenCV has blue first: image[..., ::-1] turns it round" if "swapped" in sign else ""
         notify(f"is the model's card right? {sign}{array}")
 

@@ -30,7 +30,8 @@ from .explanation import marks_of, steps_in
 from .files import Extent
 from .footprints import burn, by_id, in_pixels
 from .forward import Model, as_forward
-from .gis import ScoreMap, map_dataset, patches, pictured, write_buildings, write_styled_map
+from .figures import image_element, jpeg_of
+from .gis import ScoreMap, map_dataset, patches, write_buildings, write_styled_map
 from .judgement import MOVES, GapTester
 from .measures import measure_map
 from .methods import PICK_FREEZE, UNITS
@@ -384,7 +385,7 @@ class SurveyTable(GeoDataFrame):
         rows = super()._repr_html_()
         with suppress(ValueError):  # the raster was taken away, or no building was explained
             if self._raster is not None:
-                return pictured(survey_figure(self._raster, self), "the scene with its buildings", rows)
+                return image_element(jpeg_of(survey_figure(self._raster, self)), "the scene with its buildings") + rows
         return rows
 
 # %% ../nbs/62_survey.ipynb #011a22b5

@@ -29,7 +29,6 @@ import pandas as pd
 import torch
 from benchmark_tables import replace_rows
 from captum.attr import FeatureAblation, KernelShap, ShapleyValueSampling
-from scipy.stats import spearmanr
 from torch import Tensor, nn
 
 from entropy_captum import EntropyCentric, RegionScore, rooftop_unet
@@ -39,6 +38,7 @@ from entropy_captum.faster import SESSIONS, is_installed, make_program
 from entropy_captum.methods import Counter
 from entropy_captum.perturbation import grid_feature_mask
 from entropy_captum.region import objects
+from entropy_captum.tiles import rank_correlation
 
 GRID, AGREES, SEEDS = 8, 0.95, 3
 
@@ -173,7 +173,7 @@ def methods() -> dict[str, Method]:
 
 def correlation(one: np.ndarray, other: np.ndarray) -> float:
     """The rank correlation of two maps (d,); 0 where one is flat."""
-    return 0.0 if min(np.ptp(one), np.ptp(other)) == 0 else float(spearmanr(one, other).statistic)
+    return float(np.nan_to_num(rank_correlation(one, other)))
 
 
 class Found(NamedTuple):
