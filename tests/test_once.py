@@ -1,6 +1,10 @@
-"""A command says each thing once."""
+"""A command asks each thing once and says it once."""
 from __future__ import annotations
 
+import dataclasses
+import importlib
+import inspect
+import pkgutil
 import sys
 import warnings
 
@@ -9,7 +13,8 @@ import pytest
 import torch
 from PIL import Image
 
-from entropy_captum import cli
+import entropy_captum
+from entropy_captum import cli, explanation
 from entropy_captum.drawn import procedural_scene
 from entropy_captum.evaluation import SitTester
 from entropy_captum.judgement import judge
@@ -57,3 +62,60 @@ def test_no_part_of_the_tests_is_without_a_bar(capsys):
     judge(SitTester(question), {"entropy": torch.rand(1, 16, 16)}, show_progress=True)
     said = capsys.readouterr().err
     assert 0 <= said.index("testing the maps") < said.index("how sure the tests are")
+
+
+def records_made(monkeypatch) -> list[tuple[str, dict[str, object]]]:
+    """The name and the fields of every dataclass and named tuple of the package, as they are made from now on."""
+    made: list[tuple[str, dict[str, object]]] = []
+
+    def watch(kind: type) -> None:
+        before = kind.__init__
+
+        def noted(self, *args, **keywords):
+            before(self, *args, **keywords)
+            made.append((kind.__name__, {field.name: getattr(self, field.name, None) for field in dataclasses.fields(kind)}))
+        monkeypatch.setattr(kind, "__init__", noted)
+
+    def watch_tuple(kind: type) -> None:
+        before = kind.__new__
+
+        def noted(cls, *args, **keywords):
+            one = before(cls, *args, **keywords)
+            made.append((kind.__name__, one._asdict()))
+            return one
+        monkeypatch.setattr(kind, "__new__", noted)
+
+    for found in pkgutil.iter_modules(entropy_captum.__path__):
+        module = importlib.import_module(f"entropy_captum.{found.name}")
+        for kind in vars(module).values():
+            if not inspect.isclass(kind) or kind.__module__ != module.__name__:
+                continue
+            if dataclasses.is_dataclass(kind):
+                watch(kind)
+            elif hasattr(kind, "_fields"):
+                watch_tuple(kind)
+    return made
+
+
+@pytest.mark.slow
+def test_what_is_asked_passes_at_most_two_records_under_one_name(tmp_path, monkeypatch):
+    """From the command line to the heat map, whose judgement comes after it; each value is one that nothing else has."""
+    class Mapped(BaseException):
+        """The heat map is there."""
+
+    def judged(*_: object, **__: object) -> None:
+        raise Mapped
+    monkeypatch.chdir(tmp_path)
+    Image.fromarray(procedural_scene(2, 96).image).save("aerial.png")
+    asked = {"grid_size": 3, "n_samples": 22, "perturbations_per_eval": 5077, "seed": 987654, "max_rows": 131}
+    options = [part for name, value in asked.items() for part in (f"--{name.replace('_', '-')}", str(value))]
+    made = records_made(monkeypatch)
+    monkeypatch.setattr(sys, "argv", [
+        "entropy-captum", "explain", "aerial.png", "--point", "48", "48", "--inference", "full", *options])
+    monkeypatch.setattr(explanation, "judge", judged)
+    with pytest.raises(Mapped):
+        cli.main()
+    for name, value in asked.items():
+        holders = {(kind, field) for kind, fields in made for field, held in fields.items() if type(held) is int and held == value}
+        assert {field for _, field in holders} == {name}, holders
+        assert len(holders) <= 2, holders
