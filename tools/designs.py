@@ -1,10 +1,11 @@
 """Designs against each other on real buildings: realised error and coverage by grid, N and sampler, to nbs/benchmarks/designs.csv.
 
 Buildings are windows of 64 pixels of the val tiles in $ENTROPY_CAPTUM_DATA; the truth is a long run of Latin hypercube designs.
-A run that is stopped goes on where it was (runs/designs.csv).
+A run that is stopped goes on where it was (runs/designs.csv); grids can be named, `python tools/designs.py 16 11`.
 """
 from __future__ import annotations
 
+import argparse
 import os
 import time
 import warnings
@@ -121,12 +122,16 @@ def summary(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("grids", nargs="*", type=int, default=list(PLANS), metavar="grid", help=f"of {', '.join(map(str, PLANS))}")
+    grids = parser.parse_args().grids
     warnings.simplefilter("ignore")
     torch.set_num_threads(1)
     data = Path(os.environ["ENTROPY_CAPTUM_DATA"])
     model = rooftop_unet().to(memory_format=torch.channels_last)
     RAW.parent.mkdir(exist_ok=True)
-    for grid, plan in PLANS.items():
+    for grid in grids:
+        plan = PLANS[grid]
         for building in buildings(model, data, plan.buildings):
             done = pd.read_csv(RAW) if RAW.exists() else pd.DataFrame({"grid": [], "building": []})
             if ((done["grid"] == grid) & (done["building"] == building.name)).any():
