@@ -179,3 +179,7 @@ def test_rows_of_a_later_run_take_the_place_of_the_same_ones(tmp_path):
     found = pd.read_parquet(tmp_path / "both.parquet")
     assert dict(zip(found.method, found.gap, strict=True)) == {"entropy": 1.0, "random": 1.0}
     assert set(json.loads((tmp_path / "both.json").read_text())) == {"one", "two"}
+    collect("fewer", [tmp_path / "two"], tmp_path, extend=True)  # what is there stays, also where the run has it not
+    found = pd.read_parquet(tmp_path / "fewer.parquet")
+    assert dict(zip(found.method, found.gap, strict=True)) == {"entropy": 1.0, "random": 2.0}
+    assert set(json.loads((tmp_path / "fewer.json").read_text())) == {"one", "two"}

@@ -20,11 +20,11 @@ KEYS = ["dataset", "tile", "unit", "baseline", "seed", "method"]
 
 
 def collect(name: str, runs: Sequence[Path], results: Path = RESULTS, without: Sequence[str] = (),
-            refresh: bool = False) -> pd.DataFrame:
+            refresh: bool = False, extend: bool = False) -> pd.DataFrame:
     """Write the rows of some runs, and what each was run with by its id; returns the rows.
 
-    refresh: rows that are there and that no run made anew stay, but for their likeness to maps that were; a run's rows of other
-    tiles or methods, and other columns, are left out.
+    extend: rows that are there stay, and those of the runs are added. refresh: rows that are there and that no run made anew stay,
+    but for their likeness to maps that were; a run's rows of other tiles or methods, and other columns, are left out.
     """
     homes = [find_run(run) for run in runs]
     rows = pd.concat([read_rows(sorted((home / "rows").rglob("*.parquet"))) for home in homes], ignore_index=True)
@@ -32,9 +32,13 @@ def collect(name: str, runs: Sequence[Path], results: Path = RESULTS, without: S
     facts = {home.name: {name: fact for name, fact in read_facts(home).items() if name != "about"} for home in homes}
     order = list(dict.fromkeys(method for each in facts.values() for method in each["settings"]["methods"]))
     rows = rows[(rows.status != "error") & ~rows.method.isin(without)].drop_duplicates(KEYS, keep="last")
+    if refresh or extend:
+        old = pd.read_parquet(results / f"{name}.parquet")
+        facts = json.loads((results / f"{name}.json").read_text()) | facts
+    if extend:
+        rows = pd.concat([old, rows], ignore_index=True).drop_duplicates(KEYS, keep="last")
+        order = list(dict.fromkeys([*old.method.dropna(), *order]))
     if refresh:
-        old, facts_path = pd.read_parquet(results / f"{name}.parquet"), results / f"{name}.json"
-        facts = json.loads(facts_path.read_text()) | facts
         known = old[KEYS].merge(rows, on=KEYS)[list(old)]
         # What the other rows say of their likeness to maps that were made anew is no longer true.
         stale = [c for c in old if c.startswith("rank_to_") and c.removeprefix("rank_to_").removesuffix("_given_nearness")
@@ -55,5 +59,7 @@ if __name__ == "__main__":
     parser.add_argument("runs", nargs="+", type=Path, help="run folders of `entropy-captum evaluate`")
     parser.add_argument("--without", nargs="+", default=(), help="methods whose rows are left out")
     parser.add_argument("--refresh", action="store_true", help="replace only rows that are in the files already, keep the others")
+    parser.add_argument("--extend", action="store_true", help="keep the rows that are in the files, and add those of the runs")
     arguments = parser.parse_args()
-    print(tile_counts(collect(arguments.name, arguments.runs, without=arguments.without, refresh=arguments.refresh)))
+    print(tile_counts(collect(arguments.name, arguments.runs, without=arguments.without, refresh=arguments.refresh,
+                              extend=arguments.extend)))
