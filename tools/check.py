@@ -49,16 +49,17 @@ def compare(ours: Path, theirs: Path) -> list[str]:
 #: Tests with these marks are left to `make test`.
 LEFT_OUT = ("slow", "browser", "site", "data")
 
+#: Two workers of one thread each: with more, OpenMP threads of both wait for each other. What a file's tests share is made once.
+IN_TWO = ("python", "-m", "pytest", "-n", "2", "--dist", "loadfile")
+
 STAGES = {
     "exports in sync": in_sync,
     "README in sync": lambda: run("python", "tools/render_readme.py", "--check"),
     "ruff": lambda: run("ruff", "check", "-q", "."),
     "mypy": lambda: run("mypy", "entropy_captum"),
-    # Two workers of one thread each: with more, OpenMP threads of both wait for each other.
-    "fast tests": lambda: run("python", "-m", "pytest", "-n", "2", "--dist", "loadfile", "-m",
-                              " and ".join(f"not {mark}" for mark in LEFT_OUT), OMP_NUM_THREADS="1"),
+    "fast tests": lambda: run(*IN_TWO, "-m", " and ".join(f"not {mark}" for mark in LEFT_OUT), OMP_NUM_THREADS="1"),
     "notebooks": lambda: run("nbdev_test", "--n_workers", "2", "--timing", OMP_NUM_THREADS="1"),
-    "pytest": lambda: run("python", "-m", "pytest"),
+    "pytest": lambda: run(*IN_TWO, OMP_NUM_THREADS="1"),
 }
 QUICK, WHOLE = ("exports in sync", "README in sync", "ruff", "mypy"), ("notebooks", "pytest")
 #: The stages of each target of the Makefile.
