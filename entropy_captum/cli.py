@@ -387,7 +387,7 @@ def located(request: Request) -> Request:
     from entropy_captum.raster import located as on_earth
     return replace(request, extent=on_earth(request.extent))
 
-# %% ../nbs/66_cli.ipynb #8ecf35e6
+
 def look_for_signs(network: Model, request: Request, target: str | None, asked: bool) -> None:
     """Warn where a model's scores of an image look as if its card did not fit, if that is asked."""
     if not asked:
@@ -602,7 +602,7 @@ def print_counts(rows: pd.DataFrame, out: Path) -> None:
     for method, reason in left_out(rows).items():
         typer.echo(f"left out: {method}: {reason}")
 
-# %% ../nbs/66_cli.ipynb #078cf7b0
+
 def print_study(rows: pd.DataFrame, out: Path, baseline: str) -> None:
     """Print how many tiles were explained, and means for a baseline, class by class. Raises ValueError if all failed."""
     from entropy_captum.report import TESTS, classes_table, wide_table
