@@ -27,11 +27,11 @@ __all__ = ['seen', 'cut', 'Goal', 'goal_of', 'make_plan', 'told_apart', 'weights
 #: How much of a half's weight the whole pilot decides, and not the other half alone.
 OWN = 0.5
 
-
+# %% ../nbs/21_adaptive.ipynb #91c869a6
 #: The power of a feature's variance to which its number of designs is proportional.
 POWER = 0.3
 
-
+# %% ../nbs/21_adaptive.ipynb #1f225e67
 #: In how many designs after the pilot a feature may be asked: whole nets of 8, and a half between two powers of two.
 COUNTS = np.array([0, 8, *(n << k for k in range(3, 13) for n in (2, 3))])
 #: The chance that one of all looks of a search takes a feature for one of the strongest that is not.
@@ -312,7 +312,7 @@ class Span(NamedTuple):
     regions: np.ndarray
     rows: tuple[Row, ...]
 
-
+# %% ../nbs/21_adaptive.ipynb #5230df7d
 #: From how many designs of a feature its Sobol index is made; NaN for fewer.
 ENOUGH = 16
 

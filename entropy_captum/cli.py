@@ -387,7 +387,7 @@ def located(request: Request) -> Request:
     from entropy_captum.raster import located as on_earth
     return replace(request, extent=on_earth(request.extent))
 
-
+# %% ../nbs/66_cli.ipynb #8ecf35e6
 def look_for_signs(network: Model, request: Request, target: str | None, asked: bool) -> None:
     """Warn where a model's scores of an image look as if its card did not fit, if that is asked."""
     if not asked:

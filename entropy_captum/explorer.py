@@ -326,7 +326,7 @@ def of_region(estimate: Estimate, k: int) -> Estimate:
 class Cancelled(Exception):
     """Raised in a run that was cancelled."""
 
-
+# %% ../nbs/65_explorer.ipynb #cc431448
 @contextmanager
 def cancellable(model: Model, stop: threading.Event) -> Iterator[None]:
     """Raise `Cancelled` at the next forward of the model once `stop` is set; at the end for one that is no torch module."""

@@ -248,7 +248,7 @@ def png_of(figure: Figure, dpi: int = 80) -> bytes:
     figure.savefig(stream, format="png", dpi=dpi, metadata={"Software": None})  # no version: the same bytes on every machine
     return stream.getvalue()
 
-
+# %% ../nbs/19_figures.ipynb #364f6aeb
 def jpeg_of(figure: Figure, dpi: int = 72) -> bytes:
     """A figure with a photograph in it as a JPEG file, a tenth of a PNG's size."""
     stream = io.BytesIO()
@@ -297,7 +297,7 @@ def _picture(ax: Axes, picture: Image8, title: str, region: Mask) -> None:
     ax.set_title(title, fontsize=8)
     ax.axis("off")
 
-
+# %% ../nbs/19_figures.ipynb #314a8706
 def _frame(ax: Axes, region: Mask) -> None:
     """Frame the `closeup` of a region (H,W)."""
     rows, columns = closeup(region)

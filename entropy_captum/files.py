@@ -123,7 +123,7 @@ COLOURS = {0: "grey, white is zero", 1: "grey", 2: "RGB", 3: "palette", 4: "mask
 #: How a TIFF's numbers are written.
 NUMBERS = {1: "unsigned", 2: "signed", 3: "float", 5: "complex", 6: "complex"}
 
-
+# %% ../nbs/30_files.ipynb #9ddeacd2
 def tiff_facts(path: Path) -> Facts:
     """What a TIFF says of itself, by its first picture that is neither an overview nor a mask."""
     pages = read_pages(path)
@@ -279,7 +279,7 @@ def read_npy(facts: Facts, rows: slice, columns: slice) -> Stored:
 COMPRESSIONS = {6: "old-style JPEG", 34712: "JPEG 2000", 34887: "LERC", 34925: "LZMA", 50000: "Zstandard", 50001: "WebP",
                 50002: "JPEG XL"}
 
-
+# %% ../nbs/30_files.ipynb #89b214e5
 def read_stored(facts: Facts, window: Window | None = None) -> Stored:
     """The pixels of a file, or of a window of it. Raises ValueError naming the file where they cannot be read without doubt."""
     check_single(facts)

@@ -166,12 +166,12 @@ def as_id(value: Any) -> str:
         return ""
     return str(int(value)) if isinstance(value, (float, np.floating)) and float(value).is_integer() else str(value).strip()
 
-
+# %% ../nbs/32_footprints.ipynb #d757c063
 def in_order(building: str) -> list[tuple[bool, int | str]]:
     """What ids are sorted by: h2 comes before h10."""
     return [(not part.isdecimal(), int(part) if part.isdecimal() else part) for part in re.split(r"(\d+)", building)]
 
-
+# %% ../nbs/32_footprints.ipynb #df829bec
 def listed(names: Sequence[str], most: int = 5) -> str:
     """The first of some names."""
     return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")

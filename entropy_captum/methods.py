@@ -51,7 +51,7 @@ def image_of(question: Question) -> tuple[Tensor, Tensor]:
         raise ValueError(f"methods are compared on one image (1,C,H,W), got {shapes(question.tensors)}")
     return question.tensors[0], bases_of(question)[0]
 
-
+# %% ../nbs/52_methods.ipynb #57496284
 def feature_ids(question: Question) -> Tensor:
     """What is removed at a time, by the question's mask or grid: 0, 1, ... at each pixel, valid or not, (1,1,H,W)."""
     return replace(question, valid=None).perturbation.index[0]
@@ -340,7 +340,7 @@ def single_map(question: Question, budget: Budget, names: Sequence[str]) -> dict
     (name,) = names
     return {name: REGISTRY[name](question, budget) if name in REGISTRY else control_maps(question, budget, name)}
 
-
+# %% ../nbs/52_methods.ipynb #b3b2390f
 def timed(run: Callable[[Question, Budget, Sequence[str]], dict[str, Maps]], question: Question, budget: Budget,
           names: Sequence[str]) -> dict[str, Maps]:
     """What `run` gives, with the seconds that it took."""

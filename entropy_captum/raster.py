@@ -112,7 +112,7 @@ def _open(path: str, remote: bool) -> Any:
     """A data set of one of the drivers that are opened; of any for what is fetched."""
     return rasterio.open(path) if remote else rasterio.DatasetReader(path, driver=list(DRIVERS))
 
-
+# %% ../nbs/31_raster.ipynb #fcb38e59
 @contextmanager
 def unplaced_is_no_warning() -> Iterator[None]:
     """Without GDAL's warning that a file has no place on Earth."""

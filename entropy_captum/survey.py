@@ -170,7 +170,7 @@ def building_row(one: Question, estimate: Estimate, k: int, predicted: NDArray[n
 #: What is found of a window: its rows, and its arrays by name.
 Found = tuple[pd.DataFrame, dict[str, NDArray[Any]]]
 
-
+# %% ../nbs/62_survey.ipynb #c748e5b5
 def failed(problem: Exception, job: Job) -> Found:
     """A row that says what went wrong for every building of a window."""
     reason = f"{type(problem).__name__}: {first_line(problem)}"
@@ -274,7 +274,7 @@ def write_maps(folder: Path, rows: pd.DataFrame, arrays: Mapping[str, NDArray[An
         kept, path = kept_of(arrays, row, raster), folder / map_name(row["building"])
         write_styled_map(path, *kept.maps(), kept.extent, UNITS[facts["settings"]["method"]], tags_of(row, facts))
 
-
+# %% ../nbs/62_survey.ipynb #d0a49e1a
 def arrays_of(home: Path, window: str) -> dict[str, NDArray[Any]]:
     """The arrays that a window of a run kept."""
     with np.load(home / "arrays" / f"{window}.npz") as kept:
