@@ -209,7 +209,7 @@ class AdaptedForward(Forward):
         return None if own is None else hashlib.blake2b(f"{own}{self.card}".encode(), digest_size=8).hexdigest()
 
     def to(self, *_: Any, **__: Any) -> AdaptedForward:
-        """Itself: where a function computes is its own affair."""
+        """Itself: a function decides for itself where it computes."""
         return self
 
     def __call__(self, *inputs: Tensor, extra: tuple[Any, ...] = ()) -> Tensor:

@@ -602,7 +602,7 @@ def print_counts(rows: pd.DataFrame, out: Path) -> None:
     for method, reason in left_out(rows).items():
         typer.echo(f"left out: {method}: {reason}")
 
-# %% ../nbs/66_cli.ipynb #078cf7b0
+
 def print_study(rows: pd.DataFrame, out: Path, baseline: str) -> None:
     """Print how many tiles were explained, and means for a baseline, class by class. Raises ValueError if all failed."""
     from entropy_captum.report import TESTS, classes_table, wide_table

@@ -239,7 +239,7 @@ def read_by_gdal(path: Path, page: Page, rows: slice, columns: slice) -> NDArray
         with rasterio.open(path) as file:
             return np.moveaxis(file.read(window=((rows.start, rows.stop), (columns.start, columns.stop))), 0, -1)
 
-# %% ../nbs/30_files.ipynb #d0f89f5f
+
 def read_tiff(facts: Facts, page: Page, rows: slice, columns: slice) -> Stored:
     """A window of a TIFF; its mask counts as alpha."""
     decode = read_by_gdal if page.tag(262) == 6 else read_part

@@ -50,7 +50,7 @@ def bands_of(score: NDArray[Any], error: NDArray[Any] | None) -> dict[str, NDArr
 # %% ../nbs/34_gis.ipynb #1d6d1ad6
 @contextmanager
 def without_a_place() -> Iterator[None]:
-    """That something has no CRS, or no transform, is no warning while it is written: the scene had none either."""
+    """Without warnings that there is no CRS, or no transform: the scene had none either."""
     with unplaced_is_no_warning():
         warnings.filterwarnings("ignore", "'crs' was not provided")
         yield

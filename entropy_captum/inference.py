@@ -64,7 +64,7 @@ class FullInference:
     """Runs every row through the whole model, `perturbations_per_eval` rows at a time.
 
     When the device runs out of memory the number of rows is halved, with a warning, down to one. Raises ValueError for less
-    than one row, and, as it runs, ValueError or TypeError for outputs that are no score maps (B,K,h,w).
+    than one row and, while it runs, ValueError or TypeError for outputs that are no score maps (B,K,h,w).
     """
 
     skipped: frozenset[tuple[int, ...]] = frozenset()

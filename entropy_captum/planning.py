@@ -172,7 +172,7 @@ def propose(full: FullInference, perturbation: Perturbation, region: Tensor, bud
     return Proposal(IncrementalInference(plans, full, chunk, whole / part), seconds, part, whole)
 
 # %% ../nbs/15_planning.ipynb #3159892f
-# What was planned and found not worth it, so that the next run of the same shapes does not plan again: a plan costs some forwards.
+# What was planned and found not worth it.
 _declined: weakref.WeakKeyDictionary[nn.Module, set[Any]] = weakref.WeakKeyDictionary()
 
 

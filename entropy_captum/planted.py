@@ -40,7 +40,7 @@ CELL = 8
 
 
 class Planted(nn.Module):
-    """Logits (B,1,H,W) that hang on the brightness of the planted cells (indices in the grid), and a little on each cell itself.
+    """Logits (B,1,H,W) that depend on the brightness of the planted cells (indices in the grid), and a little on each cell itself.
 
     Raises ValueError for an unknown kind, or another number of cells than it has.
     """

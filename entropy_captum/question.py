@@ -50,9 +50,9 @@ RAW = 30.0
 
 
 def doubt_of(x: Tensor, carded: bool = False) -> str:
-    """Why images (B,C,H,W) are hardly what a network takes, and what to type; empty where nothing says so, or for other tensors.
+    """Why images (B,C,H,W) are probably not what a network takes, and what to type; empty where nothing says so.
 
-    carded: of a network from `load_model`, of which it is known that it takes -1 to 1.
+    carded: for a network from `load_model`, which is known to take -1 to 1.
     """
     if x.ndim != 4:
         return ""
@@ -74,7 +74,7 @@ _warned: weakref.WeakSet[Any] = weakref.WeakSet()
 
 # %% ../nbs/07_question.ipynb #ea2ea059
 def warn_of_pixels(x: Tensor, forward: Forward) -> None:
-    """Warn, once for each network, of images (B,C,H,W) that are hardly what it takes, see `doubt_of`."""
+    """Warn, once for each network, of images (B,C,H,W) that are probably not what it takes, see `doubt_of`."""
     doubt = doubt_of(x, hasattr(forward.origin, "card"))
     if doubt and first_time(forward.origin, _warned):
         notify(doubt)

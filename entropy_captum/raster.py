@@ -115,7 +115,7 @@ def _open(path: str, remote: bool) -> Any:
 # %% ../nbs/31_raster.ipynb #fcb38e59
 @contextmanager
 def unplaced_is_no_warning() -> Iterator[None]:
-    """That a file has no place on Earth is looked at, not warned of."""
+    """Without GDAL's warning that a file has no place on Earth."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", rasterio.errors.NotGeoreferencedWarning)
         yield

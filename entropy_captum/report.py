@@ -259,7 +259,7 @@ def in_parts(table: pd.DataFrame, room: int) -> list[pd.DataFrame]:
     parts = [list(part) for part in np.array_split(np.array(others, object), count)]
     return [pd.DataFrame({name: texts[name] for name in (first, *part)}, dtype=object) for part in parts]
 
-# %% ../nbs/58_report.ipynb #5bf4483f
+
 def as_table(table: pd.DataFrame) -> Markup:
     """A table as HTML, its texts escaped, one that is too wide for the page in parts below each other."""
     found = Markup("")
@@ -345,7 +345,7 @@ summary { cursor: pointer; font-size: 1.25rem; font-weight: 600; margin: 2.5rem 
 </body></html>
 """
 
-# %% ../nbs/58_report.ipynb #1ab8f67d
+
 def section(title: str, text: str, *parts: pd.DataFrame | Markup) -> dict[str, Any]:
     """A titled part of the page: a sentence or two, then tables and pictures."""
     return {"title": title, "text": text, "parts": parts}
@@ -525,7 +525,7 @@ def tile_sections(run: Run, rows: pd.DataFrame, method: str) -> list[dict[str, A
             found.append(section(f"The {name} tiles" if len(tiles) > 1 else f"The {name} tile", text, *pictures, table))
     return found
 
-# %% ../nbs/58_report.ipynb #783c684d
+
 def result_sections(rows: pd.DataFrame, first: pd.DataFrame, method: str, rivals: pd.DataFrame) -> list[dict[str, Any]]:
     """Both tests and what the maps are like by the rows of the `first` baseline; between them what changes with others."""
     several = [baseline_section(rows, first["baseline"].iloc[0])] if rows["baseline"].nunique() > 1 else []
@@ -533,7 +533,7 @@ def result_sections(rows: pd.DataFrame, first: pd.DataFrame, method: str, rivals
             section("What the maps are like", f"{means_text(first)} Shares are of the map's sum; agreement is the rank "
                     "correlation of the patches' means.", wide_table(first, character_columns(first)))]
 
-# %% ../nbs/58_report.ipynb #b8eda48e
+
 def class_part(run: Run, rows: pd.DataFrame) -> tuple[list[str], list[dict[str, Any]]]:
     """The sentences and sections about the explained tiles of one class; with several its name before each."""
     first = rows[rows["baseline"] == run.settings["baselines"][0]]
@@ -583,7 +583,7 @@ def failed_sections(rows: pd.DataFrame) -> list[dict[str, Any]]:
     return [section("Tiles that failed", "They are not in any mean.", failures(rows), failed[columns])
             ] if len(failed) else []
 
-# %% ../nbs/58_report.ipynb #c5296236
+
 #: What a removed pixel becomes, by the name of the baseline.
 REPLACED = {"grey": "mid-grey", "black": "black", "mean": "the image's mean colour", "blur": "a blurred copy of the image"}
 

@@ -471,7 +471,7 @@ class PredictionFolder(RunFolder):
         with np.load(self.path(cell)) as stored:
             return np.asarray(stored["mask"])
 
-# %% ../nbs/62_survey.ipynb #6d66bb07
+
 def refuse(problem: Exception, cell: Cell) -> NDArray[np.bool_]:
     """A prediction with a hole is none. Raises ValueError, naming the cell."""
     raise ValueError(f"the prediction of the cell {cell.key} was lost with its workers; run again to go on") from problem
