@@ -13,6 +13,7 @@ import rasterio.shutil
 import shapely
 import torch
 from geopandas import GeoDataFrame
+from PIL import Image
 from scipy.ndimage import label
 from shapely import box
 
@@ -21,10 +22,11 @@ from entropy_captum.adapter import adapt, sized
 from entropy_captum.card import ModelCard
 from entropy_captum.cli import Place, check_survey
 from entropy_captum.drawn import procedural_scene
+from entropy_captum.files import extent_of
 from entropy_captum.footprints import outline
 from entropy_captum.forward import as_forward
 from entropy_captum.question import Budget
-from entropy_captum.raster import changed, open_raster
+from entropy_captum.raster import changed, located, open_raster
 from entropy_captum.scene import Scene
 from entropy_captum.survey import SurveySettings, load_survey, plan, survey, survey_map
 from entropy_captum.zoo import predict_mask
@@ -329,3 +331,22 @@ def test_a_mosaic_is_lossy_by_its_files_however_they_begin(tmp_path, ending, opt
     if ending == "cut":  # one that GDAL cannot open says nothing
         (tmp_path / "0.tif").write_bytes(b"II*\0\xff\xff\xff\x7f")
     assert open_raster(path).lossy == "JPEG"
+
+
+def test_a_scene_of_a_lossy_file_says_so_and_one_of_a_lossless_file_does_not(network, tmp_path):
+    lossy = written(tmp_path / "lossy.tif", procedural_scene(2, 64).image, compress="JPEG", photometric="YCBCR")
+    with pytest.warns(UserWarning, match=r"lossy\.tif: its pixels were compressed with loss \(JPEG\), .* several per cent"):
+        Scene(lossy, network)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        Scene(written(tmp_path / "whole.tif", procedural_scene(2, 64).image, photometric="RGB"), network)
+
+
+def test_an_aux_xml_places_a_picture_with_its_crs(tmp_path):
+    path = tmp_path / "tile.png"
+    Image.fromarray(procedural_scene(2, 64).image).save(path)
+    assert located(extent_of(path)).transform is None
+    (tmp_path / "tile.png.aux.xml").write_text("<PAMDataset><SRS>EPSG:25832</SRS><GeoTransform>691000, 0.3, 0, 5335000, 0, -0.3"
+                                               "</GeoTransform></PAMDataset>")
+    extent = located(extent_of(path))
+    assert extent.transform == pytest.approx(CORNERS) and rasterio.crs.CRS.from_wkt(extent.crs) == "EPSG:25832"
