@@ -490,7 +490,7 @@ def survey_scene(image: str, network: Model, place: Place, reading: Reading, cho
                  out: Path) -> None:
     """Explain many buildings of a scene, and print what was found. chosen: settings of the survey."""
     from entropy_captum.scene import Scene, window_side
-    from entropy_captum.survey import SurveySettings, plan, predicted_buildings, survey
+    from entropy_captum.survey import SurveySettings, first_window, predicted_buildings, survey
     from entropy_captum.survey_report import write_survey_report
 
     scene = Scene(image, network, place.footprints, **reading._asdict())
@@ -501,9 +501,9 @@ def survey_scene(image: str, network: Model, place: Place, reading: Reading, cho
         if buildings is not None:
             raise ValueError("--all are those that the model predicts; --footprints alone are those of the file")
         buildings = predicted_buildings(scene, out, settings, many.min_area, cluster=many.cluster, show_progress=show)
-    jobs = plan(buildings, scene.picture, window)[0] if many.signs and buildings is not None else []
-    if jobs:
-        look_at_one(network, lambda: scene.picture.read((slice(*jobs[0].rows), slice(*jobs[0].columns)))[0])
+    first = first_window(buildings, scene.picture, window) if many.signs and buildings is not None else None
+    if first is not None:
+        look_at_one(network, lambda: scene.picture.read(first)[0])
     table = survey(scene, out, settings, buildings, with_patches=many.patches, parquet=many.parquet, cluster=many.cluster,
                    show_progress=show)
     print_survey(table, out)

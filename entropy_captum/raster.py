@@ -7,13 +7,15 @@ from __future__ import annotations
 
 import hashlib
 import math
+import os
+import struct
 import warnings
 import xml.etree.ElementTree as ElementTree
 from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple, cast
 
@@ -22,6 +24,7 @@ from numpy.typing import NDArray
 
 from .files import Extent, Transform, Window, check_single, is_remote, look, read_image
 from .notices import first_line, needed, not_there, notify
+from .tiff import read_page
 
 with needed("geo"):
     import pyproj
@@ -62,10 +65,11 @@ FETCH = "if it is to be fetched, say so: --remote, in Python remote=True"
 BESIDE = (".ovr", ".OVR", ".msk", ".MSK", ".aux.xml")
 
 
-def files_of(path: Path, above: tuple[Path, ...] = ()) -> Iterator[Path]:
-    """A file, those that it names where it is a VRT, and those beside each of them.
+def files_of(path: Path, above: tuple[Path, ...] = (), seen: set[str] | None = None) -> Iterator[Path]:
+    """A file, those that it names where it is a VRT, and those beside each of them; each once, however many bands name it.
 
-    Raises ValueError for a file that is not there, and where one names what is no file here.
+    above: the VRTs that lead there; seen: what need not be looked at again. Raises ValueError for a file that is not there, and
+    where one names what is no file here, or itself.
     """
     if not path.is_file():
         where = f", named by {above[-1]}" if above else ""
@@ -73,33 +77,50 @@ def files_of(path: Path, above: tuple[Path, ...] = ()) -> Iterator[Path]:
     yield path
     with open(path, "rb") as file:
         head = file.read(4096).lstrip(b"\xef\xbb\xbf \t\r\n")
-    names_files, own = b"<VRTDataset" in head or path.name.endswith(".aux.xml"), (*above, path.resolve())
+    names_files, seen = b"<VRTDataset" in head or path.name.endswith(".aux.xml"), set() if seen is None else seen
     if head[:1] in (b"<", b"{") and not names_files:
         raise ValueError(f"{path}: holds no pixels but a text, by which GDAL may ask a service; {FETCH}")
+    own = (*above, path.resolve()) if names_files else above  # of others nothing can lead back
+    if names_files and own[-1] in above:
+        raise ValueError(f"{above[-1]}: names itself, by {path}")
     for name in named_files(path) if names_files else ():
         if is_remote(name):
             raise ValueError(f"{path}: names {name!r}, which is no file on this machine; {FETCH}")
-        if Path(name).resolve() in own:
-            raise ValueError(f"{path}: names itself, by {name}")
-        yield from files_of(Path(name), own)
-    for beside in (path.with_name(path.name + ending) for ending in BESIDE):
-        if beside.is_file():
-            yield from files_of(beside, own)
+        if name not in seen:
+            yield from files_of(Path(name), own, seen)
+            seen.add(name)
+    for beside in (f"{path}{ending}" for ending in BESIDE):
+        if beside not in seen and os.path.isfile(beside):
+            yield from files_of(Path(beside), own, seen)
+            seen.add(beside)
 
 
 def changed(path: str | Path) -> int:
     """When a raster, or a file that it is made of, was changed last, in nanoseconds since 1970."""
     return max(file.stat().st_mtime_ns for file in files_of(Path(path)))
 
+
+@lru_cache(maxsize=64)
+def look_once(path: str, stamp: int, size: int) -> None:
+    """Raises what `files_of` does, looking again only where a path now holds other bytes, by their time and number."""
+    deque(files_of(Path(path)), maxlen=0)
+
 # %% ../nbs/31_raster.ipynb #c4bbc31f
 @contextmanager
-def opened(path: str | Path, remote: bool = False) -> Iterator[Any]:
-    """A rasterio data set. Raises ValueError, naming the file, where none can be opened or read."""
+def opened(path: str | Path, remote: bool = False, known: bool = False) -> Iterator[Any]:
+    """A rasterio data set. known: one that was opened before, for which a mosaic's files are not all looked at again.
+
+    Raises ValueError, naming the file, where none can be opened or read.
+    """
     options = {"GDAL_VRT_ENABLE_PYTHON": "NO", "GDAL_CACHEMAX": CACHE}
     if not remote:
         if is_remote(str(path)):
             raise ValueError(f"{path}: is no file on this machine; {FETCH}")
-        deque(files_of(Path(path)), maxlen=0)
+        facts = os.stat(path) if known and os.path.isfile(path) else None
+        if facts is None:
+            deque(files_of(Path(path)), maxlen=0)
+        else:
+            look_once(os.path.abspath(path), facts.st_mtime_ns, facts.st_size)
         options["CPL_VSIL_CURL_ALLOWED_FILENAME"] = "none"  # also for names in files that are not looked into here
     try:
         with rasterio.Env(**options), unplaced_is_no_warning(), _open(str(path), remote) as dataset:
@@ -351,7 +372,7 @@ class Raster:
         if not all(0 <= s.start < s.stop <= n for s, n in zip(window, self.size, strict=True)):
             raise ValueError(f"{self.path}: rows {rows.start} to {rows.stop} and columns {columns.start} to {columns.stop} are not "
                              f"inside {self.size[1]} x {self.size[0]} pixels")
-        with opened(self.path, self.remote) as dataset:
+        with opened(self.path, self.remote, known=True) as dataset:
             pixels = read_dataset(dataset, self.bands, self.stored, window=RasterWindow.from_slices(rows, columns))
         return as_a_tile(self.path, self.bands, window, pixels) if self.driver == "JPEG" and not is_remote(self.path) else pixels
 
@@ -359,7 +380,7 @@ class Raster:
         """A coarse copy to look at, of a window or all, of at most so many pixels a side; from overviews where there are some."""
         part = RasterWindow.from_slices(*(window or (slice(0, self.size[0]), slice(0, self.size[1]))))
         shape = tuple(max(1, round(n / max(1.0, max(part.height, part.width) / side))) for n in (part.height, part.width))
-        with opened(self.path, self.remote) as dataset, rasterio.Env(GDAL_CACHEMAX=row_of_blocks(dataset)):
+        with opened(self.path, self.remote, known=True) as dataset, rasterio.Env(GDAL_CACHEMAX=row_of_blocks(dataset)):
             return read_dataset(dataset, self.bands, self.stored, window=part, out_shape=shape, resampling=Resampling.nearest)
 
     def extent(self, window: Window, pixels: Pixels) -> Extent:
@@ -409,10 +430,27 @@ class Raster:
 # %% ../nbs/31_raster.ipynb #6b5bb307
 #: Compressions that lose something, as GDAL calls them.
 LOSSY = ("JPEG", "WEBP", "LERC_DEFLATE", "LERC_ZSTD", "LERC", "JXL")
+#: Numbers of compressions in a TIFF that lose nothing: none, CCITT, LZW, deflate, PackBits, LZMA, Zstandard.
+LOSSLESS = (1, 2, 3, 4, 5, 8, 32946, 32773, 34925, 50000)
+
+
+def is_lossless(path: str) -> bool:
+    """Whether a file is a TIFF that says so in its first tags, which is faster than GDAL opens it."""
+    with open(path, "rb") as file:
+        head = file.read(8)
+        if head[:4] not in (b"II*\0", b"MM\0*"):
+            return False
+        try:
+            page, _ = read_page(file, head[:2], False, *struct.unpack("<I" if head[:2] == b"II" else ">I", head[4:]))
+            return page.tag(259, 1) in LOSSLESS and not page.is_mask and not page.is_overview
+        except (struct.error, ValueError, OverflowError, MemoryError):
+            return False
 
 
 def loss_in(path: str) -> str | None:
     """As `loss_of`, of a file that an open VRT names; None for one that holds no pixels."""
+    if is_lossless(path):
+        return None
     try:
         with _open(path, False) as dataset:
             return loss_of(dataset)

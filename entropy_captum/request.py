@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -19,6 +20,7 @@ from .notices import notify
 
 if TYPE_CHECKING:  # bands need pandas, of which the command line knows nothing before its arguments are right
     from entropy_captum.bands import BandLike, Groups
+    from entropy_captum.raster import Raster
 
 # %% auto #0
 __all__ = ['Mask', 'Places', 'Request', 'Overlay', 'Picture', 'ImageFile', 'read_request']
@@ -139,6 +141,34 @@ class Overlay:
         inside = np.all([(p >= 0) & (p < n) for p, n in zip(places, self.size, strict=True)], 0)
         return np.where(inside, places, -1).astype(np.int64)
 
+# %% ../nbs/38_request.ipynb #de7d4e48
+def way(source: Raster, target: Raster) -> Callable[[Places, Places], tuple[Places, Places]]:
+    """What makes places in pixels (columns, rows) of a raster those of another; one without a CRS is taken to have the other's."""
+    from entropy_captum.raster import moved, to_pixel, to_world
+    other = source.crs is not None and target.crs is not None and source.crs != target.crs
+
+    def move(columns: Places, rows: Places) -> tuple[Any, Any]:
+        x, y = to_world(source.transform, columns, rows)  # type: ignore[arg-type]
+        x, y = moved(x, y, source.crs, target.crs) if other else (x, y)
+        return to_pixel(target.transform, x, y)  # type: ignore[arg-type]
+
+    return move
+
+
+def overlay_on(raster: Raster, path: Path) -> Overlay | None:
+    """How a file lies on a raster by the places on Earth that both say; None where these are the same, or not said."""
+    from entropy_captum.raster import open_raster
+    try:
+        other = open_raster(path)
+    except ValueError:  # what other decoders read
+        return None
+    if raster.transform is None or other.transform is None:
+        return None
+    over = Overlay(other.size, way(raster, other), way(other, raster))
+    corners = np.array([[0, raster.size[1], 0], [0, 0, raster.size[0]]], float)
+    same = raster.size == other.size and np.allclose(over.onto(*corners), corners, atol=1e-3)
+    return None if same else over
+
 # %% ../nbs/38_request.ipynb #8a8a3439
 def in_words(window: Window) -> str:
     """Which rows and columns a window is."""
@@ -202,8 +232,15 @@ class ImageFile:
         """As in `Picture`."""
         return *with_holes(read_image(self.path, window), self.path), extent_of(self.path, window)
 
-    def overlay(self, path: Path) -> None:
-        """As in `Picture`: an image file says nothing of its place."""
+    def overlay(self, path: Path) -> Overlay | None:
+        """As in `Picture`: by world files, or what else says where both lie (extra `geo`)."""
+        if find_spec("rasterio") is None or self.path.suffix == ".npy":
+            return None
+        from entropy_captum.raster import open_raster
+        try:
+            return overlay_on(open_raster(self.path), path)
+        except ValueError:  # what other decoders read
+            return None
 
 # %% ../nbs/38_request.ipynb #ed9589a8
 def overlaid(picture: Picture, path: Path | None) -> Overlay | None:
@@ -212,7 +249,7 @@ def overlaid(picture: Picture, path: Path | None) -> Overlay | None:
         rows, columns = picture.size
         if path is not None and (own := look(path).size) != picture.size:
             raise ValueError(f"{path}: a mask of {own[1]} x {own[0]} for an image of {columns} x {rows} pixels; a value is needed "
-                             f"for each pixel{picture.hint or ', or both must be rasters that say where they lie'}")
+                             f"for each pixel{picture.hint or ', or both files must say where they lie'}")
         return None
     notify(f"{path}: has other pixels than {picture.path}; each of these takes the value of the one in which its middle lies, by "
            "what both files say of their place on Earth")

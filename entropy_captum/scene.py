@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -28,9 +28,8 @@ from .forward import Model
 from .names import BaselineName, FeatureKind
 from .notices import needed, notify
 from .question import Budget
-from .raster import Band, Pixels, Raster, moved, open_raster, read_crs, stretched, to_pixel, to_world
-from .raster import warn_of_loss
-from .request import Mask, Overlay, Places, Request, evened, read_request
+from .raster import Band, Pixels, Raster, moved, open_raster, read_crs, stretched, to_world, warn_of_loss
+from .request import Mask, Overlay, Request, evened, overlay_on, read_request
 
 with needed("geo"):
     import pandas as pd
@@ -39,7 +38,7 @@ with needed("geo"):
     from pandas import Series
 
 # %% auto #0
-__all__ = ['way', 'RasterPicture', 'window_side', 'Scene', 'survey_figure']
+__all__ = ['RasterPicture', 'window_side', 'Scene', 'survey_figure']
 
 # %% ../nbs/60_scene.ipynb #94ca45a0
 def named(band: Band) -> bool:
@@ -101,18 +100,6 @@ def as_called(bands: Sequence[Band], card: ModelCard) -> tuple[NamedBand, ...]:
     calls = own if len(set(own)) == len(own) else card.bands
     return tuple(NamedBand(name, band.wavelength) for name, band in zip(calls, bands, strict=True))
 
-# %% ../nbs/60_scene.ipynb #2b3c004b
-def way(source: Raster, target: Raster) -> Callable[[Places, Places], tuple[Places, Places]]:
-    """What makes places in pixels (columns, rows) of a raster those of another; one without a CRS is taken to have the other's."""
-    other = source.crs is not None and target.crs is not None and source.crs != target.crs
-
-    def move(columns: Places, rows: Places) -> tuple[Any, Any]:
-        x, y = to_world(source.transform, columns, rows)  # type: ignore[arg-type]
-        x, y = moved(x, y, source.crs, target.crs) if other else (x, y)
-        return to_pixel(target.transform, x, y)  # type: ignore[arg-type]
-
-    return move
-
 # %% ../nbs/60_scene.ipynb #f689cfcc
 class RasterPicture:
     """A raster as what a request is read from, in its model's bands and numbers. Raises ValueError for a scale that falls."""
@@ -136,17 +123,8 @@ class RasterPicture:
         return self.numbers(pixels), pixels.valid, self.raster.extent(window or whole, pixels)
 
     def overlay(self, path: Path) -> Overlay | None:
-        """As in `request.Picture`: by the places on Earth that both files say; None where these are the same, or not said."""
-        try:
-            other = open_raster(path)
-        except ValueError:  # what other decoders read
-            return None
-        if self.raster.transform is None or other.transform is None:
-            return None
-        over = Overlay(other.size, way(self.raster, other), way(other, self.raster))
-        corners = np.array([[0, self.size[1], 0], [0, 0, self.size[0]]], float)
-        same = self.size == other.size and np.allclose(over.onto(*corners), corners, atol=1e-3)
-        return None if same else over
+        """As in `request.Picture`, by `request.overlay_on`."""
+        return overlay_on(self.raster, path)
 
     def numbers(self, pixels: Pixels) -> NDArray[Any]:
         """Pixels as the model's numbers (H,W,C), those that hold nothing like the mean of the others. Errors as `in_numbers`."""

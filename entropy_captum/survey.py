@@ -27,7 +27,7 @@ from .adapter import card_of, sized
 from .estimate import Estimate
 from .evaluation import SitTester, region_iou
 from .explanation import marks_of, steps_in
-from .files import Extent
+from .files import Extent, Window
 from .footprints import burn, by_id, in_pixels
 from .forward import Model, as_forward
 from .figures import image_element, jpeg_of
@@ -112,26 +112,37 @@ def side_of(low: float, high: float, size: int, window: int) -> tuple[int, int]:
     start = min(max(round(middle - length / 2), 0), size - length)
     return start, start + length
 
+
+def window_of(shape: Any, picture: RasterPicture, window: int) -> tuple[tuple[int, int], tuple[int, int]] | str:
+    """The rows and columns of the window of a building, from (included) to (not included), or why it has none, as `plan` says."""
+    (height, width), transform = picture.size, picture.raster.transform
+    assert transform is not None
+    left, top, right, bottom = (math.nan,) * 4 if shape is None or shape.is_empty else in_pixels(shape, transform).bounds
+    left, top, right, bottom = (round(end, 4) for end in (left, top, right, bottom))  # no window hangs on how coordinates round
+    if not (right > 0 and bottom > 0 and left < width and top < height):
+        return "outside"
+    place = side_of(top, bottom, height, window), side_of(left, right, width, window)
+    return "too large" if max(end - start for start, end in place) > 4 * window else place
+
+
+def first_window(buildings: GeoDataFrame, picture: RasterPicture, window: int) -> Window | None:
+    """The window of the first of the buildings that has one, without a plan for all of them; None where none has."""
+    places = (window_of(shape, picture, window) for shape in buildings.geometry)
+    return next(((slice(*place[0]), slice(*place[1])) for place in places if not isinstance(place, str)), None)
+
 # %% ../nbs/62_survey.ipynb #338afabe
 def plan(buildings: GeoDataFrame, picture: RasterPicture, window: int) -> tuple[list[Job], dict[str, str]]:
     """The windows of a survey with their buildings, in reading order, and of those that have none the ids and why.
 
     "outside": no pixel of the scene is in it. "too large": it needs a window of more than four times the side.
     """
-    (height, width), jobs, left_out = picture.size, dict[tuple[Any, Any], list[tuple[str, bytes]]](), dict[str, str]()
-    transform = picture.raster.transform
-    assert transform is not None
+    jobs, left_out = dict[tuple[Any, Any], list[tuple[str, bytes]]](), dict[str, str]()
     for building, shape in sorted(zip(buildings.building, buildings.geometry, strict=True)):
-        left, top, right, bottom = (math.nan,) * 4 if shape is None or shape.is_empty else in_pixels(shape, transform).bounds
-        left, top, right, bottom = (round(end, 4) for end in (left, top, right, bottom))  # no window hangs on how coordinates round
-        if not (right > 0 and bottom > 0 and left < width and top < height):
-            left_out[building] = "outside"
-            continue
-        place = side_of(top, bottom, height, window), side_of(left, right, width, window)
-        if max(end - start for start, end in place) > 4 * window:
-            left_out[building] = "too large"
-            continue
-        jobs.setdefault(place, []).append((building, shapely.to_wkb(shape)))
+        place = window_of(shape, picture, window)
+        if isinstance(place, str):
+            left_out[building] = place
+        else:
+            jobs.setdefault(place, []).append((building, shapely.to_wkb(shape)))
     return [Job(*place, tuple(inside)) for place, inside in sorted(jobs.items())], left_out
 
 # %% ../nbs/62_survey.ipynb #7d92fd89
@@ -429,7 +440,7 @@ def load_survey(out: str | Path) -> SurveyTable:
     if not path.is_file():
         raise ValueError(f"{path}: no survey's table; run the survey first, or again to its end")
     table = SurveyTable(read_file(path, layer="buildings"))
-    with suppress(ValueError):  # without the record of its run there is no picture of it
+    with suppress(ValueError, LookupError):  # without the record of its run there is no picture of it
         table.on(raster_in(facts_in(path.parent / str(table["run"].iloc[0]))[0], path.parent.parent))
     return table
 

@@ -53,7 +53,8 @@ def buildings_figure(home: Path, picture: RasterPicture, rows: pd.DataFrame) -> 
         axes[0, column].set_title(f"building {row['building']}", fontsize=8)
         axes[0, column].axis("off")
         overlay(axes[1, column], image, kept.maps()[0], mask, unit=unit,
-                title=f"{row['context_reliance']:.0%} outside, gap {row['gap']:.1f} ± {row['gap_error']:.1f}")
+                title=f"{row['context_reliance']:.0%} outside, gap {row['gap']:.1f}"
+                + ("" if np.isnan(row["gap_error"]) else f" ± {row['gap_error']:.1f}"))
     return figure
 
 # %% ../nbs/63_survey_report.ipynb #35b56367
@@ -85,7 +86,8 @@ def sentences(done: pd.DataFrame) -> list[str]:
     share, gaps = done["context_reliance"].dropna(), done["gap"].dropna().to_numpy()
     gap = mean_interval(pd.Series(gaps, index=pd.Index(["scene"] * len(gaps), name="dataset")))  # all of one data set
     said = [f"In the median building {share.median():.0%} of the score lies outside the building: so much of what the network "
-            f"needs to recognise it is around it. In {int((share > 0.5).sum())} of {len(share)} buildings it is more than half."]
+            f"needs to recognise it is around it. In {int((share > 0.5).sum())} of {len(share)} buildings it is more than half."
+            ] if len(share) else []
     if np.isnan(gap.low):
         return [*said, f"{gap.units} buildings are too few to tell whether the maps are right about what matters."]
     verdict = "are right about what matters" if gap.low > 0 else (
@@ -116,16 +118,19 @@ class Surveyed:
 def surveyed(out: str | Path) -> Surveyed:
     """What is in a survey's folder. Raises ValueError, naming it, where there is none."""
     table = load_survey(out)
+    if "run" not in table:
+        raise ValueError(f"{Path(out) / 'buildings.gpkg'}: does not say which run it is of; run the survey again")
     home = Path(out) / str(table["run"].iloc[0])
     facts, settings = facts_in(home)
-    return Surveyed(table, home, facts, settings, picture_in(facts, Path(out).parent))
+    unknown = {name: np.nan for name in COLUMNS if name not in table}  # an earlier version did not write all of them
+    return Surveyed(table.assign(**unknown), home, facts, settings, picture_in(facts, Path(out).parent))
 
 # %% ../nbs/63_survey_report.ipynb #7ba6e9f0
 def map_section(told: Surveyed) -> list[dict[str, Any]]:
     """The map of the scene, where its raster is at hand."""
     text = ("Each building coloured by its context reliance, the share of its score that lies outside it: dark ones are recognised "
             "by themselves, bright ones by what surrounds them.")
-    if told.picture is None or "context_reliance" not in told.table:
+    if told.picture is None or told.table["context_reliance"].isna().all():
         return []
     figure = survey_figure(told.picture.raster, told.table)
     return [section("The scene", text, as_image(figure, "the scene with its buildings", photo=True))]
@@ -146,7 +151,8 @@ def extreme_sections(told: Surveyed, count: int = 4) -> list[dict[str, Any]]:
         if len(rows):
             pictures = [] if told.picture is None else [as_image(
                 buildings_figure(told.home, told.picture, rows), f"buildings that lean {name} on what surrounds them", photo=True)]
-            shown = pd.DataFrame(rows[columns]).rename(columns=COLUMNS | SHORT)
+            known = [name for name in columns if name not in COLUMNS or rows[name].notna().any()]
+            shown = pd.DataFrame(rows[known]).rename(columns=COLUMNS | SHORT)
             found.append(section(f"Those that lean {name} on what surrounds them", "Outlined: what is explained. Below: how much "
                                  "each patch counts, in its own colours for every building.", *pictures, shown))
     return found

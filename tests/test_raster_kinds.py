@@ -13,17 +13,20 @@ import rasterio.shutil
 import shapely
 import torch
 from geopandas import GeoDataFrame
+from PIL import Image
 from scipy.ndimage import label
 from shapely import box
 
+from entropy_captum import raster
 from entropy_captum.adapter import adapt, sized
 from entropy_captum.card import ModelCard
 from entropy_captum.cli import Place, check_survey
 from entropy_captum.drawn import procedural_scene
+from entropy_captum.files import extent_of
 from entropy_captum.footprints import outline
 from entropy_captum.forward import as_forward
 from entropy_captum.question import Budget
-from entropy_captum.raster import changed, open_raster
+from entropy_captum.raster import changed, located, open_raster
 from entropy_captum.scene import Scene
 from entropy_captum.survey import SurveySettings, load_survey, plan, survey, survey_map
 from entropy_captum.zoo import predict_mask
@@ -284,3 +287,66 @@ def test_a_mask_is_not_left_out_of_account_where_something_else_is_asked_for(net
     for given, name in (({"mask": tmp_path / "mask.tif"}, "mask"), ({"point": (3, 3)}, "point"), ({"building": "4"}, "id")):
         with pytest.raises(ValueError, match=f"--all explains each building that is predicted, --{name} a single one"):
             check_survey(Place(everything=True, **given), None, False)
+
+
+def mosaic_of(folder, count, **options):
+    """A VRT of three bands over so many files side by side, which it names once for each band."""
+    sources = {1: "", 2: "", 3: ""}
+    for k in range(count):
+        place = PLACE @ rasterio.Affine.translation(64 * k, 0)
+        written(folder / f"{k}.tif", procedural_scene(k, 64).image, transform=place, **options)
+        for band in sources:
+            sources[band] += (f'<SimpleSource><SourceFilename relativeToVRT="1">{k}.tif</SourceFilename>'
+                              f'<SourceBand>{band}</SourceBand><SrcRect xOff="0" yOff="0" xSize="64" ySize="64"/>'
+                              f'<DstRect xOff="{64 * k}" yOff="0" xSize="64" ySize="64"/></SimpleSource>')
+    bands = "".join(f'<VRTRasterBand dataType="Byte" band="{band}">{text}</VRTRasterBand>' for band, text in sources.items())
+    (folder / "city.vrt").write_text(f'<VRTDataset rasterXSize="{64 * count}" rasterYSize="64"><SRS>EPSG:25832</SRS>'
+                                     f'<GeoTransform>691000, 0.3, 0, 5335000, 0, -0.3</GeoTransform>{bands}</VRTDataset>')
+    return folder / "city.vrt"
+
+
+def test_the_files_of_a_mosaic_are_looked_at_once_not_for_every_band_and_window(tmp_path, monkeypatch):
+    """Of ten thousand files each look takes seconds."""
+    path, looked, opens = mosaic_of(tmp_path, 6, compress="deflate"), [], []
+    walk, open_ = raster.named_files, raster._open
+    monkeypatch.setattr(raster, "named_files", lambda file: looked.append(file) or walk(file))
+    monkeypatch.setattr(raster, "_open", lambda *given: opens.append(given[0]) or open_(*given))
+    assert [file.name for file in raster.files_of(path)] == ["city.vrt", *(f"{k}.tif" for k in range(6))]
+    looked.clear()
+    mosaic = open_raster(path)
+    assert (mosaic.lossy, opens, looked) == (None, [str(path)], [path])  # no file of it was opened to tell that nothing is lost
+    for k in range(6):
+        part = mosaic.read((slice(0, 64), slice(64 * k, 64 * k + 64)))
+        np.testing.assert_array_equal(part.values, procedural_scene(k, 64).image)
+    assert len(looked) == 2  # and once more by the first window: in another process nobody has looked
+    text = path.read_text().replace('relativeToVRT="1">3.tif', f'relativeToVRT="0">{REMOTE}')
+    path.write_text(text)
+    with pytest.raises(ValueError, match=r"city\.vrt: names '/vsicurl"):
+        mosaic.read(PART)
+
+
+@pytest.mark.parametrize(("ending", "options"), [("big", {"BIGTIFF": "YES"}), ("endian", {"ENDIANNESS": "BIG"}), ("cut", {})])
+def test_a_mosaic_is_lossy_by_its_files_however_they_begin(tmp_path, ending, options):
+    path = mosaic_of(tmp_path, 2, compress="JPEG", **options)
+    if ending == "cut":  # one that GDAL cannot open says nothing
+        (tmp_path / "0.tif").write_bytes(b"II*\0\xff\xff\xff\x7f")
+    assert open_raster(path).lossy == "JPEG"
+
+
+def test_a_scene_of_a_lossy_file_says_so_and_one_of_a_lossless_file_does_not(network, tmp_path):
+    lossy = written(tmp_path / "lossy.tif", procedural_scene(2, 64).image, compress="JPEG", photometric="YCBCR")
+    with pytest.warns(UserWarning, match=r"lossy\.tif: its pixels were compressed with loss \(JPEG\), .* several per cent"):
+        Scene(lossy, network)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        Scene(written(tmp_path / "whole.tif", procedural_scene(2, 64).image, photometric="RGB"), network)
+
+
+def test_an_aux_xml_places_a_picture_with_its_crs(tmp_path):
+    path = tmp_path / "tile.png"
+    Image.fromarray(procedural_scene(2, 64).image).save(path)
+    assert located(extent_of(path)).transform is None
+    (tmp_path / "tile.png.aux.xml").write_text("<PAMDataset><SRS>EPSG:25832</SRS><GeoTransform>691000, 0.3, 0, 5335000, 0, -0.3"
+                                               "</GeoTransform></PAMDataset>")
+    extent = located(extent_of(path))
+    assert extent.transform == pytest.approx(CORNERS) and rasterio.crs.CRS.from_wkt(extent.crs) == "EPSG:25832"

@@ -2,26 +2,30 @@
 import base64
 import io
 import re
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
 import rasterio
 import xarray as xr
-from geopandas import GeoDataFrame
+from geopandas import GeoDataFrame, read_file
 from PIL import Image
 from rasterio.enums import Resampling
 from rasterio.warp import reproject
+from shapely import box
+from typer.testing import CliRunner
 
-from entropy_captum.cli import Place, check_survey
+from entropy_captum.cli import Place, app, check_survey
 from entropy_captum.drawn import procedural_scene
 from entropy_captum.explanation import dataset_of, explain_question
 from entropy_captum.footprints import in_pixels, outline
 from entropy_captum.labels import parse_values
 from entropy_captum.question import Budget
 from entropy_captum.raster import open_raster
+from entropy_captum.request import read_request
 from entropy_captum.scene import Scene
-from entropy_captum.survey import SurveySettings, ask_window, building_row, load_survey, plan, survey, survey_map
+from entropy_captum.survey import SurveySettings, ask_window, building_row, first_window, load_survey, plan, survey, survey_map
 from entropy_captum.survey_report import make_survey_report
 from entropy_captum.zoo import Padded, rooftop_unet
 
@@ -260,3 +264,79 @@ def test_many_buildings_are_not_told_by_bands_and_no_option_of_one_is_left_unrea
             check_survey(many, None, False, **given)
     with pytest.raises(ValueError, match="--label, its values and --mistakes are for one image"):
         check_survey(many._replace(values=parse_values(["building=1"])), None, False)
+
+
+@pytest.mark.filterwarnings("ignore:Dataset has no geotransform")
+@pytest.mark.parametrize("kind", ["png", "jpg"])
+def test_a_mask_of_its_own_grid_lies_on_a_picture_that_a_world_file_places(street, tmp_path, kind):
+    """As on the same pixels in a GeoTIFF; without a place on either side it is still one value for each pixel, or refused."""
+    size, place, crs = GRIDS["finer, and between"]
+    mask = ellipse(size, (size[0] * 0.55, size[1] * 0.5), (size[0] * 0.2, size[1] * 0.15))
+    own = to_disk(tmp_path / "mask.tif", mask, place, crs)
+    with pytest.warns(UserWarning, match="other pixels"):
+        wanted = street.request(mask=own, window=64)
+    picture = tmp_path / f"tile.{kind}"
+    Image.fromarray(procedural_scene(2).image).save(picture)
+    with pytest.raises(ValueError, match=r"a mask of 700 x 700 for an image of 256 x 256 pixels.*or both files must say where"):
+        read_request(picture, mask=own)
+    picture.with_suffix(f".{kind[0]}{kind[-1]}w").write_text("0.3\n0\n0\n-0.3\n691000.15\n5334999.85\n")
+    for given in (own, tmp_path / "mask.png"):
+        if given.suffix == ".png":
+            Image.fromarray(np.where(mask, 255, 0).astype(np.uint8)).save(given)
+            given.with_suffix(".pgw").write_text("\n".join(map(str, (
+                place[0], 0, 0, place[4], place[2] + place[0] / 2, place[5] + place[4] / 2))))
+        with pytest.warns(UserWarning, match=rf"has other pixels than .*tile\.{kind}"):
+            found = read_request(picture, mask=given, label=given, window=64)
+        np.testing.assert_array_equal(found.region, wanted.region)
+        np.testing.assert_array_equal(found.labels.of().mask, wanted.region)
+        assert (found.extent.rows, found.extent.columns) == (wanted.extent.rows, wanted.extent.columns)
+
+
+@pytest.mark.slow
+def test_a_survey_of_before_some_columns_were_written_is_read_and_reported_without_them(surveyed, tmp_path):
+    table, out = surveyed
+    share = ["context_reliance", "context_reliance_error"]
+    for absent in (["gap_error"], ["entropy", "distance_90_m", "gap_error"], share, ["run"]):
+        old = tmp_path / absent[0]
+        shutil.copytree(out, old)
+        (old / "buildings.gpkg").unlink()
+        read_file(out / "buildings.gpkg", layer="buildings").drop(columns=absent).to_file(old / "buildings.gpkg", layer="buildings")
+        assert load_survey(old).columns.tolist() == [name for name in load_survey(out) if name not in absent]
+        if absent == ["run"]:
+            with pytest.raises(ValueError, match=r"buildings\.gpkg: does not say which run it is of; run the survey again"):
+                make_survey_report(old)
+            continue
+        page = make_survey_report(old)
+        assert f"costs {table.gap.mean():.1f} points" in page and "nan" not in re.sub(r"base64,[^\"]+", "", page)
+        assert ("the gap&#39;s standard error" in page) == ("gap_error" not in absent)
+        assert ("In the median building" in page) == ("context_reliance" not in absent)
+
+
+def test_windows_are_planned_once_though_a_foreign_model_looks_at_one_first(street, tmp_path, monkeypatch):
+    class Ends(Exception):
+        pass
+
+    def counted(*given):
+        planned.append(given)
+        raise Ends
+
+    planned, looked = [], []
+    (tmp_path / "own.py").write_text("def network(x):\n    return x.mean(1, keepdim=True)\n")
+    (tmp_path / "card.toml").write_text('bands = ["red", "green", "blue"]\nmean = 127.5\nstd = 127.5\nscale = 1.0\n')
+    street.footprints.to_file(tmp_path / "houses.gpkg")
+    monkeypatch.setattr("entropy_captum.survey.plan", counted)
+    monkeypatch.setattr("entropy_captum.cli.look_at_one", lambda network, read: looked.append(read().shape))
+    done = CliRunner().invoke(app, ["explain", street.raster.path, "--footprints", str(tmp_path / "houses.gpkg"), "--model",
+                                    f"{tmp_path / 'own.py'}:network", "--model-card", str(tmp_path / "card.toml"), "--window",
+                                    "64", "--out", str(tmp_path / "out")])
+    assert isinstance(done.exception, Ends) and len(planned) == 1 and looked == [(64, 64, 3)]
+
+
+def test_the_first_window_is_that_of_the_first_building_that_has_one(street):
+    far, wide = box(1, 1, 2, 2), box(691001, 5334990, 691075, 5334991)
+    shapes = [None, far, wide, street.footprints.geometry.iloc[0]]
+    frame = GeoDataFrame({"building": list("abcd")}, geometry=shapes, crs="EPSG:25832")
+    (job,), left_out = plan(frame, street.picture, 48)
+    assert left_out == {"a": "outside", "b": "outside", "c": "too large"}
+    assert first_window(frame, street.picture, 48) == (slice(*job.rows), slice(*job.columns))
+    assert first_window(frame.head(3), street.picture, 48) is None
