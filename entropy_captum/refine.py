@@ -14,6 +14,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from tqdm import tqdm
 
 from .estimate import Estimate, History, entropy_change
 from .perturbation import grid_feature_mask
@@ -106,7 +107,7 @@ def round_budget(budget: Budget, asked: int, number: int) -> RoundBudget:
     """The budget of a round by its number, with designs of its own."""
     own = {field.name: getattr(budget, field.name) for field in fields(Budget)}
     seed = int(np.random.SeedSequence([budget.seed, number]).generate_state(1)[0])
-    own |= {"n_samples": LOOKS, "seed": seed, "tolerance": None, "max_rows": None, "first_order": False, "show_progress": False}
+    own |= {"n_samples": LOOKS, "seed": seed, "tolerance": None, "max_rows": None, "first_order": False}
     return RoundBudget(**own, asked=asked)
 
 # %% ../nbs/23_refine.ipynb #dac514c1
@@ -281,11 +282,20 @@ class Search:
         facts = {name: self.settings[name] for name in ("finest", "max_rows", "region_predicted")} | {"search_rows": self.rows}
         return replace(estimate, n_forwards=estimate.n_forwards + self.rows, settings=estimate.settings | facts)
 
+# %% ../nbs/23_refine.ipynb #e4cc8879
+def rounds_in_sight(search: Search) -> Iterator[list[Patch]]:
+    """The rounds of a search under a bar of its rows, which is there before the first; below it each round has its own."""
+    quiet = not search.budget.show_progress
+    with tqdm(total=search.most, desc="where to be fine", unit="row", leave=False, disable=quiet) as bar:
+        for chosen in search.rounds():
+            bar.update(search.rows - bar.n)
+            yield chosen
+
 # %% ../nbs/23_refine.ipynb #6349077b
 def refined(question: Question, budget: Budget, quantity: Quantity, strongest: int = 10) -> Search:
     """A search that is over: `asked(pieces())` is the question with the features that it found. Errors as `Search`."""
     search = Search(question, budget, quantity, strongest)
-    deque(search.rounds(), maxlen=0)
+    deque(rounds_in_sight(search), maxlen=0)
     return search
 
 # %% ../nbs/23_refine.ipynb #39125357
@@ -304,5 +314,5 @@ def scored(search: Search, quantities: Sequence[Quantity]) -> list[Estimate]:
 def reply_by_rounds(question: Question, budget: Budget, quantity: Quantity) -> Iterator[Estimate]:
     """For an adaptive grid: what is known after each round of the search, (R,d), then the scores."""
     search = Search(question, budget, quantity)
-    yield from (search.estimate() for _ in search.rounds())
+    yield from (search.estimate() for _ in rounds_in_sight(search))
     yield from scored(search, [quantity])

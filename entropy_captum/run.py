@@ -349,7 +349,7 @@ class Run:
     def progress(self) -> tqdm[NoReturn]:
         """A bar over the rows."""
         rows, quiet = self.budget.max_rows or self.budget.n_samples * self.tally.forwards, not self.budget.show_progress
-        return tqdm(total=rows, desc=self.quantities[0].name, unit="row", disable=quiet)
+        return tqdm(total=rows, desc=self.quantities[0].name, unit="row", leave=None, disable=quiet)  # below another it goes
 
     def history(self, quantity: Quantity) -> History:
         """What is known by now that a quantity is made of."""

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import termios
 import time
+from collections import deque
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -33,6 +34,7 @@ from entropy_captum.notices import waiting
 from entropy_captum.question import Question
 from entropy_captum.region import object_at
 from entropy_captum.report import one_decides_nothing
+from entropy_captum.run import Tally
 from entropy_captum.tiles import Settings, ask_tile, explain_tile, find_sources
 from entropy_captum.zoo import Padded, predict_mask
 
@@ -328,17 +330,32 @@ def spent(pid):
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
-def test_the_first_map_of_a_stream_comes_within_a_tenth_of_its_rows():
-    rows = []
-    handle = NET.register_forward_pre_hook(lambda _, inputs: rows.append(len(inputs[0])))
-    try:
-        stream = EntropyCentric(NET, inference="full").stream(X, region=REGION, target=0, grid_size=4, n_samples=32)
-        next(stream)
-        first = sum(rows)
-        list(stream)
-    finally:
-        handle.remove()
-    assert first <= 0.1 * sum(rows)
+@pytest.mark.parametrize("goal", [{}, {"tolerance": 1e-9}, {"max_rows": 600}, {"top": 2, "max_rows": 600}, {"region": None}],
+                         ids=["N", "tolerance", "rows", "top", "predicted"])
+@pytest.mark.parametrize("inference", ["full", "incremental"])
+def test_the_first_map_of_a_stream_comes_within_a_tenth_of_its_rows(inference, goal, monkeypatch):
+    """Whatever runs the rows, and whatever the goal is; they are counted where they arrive."""
+    rows, add = [], Tally.add
+    monkeypatch.setattr(Tally, "add", lambda self, block: rows.append(len(block.row)) or add(self, block))
+    stream = EntropyCentric(NET, inference=inference).stream(
+        X, **{"region": REGION, "target": 0, "grid_size": 4, "n_samples": 32, "perturbations_per_eval": 64} | goal)
+    next(stream)
+    first = sum(rows)
+    last = deque(stream, maxlen=1)[0]
+    assert 0 < first <= 0.1 * sum(rows) and sum(rows) <= int(last.n_forwards[0]) <= sum(rows) + 1
+
+
+@pytest.mark.parametrize("asked", [{"grid_size": 4}, {"grid_size": "adaptive", "finest": 2}], ids=["grid", "adaptive"])
+@pytest.mark.parametrize("inference", ["full", "incremental"])
+def test_a_bar_is_there_before_the_first_row(asked, inference, monkeypatch, capsys):
+    """In every part of a run: an adaptive grid first looks where it has to be fine."""
+    seen, add = [], Tally.add
+    monkeypatch.setattr(Tally, "add", lambda self, block: seen.append(capsys.readouterr().err) or add(self, block))
+    EntropyCentric(NET, inference=inference).estimate(X, region=REGION, n_samples=8, show_progress=True, **asked)
+    assert "%|" in seen[0] and ("where to be fine" in seen[0]) == (asked["grid_size"] == "adaptive")
+    assert "%|" in "".join(seen[1:]) + capsys.readouterr().err
+    EntropyCentric(NET, inference=inference).estimate(X, region=REGION, n_samples=8, **asked)
+    assert "%|" not in capsys.readouterr().err
 
 
 def test_the_report_says_how_sure_one_tile_is_and_reads_old_rows():
