@@ -261,7 +261,7 @@ def test_what_is_said_of_pairs_is_in_the_table():
     """Entropy scores of the default design are held in 93 to 99 %, Sobol indices in 91 to 98; a difference never less than 98 %."""
     table, text = pd.read_csv(ROOT / "nbs/benchmarks/pairs.csv"), markdown_of("57_planted")
     held = table.pivot(index=["sampler", "method", "n"], columns="kind", values="held")
-    for method, words in (("entropy", "held in 93 to 99 %"), ("sobol", "are held in 91 to 98 %")):
+    for method, words in (("entropy", "93 to 99 % of the intervals hold"), ("sobol", "91 to 98 % do")):
         part = held.loc["supercube", method]
         assert f"{100 * part.min().min():.0f} to {100 * part.max().max():.0f} %" in words and words in text
     assert table[table.sampler == "supercube"].difference_held.min() > 0.98
