@@ -305,7 +305,7 @@ def reply(question: Question, budget: Budget, quantities: Sequence[Quantity]) ->
         return answer(question, budget, quantities)
     return scored(refined(question, budget, quantities[0]), quantities)
 
-# %% ../nbs/23_refine.ipynb #4735ccd9
+
 def scored(search: Search, quantities: Sequence[Quantity]) -> list[Estimate]:
     """An estimate (R,d) of each quantity for the pieces that a search has found, from designs that decided nothing."""
     return [search.mark(estimate) for estimate in answer(search.asked(search.pieces()), search.rest, quantities)]

@@ -77,7 +77,7 @@ SOBOL_DIMENSIONS = 21201
 #: All samplers.
 SAMPLERS: tuple[str, ...] = get_args(Sampler)
 
-
+# %% ../nbs/03_sampling.ipynb #07d1a1c8
 def check_count(name: str, value: Any, least: int = 1) -> int:
     """A whole number, also numpy's, as an int. Raises ValueError, quoting it, for another kind or below `least`."""
     if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < least:

@@ -65,7 +65,7 @@ Found = TypeVar("Found")
 #: What is done with a job, given the network; it travels to other processes.
 Work = Callable[[Model, Job], Found]
 
-
+# %% ../nbs/53_workers.ipynb #699e9bb9
 def run_here(model: Model, jobs: Iterable[Job], work: Work[Job, Found]) -> Iterator[tuple[Job, Found]]:
     """Job by job in this process."""
     local = worker_model(model)

@@ -74,7 +74,7 @@ def new_unet(encoder: str, classes: int = 1) -> nn.Module:
 BUNDLED_WEIGHTS = Path(__file__).parent / "weights" / "rooftop_unet.safetensors" if "__file__" in globals() else (
     Path("../entropy_captum/weights/rooftop_unet.safetensors"))
 
-
+# %% ../nbs/43_zoo.ipynb #35a4603d
 def read_unet(weights: str | Path | None = None) -> tuple[nn.Module, ModelCard]:
     """What `rooftop_unet` reads, with its card."""
     path = BUNDLED_WEIGHTS if weights is None else weights
