@@ -1,6 +1,7 @@
 """How sure a gap is, what it says beside chance and nearness, and what a person sees of it while it is made."""
 
 import fcntl
+import functools
 import os
 import pty
 import re
@@ -289,8 +290,10 @@ def in_terminal(*arguments, until, timeout=240):
     """Start the program in a terminal, and give it, all it wrote, and the terminal, when it writes `until`."""
     ours, theirs = pty.openpty()
     fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))  # a bar needs a width
+    # What was started in the background of a shell passes on that it ignores Ctrl-C; a terminal's program does not.
     process = subprocess.Popen([sys.executable, "-c", CODE, *arguments], stdin=theirs, stdout=theirs, stderr=theirs,
-                               start_new_session=True, env={**os.environ, "OMP_NUM_THREADS": "1", "TERM": "xterm"})
+                               start_new_session=True, env={**os.environ, "OMP_NUM_THREADS": "1", "TERM": "xterm"},
+                               preexec_fn=functools.partial(signal.signal, signal.SIGINT, signal.SIG_DFL))
     os.close(theirs)
     said, end = "", time.monotonic() + timeout
     while until not in said and time.monotonic() < end and process.poll() is None:
