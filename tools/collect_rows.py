@@ -38,7 +38,7 @@ def collect(name: str, runs: Sequence[Path], results: Path = RESULTS, without: S
     if extend:
         rows = pd.concat([old, rows], ignore_index=True).drop_duplicates(KEYS, keep="last")
         order = list(dict.fromkeys([*old.method.dropna(), *order]))
-    if refresh:
+    elif refresh:
         known = old[KEYS].merge(rows, on=KEYS)[list(old)]
         # What the other rows say of their likeness to maps that were made anew is no longer true.
         stale = [c for c in old if c.startswith("rank_to_") and c.removeprefix("rank_to_").removesuffix("_given_nearness")
@@ -58,8 +58,9 @@ if __name__ == "__main__":
     parser.add_argument("name", help="of the files in nbs/results")
     parser.add_argument("runs", nargs="+", type=Path, help="run folders of `entropy-captum evaluate`")
     parser.add_argument("--without", nargs="+", default=(), help="methods whose rows are left out")
-    parser.add_argument("--refresh", action="store_true", help="replace only rows that are in the files already, keep the others")
-    parser.add_argument("--extend", action="store_true", help="keep the rows that are in the files, and add those of the runs")
+    kept = parser.add_mutually_exclusive_group()
+    kept.add_argument("--refresh", action="store_true", help="replace only rows that are in the files already, keep the others")
+    kept.add_argument("--extend", action="store_true", help="keep the rows that are in the files, and add those of the runs")
     arguments = parser.parse_args()
     print(tile_counts(collect(arguments.name, arguments.runs, without=arguments.without, refresh=arguments.refresh,
                               extend=arguments.extend)))
