@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .notices import needed, not_there
-from .tiff import Page, blocks_in, blocks_of, read_page, read_pages, read_part
+from .tiff import HEADS, Page, blocks_in, blocks_of, read_page, read_pages, read_part
 
 with needed("models"):
     from PIL import Image
@@ -167,7 +167,7 @@ def look(path: str | Path) -> Facts:
             head = file.read(8)
         if head == b"\x89PNG\r\n\x1a\n":
             return png_facts(path)
-        if head[:4] in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"):
+        if head[:4] in HEADS:
             return tiff_facts(path)
         if head[:3] == b"\xff\xd8\xff":
             return jpeg_facts(path)

@@ -8,7 +8,6 @@ from __future__ import annotations
 import hashlib
 import math
 import os
-import struct
 import warnings
 import xml.etree.ElementTree as ElementTree
 from collections import deque
@@ -24,7 +23,7 @@ from numpy.typing import NDArray
 
 from .files import Extent, Transform, Window, check_single, is_remote, look, read_image
 from .notices import first_line, needed, not_there, notify
-from .tiff import read_page
+from .tiff import HEADS, read_pages
 
 with needed("geo"):
     import pyproj
@@ -437,14 +436,13 @@ LOSSLESS = (1, 2, 3, 4, 5, 8, 32946, 32773, 34925, 50000)
 def is_lossless(path: str) -> bool:
     """Whether a file is a TIFF that says so in its first tags, which is faster than GDAL opens it."""
     with open(path, "rb") as file:
-        head = file.read(8)
-        if head[:4] not in (b"II*\0", b"MM\0*"):
+        if file.read(4) not in HEADS:
             return False
-        try:
-            page, _ = read_page(file, head[:2], False, *struct.unpack("<I" if head[:2] == b"II" else ">I", head[4:]))
-            return page.tag(259, 1) in LOSSLESS and not page.is_mask and not page.is_overview
-        except (struct.error, ValueError, OverflowError, MemoryError):
-            return False
+    try:
+        page, = read_pages(path, 1)
+    except ValueError:
+        return False
+    return page.tag(259, 1) in LOSSLESS and not page.is_mask and not page.is_overview
 
 
 def loss_in(path: str) -> str | None:

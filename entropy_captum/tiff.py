@@ -93,15 +93,19 @@ def read_page(file: BinaryIO, order: bytes, large: bool, at: int) -> tuple[Page,
     return Page({tag: read_tag(file, sign, *rest) for tag, *rest in entries if rest[0] in TYPES}, order), following
 
 # %% ../nbs/29_tiff.ipynb #92cc984a
-def read_pages(path: str | Path) -> list[Page]:
-    """The pages of a TIFF or BigTIFF, overviews and masks included. Raises ValueError for a damaged one."""
-    pages, seen = [], {0}
+#: How a TIFF or BigTIFF begins.
+HEADS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+
+
+def read_pages(path: str | Path, most: int | None = None) -> list[Page]:
+    """The pages of a TIFF or BigTIFF, overviews and masks included, or its first ones. Raises ValueError for a damaged one."""
+    pages, seen = list[Page](), {0}
     with open(path, "rb") as file:
         head = file.read(16)
         try:
             sign, large = "<" if head[:2] == b"II" else ">", 43 in head[2:4]
             at, = struct.unpack_from(sign + "Q", head, 8) if large else struct.unpack_from(sign + "I", head, 4)
-            while at not in seen:
+            while at not in seen and len(pages) != most:
                 seen.add(at)
                 page, at = read_page(file, head[:2], large, at)
                 pages.append(page)
