@@ -40,7 +40,7 @@ class Plan(NamedTuple):
     buildings: int
 
 
-PLANS = {4: Plan(4, 512, 3), 8: Plan(2, 256, 3), 16: Plan(1, 128, 1), 11: Plan(1, 128, 1)}
+PLANS = {4: Plan(4, 512, 3), 8: Plan(2, 256, 3), 11: Plan(1, 128, 3), 16: Plan(1, 128, 3)}
 
 
 class Building(NamedTuple):
