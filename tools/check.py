@@ -50,7 +50,7 @@ def compare(ours: Path, theirs: Path) -> list[str]:
 LEFT_OUT = ("slow", "browser", "site", "data")
 
 #: Two workers of one thread each: with more, OpenMP threads of both wait for each other. What a file's tests share is made once.
-IN_TWO = ("python", "-m", "pytest", "-n", "2", "--dist", "loadfile")
+IN_TWO = ("python", "-m", "pytest", "-n", "2", "--dist", "loadfile", "--durations", "25")
 
 STAGES = {
     "exports in sync": in_sync,

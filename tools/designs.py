@@ -11,7 +11,7 @@ import time
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, get_args
 
 import numpy as np
 import pandas as pd
@@ -21,6 +21,7 @@ from torch import Tensor, nn
 
 from entropy_captum import EntropyCentric, Estimate, rooftop_unet
 from entropy_captum.data import find_tiles, normalize
+from entropy_captum.names import Runtime
 from entropy_captum.region import objects
 from entropy_captum.tiles import rank_correlation
 
@@ -100,12 +101,12 @@ def compare(estimate: Estimate, truth: Estimate, building: str, grid: int, seed:
             "rank": rank_correlation(estimate.scores[0].numpy(), truth.scores[0].numpy())}
 
 
-def rows_of(model: nn.Module, building: Building, grid: int, plan: Plan) -> Iterator[dict[str, object]]:
+def rows_of(model: nn.Module, building: Building, grid: int, plan: Plan, runtime: Runtime) -> Iterator[dict[str, object]]:
     options = {"region": building.region, "grid_size": grid, "perturbations_per_eval": 64}
-    truth = EntropyCentric(model, sampler="latin", inference="full").estimate(
+    truth = EntropyCentric(model, sampler="latin", inference="full", runtime=runtime).estimate(
         building.inputs, n_samples=plan.truth, seed=10_000, **options)
     for sampler in SAMPLERS:
-        method = EntropyCentric(model, sampler=sampler, inference="full")
+        method = EntropyCentric(model, sampler=sampler, inference="full", runtime=runtime)
         for seed in range(plan.seeds):
             for estimate in method.stream(building.inputs, n_samples=max(NUMBERS), seed=seed, **options):
                 if int(estimate.n_samples.max()) in NUMBERS:
@@ -124,19 +125,20 @@ def summary(rows: pd.DataFrame) -> pd.DataFrame:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("grids", nargs="*", type=int, default=list(PLANS), metavar="grid", help=f"of {', '.join(map(str, PLANS))}")
-    grids = parser.parse_args().grids
+    parser.add_argument("--runtime", choices=get_args(Runtime), default="torch", help="what makes the forwards")
+    given = parser.parse_args()
     warnings.simplefilter("ignore")
     torch.set_num_threads(1)
     data = Path(os.environ["ENTROPY_CAPTUM_DATA"])
     model = rooftop_unet().to(memory_format=torch.channels_last)
     RAW.parent.mkdir(exist_ok=True)
-    for grid in grids:
+    for grid in given.grids:
         plan = PLANS[grid]
         for building in buildings(model, data, plan.buildings):
             done = pd.read_csv(RAW) if RAW.exists() else pd.DataFrame({"grid": [], "building": []})
             if ((done["grid"] == grid) & (done["building"] == building.name)).any():
                 continue
-            rows = pd.DataFrame(rows_of(model, building, grid, plan))
+            rows = pd.DataFrame(rows_of(model, building, grid, plan, given.runtime))
             pd.concat([done, rows]).to_csv(RAW, index=False)
             replace_rows("designs", summary(pd.read_csv(RAW)).query("grid == @grid"))
             print(time.strftime("%H:%M:%S"), grid, building.name, flush=True)
