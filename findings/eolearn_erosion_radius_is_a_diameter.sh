@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# eo-learn 1.5.7 (opencv-python-headless 5.0.0.93, numpy 2.4.6): ErosionTask takes its radius for a diameter. With the default of 1 nothing is
-# eroded, with 2 the object loses pixels on two sides only and so moves.
+# eo-learn 1.5.7 (opencv-python-headless 5.0.0.93, numpy 2.4.6): ErosionTask takes its radius for a diameter. With the default of 1 nothing
+# is eroded, with 2 the object loses pixels on two sides only and so moves.
 #
 # Expected: "radius of the erosion disk (in pixels)" 1 takes one pixel off every side, as the same disk of scikit-image 0.26.0 does.
 # Behaviour: the structuring element is r pixels wide: for r = 1 the pixel itself, for r = 2 a square that has no middle. No message. Who

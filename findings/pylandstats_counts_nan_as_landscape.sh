@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# pylandstats 3.1.0 (rasterio 1.4.4, numpy 2.4.6): where a class map marks what was not mapped by NaN, the unmapped part counts as landscape;
-# shares of classes no longer add up to 100 %, and the total area is that of the whole file.
+# pylandstats 3.1.0 (rasterio 1.4.4, numpy 2.4.6): where a class map marks what was not mapped by NaN, the unmapped part counts as
+# landscape; shares of classes no longer add up to 100 %, and the total area is that of the whole file.
 #
 # Expected: the same numbers as for the same map with 0 or -9999 as its nodata value. NaN is what masking by xarray and rioxarray leaves.
 # Behaviour: the area of the landscape counts pixels that are not equal to the nodata value, and NaN is equal to nothing. Patches and
