@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import segmentation_models_pytorch as smp
 import torch
+from conftest import small_net
 from safetensors.torch import save_file
 from torch import nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
@@ -19,6 +20,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from entropy_captum import training
 from entropy_captum.checkpoints import load_weights
 from entropy_captum.drawn import write_scenes
+from entropy_captum.models import load_model
 from entropy_captum.training import Recipe, train
 from entropy_captum.zoo import rooftop_unet
 
@@ -109,6 +111,20 @@ def test_what_does_not_fit_is_named(tmp_path):
                              (network(), "holds a torch.nn")):
         with pytest.raises(ValueError, match=message):
             load(tmp_path / "a.pth", content)
+
+
+def test_a_checkpoint_of_ones_own_network_says_how_to_give_it(tmp_path):
+    """It names no architecture; what the error tells one to write works."""
+    path, card = tmp_path / "last.ckpt", {"scale": 1 / 255, "mean": 0.5, "std": 0.25}
+    torch.save({"state_dict": small_net().state_dict(), "hyper_parameters": {"lr": 0.1}}, path)
+    with pytest.raises(ValueError, match=r"lacks .* the bundled network was tried.* give file\.py:make") as told:
+        load_model(path, card)
+    call = str(told.value).split("returns ")[1]
+    (tmp_path / "file.py").write_text("import entropy_captum.checkpoints\nfrom torch import nn\n\n\ndef make():\n"
+                                      "    network = nn.Sequential(nn.Conv2d(3, 8, 5, padding=2), nn.BatchNorm2d(8), nn.ReLU(),\n"
+                                      "                            nn.Dropout(), nn.Conv2d(8, 1, 3, padding=1))\n"
+                                      f"    return {call}\n")
+    assert same(load_model(f"{tmp_path / 'file.py'}:make", card).model, small_net())
 
 
 def test_a_larger_network_does_not_pass_for_a_smaller_one(tmp_path):

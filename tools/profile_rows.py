@@ -1,6 +1,6 @@
 """Where the time of a run goes, to nbs/benchmarks/profile.csv: convolutions, other layers, copies, redrawing, measuring, Python.
 
-One building, ten buildings together and all predicted pixels of a drawn scene, by three networks, each in the engine that "auto" takes.
+One building, ten buildings together and all predicted pixels of a drawn scene, by three networks, each by what "auto" takes.
 Shares of one process's own time, so that they can be compared between machines better than seconds can.
 """
 from __future__ import annotations
