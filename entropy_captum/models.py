@@ -141,8 +141,8 @@ def load_checkpoint(source: str) -> tuple[Model, dict[str, Any]]:
         network, card = read_unet(source)
     except ValueError as problem:
         raise ValueError(f"{problem} The file names none, so that of the bundled network was tried. For another, give "
-                         "file.py:make, where make() builds the network and returns entropy_captum.checkpoints.load_weights(network, "
-                         f"{source!r})") from problem
+                         "file.py:make, where make() builds the network and returns "
+                         f"entropy_captum.checkpoints.load_weights(network, {source!r})") from problem
     return network, asdict(card)
 
 # %% ../nbs/48_models.ipynb #46fee7e7
