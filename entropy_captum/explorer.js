@@ -179,8 +179,10 @@ function buildPanel(model) {
     const others = kept.map((name, k) => make("option", { value: `kept:${k}`, textContent: name, disabled: shown < 0 || k === shown }));
     panel.beside.replaceChildren(...methods, ...(others.length > 1 ? [make("optgroup", { label: "explained before" }, ...others)] : []));
     panel.beside.value = compared >= 0 ? `kept:${compared}` : `method:${model.get("beside")}`;
-    panel.building.hidden = kept.length < 2;
-    panel.shown.replaceChildren(...(shown < 0 ? [make("option", { value: -1, textContent: "the one that is being explained" })] : []),
+    panel.building.hidden = kept.length < (shown < 0 ? 1 : 2);
+    panel.shown.disabled = model.get("running");
+    const other = panel.shown.disabled ? "the one that is being explained" : "none";
+    panel.shown.replaceChildren(...(shown < 0 ? [make("option", { value: -1, textContent: other })] : []),
       ...kept.map((name, k) => make("option", { value: k, textContent: name })));
     panel.shown.value = shown;
   };
@@ -262,6 +264,7 @@ function render({ model, el }) {
     view.x = along(x, w, width / view.scale);
     view.y = along(y, h, height / view.scale);
     draw();
+    showHover();
     if (isScene) { clearTimeout(looking); looking = setTimeout(look, 200); }
   }
 
@@ -491,7 +494,7 @@ function render({ model, el }) {
       const [rows, columns] = map.shape, scores = numbers(map.scores, Float32Array), errors = numbers(map.errors, Float32Array);
       const k = Math.floor(((line - top) * rows) / (bottom - top)) * columns + Math.floor(((column - left) * columns) / (right - left));
       const error = Number.isFinite(errors[k]) ? ` ± ${errors[k].toPrecision(2)}` : "";
-      said.push(`${map.method} ${scores[k].toPrecision(3)}${error} ${map.unit}`);
+      said.push(Number.isFinite(scores[k]) ? `${map.method} ${scores[k].toPrecision(3)}${error} ${map.unit}` : `${map.method}: nothing to score here`);
     }
     hover.textContent = said.join(" · ");
   }

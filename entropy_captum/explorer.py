@@ -466,8 +466,16 @@ def keep(explorer: Explorer, told: Explanation, traits: dict[str, Any]) -> None:
 
 
 def show_kept(explorer: Explorer, number: int, compared: int = -1) -> None:
-    """Put a kept explanation on the page, and another one beside it (-1 for none). Raises ValueError for one that is not there."""
+    """Put a kept explanation on the page, and another one beside it (-1 for none); -1 twice takes away what is beside.
+
+    Raises ValueError for one that is not there, and while a run is putting its own maps there.
+    """
     count = len(explorer._kept)
+    if number == compared == -1:
+        explorer.compared, explorer.other = -1, {}
+        return
+    if explorer.running:
+        raise ValueError("another is shown when this run is over; wait for it, or cancel it")
     if not (0 <= number < count and -1 <= compared < count):
         raise ValueError(f"there is no explanation {number if not 0 <= number < count else compared}; {count} are kept, from 0 on")
     methods = [*explorer._kept[number].told.found, ""]
@@ -562,13 +570,21 @@ class Asked(NamedTuple):
     place: Place
     request: Request
     question: Question
+    window: list[int]  # left, top, right, bottom in what the page shows
 
     @property
     def traits(self) -> dict[str, Any]:
         """By which the page shows where it is."""
-        (left, right), (top, bottom) = self.request.extent.columns, self.request.extent.rows
         region = self.question.regions[0].cpu().numpy() >= 0.5
-        return {"window": [left, top, right, bottom], "region": region.astype(np.uint8).tobytes(), "title": called(self.place)}
+        return {"window": self.window, "region": region.astype(np.uint8).tobytes(), "title": called(self.place)}
+
+
+def ask_about(explorer: Explorer, place: Place, grid_size: int | None) -> Asked:
+    """The question about a place. Of an image the page shows all, wherever that lies in its file; of a scene a window."""
+    request, question = explorer.subject.ask(place, grid_size)
+    (left, right), (top, bottom) = request.extent.columns, request.extent.rows
+    window = [left, top, right, bottom] if explorer.is_scene else [0, 0, *explorer.size[::-1]]
+    return Asked(place, request, question, window)
 
 
 def on_one_grid(asked: list[Asked]) -> list[Asked]:
@@ -631,7 +647,7 @@ def run_cams(explorer: Explorer, choice: Choice, question: Question, stop: threa
 # %% ../nbs/65_explorer.ipynb #31af4a66
 def explained(explorer: Explorer, choice: Choice, stop: threading.Event) -> None:
     """Ask, run the methods and test their maps, and show each step. Raises Cancelled if there is no map when it is cancelled."""
-    asked = [Asked(place, *explorer.subject.ask(place, choice.grid_size)) for place in choice.places]
+    asked = [ask_about(explorer, place, choice.grid_size) for place in choice.places]
     # Regions of one image share their forwards; each window of a scene has its own.
     groups, said = [[one] for one in asked] if explorer.is_scene else [on_one_grid(asked)], list[tuple[str, str]]()
     for group in groups:

@@ -435,6 +435,7 @@ def test_maps_are_taken_away_as_files(explorer):
     assert explorer.formats == ["png", "npz", "tif"]
     explorer.explain(1)
     told, sent = explorer.wait(60), []
+    assert explorer.window == [0, 0, 64, 64], "the page's picture begins at 0, wherever the image lies in its file"
     explorer.send = lambda content, buffers: sent.append(dict(zip(content["names"], buffers, strict=True)))
     for kind in explorer.formats:
         answer(explorer, {"kind": "export", "format": kind})
@@ -487,9 +488,15 @@ def test_what_was_explained_stays_and_is_compared(explorer):
     assert explorer.other == {}
     explorer._hear(None, {"kind": "show", "number": 7, "compared": -1}, None)
     assert explorer.message == "there is no explanation 7; 3 are kept, from 0 on"
+    answer(explorer, {"kind": "show", "number": 0, "compared": 1})
     explorer.explain(2)
+    with pytest.raises(ValueError, match="when this run is over"):
+        explorer.show(0)
+    assert explorer.other and explorer.shown == -1
+    explorer.show(-1, -1)
+    assert explorer.other == {} and explorer.compared == -1
     explorer.wait(60)
-    assert explorer.kept[3] == "object 2: entropy"
+    assert explorer.kept[3] == "object 2: entropy" and explorer.shown == 3
     explorer.explain(2)
     explorer.wait(60)
     assert explorer.kept[3:] == ["object 2: entropy (1)", "object 2: entropy (2)"]
@@ -766,6 +773,10 @@ def test_zoom_move_and_keys(opened):
     assert page.locator(".ec-hover").inner_text() == said, "what is under the pointer stays there"
     canvas.focus()
     page.keyboard.press("0")
+    page.keyboard.press("+")
+    assert page.locator(".ec-hover").inner_text() != said, "a key has moved the picture under a pointer that rests"
+    page.keyboard.press("0")
+    assert page.locator(".ec-hover").inner_text() == said
     page.mouse.move(0, 0)
     canvas.blur()
     assert canvas.screenshot() == whole
