@@ -124,8 +124,12 @@ def choose_set(sets: Mapping[str, Mapping[str, Found]], found: Sequence[Found], 
 logger = logging.getLogger(__name__)
 
 
+class OtherNetwork(ValueError):
+    """The tensors of a checkpoint are not those of the network."""
+
+
 def check_fit(own: Mapping[str, Tensor], taken: Mapping[str, Found], foreign: Sequence[str], path: str | Path) -> None:
-    """Raises ValueError unless all of a network's own tensors were found, as plain numbers in their shapes, and no others."""
+    """Raises OtherNetwork unless all of a network's own tensors were found, as plain numbers in their shapes, and no others."""
     missing = [name for name in own if name not in taken and not name.endswith("num_batches_tracked")]
     misshapen = [f"{name} {tuple(each.value.shape)} for {tuple(own[name].shape)}" for name, each in taken.items()
                  if each.value.shape != own[name].shape]
@@ -134,7 +138,7 @@ def check_fit(own: Mapping[str, Tensor], taken: Mapping[str, Found], foreign: Se
     for what, names in (("lacks", missing), ("has the unknown", foreign), ("has other shapes in", misshapen),
                         ("has no plain real numbers in", odd)):
         if names:
-            raise ValueError(f"{path}: {what} {len(names)} tensors, the first: {names[0]}; does the architecture match?")
+            raise OtherNetwork(f"{path}: {what} {len(names)} tensors, the first: {names[0]}; does the architecture match?")
 
 # %% ../nbs/41_checkpoints.ipynb #db897c37
 def fill(model: nn.Module, content: Mapping[Any, Any], path: str | Path) -> nn.Module:

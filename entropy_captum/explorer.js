@@ -494,7 +494,8 @@ function render({ model, el }) {
       const [rows, columns] = map.shape, scores = numbers(map.scores, Float32Array), errors = numbers(map.errors, Float32Array);
       const k = Math.floor(((line - top) * rows) / (bottom - top)) * columns + Math.floor(((column - left) * columns) / (right - left));
       const error = Number.isFinite(errors[k]) ? ` ± ${errors[k].toPrecision(2)}` : "";
-      said.push(Number.isFinite(scores[k]) ? `${map.method} ${scores[k].toPrecision(3)}${error} ${map.unit}` : `${map.method}: nothing to score here`);
+      const score = `${map.method} ${scores[k].toPrecision(3)}${error} ${map.unit}`;
+      said.push(Number.isFinite(scores[k]) ? score : `${map.method}: nothing to score here`);
     }
     hover.textContent = said.join(" · ");
   }

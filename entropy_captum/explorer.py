@@ -393,7 +393,7 @@ class Explorer(Face):
         return [one.told for one in self._kept]
 
     def show(self, number: int, compared: int | None = None) -> None:
-        """Show one of `explanations` again, and beside it another (-1 for none). Raises ValueError for one that is not there."""
+        """Show one of `explanations` again, and beside it another (-1 for none); errors as `show_kept`."""
         show_kept(self, number, self.compared if compared is None else compared)
 
     def cancel(self) -> None:

@@ -22,14 +22,14 @@ from torch import nn
 
 from .adapter import Adapted, AdaptedForward, adapt
 from .card import ModelCard, check_facts, make_card, read_card
-from .checkpoints import read_checkpoint
+from .checkpoints import OtherNetwork, read_checkpoint
 from .forward import Forward, Model
 from .hub import load_folder, load_task, load_torchvision
 from .names import Runtime
 from .notices import not_there
 from .programs import kind_of_archive, load_program
 from .runtimes import RuntimeForward, load_onnx, run_by
-from .zoo import read_unet
+from .zoo import read_unet, unet_of
 
 # %% auto #0
 __all__ = ['FoundModel', 'find_model', 'load_model']
@@ -138,8 +138,10 @@ def load_checkpoint(source: str) -> tuple[Model, dict[str, Any]]:
     if (task := load_task(source, content)) is not None:
         return task
     try:
-        network, card = read_unet(source)
-    except ValueError as problem:
+        network, card = unet_of(content, source)
+    except OtherNetwork as problem:
+        if "recipe" in content:  # it says of what network it is
+            raise
         raise ValueError(f"{problem} The file names none, so that of the bundled network was tried. For another, give "
                          "file.py:make, where make() builds the network and returns "
                          f"entropy_captum.checkpoints.load_weights(network, {source!r})") from problem

@@ -41,8 +41,8 @@ if TYPE_CHECKING:
     import pandas as pd
 
 # %% auto #0
-__all__ = ['BUNDLED_WEIGHTS', 'read_unet', 'rooftop_unet', 'paper_unet', 'class_name', 'score_maps', 'predict', 'predict_mask',
-           'dataset_iou', 'class_table']
+__all__ = ['BUNDLED_WEIGHTS', 'unet_of', 'read_unet', 'rooftop_unet', 'paper_unet', 'class_name', 'score_maps', 'predict',
+           'predict_mask', 'dataset_iou', 'class_table']
 
 # %% ../nbs/43_zoo.ipynb #86c6e9f2
 def trained_encoder(content: Mapping[Any, Any]) -> str:
@@ -75,13 +75,17 @@ BUNDLED_WEIGHTS = Path(__file__).parent / "weights" / "rooftop_unet.safetensors"
     Path("../entropy_captum/weights/rooftop_unet.safetensors"))
 
 # %% ../nbs/43_zoo.ipynb #35a4603d
-def read_unet(weights: str | Path | None = None) -> tuple[nn.Module, ModelCard]:
-    """What `rooftop_unet` reads, with its card."""
-    path = BUNDLED_WEIGHTS if weights is None else weights
-    content = read_checkpoint(path)
+def unet_of(content: Mapping[Any, Any], path: str | Path) -> tuple[nn.Module, ModelCard]:
+    """The network that `rooftop_unet` makes of what `read_checkpoint` returned for `path`, and its card."""
     classes = count_classes(content)
     card = ModelCard(multiple=32, classes=("building",) if classes == 1 else ())
     return fill(new_unet(trained_encoder(content), classes), content, path), card
+
+
+def read_unet(weights: str | Path | None = None) -> tuple[nn.Module, ModelCard]:
+    """What `rooftop_unet` reads, with its card."""
+    path = BUNDLED_WEIGHTS if weights is None else weights
+    return unet_of(read_checkpoint(path), path)
 
 # %% ../nbs/43_zoo.ipynb #77a9ed18
 def rooftop_unet(weights: str | Path | None = None) -> nn.Module:

@@ -127,6 +127,16 @@ def test_a_checkpoint_of_ones_own_network_says_how_to_give_it(tmp_path):
     assert same(load_model(f"{tmp_path / 'file.py'}:make", card).model, small_net())
 
 
+def test_only_a_checkpoint_that_names_no_network_is_told_so(tmp_path):
+    """Where two sets of weights fit, or `train` wrote down the encoder, a function of one's own is not what is missing."""
+    own = rooftop_unet().state_dict()
+    torch.save({"first": own, "second": {name: value + 1 for name, value in own.items()}}, tmp_path / "two.pth")
+    torch.save({"state_dict": small_net().state_dict(), "recipe": {"encoder": "resnet18"}}, tmp_path / "train.pth")
+    for name, words in (("two.pth", "save the one that is meant by itself$"), ("train.pth", "does the architecture match.$")):
+        with pytest.raises(ValueError, match=words):
+            load_model(tmp_path / name)
+
+
 def test_a_larger_network_does_not_pass_for_a_smaller_one(tmp_path):
     """Every tensor of a ResNet-18 has its name and shape in a ResNet-34."""
     small, large = (smp.encoders.get_encoder(name, weights=None) for name in ("resnet18", "resnet34"))

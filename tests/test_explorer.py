@@ -489,13 +489,20 @@ def test_what_was_explained_stays_and_is_compared(explorer):
     explorer._hear(None, {"kind": "show", "number": 7, "compared": -1}, None)
     assert explorer.message == "there is no explanation 7; 3 are kept, from 0 on"
     answer(explorer, {"kind": "show", "number": 0, "compared": 1})
+    during = []
+
+    def meanwhile(change):
+        if change["new"].startswith("1 of") and not during:
+            with pytest.raises(ValueError, match="when this run is over"):
+                explorer.show(0)
+            during.append((explorer.shown, bool(explorer.other)))
+            explorer.show(-1, -1)
+            during.append((explorer.compared, explorer.other))
+
+    explorer.observe(meanwhile, "message")
     explorer.explain(2)
-    with pytest.raises(ValueError, match="when this run is over"):
-        explorer.show(0)
-    assert explorer.other and explorer.shown == -1
-    explorer.show(-1, -1)
-    assert explorer.other == {} and explorer.compared == -1
     explorer.wait(60)
+    assert explorer.problem is None and during == [(-1, True), (-1, {})]
     assert explorer.kept[3] == "object 2: entropy" and explorer.shown == 3
     explorer.explain(2)
     explorer.wait(60)
