@@ -90,7 +90,7 @@ def warn_of_border(estimate: Estimate, question: Question, least: float = 0.05) 
         share = heat[border].sum() / heat.sum() if heat.sum() > 0 else 0.0
         if share > least:
             notify(f"{share:.0%} of the score of example {number} lies on a border of constant pixels ({border.mean():.0%} "
-                   "of the image); if they hold nothing (nodata), say so: valid=mask")
+                   "of the image); if they hold nothing (nodata), say so: valid=mask, or --nodata VALUE")
 
 # %% ../nbs/24_attribution.ipynb #3b8964fe
 def look_over(estimate: Estimate, question: Question) -> None:

@@ -280,6 +280,8 @@ WindowSide = Annotated[str | None, typer.Option(help="Only a window around the o
 Footprints = Annotated[Path | None, typer.Option(help="A file of polygons (GeoPackage, GeoJSON, ...): what is explained is the one "
                                                       "at --at, at --point, or of an --id.")]
 Building = Annotated[str | None, typer.Option("--id", help="The id of a footprint; without a place all of them are explained.")]
+IdColumn = Annotated[str | None, typer.Option(help="The column of --footprints that holds ids. Default: `id`, or else they are "
+                                              "numbered by place, n1 the northernmost.")]
 Everything = Annotated[bool, typer.Option("--all", help="Explain all buildings that the model predicts in a raster, one by one.")]
 MinArea = Annotated[float, typer.Option(help="With --all: only buildings of so many square metres.")]
 Cluster = Annotated[str | None, typer.Option(help="Run all buildings on Dask: local, or the address of a scheduler.")]
@@ -333,6 +335,7 @@ class Reading(NamedTuple):
     scale: tuple[float, float] | None = None
     stored: bool = False
     remote: bool = False
+    id_column: str | None = None
 
 # %% ../nbs/66_cli.ipynb #190b21b0
 def is_scene(image: str, place: Place, reading: Reading) -> bool:
@@ -513,10 +516,10 @@ def survey_scene(image: str, network: Model, place: Place, reading: Reading, cho
 @app.command()
 def explain(image: ImageName, point: Point = None, at: At = None, crs: Crs = "EPSG:4326", mask: MaskFile = None,
             label: LabelFile = None, footprints: Footprints = None, building: Building = None, everything: Everything = False,
-            min_area: MinArea = 10.0, cluster: Cluster = None, patches: Patches = False, parquet: Parquet = False,
-            method: Methods = "entropy", grid_size: OwnGrid = None, finest: Finest = None, n_samples: NSamples = 32,
-            perturbations_per_eval: Rows = 8, seed: int = 0, baseline: Baseline = "grey", window: WindowSide = None,
-            bands: Bands = None, scale: Scale = None, stored: Stored = False, remote: Remote = False,
+            id_column: IdColumn = None, min_area: MinArea = 10.0, cluster: Cluster = None, patches: Patches = False,
+            parquet: Parquet = False, method: Methods = "entropy", grid_size: OwnGrid = None, finest: Finest = None,
+            n_samples: NSamples = 32, perturbations_per_eval: Rows = 8, seed: int = 0, baseline: Baseline = "grey",
+            window: WindowSide = None, bands: Bands = None, scale: Scale = None, stored: Stored = False, remote: Remote = False,
             features: Features = "patches", groups: BandGroups = None, label_values: Values = None, nodata: NoData = None,
             mistakes: Mistakes = False, labelled: Labelled = None, inference: Inference = "auto", target: Target = None,
             out: Out = Path("explanation"), model: ModelSource = None, model_card: CardFile = None, runtime: RunBy = None,
@@ -528,7 +531,7 @@ def explain(image: ImageName, point: Point = None, at: At = None, crs: Crs = "EP
     """
     check_model(model, model_card, out)
     check_mistakes(mistakes, labelled, label)
-    reading, grouped, empty = Reading(bands, scale, stored, remote), parse_groups(groups or ()), parse_nodata(nodata)
+    reading, grouped, empty = Reading(bands, scale, stored, remote, id_column), parse_groups(groups or ()), parse_nodata(nodata)
     place = Place(at, crs, point, window, mask, label, parse_values(label_values or ()), footprints, building, everything)
     check_survey(place, nodata, mistakes, features, grouped, inference)
     grid, request_for = parse_grid(grid_size, finest, place.is_survey), find_request(image, place, reading)

@@ -348,7 +348,7 @@ def facts_of_building(told: Explanation, method: str) -> dict[str, Any]:
     if np.isnan(facts["iou"]) and told.request.region is not None:  # a footprint, or a mask, is what it is compared with
         facts["iou"] = region_iou(found, told.region, told.region)
     marks = [*told.request.flags, *marks_of(told.region, held, found, told.request.extent)]
-    return {"method": method, **facts, **measured, "gap": float(row["gap_r0.5"]),
+    return {"building": told.request.building, "method": method, **facts, **measured, "gap": float(row["gap_r0.5"]),
             "gap_error": float(row.get("gap_r0.5_se", np.nan)), "n_samples": int(estimate.n_samples.max()),
             "seed": estimate.settings["seed"], "flags": "; ".join(marks)}
 
@@ -358,7 +358,8 @@ def made_by(told: Explanation, method: str) -> dict[str, Any]:
     estimate, question = told.found[method].estimate, told.question
     design = {} if estimate is None else {key: estimate.settings[key] for key in ("n_samples", "seed", "weights")}
     return {"method": method, **design, "grid_size": question.grid_size, "target": question.target,
-            "source": told.request.extent.file, "software": f"entropy_captum {version('entropy_captum')}"}
+            "building": told.request.building, "source": told.request.extent.file,
+            "software": f"entropy_captum {version('entropy_captum')}"}
 
 # %% ../nbs/59_explanation.ipynb #d12c466c
 def placed_map(told: Explanation, name: str) -> tuple[NDArray[np.float64], NDArray[np.float64] | None]:

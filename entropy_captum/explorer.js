@@ -4,7 +4,7 @@
 const OBJECT = "white", MARKED = "#ff2d87", PICKED = "#ffd500", LARGEST = 32, NEAR = 12, OPACITY = 0.8, SHADE = [204, 204, 204, 255];
 const FOLLOWED = ["method", "beside", "grid_size", "n_samples", "folder"];
 const FORMATS = { png: "PNG", npz: "npz", tif: "GeoTIFF" };
-const HELP = "Arrow keys choose an object in that direction, Enter explains it, Shift and Enter add it to several, Escape cancels; plus, minus and zero zoom, Shift and arrow keys move.";
+const HELP = "Arrow keys choose an object in that direction, N and Shift and N the next and the one before as one reads, Enter explains it, Shift and Enter add it to several, Escape cancels; plus, minus and zero zoom, Shift and arrow keys move.";
 
 const clamp = (value, low, high) => Math.min(Math.max(value, low), high);
 
@@ -42,7 +42,7 @@ function edges(h, w, differs, left = 0, top = 0) {
   return path;
 }
 
-// The objects of an image of ids, each with its middle.
+// The objects of an image of ids, each with its middle, or where that is not its own, the nearest of its pixels.
 function objectsOf(ids, w) {
   const found = new Map();
   ids.forEach((id, k) => {
@@ -50,7 +50,15 @@ function objectsOf(ids, w) {
     const one = found.get(id) ?? { id, x: 0, y: 0, n: 0 };
     found.set(id, Object.assign(one, { x: one.x + (k % w) + 0.5, y: one.y + Math.floor(k / w) + 0.5, n: one.n + 1 }));
   });
-  return [...found.values()].map(({ id, x, y, n }) => ({ id, x: x / n, y: y / n }));
+  const all = [...found.values()].map(({ id, x, y, n }) => ({ id, x: x / n, y: y / n }));
+  const hollow = new Map(all.filter(({ id, x, y }) => ids[Math.floor(y) * w + Math.floor(x)] !== id).map((one) => [one.id, { ...one, one, least: Infinity }]));
+  if (hollow.size) ids.forEach((id, k) => {
+    const middle = hollow.get(id);
+    if (!middle) return;
+    const x = (k % w) + 0.5, y = Math.floor(k / w) + 0.5, away = Math.hypot(x - middle.x, y - middle.y);
+    if (away < middle.least) { middle.least = away; Object.assign(middle.one, { x, y }); }
+  });
+  return all;
 }
 
 // Outlines [x, y, x, y, ...] of footprints, or of what is predicted, as objects with a path each.
@@ -71,6 +79,12 @@ function nextObject(objects, from, [dx, dy]) {
     if (one.id !== from.id && along > 0 && across <= along && along + across < least) [best, least] = [one, along + across];
   }
   return best;
+}
+
+// The next object as one reads a page, or the one before; the first, or last, where there is none yet.
+function objectInOrder(objects, from, back) {
+  const order = [...objects].sort((a, b) => a.y - b.y || a.x - b.x), k = order.findIndex(({ id }) => id === from?.id);
+  return k < 0 ? order.at(back ? -1 : 0) : order[(k + (back ? -1 : 1) + order.length) % order.length];
 }
 
 // A picture (rows x columns) of colours, each four bytes; null is clear.
@@ -416,8 +430,11 @@ function render({ model, el }) {
     beside = isCompared() ? regionOf(other.region, other.window) : null;
     if (region.length) {
       candidate = null;
-      const id = ids[region.indexOf(1)];  // arrow keys go on from what is explained
-      current = objects.find((one) => one.id === id) ?? current;
+      // Arrow keys go on from what is explained.
+      const [left, top, right] = model.get("window"), k = region.indexOf(1), x = left + (k % (right - left)), y = top + Math.floor(k / (right - left));
+      const context = panes[0].canvas.getContext("2d"), holds = ({ path }) => path && context.isPointInPath(path, x + 0.5, y + 0.5);
+      context.setTransform(1, 0, 0, 1, 0, 0);
+      current = objects.find((one) => one.id === ids[y * w + x] || holds(one)) ?? { x, y };
     }
     draw();
   }
@@ -425,9 +442,10 @@ function render({ model, el }) {
   // What was picked to be explained together: an object's border, a footprint's path, or a mark at a point.
   function showPicked() {
     picked = model.get("picked").map((place) => {
+      const path = new Path2D();
+      if (Array.isArray(place) && place.length === 4) { path.rect(place[0], place[1], place[2] - place[0], place[3] - place[1]); return path; }
       const one = objects.find(({ id, point }) => id === place || (Array.isArray(place) && point?.[0] === place[0] && point[1] === place[1]));
       if (one) return one.path ?? borderOf(one.id);
-      const path = new Path2D();
       if (Array.isArray(place)) path.arc(place[0] + 0.5, place[1] + 0.5, 6 / view.scale, 0, 7);
       return path;
     });
@@ -525,14 +543,8 @@ function render({ model, el }) {
   }
 
   function pickObject(one) {
-    const [x, y] = one.point ?? insideOf(one);
+    const [x, y] = one.point ?? [Math.floor(one.x), Math.floor(one.y)];
     explainAt({ x, y }, true, 0.5);
-  }
-
-  // A pixel of an object: where its middle lies outside it, the first.
-  function insideOf({ id, x, y }) {
-    const k = Math.floor(y) * w + Math.floor(x), first = ids.length && ids[k] !== id ? ids.indexOf(id) : k;
-    return [first % w, Math.floor(first / w)];
   }
 
   const startDrag = (event) => {
@@ -570,7 +582,7 @@ function render({ model, el }) {
     if (!done.far) explainAt(done, isPick(event));
     else if (done.box) {
       const { x, y, toX, toY } = done;
-      explain({ kind: "box", box: [Math.min(x, toX), Math.min(y, toY), Math.max(x, toX) + 1, Math.max(y, toY) + 1] });
+      explain({ kind: several.checked ? "pick" : "box", box: [Math.min(x, toX), Math.min(y, toY), Math.max(x, toX) + 1, Math.max(y, toY) + 1] });
     }
     draw();
   };
@@ -587,19 +599,26 @@ function render({ model, el }) {
     if (shift || !objects.length) return move(view.x + direction[0] * part[0], view.y + direction[1] * part[1]);
     const middle = { x: view.x + width / view.scale / 2, y: view.y + height / view.scale / 2 };
     const away = (one) => Math.hypot(one.x - middle.x, one.y - middle.y);
-    const next = current ? nextObject(objects, current, direction) : objects.reduce((a, b) => (away(b) < away(a) ? b : a));
-    if (!next) { panel.message.textContent = "There is no object further that way"; return; }
-    current = candidate = next;
-    panel.message.textContent = `${isScene ? `Building ${next.id}` : `Object ${next.id} of ${objects.length}`}: Enter explains it`;
-    const inside = next.x > view.x && next.y > view.y && next.x < view.x + width / view.scale && next.y < view.y + height / view.scale;
-    if (inside) draw();
-    else move(next.x - width / view.scale / 2, next.y - height / view.scale / 2);
+    // Where the last one was left behind, keys start from what is seen.
+    const next = current && inView(current) ? nextObject(objects, current, direction) : objects.reduce((a, b) => (away(b) < away(a) ? b : a));
+    if (next) choose(next);
+    else panel.message.textContent = `There is no object further that way${isScene ? " in this part: Shift and arrow keys move on" : "; N chooses the next"}`;
+  }
+
+  const inView = ({ x, y }) => x > view.x && y > view.y && x < view.x + width / view.scale && y < view.y + height / view.scale;
+
+  function choose(one) {
+    current = candidate = one;
+    panel.message.textContent = `${isScene ? `Building ${one.id}` : `Object ${one.id} of ${objects.length}`}: Enter explains it`;
+    if (inView(one)) draw();
+    else move(one.x - width / view.scale / 2, one.y - height / view.scale / 2);
   }
 
   const key = (event) => {
     const direction = { ArrowRight: [1, 0], ArrowDown: [0, 1], ArrowLeft: [-1, 0], ArrowUp: [0, -1] }[event.key];
     if (event.ctrlKey || event.metaKey || event.altKey) return;
     if (direction) step(direction, event.shiftKey);
+    else if (event.key.toLowerCase() === "n" && objects.length) choose(objectInOrder(objects, current, event.shiftKey));
     else if (event.key === "Enter" && candidate && isPick(event)) pickObject(candidate);
     else if (event.key === "Enter" && candidate) explainObject(candidate);
     else if (event.key === "Enter" && !objects.length) explainAt(place({ px: width / 2, py: height / 2 }));

@@ -64,10 +64,10 @@ except ImportError as problem:
     raise ImportError("the explorer needs anywidget: pip install 'entropy_captum[lab]'") from problem
 
 # %% auto #0
-__all__ = ['Place', 'CHOICES', 'FIRST', 'SHOWN', 'MOST_KEPT', 'called', 'Face', 'palette', 'drawing', 'cells_of', 'drawn',
-           'drawn_pixels', 'of_region', 'Choice', 'Kept', 'Explorer', 'work', 'keep', 'show_kept', 'put_up', 'exported',
-           'as_geotiff', 'answer', 'pick', 'look', 'explained', 'drawn_map', 'conclude', 'judged', 'in_words',
-           'rows_of', 'explore']
+__all__ = ['Place', 'CHOICES', 'FIRST', 'SHOWN', 'MOST_KEPT', 'NONE_CHOSEN', 'called', 'Face', 'palette', 'drawing', 'cells_of',
+           'drawn', 'drawn_pixels', 'of_region', 'Choice', 'Kept', 'Explorer', 'work', 'chosen_methods', 'follow',
+           'keep', 'show_kept', 'put_up', 'exported', 'as_geotiff', 'answer', 'pick', 'look', 'explained', 'found_in',
+           'drawn_map', 'conclude', 'judged', 'in_words', 'rows_of', 'explore']
 
 # %% ../nbs/65_explorer.ipynb #be7201aa
 #: What is to be explained: an object by its number (of a scene a footprint by its id), a point (column, row), a box
@@ -372,6 +372,8 @@ class Explorer(Face):
         self._kept: list[Kept] = []
         self._stop, self._thread = threading.Event(), threading.Thread()
         super().__init__(**subject.face(), drawing=drawing(), **first)
+        self._opening = list(self.notices)  # what was said of the image stays true of every run
+        self.observe(lambda _: follow(self), ["method", "beside"])
         self.on_msg(self._hear)
 
     def explain(self, place: Place | list[Place]) -> None:
@@ -382,8 +384,8 @@ class Explorer(Face):
         self._places = [self.subject.check(one) for one in (place if isinstance(place, list) else [place])]
         self.cancel()
         self._stop, before = threading.Event(), self._thread
-        methods = tuple(dict.fromkeys(name for name in (self.method, self.beside) if name))
-        choice = Choice(methods, tuple(self._places), self.grid_size, Budget(self.n_samples, self.perturbations_per_eval))
+        budget = Budget(self.n_samples, self.perturbations_per_eval)
+        choice = Choice(chosen_methods(self), tuple(self._places), self.grid_size, budget)
         self._thread = threading.Thread(target=self._work, args=(choice, self._stop, before), daemon=True)
         self._thread.start()
 
@@ -432,7 +434,7 @@ def work(explorer: Explorer, choice: Choice, stop: threading.Event) -> None:
     """Explain what was chosen and show it, or say why not; what is on the page is of this run only, or nothing."""
     with explorer.hold_sync():
         explorer.region, explorer.maps, explorer.verdict, explorer.code, explorer.title = b"", [], [], "", ""
-        explorer.picked, explorer.notices, explorer.shown = [], [], -1
+        explorer.picked, explorer.notices, explorer.shown = [], explorer._opening, -1
         explorer.running, explorer.progress, explorer.message = True, [0, 0], "Looking at the place"
     explorer.problem = explorer.result = None  # what `save` writes is what is shown
     try:
@@ -447,7 +449,28 @@ def work(explorer: Explorer, choice: Choice, stop: threading.Event) -> None:
         with explorer.hold_sync():
             if explorer.result is None:
                 explorer.maps, explorer.progress = [], [0, 0]
-            explorer.running, explorer.notices = False, told
+            explorer.running, explorer.notices = False, list(dict.fromkeys([*explorer._opening, *told]))
+            if chosen_methods(explorer) != choice.methods:  # chosen meanwhile, for the next run
+                follow(explorer)
+
+
+def chosen_methods(explorer: Explorer) -> tuple[str, ...]:
+    """The methods that are chosen, each once."""
+    return tuple(dict.fromkeys(name for name in (explorer.method, explorer.beside) if name))
+
+
+def follow(explorer: Explorer) -> None:
+    """Say what was found of what is shown, or that the chosen methods have not explained it yet; the bar is full or empty."""
+    told = explorer.result
+    if explorer.running or told is None:
+        return
+    names = chosen_methods(explorer)[:1 if explorer.compared >= 0 else 2]
+    if missing := [name for name in names if name not in told.found]:
+        explorer.message, explorer.progress = f"Not explained yet by {' and '.join(missing)}: Explain does it", [0, 0]
+    else:
+        title = f"{explorer.title}: " if len(explorer._kept) > 1 else ""
+        explorer.message = f"Done: {title}{in_words(told.table, list(told.found))}"
+        explorer.progress = [1, 1] if len(told.table) else [0, 0]
 
 # %% ../nbs/65_explorer.ipynb #92229eac
 #: So many explanations are kept, the oldest goes first.
@@ -482,6 +505,7 @@ def show_kept(explorer: Explorer, number: int, compared: int = -1) -> None:
     with explorer.hold_sync():
         explorer.method, explorer.beside = methods[:2]
         put_up(explorer, number, compared)
+        follow(explorer)
 
 
 def put_up(explorer: Explorer, number: int, compared: int) -> None:
@@ -524,7 +548,8 @@ def answer(explorer: Explorer, content: dict[str, Any]) -> None:
     elif kind == "at":
         explorer.explain(explorer.subject.find(int(content["x"]), int(content["y"]), float(content["reach"])))
     elif kind == "pick":
-        pick(explorer, explorer.subject.find(int(content["x"]), int(content["y"]), float(content["reach"])))
+        at = (int(content["x"]), int(content["y"]), float(content["reach"])) if "x" in content else None
+        pick(explorer, explorer.subject.find(*at) if at else tuple(content["box"]))
     elif kind == "object":
         explorer.explain(content["id"])
     elif kind == "box":
@@ -535,7 +560,8 @@ def answer(explorer: Explorer, content: dict[str, Any]) -> None:
     elif kind == "show":
         explorer.show(int(content["number"]), int(content["compared"]))
     elif kind == "cancel":
-        explorer.picked = []
+        if explorer.picked:
+            explorer.picked, explorer.message = [], NONE_CHOSEN
         explorer.cancel()
     elif kind == "save":
         explorer.message = f"Saved to {explorer.save()}"
@@ -544,12 +570,16 @@ def answer(explorer: Explorer, content: dict[str, Any]) -> None:
         explorer.send({"kind": "files", "names": list(made)}, list(made.values()))
 
 
+#: What the page says when the last place is taken out of those to be explained together.
+NONE_CHOSEN = "None is chosen"
+
+
 def pick(explorer: Explorer, place: Place) -> None:
     """Add a place to those that are explained together, or take it out again."""
     one = list(place) if isinstance(place, tuple) else place  # as it comes back from the page
     explorer.picked = [other for other in explorer.picked if other != one] if one in explorer.picked else [*explorer.picked, one]
     count = len(explorer.picked)
-    explorer.message = f"{count} chosen: Explain takes {'them together' if count > 1 else 'it'}" if count else "None is chosen"
+    explorer.message = f"{count} chosen: Explain takes {'them together' if count > 1 else 'it'}" if count else NONE_CHOSEN
 
 
 def look(explorer: Explorer, box: tuple[int, ...], side: int) -> None:
@@ -594,9 +624,10 @@ def on_one_grid(asked: list[Asked]) -> list[Asked]:
 
 
 def show_asked(explorer: Explorer, one: Asked, count: int) -> None:
-    """Show the first of some places that are explained together."""
+    """Show the first of some places that are explained together, and nothing of those before."""
+    explorer.result = None
     with explorer.hold_sync():
-        explorer.maps, explorer.verdict = [], []
+        explorer.maps, explorer.verdict, explorer.shown = [], [], -1
         for name, value in one.traits.items():
             explorer.set_trait(name, value)
         pixels, (rows, columns) = int((one.question.regions >= 0.5).sum()), one.question.perturbation.grid
@@ -649,28 +680,43 @@ def explained(explorer: Explorer, choice: Choice, stop: threading.Event) -> None
     """Ask, run the methods and test their maps, and show each step. Raises Cancelled if there is no map when it is cancelled."""
     asked = [ask_about(explorer, place, choice.grid_size) for place in choice.places]
     # Regions of one image share their forwards; each window of a scene has its own.
-    groups, said = [[one] for one in asked] if explorer.is_scene else [on_one_grid(asked)], list[tuple[str, str]]()
+    groups, said = [[one] for one in asked] if explorer.is_scene else [on_one_grid(asked)], list[str]()
+    cancelled, failed = False, ""
     for group in groups:
-        show_asked(explorer, group[0], len(group))
-        found, failed = run_pick_freeze(explorer, choice, [one.question for one in group], stop), ""
         try:
-            for own, one in zip(found, group, strict=True):
-                own |= run_cams(explorer, choice, one.question, stop)
-        except (Cancelled, ValueError) as problem:  # what another method has found stays
-            if not found[0]:
+            found, failed = found_in(explorer, choice, group, stop)
+        except (Cancelled, ValueError) as problem:
+            if not said:
                 raise
-            failed = str(problem)
+            # The places before are explained: the last of them is shown again.
+            cancelled, failed = stop.is_set(), str(problem)
+            put_up(explorer, len(explorer._kept) - 1, explorer.compared)
+            break
         cancelled = stop.is_set()
         if stop is explorer._stop:  # else another run waits already
             stop.clear()
         for own, one in zip(found, group, strict=True):
             if own:
                 shown = {name: own[name] for name in choice.methods if name in own}
-                said.append((called(one.place), conclude(explorer, choice, one, shown, stop)))
+                words = conclude(explorer, choice, one, shown, stop)
+                said.append(f"{called(one.place)}: {words}" if len(asked) > 1 else words)
         if cancelled or failed:
             break
-    words = [f"{title}: {text}" if len(asked) > 1 else text for title, text in said]
-    explorer.message = f"Done{' (cancelled)' * cancelled}: {'; '.join([*words, *[failed] * bool(failed)])}"
+    explorer.message = f"Done{' (cancelled)' * cancelled}: {'; '.join([*said, *[failed] * bool(failed)])}"
+
+
+def found_in(explorer: Explorer, choice: Choice, group: list[Asked], stop: threading.Event) -> tuple[list[dict[str, Maps]], str]:
+    """What each method finds of places that share their forwards, and why one found nothing; raises that where none did."""
+    show_asked(explorer, group[0], len(group))
+    found = run_pick_freeze(explorer, choice, [one.question for one in group], stop)
+    try:
+        for own, one in zip(found, group, strict=True):
+            own |= run_cams(explorer, choice, one.question, stop)
+    except (Cancelled, ValueError) as problem:  # what another method has found stays
+        if not found[0]:
+            raise
+        return found, str(problem)
+    return found, ""
 
 # %% ../nbs/65_explorer.ipynb #7f1db886
 def drawn_map(name: str, maps: Maps, question: Question) -> dict[str, Any]:
@@ -697,6 +743,8 @@ def conclude(explorer: Explorer, choice: Choice, one: Asked, found: dict[str, Ma
             warn_if_flat(each.estimate.scores, each.estimate.standard_error)
     with suppress(Cancelled):
         table = judged(explorer, question, found, stop)
+    if not len(table):
+        explorer.progress = [0, 0]
     code = explorer.subject.code(one.place, tuple(found), question.perturbation.grid[0], choice.budget.n_samples)
     keep(explorer, Explanation(one.request, question, found, table, before),
          {**one.traits, "maps": explorer.maps, "code": code, "verdict": rows_of(table)})

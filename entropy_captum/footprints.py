@@ -33,7 +33,7 @@ with needed("geo"):
     from rasterio.features import rasterize, shapes
 
 # %% auto #0
-__all__ = ['FLAGS', 'polygons_in', 'read_footprints', 'by_id', 'at_point', 'burn', 'outline']
+__all__ = ['FLAGS', 'polygons_in', 'numbered', 'reach_of', 'read_footprints', 'by_id', 'at_point', 'burn', 'outline']
 
 # %% ../nbs/32_footprints.ipynb #b892591e
 #: The first bytes of the formats that are read.
@@ -179,7 +179,7 @@ def listed(names: Sequence[str], most: int = 5) -> str:
 # %% ../nbs/32_footprints.ipynb #6cbc3c2d
 def ids_of(layer: Layer | ParquetLayer, path: str, column: str | None) -> pd.Series:
     """The ids of all rows of a layer, by its own numbers: of a column; else of the column id, where it tells all rows apart; else
-    by place.
+    by place. The series is named as the column, or None.
 
     Raises ValueError, naming some, where a column that is asked for is not there, or has no id of its own for each row.
     """
@@ -190,7 +190,7 @@ def ids_of(layer: Layer | ParquetLayer, path: str, column: str | None) -> pd.Ser
         ids = layer.values(chosen).map(as_id).astype(str)
         missing, twice = int((ids == "").sum()), sorted(set(ids[ids.duplicated() & (ids != "")]), key=in_order)
         if not missing and not twice:
-            return ids
+            return ids.rename(chosen)
         if column is not None:
             named = f"has {len(twice)} ids more than once: {listed(twice)}" if twice else f"has no id in {missing} rows"
             raise ValueError(f"{path}: the column {column!r} {named}; without a column for ids, buildings are numbered by place")
@@ -315,14 +315,34 @@ def as_buildings(rows: pd.DataFrame, outlines: NDArray[Any], crs: Any, path: str
     return frame.iloc[order].reset_index(drop=True)
 
 # %% ../nbs/32_footprints.ipynb #d48d87d3
+def numbered(layer: Layer | ParquetLayer, path: str) -> str:
+    """What is to be known of ids that are numbers by place: a file's own numbers are others."""
+    held = f"; its columns are {', '.join(layer.columns)}" if layer.columns else ""
+    return (f"{path} has no column `id` that tells all buildings apart, so they are numbered by place, n1 the northernmost{held}; "
+            "name the one that holds ids (--id-column, id_column=), or ask by a place")
+
+
+def reach_of(layer: Layer | ParquetLayer, path: str) -> str:
+    """Where all polygons of a file lie, in its own CRS."""
+    boxes = layer.boxes().to_numpy(dtype=float)
+    boxes = boxes[np.isfinite(boxes).all(1) & (boxes != 0).any(1)]
+    if not len(boxes):
+        return f"{path} holds no polygon"
+    (left, bottom), (right, top) = boxes[:, :2].min(0), boxes[:, 2:].max(0)
+    system = "no CRS" if layer.crs is None else f"{layer.crs.name}: is that its CRS"
+    return f"the polygons of {path} reach from ({left:.10g}, {bottom:.10g}) to ({right:.10g}, {top:.10g}) in {system}"
+
+
 def read_footprints(path: str | Path, crs: str | None, *, layer: str | None = None, id_column: str | None = None,
                     bounds: Box | None = None, remote: bool = False) -> gpd.GeoDataFrame:
     """The buildings of a GeoPackage, GeoJSON, Shapefile, FlatGeobuf or GeoParquet in a raster's CRS (name or WKT), a row each.
 
     Columns: `building` (the id, text, as `ids_of` takes it; rows are sorted by it), those of the file, `flags` (see `FLAGS`, joined
     by ;) and `geometry`: valid polygons and multipolygons, empty for what is none. A column of the file that has one of these names
-    is called NAME_in_file. bounds (left, bottom, right, top, in the raster's CRS): only rows whose bounds meet these, and of
-    GDAL's formats no more is read. remote: also open what is no file on this machine.
+    is called NAME_in_file. `attrs`: what an error says of ids and places.
+
+    bounds (left, bottom, right, top, in the raster's CRS): only rows whose bounds meet these, and of GDAL's formats no more is
+    read. remote: also open what is no file on this machine.
 
     Raises ValueError, naming the file: it cannot be read, holds no polygons, has several layers, no such column, ids that are not
     unique, or only one of file and raster has a CRS. Warns where a transformation is off by more than a metre, or than it need be.
@@ -337,7 +357,7 @@ def read_footprints(path: str | Path, crs: str | None, *, layer: str | None = No
         ids, systems = ids_of(found, source, id_column), both_crs(found.crs, target, source)
         box = None if bounds is None else bounds if systems is None else box_in(*systems[::-1], bounds)
         rows = found.rows(box)
-        outlines = rows.geometry
+        outlines, notes = rows.geometry, {} if ids.name else {"numbered": numbered(found, source)}
         if systems is not None and not systems[0].equals(systems[1], ignore_axis_order=True) and len(outlines):
             warn_if_coarse(*systems, tuple(outlines.total_bounds), source)
             outlines = outlines.set_crs(systems[0], allow_override=True).to_crs(systems[1])
@@ -347,7 +367,11 @@ def read_footprints(path: str | Path, crs: str | None, *, layer: str | None = No
         edges = outlines.bounds.to_numpy()
         meets = (edges[:, :2] <= bounds[2:]).all(1) & (edges[:, 2:] >= bounds[:2]).all(1)
         rows, outlines = rows[meets], outlines[meets]
-    return as_buildings(rows, outlines.to_numpy(), None if systems is None else systems[1], source, bounds is None)
+        if not len(rows):
+            notes["reach"] = reach_of(found, source)
+    buildings = as_buildings(rows, outlines.to_numpy(), None if systems is None else systems[1], source, bounds is None)
+    buildings.attrs |= notes
+    return buildings
 
 # %% ../nbs/32_footprints.ipynb #0abf5caa
 def by_id(footprints: gpd.GeoDataFrame, building: str | int) -> pd.Series:
@@ -355,9 +379,10 @@ def by_id(footprints: gpd.GeoDataFrame, building: str | int) -> pd.Series:
     found = footprints.index[footprints.building == str(building)]
     if len(found):
         return footprints.loc[found[0]]
-    known = footprints.building.tolist()
-    alike = difflib.get_close_matches(str(building), known, n=3)
-    hint = f"; alike are {', '.join(alike)}" if alike else ""
+    known, numbered = footprints.building.tolist(), footprints.attrs.get("numbered")
+    # A number by place is like no id of a file: what looks alike is another building.
+    alike = [] if numbered else difflib.get_close_matches(str(building), known, n=3)
+    hint = f"; alike are {', '.join(alike)}" if alike else f": {numbered}" if numbered else ""
     raise ValueError(f"there is no building {str(building)!r}{hint}; known are {listed(known)}" if known else
                      f"there is no building {str(building)!r}, nor any other")
 

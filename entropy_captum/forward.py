@@ -93,6 +93,12 @@ def cause_of(errors: Iterable[Exception], x: Tensor, modules: Iterable[nn.Module
         last = x.ndim == 4 and int(bands[1]) == x.shape[3]
         return (f"the model takes {bands[1]} channels, the input of shape {tuple(x.shape)} has {bands[2]}"
                 f"{f'; its last axis has them: {CHANNELS_FIRST}' * last}")
+    sizes = re.search(r"size of tensor a \((\d+)\) must match the size of tensor b \((\d+)\)", said) or bands
+    met = {int(sizes[1]), int(sizes[2])} if sizes else set()
+    if x.ndim == 4 and x.shape[1] in met and met & {*x.shape[2:]} - {x.shape[1]}:
+        return (f"the model fails on an input of shape {tuple(x.shape)} as one that takes its channels last "
+                f"({said.splitlines()[0]}); if so, say layout = \"NHWC\" in its card, or give lambda x: "
+                "model(x.permute(0, 2, 3, 1))")
     dtypes = sorted({str(w.dtype) for w in weights if w.is_floating_point()})
     if re.search(r"type.* should be the same|same dtype|scalar type", said) and (len(dtypes) > 1 or str(x.dtype) not in dtypes):
         return f"the input is {x.dtype}, the model's weights are {', '.join(dtypes)}; turn both into one, as with model.float()"

@@ -54,13 +54,18 @@ def heard() -> Iterator[list[str]]:
 NUMBER = re.compile(r"\d[\d.,]*(e[-+]?\d+)?%?")
 
 
+def kind_of(message: str) -> str:
+    """A sentence without its numbers."""
+    return NUMBER.sub("0", message)
+
+
 @contextmanager
 def each_kind_once(say: Callable[[str], object]) -> Iterator[None]:
     """Give `say` the first of all warnings that differ in numbers only, and at the end how many others there were of each kind."""
     told: dict[str, dict[str, None]] = {}
 
     def show(message: Warning | str, *_: object, **__: object) -> None:
-        same = told.setdefault(NUMBER.sub("0", str(message)), {})
+        same = told.setdefault(kind_of(str(message)), {})
         if not same:
             say(str(message))
         same[str(message)] = None

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import weakref
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -18,7 +19,7 @@ from torch import Tensor
 
 from .forward import CHANNELS_FIRST, Forward, Model, as_forward, first_time
 from .names import Activation, Grid, InferenceKind, Runtime
-from .notices import notify
+from .notices import kind_of, notify
 from .perturbation import Baselines, Perturbation, as_tensor, check_baselines, check_valid
 from .region import check_region, class_number, resolve_activation
 from .sampling import NET, PickFreeze, Row, Sampler, check_count, check_design, design_rows, pick_freeze
@@ -70,13 +71,13 @@ def doubt_of(x: Tensor, carded: bool = False) -> str:
     return f"{found} were scaled from 0 to 1; {wanted}, or inputs * 2 - 1" if unit else ""
 
 # %% ../nbs/07_question.ipynb #471d1ae3
-_warned: weakref.WeakSet[Any] = weakref.WeakSet()
+_warned: dict[str, weakref.WeakSet[Any]] = defaultdict(weakref.WeakSet)
 
 # %% ../nbs/07_question.ipynb #ea2ea059
 def warn_of_pixels(x: Tensor, forward: Forward) -> None:
-    """Warn, once for each network, of images (B,C,H,W) that are probably not what it takes, see `doubt_of`."""
+    """Warn, once for each network and kind of doubt, of images (B,C,H,W) that are probably not what it takes, see `doubt_of`."""
     doubt = doubt_of(x, hasattr(forward.origin, "card"))
-    if doubt and first_time(forward.origin, _warned):
+    if doubt and first_time(forward.origin, _warned[kind_of(doubt)]):
         notify(doubt)
 
 # %% ../nbs/07_question.ipynb #d93d472d

@@ -33,7 +33,7 @@ with needed("geo"):
     from rasterio.windows import Window as RasterWindow
 
 # %% auto #0
-__all__ = ['Band', 'Pixels', 'to_world', 'to_pixel', 'Raster', 'open_raster', 'shown_bands', 'stretched']
+__all__ = ['Band', 'Pixels', 'to_world', 'to_pixel', 'order_of', 'Raster', 'open_raster', 'shown_bands', 'stretched']
 
 # %% ../nbs/31_raster.ipynb #dbd86644
 def named_files(path: Path) -> Iterator[str]:
@@ -346,6 +346,14 @@ def as_a_tile(path: str, bands: Sequence[Band], window: Window, pixels: Pixels) 
     return pixels._replace(values=np.ascontiguousarray(read_image(path, window)[..., [band.index - 1 for band in bands]]))
 
 # %% ../nbs/31_raster.ipynb #1b0480fd
+def order_of(x: float, y: float, crs: str | None, raster: Raster) -> str:
+    """What to type where coordinates of a CRS lie outside a raster: they may be of the raster's own."""
+    left, bottom, right, top = raster.bounds()
+    inside = crs is not None and left <= x <= right and bottom <= y <= top
+    own = read_crs(str(raster.crs), raster.path).to_authority() if inside else None
+    return f"--crs {':'.join(own)} takes those of its own CRS" if own else "the longitude, or east, comes first"
+
+
 @dataclass(frozen=True)
 class Raster:
     """A raster file, or some of its bands, as `open_raster` makes it: facts and no pixels.
@@ -401,8 +409,8 @@ class Raster:
         column, row = (math.floor(v) if math.isfinite(v) else -1 for v in to_pixel(self.transform, *moved(x, y, crs, self.crs)))
         if not (0 <= column < self.size[1] and 0 <= row < self.size[0]):
             west, south, east, north = self.bounds(crs)
-            raise ValueError(f"{self.path}: ({x:g}, {y:g}) lies outside; the raster reaches from ({west:.6g}, {south:.6g}) to "
-                             f"({east:.6g}, {north:.6g}){'' if crs is None else ' in ' + crs}; the longitude, or east, comes first")
+            raise ValueError(f"{self.path}: ({x:.10g}, {y:.10g}) lies outside; the raster reaches from ({west:.6g}, {south:.6g}) "
+                             f"to ({east:.6g}, {north:.6g}){'' if crs is None else ' in ' + crs}; {order_of(x, y, crs, self)}")
         return column, row
 
     def bounds(self, crs: str | None = None) -> tuple[float, float, float, float]:

@@ -67,7 +67,7 @@ class Request:
     """Pixels of an image (H,W,C), where they lie, and what the user gave: region, labels, point (column, row), valid pixels.
 
     bands: what is known of the image's bands, none where it is only what the model's card says. groups: bands that count as one.
-    flags: what is to be known of the region, see `footprints.FLAGS`.
+    building: the id of the footprint that is the region. flags: what is to be known of it, see `footprints.FLAGS`.
     """
 
     image: NDArray[Any]
@@ -79,6 +79,7 @@ class Request:
     bands: tuple[BandLike, ...] = ()
     groups: Groups | None = None
     flags: tuple[str, ...] = ()
+    building: str = ""
 
     def without(self, nodata: tuple[float, ...] | None) -> Request:
         """The request with pixels of a value (a number, or one per band) marked; itself for None. Errors as `other_than`, and where

@@ -53,8 +53,10 @@ def bands_for(known: Sequence[Band], card: ModelCard, source: str) -> tuple[Band
         return tuple(names[name.lower()] for name in card.bands)
     if len(known) == len(card.bands) and not any(map(named, known)):
         return tuple(known)
+    numbers = ",".join(str(band.index) for band in known[:len(card.bands)])
+    way = ",".join(card.bands) if any(map(named, known)) else f"{numbers} if band {known[0].index} is {card.bands[0]}"
     raise ValueError(f"{source}: which bands are the model's {', '.join(card.bands)}? The raster has {', '.join(map(str, known))}; "
-                     f"name or number {len(card.bands)} of them in the model's order: --bands {','.join(card.bands)}")
+                     f"name or number {len(card.bands)} of them in the model's order: --bands {way}")
 
 # %% ../nbs/60_scene.ipynb #fe278705
 def raster_for(path: str | Path, card: ModelCard, bands: Sequence[int | str] | None = None, remote: bool = False,
@@ -203,7 +205,8 @@ def with_footprint(request: Request, row: Series) -> Request:
         raise ValueError(f"building {row.building}: no pixel of it can be explained here ({'; '.join(flags)})")
     if flags:
         notify(f"building {row.building}: {'; '.join(FLAGS[flag] for flag in flags)}; it is explained on what there is")
-    return replace(request, region=mask, point=None, flags=(*filter(None, str(row.get("flags", "")).split(";")), *flags))
+    said = filter(None, str(row.get("flags", "")).split(";"))
+    return replace(request, region=mask, point=None, building=str(row.building), flags=(*said, *flags))
 
 
 def check_footprints(footprints: GeoDataFrame, raster: Raster) -> None:
@@ -211,8 +214,9 @@ def check_footprints(footprints: GeoDataFrame, raster: Raster) -> None:
     if not len(footprints):
         west, south, east, north = raster.bounds()
         system = "no CRS" if raster.crs is None else read_crs(raster.crs, "the CRS").name
+        reach = footprints.attrs.get("reach", "")
         raise ValueError(f"no footprint meets {raster.path}, which reaches from ({west:.10g}, {south:.10g}) to "
-                         f"({east:.10g}, {north:.10g}) in {system}")
+                         f"({east:.10g}, {north:.10g}) in {system}{'; ' * bool(reach)}{reach}{'?' * reach.endswith('CRS')}")
 
 
 def row_of(footprints: GeoDataFrame, raster: Raster, building: str | int | None, at: tuple[float, float]) -> Series:
@@ -231,19 +235,20 @@ class Scene:
 
     path: of the raster. model: from `load_model`, or any other (its pixels are then 8-bit RGB). footprints: a file of polygons, or
     rows as `read_footprints` gives them. bands: names or numbers, in the model's order. scale: the two numbers that become the ends
-    of the model's value range. remote: fetch what is elsewhere. stored: ignore the file's own scale and offset.
+    of the model's value range. remote: fetch what is elsewhere. stored: ignore the file's own scale and offset. id_column: where
+    the file of footprints has its ids, by default as `footprints.ids_of`.
     Raises ValueError, quoting it, for what does not fit.
     """
 
     def __init__(self, path: str | Path, model: Model, footprints: str | Path | GeoDataFrame | None = None, *,
                  bands: str | Sequence[int | str] | None = None, scale: tuple[float, float] | None = None, remote: bool = False,
-                 stored: bool = False) -> None:
+                 stored: bool = False, id_column: str | None = None) -> None:
         self.model, card = model, card_of(model)
         self.raster = raster_for(path, card, parts_of(bands), remote, stored)
         self.picture = RasterPicture(self.raster, card, scale)
         warn_of_loss(self.raster)
         self.footprints = None if footprints is None else as_given(footprints, self.raster) if isinstance(
-            footprints, GeoDataFrame) else footprints_of(self.raster, footprints, remote=remote)
+            footprints, GeoDataFrame) else footprints_of(self.raster, footprints, remote=remote, id_column=id_column)
 
     def request(self, at: tuple[float, float] | None = None, *, crs: str = "EPSG:4326", point: tuple[int, int] | None = None,
                 building: str | int | None = None, window: str | int | None = None, **files: Any) -> Request:

@@ -107,7 +107,8 @@ class SceneSubject:
         if known is not None and place is not None:
             self.names, self.shapes = known["building"].to_numpy(object), in_pixels(known.geometry.to_numpy(), place)
         self.tree = shapely.STRtree(self.shapes)
-        self.seen = (slice(0, 0), slice(0, 0)), np.zeros((0, 0), np.int64)  # the part predicted last, and the objects in it
+        self.looked_at: tuple[int, ...] = ()  # the box of the latest `look`
+        self.seen = (slice(0, 0), slice(0, 0)), np.zeros((0, 0), np.int64)  # the latest part predicted, and the objects in it
 
     def face(self) -> dict[str, Any]:
         """The traits of the widget that show it."""
@@ -123,11 +124,11 @@ class SceneSubject:
         return 6 if self.raster.crs is not None and read_crs(self.raster.crs, "the CRS").is_geographic else 1
 
     def look(self, box: tuple[int, ...], side: int) -> dict[str, Any]:
-        """A part (left, top, right, bottom) in at most so many pixels a side, the footprints in it, and where it lies on Earth."""
+        """A part (left, top, right, bottom) in at most so many pixels a side, its footprints, and where it lies on Earth."""
         (left, right), (top, bottom) = (np.clip(box[k::2], 0, self.raster.size[1 - k]).tolist() for k in (0, 1))
         if left >= right or top >= bottom:
             return {}
-        window = slice(top, bottom), slice(left, right)
+        self.looked_at, window = (left, top, right, bottom), (slice(top, bottom), slice(left, right))
         pixels = self.raster.overview(min(max(side, 1), 2048), window)
         found = np.sort(self.tree.query(shapely.box(left, top, right, bottom)))
         shapes = [outlines_of(self.names[k], self.shapes[k]) for k in found] if len(found) <= MOST else []
@@ -136,13 +137,7 @@ class SceneSubject:
 
     def outlined(self, box: tuple[int, ...]) -> list[dict[str, Any]]:
         """The objects predicted in a part of at most `LOOKED_AT` pixels, where there are no footprints; takes a forward."""
-        left, top, right, bottom = box
-        if len(self.names) or (right - left) * (bottom - top) > LOOKED_AT:
-            return []
-        cell = Cell((0, 0), (top, bottom), (left, right), ((top, bottom), (left, right)))
-        found = predict_cell(self.model, cell, self.scene.picture, self.target, self.baseline)
-        self.seen = (slice(top, bottom), slice(left, right)), objects(found, 20)
-        return predicted_outlines(self.seen[1], left, top)
+        return predicted_in(self, box)
 
     def find(self, x: int, y: int, reach: float) -> tuple[int, int] | str:
         """The point, or that of the predicted object or the id of the footprint there or within reach.
@@ -170,6 +165,18 @@ class SceneSubject:
         return scene_code(self, place, methods, grid_size, n_samples)
 
 # %% ../nbs/64_scene_view.ipynb #c3a85011
+def predicted_in(subject: SceneSubject, box: tuple[int, ...]) -> list[dict[str, Any]]:
+    """The outlines of the objects predicted in a part of a scene, as `SceneSubject.outlined`."""
+    left, top, right, bottom = box
+    if len(subject.names) or (right - left) * (bottom - top) > LOOKED_AT:
+        return []
+    cell = Cell((0, 0), (top, bottom), (left, right), ((top, bottom), (left, right)))
+    ids = objects(predict_cell(subject.model, cell, subject.scene.picture, subject.target, subject.baseline), 20)
+    if subject.looked_at in ((), box):  # else another part is on the page by now, and clicks mean that
+        subject.seen = (slice(top, bottom), slice(left, right)), ids
+    return predicted_outlines(ids, left, top)
+
+
 def named_place(place: tuple[int, ...] | str) -> dict[str, Any]:
     """A place as `Scene.request` takes it."""
     return {"building": place} if isinstance(place, str) else {"point": place}

@@ -73,6 +73,7 @@ def test_error_bars_are_honest_also_where_a_feature_stopped_early():
     assert 0.93 <= inside.mean() <= 0.97 and 0.93 <= inside[early].mean() <= 0.97
 
 
+@pytest.mark.slow
 def test_stopping_hardly_biases_the_scores():
     runs = replayed()
     bias = {name: runs[name].mean(0).sum() / np.sqrt((runs[name] ** 2).mean(0)).sum() for name in ("off", "naive")}
@@ -112,6 +113,7 @@ def same(a: Estimate, b: Estimate, rtol: float = 1e-4) -> None:
         torch.testing.assert_close(getattr(a, name), getattr(b, name), rtol=rtol, atol=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("goal", GOALS, ids=lambda goal: next(iter(goal)))
 @pytest.mark.parametrize("inference", ["full", "incremental"])
 def test_rows_are_counted_exactly(goal, inference):
@@ -130,6 +132,7 @@ def test_rows_are_counted_exactly(goal, inference):
         assert 0.95 * 800 < int(found.n_forwards) <= 800
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("goal", GOALS, ids=lambda goal: next(iter(goal)))
 def test_the_batch_size_changes_nothing(goal):
     ec = EntropyCentric(NET, inference="full")
@@ -146,6 +149,7 @@ def test_both_engines_agree():
     torch.testing.assert_close(full.scores, fast.scores, rtol=1e-4, atol=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("goal", GOALS, ids=lambda goal: next(iter(goal)))
 def test_each_region_stops_on_its_own(goal):
     regions = REGION.repeat(2, 1, 1)
@@ -164,6 +168,7 @@ def test_each_region_stops_on_its_own(goal):
     assert torch.equal(ec.attribute_regions(X, regions, **call, **goal), both.spread(both.scores)[0].to(X))
 
 
+@pytest.mark.slow
 def test_examples_are_asked_by_themselves():
     x = torch.cat([X, X.flip(3) * 0.3])
     call = CALL | {"region": REGION.repeat(2, 1, 1)}
@@ -175,6 +180,7 @@ def test_examples_are_asked_by_themselves():
     torch.testing.assert_close(alone.scores[0], both.scores[1], rtol=1e-4, atol=1e-7)
 
 
+@pytest.mark.slow
 def test_a_tolerance_is_kept():
     ec = EntropyCentric(NET, inference="full")
     plain = ec.estimate(X, **CALL, n_samples=64)
@@ -217,6 +223,7 @@ def test_a_tolerance_is_honest():
     assert abs(off.mean(0).sum() / np.sqrt((off**2).mean(0)).sum()) < 0.1
 
 
+@pytest.mark.slow
 def test_sobol_indices_come_of_enough_designs():
     estimate = EntropyCentric(NET, inference="full", first_order=True).estimate(X, **CALL, max_rows=800)
     enough = estimate.n_samples >= 16
@@ -228,6 +235,7 @@ def test_sobol_indices_come_of_enough_designs():
     assert (off <= 4 * estimate.total_order_error[enough] + 0.02).all()
 
 
+@pytest.mark.slow
 def test_a_stream_ends_at_the_estimate():
     ec = EntropyCentric(NET, inference="full")
     *before, last = ec.stream(X, **CALL, max_rows=800)

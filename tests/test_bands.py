@@ -105,6 +105,7 @@ def test_errors_quote_the_band_and_list_the_known(groups: dict[str, list[str]], 
         feature_mask_of("bands", BANDS, (8, 8), groups=groups)
 
 
+@pytest.mark.slow
 def test_errors_of_groups_bound_what_repeated_runs_show() -> None:
     _, x, _ = asked()
 
@@ -202,6 +203,7 @@ def test_the_random_control_of_bands_is_a_mean_over_them():
     assert np.allclose(everywhere, np.random.default_rng(5).random(3).mean())
 
 
+@pytest.mark.slow
 def test_the_command_tells_bands_apart(scene, tmp_path):
     import pandas as pd
     from typer.testing import CliRunner

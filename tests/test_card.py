@@ -284,6 +284,7 @@ def test_a_model_that_is_a_function_survives_pickling_and_has_a_key_of_its_weigh
     assert again.card.scale == 1 and sized(again) is again and card_of(again).scale == 1
 
 
+@pytest.mark.slow
 def test_a_model_from_a_file_travels_to_workers_that_cannot_read_it(code, tmp_path):
     parcel = model_plugin(load_model(f"{code}:Model")).parcel
     code.unlink()

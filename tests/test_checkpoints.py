@@ -146,6 +146,7 @@ def test_a_larger_network_does_not_pass_for_a_smaller_one(tmp_path):
         load_weights(small, tmp_path / "large.pth")
 
 
+@pytest.mark.slow
 def test_what_training_keeps_can_be_explained(tmp_path):
     for split in ("train", "val"):
         write_scenes(tmp_path / "toy" / split, (1,), 64)

@@ -173,6 +173,7 @@ def test_drawn_scenes_are_what_they_were(size):
     assert digest.hexdigest() == DIGESTS[size]
 
 
+@pytest.mark.slow
 def test_drawn_classes_are_where_their_colours_are():
     assert NAMES == ("ground", "building", "road", "tree", "water")
     for seed in range(4):
@@ -295,6 +296,7 @@ def test_classes_of_a_study_are_counted_by_numpy(study):
     assert list(table.index) == ["building", "road", "tree"]
 
 
+@pytest.mark.slow
 def test_a_run_of_several_classes_goes_on(study, tmp_path):
     data, run, rows = study
     settings = Settings(**SMALL, targets=(1, "road", 3))  # numbers and names of the same classes are the same run
@@ -368,6 +370,7 @@ def by_colour(x):
 by_colour.card = ModelCard(classes=NAMES)
 
 
+@pytest.mark.slow
 def test_what_cannot_be_asked_is_left_out_with_its_reason(tmp_path):
     data, methods = scenes(tmp_path / "data", (5, 0)), ("grad-cam", "distance", "score-cam")
     settings = Settings(methods, 4, 4, targets=("building", "road"), per="building", min_pixels=4)
@@ -574,6 +577,7 @@ def test_the_command_explains_both_kinds_of_mistakes(wrong):
     assert [float(each) for each in row[1:]] == pytest.approx(table.set_index("class").loc["building"].tolist())
 
 
+@pytest.mark.slow
 def test_the_command_says_which_mistakes_there_are_not(wrong):
     folder, *_ = wrong
     one = explain(folder, "--target", "tree", "--mistakes", "--method", "distance")

@@ -55,6 +55,7 @@ def test_bad_files_are_named(tmp_path):
             call()
 
 
+@pytest.mark.slow
 def test_scene_is_segmented_by_the_bundled_network():
     model = rooftop_unet()
     scenes = [procedural_scene(seed) for seed in range(8)]
@@ -62,6 +63,7 @@ def test_scene_is_segmented_by_the_bundled_network():
     assert iou(found, np.stack([scene.label for scene in scenes])) >= 0.6
 
 
+@pytest.mark.slow
 def test_weights_load_from_every_wrapping(tmp_path):
     model, x = rooftop_unet(), torch.rand(1, 3, 64, 64)
     state = model.state_dict()
@@ -195,6 +197,7 @@ def test_the_command_itself_says_so_too(tmp_path):
     assert re.fullmatch(r"error: nowhere\.png: no such file in this folder\n", done.stderr)
 
 
+@pytest.mark.slow
 def test_a_window_of_a_large_image(tmp_path):
     scene = procedural_scene(3, 256)
     Image.fromarray(scene.image).save(tmp_path / "large.png")
@@ -238,6 +241,7 @@ def test_a_point_beside_the_objects_names_the_nearest():
         object_at(np.zeros_like(mask), 1, 1)
 
 
+@pytest.mark.slow
 def test_a_study_prints_means_of_scenes_and_says_when_all_failed(tmp_path):
     write_scenes(tmp_path / "data" / "towns", (2, 5), 64)
     arguments = ["evaluate", "--data", str(tmp_path / "data"), "--out", str(tmp_path / "run"), "--methods", "grad-cam,distance",

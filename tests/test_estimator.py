@@ -189,6 +189,7 @@ def test_predicted_region_costs_one_more_row():
     assert sum(len(s) for s in model.seen) == 4 * 5 + 1 == int(e.n_forwards[0])
 
 
+@pytest.mark.slow
 def test_regions_share_the_forwards():
     model, x = Recorder(small_net()), torch.randn(1, 3, 16, 16)
     ids = torch.zeros(16, 16, dtype=torch.int64)

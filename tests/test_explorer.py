@@ -53,6 +53,9 @@ def network(x):
 
 image = np.full((64, 64, 3), 60, np.uint8)
 image[2:30, 2:30] = 250
+image[36:62, 36:62] = 250
+image[40:58, 40:58] = 60
+image[46:52, 46:52] = 250
 explorer = explore(network, image, grid_size=2, n_samples=2)
 explorer"""
 
@@ -167,6 +170,7 @@ def test_other_activations_are_explained_as_the_estimator_does(explorer, activat
         explore(Bright(), explorer.subject.image, activation="softmax")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("classes", [1, 2])
 def test_the_model_is_left_in_the_mode_it_was_in(classes, explorer):
     model = smp.Unet("resnet18", encoder_weights=None, classes=classes).train()
@@ -252,6 +256,7 @@ def test_tests_can_be_cancelled_too(explorer):
     found = explorer.wait(60)
     assert int(estimate_of(found).n_samples[0].max()) == 4 and not len(found.table) and explorer.message == "Done: tests cancelled"
     assert not explorer.verdict and explorer.maps and found._repr_jpeg_().startswith(b"\xff\xd8")
+    assert explorer.progress == [0, 0], "a bar that stands half full says that something still runs"
 
 
 @pytest.mark.slow
@@ -282,6 +287,7 @@ def test_a_function_is_explored():
         explore("unet", scene.image)
 
 
+@pytest.mark.slow
 def test_a_cam_run_stops_at_its_next_forward():
     scene, rows = procedural_scene(2, 64), []
     explorer = explore(rooftop_unet(), scene.image, method="score-cam", perturbations_per_eval=1)
@@ -301,6 +307,7 @@ def test_a_cam_run_stops_at_its_next_forward():
     assert list(explorer.wait(60).found) == ["grad-cam"]
 
 
+@pytest.mark.slow
 def test_a_label_adds_the_iou_to_the_verdict(explorer, tmp_path):
     image, label = explorer.subject.image, explorer.subject.objects > 0
     labelled = explore(Bright().eval(), image, label=label, grid_size=4, n_samples=4)
@@ -314,6 +321,7 @@ def test_a_label_adds_the_iou_to_the_verdict(explorer, tmp_path):
         explore(Bright(), image, label=label[:8, :8])
 
 
+@pytest.mark.slow
 def test_a_new_run_ends_the_one_before(explorer):
     explorer.n_samples, messages = 128, []
     explorer.observe(lambda change: messages.append(change["new"]), "message")
@@ -341,6 +349,7 @@ def test_errors_reach_the_page_and_the_caller(explorer):
         explore(Bright(), np.zeros((8, 8, 3)))
 
 
+@pytest.mark.slow
 def test_results_are_saved_and_read_again(explorer, tmp_path):
     explorer.explain(1)
     found = explorer.wait()
@@ -352,6 +361,7 @@ def test_results_are_saved_and_read_again(explorer, tmp_path):
     assert np.array_equal(np.load(home / "entropy.npy"), found.found["entropy"].maps[0])
 
 
+@pytest.mark.slow
 def test_what_is_saved_is_one_explanation(explorer, tmp_path):
     """Also where an earlier one, by another method and with a table, is there already."""
     explorer.explain(1)
@@ -389,6 +399,7 @@ def test_two_methods_share_a_run_and_each_map_has_its_own_name(explorer):
             assert alone.table.set_index("map")[column][name] == both.table.set_index("map")[column][name]
 
 
+@pytest.mark.slow
 def test_a_map_stays_where_the_second_method_is_cancelled_or_fails(explorer):
     explorer.beside = "score-cam"
     explorer.explain(1)
@@ -481,6 +492,10 @@ def test_what_was_explained_stays_and_is_compared(explorer):
     assert explorer.kept == ["object 1: entropy", "at (35, 45): entropy", "object 1: sobol"] and explorer.shown == 2
     answer(explorer, {"kind": "show", "number": 0, "compared": 1})
     assert explorer.result is first and explorer.method == "entropy" and explorer.maps[0]["method"] == "entropy"
+    assert re.match(r"Done: object 1: gap [-\d.]+ ±", explorer.message) and explorer.progress == [1, 1]
+    explorer.beside = "sobol"
+    assert explorer.message.startswith("Done: object 1"), "another explanation stands there, not another method"
+    explorer.beside = ""
     assert explorer.other["title"] == "at (35, 45)" and explorer.other["maps"][0]["method"] == "entropy"
     assert np.array_equal(np.frombuffer(explorer.other["region"], np.uint8).reshape(64, 64), second.region)
     assert np.array_equal(np.frombuffer(explorer.region, np.uint8).reshape(64, 64), first.region)
@@ -523,7 +538,55 @@ def test_places_are_picked_one_by_one(explorer):
     assert len(explorer.explanations) == 4, "the same once more"
     answer(explorer, {"kind": "pick", "x": 10, "y": 10, "reach": 1})
     answer(explorer, {"kind": "cancel"})
-    assert explorer.picked == []
+    assert explorer.picked == [] and explorer.message == "None is chosen"
+    answer(explorer, {"kind": "pick", "x": 10, "y": 10, "reach": 1})
+    answer(explorer, {"kind": "pick", "box": [30, 40, 40, 50]})
+    assert explorer.picked == [1, [30, 40, 40, 50]]
+    answer(explorer, {"kind": "again"})
+    explorer.wait(60)
+    assert [int(one.region.sum()) for one in explorer.explanations[-2:]] == [256, 100], "a box is one of several"
+
+
+def test_words_and_bar_are_those_of_what_is_shown(explorer):
+    explorer.explain(1)
+    explorer.wait(60)
+    done = explorer.message
+    explorer.method = "sobol"
+    assert explorer.message == "Not explained yet by sobol: Explain does it" and explorer.progress == [0, 0]
+    explorer.method = "entropy"
+    assert explorer.message == done and explorer.progress == [1, 1]
+    explorer.observe(lambda change: change["new"].startswith("4 of") and explorer.set_trait("beside", "grad-cam"), "message")
+    explorer.explain(2)
+    explorer.wait(60)
+    assert explorer.message == "Not explained yet by grad-cam: Explain does it", "chosen while it ran"
+
+
+def test_a_place_that_is_cancelled_leaves_the_one_before_it(explorer):
+    """Windows of a scene are explained one after another: nothing of the second is left where the first is shown and saved."""
+    explorer.is_scene = True
+    seen = []
+
+    def stop_in_the_second(change) -> None:
+        if change["new"].startswith("1 of"):
+            seen.append((explorer.result, explorer.shown))
+            if len(seen) == 2:
+                explorer.cancel()
+
+    explorer.observe(stop_in_the_second, "message")
+    explorer.explain([1, 2])
+    told = explorer.wait(60)
+    assert seen == [(None, -1), (None, -1)] and explorer.problem is None and not explorer.running
+    assert told is explorer.explanations[0] and len(explorer.explanations) == 1 and explorer.shown == 0
+    assert np.array_equal(np.frombuffer(explorer.region, np.uint8).reshape(64, 64), told.region)
+    assert np.allclose(np.frombuffer(explorer.maps[0]["scores"], np.float32), estimate_of(told).scores[0], atol=1e-6)
+    assert re.match(r"Done \(cancelled\): object 1: gap [-\d.]+", explorer.message) and explorer.title == "object 1"
+
+
+def test_what_was_said_of_the_image_stays(explorer):
+    known = Explorer(explorer.subject, grid_size=4, n_samples=4, notices=["the bands may be turned"])
+    known.explain(1)
+    known.wait(60)
+    assert known.notices[0] == "the bands may be turned" and known.problem is None
 
 
 def test_the_verdict_is_that_of_the_command(explorer):
@@ -908,6 +971,13 @@ def test_warnings_and_cancelled_tests_are_on_the_page(lab):
     notices = page.locator(".ec-notices")
     assert "flat map" in notices.inner_text() and "use activation='none'" in notices.inner_text()
     assert not page.locator(".ec-verdict table").count()
+    # A ring and what it holds have the same middle; keys reach both, and all in the order in which one reads.
+    message, numbers = page.locator(".ec-message"), []
+    canvas.focus()
+    for key in ("n", "n", "Shift+N", "ArrowDown", "n"):
+        page.keyboard.press(key)
+        numbers.append(int(re.match(r"Object (\d) of 3: Enter", message.inner_text()).group(1)))
+    assert numbers == [2, 3, 2, 3, 1], numbers
     page.close()
     assert not watched.wrong
 

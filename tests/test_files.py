@@ -408,6 +408,7 @@ def test_what_may_belong_to_two_is_named(tmp_path, names, both):
         assert all(name in str(raised.value) for name in both)
 
 
+@pytest.mark.slow
 def test_a_study_says_how_many_labels_it_found(tmp_path, monkeypatch, capsys):
     write_scenes(tmp_path / "data/town", (2, 3), 64)
     (tmp_path / "data/town/label").rename(tmp_path / "data/town/truth")
@@ -439,6 +440,7 @@ def test_only_what_a_window_touches_is_decoded(tmp_path, monkeypatch):
         read_image(path, (slice(30, 50), slice(0, 8)))
 
 
+@pytest.mark.slow
 def test_above_the_limit_there_are_windows_or_one_line(tmp_path, monkeypatch, capsys):
     scene = procedural_scene(3, 256)
     write_tiff(tmp_path / "large.tif", dict(values=scene.image, tile=16))

@@ -294,7 +294,7 @@ def test_it_is_said_once_for_each_network(typed):
     known = load_model()
     assert "this network takes -1 to 1, as card.to_inputs(image, model.card) makes them" in said(lambda: sit_tester(known, RAW))
     assert "were scaled from 0 to 1; this network takes -1 to 1" in said(
-        lambda: estimate(load_model(), normalize(procedural_scene(2, 128).image) / 2 + 0.5, region=None, n_samples=2))
+        lambda: estimate(known, normalize(procedural_scene(2, 128).image) / 2 + 0.5, region=None, n_samples=2)), "another fault"
     assert "(image).round().astype(np.uint8) makes it 8-bit" in typed("explain floats.npy --mask mask.png")
     assert "(image * 255).round().astype(np.uint8) makes it 8-bit" in typed("explain unit.npy --mask mask.png")
     assert "(image * 255).round()" in said(lambda: explore(known, SCENE.image / 255))

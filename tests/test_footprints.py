@@ -359,6 +359,31 @@ def test_a_building_is_found_by_its_id():
         by_id(found[:0], "x")
 
 
+def test_numbers_by_place_are_not_offered_for_an_id_of_the_file(tmp_path):
+    """What looks like the id would be another building: the third of a file need not be the third from the north."""
+    shapes = [shapely.box(0, 10 * k, 5, 10 * k + 5) for k in range(3)]
+    frame = gpd.GeoDataFrame({"number": ["a1", "a2", "a3"]}, geometry=shapes, crs=25832)
+    frame.to_file(tmp_path / "houses.gpkg")
+    found = read_footprints(tmp_path / "houses.gpkg", "EPSG:25832", bounds=(0, 0, 100, 100))
+    assert found.building.tolist() == ["n1", "n2", "n3"] and found["number"].tolist() == ["a3", "a2", "a1"]
+    for asked in ("a2", "3"):
+        with pytest.raises(ValueError, match=rf"no building '{asked}': .*houses.gpkg has no column `id` .* numbered by place, n1 "
+                                             r"the northernmost; its columns are number; .*--id-column.*; known are n1, n2, n3"):
+            by_id(found, asked)
+    named = read_footprints(tmp_path / "houses.gpkg", "EPSG:25832", id_column="number")
+    assert by_id(named, "a2").geometry.equals(shapes[1])
+    with pytest.raises(ValueError, match="no building 'a22'; alike are a2"):
+        by_id(named, "a22")
+
+
+def test_a_file_that_lies_elsewhere_says_where(tmp_path):
+    frame = gpd.GeoDataFrame({"id": [1, 2]}, geometry=[shapely.box(0, 0, 5, 5), shapely.box(20, 10, 30, 40)], crs=25832)
+    frame.to_file(tmp_path / "far.gpkg")
+    found = read_footprints(tmp_path / "far.gpkg", "EPSG:25832", bounds=(900, 900, 1000, 1000))
+    words = "far.gpkg reach from (0, 0) to (30, 40) in ETRS89 / UTM zone 32N: is that its CRS"
+    assert not len(found) and found.attrs["reach"].endswith(words)
+
+
 angles, scales = st.floats(0, 360), st.sampled_from([1e-6, 0.3, 1.0, 30.0])
 
 

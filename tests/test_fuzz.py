@@ -111,6 +111,7 @@ def test_a_building_value_must_be_one_that_the_label_can_hold(tmp_path, dtype, v
             read_label(tmp_path / "label.png", LabelValues({"building": ((value,),)}))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("change", [lambda t: t.to_sparse(), lambda t: t.to("meta"), lambda t: t.to(torch.complex64)])
 def test_weights_that_are_no_plain_numbers_are_refused(tmp_path, change):
     state = rooftop_unet().state_dict()
@@ -155,6 +156,7 @@ def test_a_training_state_that_is_none_is_named(tmp_path, content):
         train([tmp_path / "toy"], tmp_path / "out", Recipe(encoder="resnet18", steps=1), show_progress=False)
 
 
+@pytest.mark.slow
 def test_a_damaged_row_file_is_named_and_written_anew(tmp_path):
     write_scenes(tmp_path / "data/a", (1, 2), 64)
     net, run = small_net(), tmp_path / "run"

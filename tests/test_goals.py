@@ -146,6 +146,7 @@ def same(a: Estimate, b: Estimate, rtol: float = 1e-4) -> None:
         torch.testing.assert_close(getattr(a, name), getattr(b, name), rtol=rtol, atol=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("inference", ["full", "incremental"])
 def test_rows_of_a_search_are_counted_exactly(inference):
     model = Recorder(NET)
@@ -157,6 +158,7 @@ def test_rows_of_a_search_are_counted_exactly(inference):
     assert again.scores[0].topk(3).indices.tolist() == found.scores[0].topk(3).indices.tolist()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("inference", ["full", "incremental"])
 def test_the_batch_size_changes_nothing(inference):
     ec = EntropyCentric(NET, inference=inference)
@@ -165,6 +167,7 @@ def test_the_batch_size_changes_nothing(inference):
         same(first, other)
 
 
+@pytest.mark.slow
 def test_each_region_and_each_example_searches_on_its_own():
     regions = REGION.repeat(2, 1, 1)
     regions[1] = REGION[0].roll((8, 8), (0, 1)) * 0.5 + REGION[0].roll((-6, 2), (0, 1))
@@ -181,6 +184,7 @@ def test_each_region_and_each_example_searches_on_its_own():
     assert torch.equal(ec.attribute_regions(X, regions, **call, **SEARCH), both.spread(both.scores)[0].to(X))
 
 
+@pytest.mark.slow
 def test_a_stream_ends_at_the_estimate_and_both_are_kept(tmp_path):
     ec = EntropyCentric(NET, inference="full")
     *before, last = ec.stream(X, **CALL, **SEARCH)
@@ -237,6 +241,7 @@ def paced(monkeypatch):
     return model
 
 
+@pytest.mark.slow
 def test_seconds_are_kept_and_their_rows_can_be_asked_again(paced):
     ec = EntropyCentric(paced, inference="full")
     found = ec.estimate(X, **CALL, max_seconds=1.0, n_samples=256)
@@ -254,6 +259,7 @@ def test_seconds_are_kept_and_their_rows_can_be_asked_again(paced):
     torch.testing.assert_close(same_pilot.scores, pilot.scores)
 
 
+@pytest.mark.slow
 def test_seconds_of_several_regions_are_shared(paced):
     """Rows that several regions need are run once, so that regions alike get nearly as many rows each as one alone."""
     regions = REGION.repeat(3, 1, 1)
@@ -280,6 +286,7 @@ def test_goals_that_do_not_fit_are_refused(call, message):
         EntropyCentric(NET, inference="full").estimate(X, **CALL, **call)
 
 
+@pytest.mark.slow
 def test_sobol_indices_come_of_the_same_rows_where_there_are_enough():
     with pytest.raises(ValueError, match="top is for entropy-centric scores, Sobol Total takes n_samples; got 3"):
         SobolTotal(NET).estimate(X, **CALL, top=3)
@@ -293,6 +300,7 @@ def test_sobol_indices_come_of_the_same_rows_where_there_are_enough():
     assert maps["entropy"].forwards == maps["sobol"].forwards
 
 
+@pytest.mark.slow
 def test_what_ran_the_rows_is_recorded():
     assert EntropyCentric(NET, inference="full").estimate(X, **CALL, n_samples=2).settings["ran_by"] == "torch"
     fast = EntropyCentric(NET, inference="incremental").estimate(X, **CALL, n_samples=2)

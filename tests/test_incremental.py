@@ -171,6 +171,7 @@ def unet():
     return exactness.build("Unet", "resnet18", 64)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", [EntropyCentric, SobolTotal])
 @pytest.mark.parametrize("options", [{}, {"interpolation": "bilinear"}, {"first_order": True}], ids=str)
 def test_estimates_are_those_of_full_inference(unet, method, options):
@@ -182,6 +183,7 @@ def test_estimates_are_those_of_full_inference(unet, method, options):
         assert (a is None) == (b is None) and (a is None or torch.allclose(a, b, atol=2e-5))
 
 
+@pytest.mark.slow
 def test_batches_masks_and_padding(unet):
     x, mask = torch.randn(2, 3, 50, 70), torch.from_numpy(objects(np.random.default_rng(0).random((50, 70)) > 0.7) % 9)[None, None]
     arguments = dict(target=0, feature_mask=mask, region=torch.ones(2, 50, 70), n_samples=4, perturbations_per_eval=5)
@@ -240,6 +242,7 @@ def test_memory_decides_the_chunk(unet):
     assert torch.allclose(a.scores, b.scores, atol=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("which", ["base", "features"])
 def test_out_of_memory_halves_what_goes_through_a_pass(unet, monkeypatch, which):
     x, region = torch.randn(1, 3, 96, 96), far_apart()[:1]
@@ -454,6 +457,7 @@ def test_what_was_not_worth_it_is_not_planned_again(monkeypatch):
     assert len(planned) == 2
 
 
+@pytest.mark.slow
 def test_a_network_without_operations_is_run_in_full():
     """Long enough for "auto" to look for a plan; the search used to end the call."""
     x, region = torch.randn(1, 1, 256, 256), torch.zeros(256, 256)
@@ -464,6 +468,7 @@ def test_a_network_without_operations_is_run_in_full():
         EntropyCentric(nn.Identity()).explain_plan(x, region=region)
 
 
+@pytest.mark.slow
 def test_rows_that_change_several_features_run_in_both_engines(unet):
     """A row says itself what it changes: pairs, and changes of B, need nothing else."""
     x, region, example = torch.randn(1, 3, 64, 64), torch.zeros(1, 64, 64), torch.arange(1)

@@ -23,6 +23,7 @@ REGION[0, 10:16, 12:20] = 1
 CALL = {"region": REGION, "grid_size": 6, "perturbations_per_eval": 7, "n_samples": 8}
 
 
+@pytest.mark.slow
 def test_sobol_g_has_its_closed_form():
     """Of a product of factors with variances v, a superset has the product of its v times the product of 1 + v of the others."""
     a, n = np.array([0, 1, 4.5, 9]), 8192
@@ -40,6 +41,7 @@ def test_sobol_g_has_its_closed_form():
     assert (np.abs(index[0] - truth) <= 4 * error[0]).all() and error.max() < 0.01
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("reduction", ["pixel", "object"])
 @pytest.mark.parametrize("inference", ["full", "incremental"])
 def test_numbers_are_those_of_a_plain_loop(reduction, inference):
@@ -82,6 +84,7 @@ def test_the_batch_changes_nothing_and_rows_are_counted():
     assert sum(len(seen) for seen in model.seen) - int(found.n_forwards) in (0, 1)  # one more to see whether it is steady
 
 
+@pytest.mark.slow
 def test_a_pair_is_found_and_a_sum_has_none():
     case = plant("pair", 3)
     both = np.flatnonzero(case.truth)
@@ -131,6 +134,7 @@ def test_what_is_no_choice_is_refused(among, message):
         interactions(EntropyCentric(NET), X, among=among, **CALL)
 
 
+@pytest.mark.slow
 def test_error_bars_are_honest():
     """400 seeds of a drawn function of entropies: 95 % intervals hold the truth; at few designs they are a little wide."""
     rng = np.random.default_rng(3)

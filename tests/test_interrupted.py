@@ -141,6 +141,7 @@ def test_an_estimate_that_does_not_fit_leaves_the_one_before(tmp_path, estimate)
     assert files_in(tmp_path) == before and torch.equal(Estimate.load(path).scores, estimate.scores)
 
 
+@pytest.mark.slow
 def test_a_saved_explanation_outlives_one_that_does_not_fit(tmp_path, estimate):
     image, model = np.full((32, 32, 3), 128, np.uint8), torch.nn.Conv2d(3, 1, 1)
     request = Request(image, extent_of_array(image, "grey"), np.eye(32, dtype=bool))

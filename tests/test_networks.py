@@ -61,6 +61,7 @@ CALLS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("call", CALLS.values(), ids=CALLS)
 def test_a_network_may_write_into_its_input(call, image):
     torch.manual_seed(0)
@@ -340,10 +341,24 @@ def test_inputs_of_another_dtype_are_cast_to_the_weights(weights, given, image):
     assert leaf.grad is not None and leaf.grad.dtype == given
 
 
+class ChannelsLast(torch.nn.Module):
+    """A network of images (B,H,W,C), which shifts them first."""
+
+    def __init__(self, mean: float | None = 0.5) -> None:
+        super().__init__()
+        self.network, self.mean = small_net(), 0.0 if mean is None else torch.full((3,), mean)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.network((x - self.mean).permute(0, 3, 1, 2))
+
+
 @pytest.mark.parametrize("call", [CALLS["entropy"], CALLS["tests"], CALLS["captum"]])
 @pytest.mark.parametrize("make,bands,says", [
     (lambda: small_net().to("meta"), 3, "'meta'.*load a checkpoint"),
-    (small_net, 4, r"takes 3 channels, the input of shape \(\d, 4, 8, 8\) has 4")], ids=["meta", "bands"])
+    (small_net, 4, r"takes 3 channels, the input of shape \(\d, 4, 8, 8\) has 4"),
+    (ChannelsLast, 3, r"takes its channels last .*layout = \"NHWC\" in its card, .*x\.permute\(0, 2, 3, 1\)"),
+    (lambda: ChannelsLast(None), 3, r"takes its channels last")],
+    ids=["meta", "bands", "channels last", "channels last, turned"])
 def test_causes_are_said_in_a_line(make, bands, says, call):
     with pytest.raises(ValueError, match=says) as caught:
         call(make(), torch.randn(1, bands, 8, 8))

@@ -119,6 +119,7 @@ def test_first_order_on_the_same_values_is_that_of_scipy_and_salib(name):
         np.testing.assert_allclose(ours, shifted.by_salib()["S1"] * shifted.pooled() * n / (n - 1), rtol=1e-9, atol=1e-12)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", FUNCTIONS)
 def test_errors_of_indices_are_those_of_scipys_bootstrap(name):
     """scipy resamples the designs and calls our estimators on each resample; our errors come from one jackknife."""
@@ -175,6 +176,7 @@ def test_indices_of_our_designs_agree_with_those_of_theirs(name, sampler):
             assert (np.abs(index - other) <= 3 * np.hypot(error, other_error)).all(), (order, index, error, other, other_error)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("n", [1, 2, 7, 40])
 def test_holm_is_statsmodels(n):
     rng = np.random.default_rng(n)

@@ -140,6 +140,7 @@ def off_the_pictures(figure):
     return all(not box.overlaps(legend.get_window_extent()) for legend in figure.legends for box in boxes)
 
 
+@pytest.mark.slow
 def test_explanation_says_its_rules_below_the_pictures():
     """The legend has the rule of the hatching and of the scales, and lies on nothing; a map without errors has no hatching."""
     figure = explanation_figure(GROUND, spread(SCORES), spread(SCORES), REGION, unit="bit", patches=PATCHES)
@@ -218,6 +219,7 @@ def test_panel_colours_only_the_object():
     assert (bright[REGION] == 100).all() and bright[~REGION].max() < 90
 
 
+@pytest.mark.slow
 def test_panel_says_drop_and_kept_area_in_titles_and_its_legend_floats_nowhere():
     """The titles of the test pictures hold the numbers; the legend lies on no picture; a drop that rounds to 0 has no sign."""
     figure = panel(GROUND, None, REGION, REGION, rows_of())

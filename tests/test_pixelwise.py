@@ -88,6 +88,7 @@ def patches(heat: np.ndarray, grid: int) -> np.ndarray:
     return heat[step // 2::step, step // 2::step]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["lightgbm", "forest"])
 def test_equals_a_plain_loop_over_pixels(name):
     """Scores of a grid of 3 on a corner of a building, by loops over pixels, designs and features in float64."""
@@ -136,6 +137,7 @@ def test_fewer_pixels_are_predicted_than_rows_hold():
     assert sum(seen) <= (4 * 2 + 3) * SCENE.label.size
 
 
+@pytest.mark.slow
 def test_patches_off_the_region_score_exactly_0(estimator):
     model, region = load_model(PixelClassifier(estimator)), SCENE.instances == 1
     request = Request(SCENE.image, extent_of_array(SCENE.image, "drawn"), region)

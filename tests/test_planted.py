@@ -5,6 +5,7 @@ import pytest
 from entropy_captum.planted import Planted, auc, coverage, plant, planted_table
 
 
+@pytest.mark.slow
 def test_entropy_finds_the_patch_that_decides():
     names = ["entropy", "entropy-object", "sobol", "random", "distance"]
     table = planted_table(names, kinds=["patch"]).set_index("method")
@@ -44,6 +45,7 @@ def test_a_case_is_what_it_says():
         Planted("pair", [1])
 
 
+@pytest.mark.slow
 def test_a_shadow_lies_beside_the_object_is_dark_and_found():
     for seed in range(5):
         case = plant("shadow", seed)

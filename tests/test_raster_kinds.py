@@ -235,6 +235,7 @@ def test_a_coarse_copy_takes_no_longer_than_all_pixels(tmp_path, side):
     assert seconds[1] < 5 * seconds[0] + 0.1, seconds
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("turned", [rasterio.Affine.rotation(33) @ rasterio.Affine.scale(0.3, -0.3),
                                     rasterio.Affine.scale(0.3, 0.3), rasterio.Affine.scale(-0.3, -0.3)],
                          ids=["rotated", "south-up", "mirrored"])
@@ -260,6 +261,7 @@ def test_no_window_hangs_on_how_coordinates_round(network, street):
     assert len(windows) == 1
 
 
+@pytest.mark.slow
 def test_one_building_is_compared_with_its_footprint_and_marked_as_one_of_many_is(network, street, tmp_path):
     path, houses = street
     told = Scene(path, network, houses).explain(building=houses.building[1], window=64, grid_size=4, budget=Budget(2, 8))

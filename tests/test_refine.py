@@ -25,6 +25,7 @@ REGION[0, 10:16, 12:20] = 1
 CALL = {"region": REGION, "grid_size": "adaptive", "finest": 1, "n_samples": 8, "perturbations_per_eval": 50}
 
 
+@pytest.mark.slow
 def test_finest_patches_have_the_scores_of_the_full_grid():
     question = Question(NET, X, REGION, grid_size="adaptive", finest=1)
     search = refined(question, Budget(8, 50), BITS)
@@ -64,6 +65,7 @@ class Opposed(nn.Module):
         return 5 * (x[:, :1, 3:4, 4:5] - x[:, :1, 3:4, 5:6]).expand(-1, -1, *x.shape[-2:])
 
 
+@pytest.mark.slow
 def test_opposed_children_do_not_hide_in_their_patch():
     x, region = torch.ones(1, 3, 32, 32), torch.ones(1, 32, 32)
     as_wholes = EntropyCentric(Opposed()).estimate(x, region=region, grid_size=16, n_samples=8, perturbations_per_eval=64)
@@ -84,6 +86,7 @@ def test_planted_cells_are_found_with_a_twentieth_of_the_rows(acting, monkeypatc
     assert found["recall"] >= 0.9 and found["share"] <= 0.05
 
 
+@pytest.mark.slow
 def test_a_calm_patch_is_asked_again():
     """What shows in one of eight looks only is split for its second look."""
     search = Search(Question(NET, X, REGION, grid_size="adaptive", finest=1), Budget(8, 50), BITS)
@@ -125,6 +128,7 @@ def test_rows_are_counted_and_kept():
     assert predicted.settings["region_predicted"] and int(predicted.n_forwards) <= 1500
 
 
+@pytest.mark.slow
 def test_a_stream_yields_after_each_round():
     *rounds, last = EntropyCentric(NET).stream(X, **CALL)
     assert len(rounds) >= 3 and rounds[0].scores.shape == (1, 64)
@@ -134,6 +138,7 @@ def test_a_stream_yields_after_each_round():
     assert all(each.map().shape == (32, 32) and repr(each) for each in rounds)
 
 
+@pytest.mark.slow
 def test_regions_share_the_patches_that_any_of_them_asks_for():
     regions = torch.zeros(2, 32, 32)
     regions[0, 2:5, 2:5] = regions[1, 25:30, 24:30] = 1
@@ -146,6 +151,7 @@ def test_regions_share_the_patches_that_any_of_them_asks_for():
     torch.testing.assert_close(found.spread(found.scores)[0][1, 0].numpy(), found.map(1))
 
 
+@pytest.mark.slow
 def test_a_refined_map_is_saved_judged_and_shown(tmp_path):
     question = Question(NET, X, REGION, grid_size="adaptive", finest=1)
     search = refined(question, Budget(8, 50), BITS)
@@ -159,11 +165,13 @@ def test_a_refined_map_is_saved_judged_and_shown(tmp_path):
     torch.testing.assert_close(EntropyCentric(NET).attribute(X, **CALL)[0, 0], torch.from_numpy(bits.map()))
 
 
+@pytest.mark.slow
 def test_sobol_indices_are_refined_too():
     found = SobolTotal(NET).estimate(X, **CALL | {"max_rows": 4000})
     assert torch.bincount(found.index[0].flatten())[found.scores[0].topk(3).indices].min() == 1 and len(found.scores[0]) > 64
 
 
+@pytest.mark.slow
 def test_nothing_is_split_where_there_is_nothing_and_where_there_is_no_pixel():
     flat = EntropyCentric(NET).estimate(X * 0, **CALL)
     assert len(flat.scores[0]) == 64 and (flat.scores == 0).all()

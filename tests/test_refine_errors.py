@@ -18,6 +18,7 @@ REGION = torch.zeros(1, 32, 32)
 REGION[0, 10:16, 12:20] = 1
 
 
+@pytest.mark.slow
 def test_finest_patches_have_the_errors_of_the_full_grid():
     """Their points are stratified as a plain grid's are, and so is what scatters."""
     search = refined(Question(NET, X, REGION, grid_size="adaptive", finest=1), Budget(8, 50), BITS)

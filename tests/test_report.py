@@ -67,6 +67,7 @@ def run(tmp_path: Path) -> Path:
     return tmp_path / "run"
 
 
+@pytest.mark.slow
 def test_the_report_is_one_file_that_asks_for_nothing(run: Path) -> None:
     page = write_report(run, data=run.parent / "data").read_text()
     assert not re.search(r"https?:|<link|<script|@import|url\(", page)
@@ -75,6 +76,7 @@ def test_the_report_is_one_file_that_asks_for_nothing(run: Path) -> None:
     assert page == make_report(run, run.parent / "data"), "the same rows gave another report"
 
 
+@pytest.mark.slow
 def test_its_numbers_are_those_of_the_rows(run: Path) -> None:
     page = make_report(run)
     rows = pd.concat(map(pd.read_parquet, (find_run(run) / "rows").rglob("*.parquet")))
@@ -89,6 +91,7 @@ def test_its_numbers_are_those_of_the_rows(run: Path) -> None:
     assert not set(best["best"].tile) & set(best["worst"].tile)
 
 
+@pytest.mark.slow
 def test_other_baselines_have_a_table_of_their_own(run: Path) -> None:
     rows = rows_of(find_run(run))
     before = make_report(run).split("<h2>")
@@ -101,6 +104,7 @@ def test_other_baselines_have_a_table_of_their_own(run: Path) -> None:
     assert "By baseline" not in [part["title"] for part in result_sections(only, only, "entropy", rival_table(only))]
 
 
+@pytest.mark.slow
 def test_the_first_words_are_the_verdict(run: Path) -> None:
     good = rows_of(find_run(run)).query("status == 'ok' and baseline == 'grey'")
     found = mean_interval(scene_means(good[good.method == "entropy"], "gap"))
@@ -126,6 +130,7 @@ def test_data_sets_stand_side_by_side(run: Path) -> None:
         two[(two.dataset == "hills/val") & (two.method == "random")].gap.mean(), abs=0.006)
 
 
+@pytest.mark.slow
 def test_failed_tiles_are_told_and_texts_escaped(run: Path) -> None:
     page = make_report(run)
     assert "&lt;b&gt;broken&lt;/b&gt;" in page and "<b>broken" not in page
@@ -149,6 +154,7 @@ def test_which_run_is_meant_must_be_clear(run: Path, tmp_path: Path) -> None:
         find_run(run)
 
 
+@pytest.mark.slow
 def test_the_command_says_where_the_report_is(run: Path, tmp_path: Path) -> None:
     done = CliRunner().invoke(app, ["report", str(run), "--out", str(tmp_path / "page.html")])
     assert done.exit_code == 0, done.output

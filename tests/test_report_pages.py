@@ -94,6 +94,7 @@ def test_the_title_says_model_data_and_date_and_no_hash(run: Path) -> None:
     assert study_report(run).title == f"The network 01234567 on towns, {today.day} {today:%B %Y}"
 
 
+@pytest.mark.slow
 def test_what_a_run_says_of_itself_makes_it_no_other_run(run: Path, data: Path) -> None:
     home = find_run(run)
     facts = json.loads((home / "run.json").read_text())
@@ -105,6 +106,7 @@ def test_what_a_run_says_of_itself_makes_it_no_other_run(run: Path, data: Path) 
     assert home.name not in study_report(run).title and "about" not in study_report(run).facts
 
 
+@pytest.mark.slow
 def test_a_stranger_reads_first_what_was_done(run: Path) -> None:
     page = make_report(run)
     first = re.search(r"</h1>\s*<p>(.*?)</p>", page, re.S)[1]
@@ -113,6 +115,7 @@ def test_a_stranger_reads_first_what_was_done(run: Path) -> None:
     assert "BCa" not in first and page.index("chance (a gap of") < page.index("<h2>")
 
 
+@pytest.mark.slow
 def test_each_method_has_a_line(run: Path) -> None:
     assert {*method_names(), "far"} <= set(LINES)
     rows = re.findall(r"<tr>.*?</tr>", make_report(run).split("<h2>")[1])
@@ -120,6 +123,7 @@ def test_each_method_has_a_line(run: Path) -> None:
         assert any(f"<td>{name}</td>" in row and LINES[name].replace("'", "&#39;") in row for row in rows), name
 
 
+@pytest.mark.slow
 def test_no_word_of_bands_where_none_are_drawn(run: Path, tmp_path: Path, data: Path) -> None:
     assert "95 % bands" in make_report(run)
     few = write_run(tmp_path / "few", find_sources(data, 3))
@@ -127,6 +131,7 @@ def test_no_word_of_bands_where_none_are_drawn(run: Path, tmp_path: Path, data: 
     assert "band" not in page and "95 %" not in page and "An interval takes 8 scenes" in page
 
 
+@pytest.mark.slow
 def test_the_page_lies_where_help_says(run: Path) -> None:
     said = " ".join(CliRunner().invoke(app, ["report", "--help"], env={"COLUMNS": "200"}).output.split())
     assert "default: report.html in RUN" in said
@@ -145,12 +150,14 @@ def test_tiles_and_heat_maps_are_shown_without_being_told_where_they_are(run: Pa
     assert make_report(run, data.with_name("moved")).count("with their labels") == 2
 
 
+@pytest.mark.slow
 def test_a_large_page_of_real_size_tiles_stays_below_five_megabytes(tmp_path: Path) -> None:
     data = write_tiles(tmp_path / "data/towns", 8, side=512)
     page = write_report(write_run(tmp_path / "run", find_sources(data.parent)), data=data.parent)
     assert page.read_text().count("tiles with their labels") == 2 and page.stat().st_size < 5e6
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("count", [1, 2, 3, 9])
 def test_best_and_worst_tiles_share_none_and_pictures_do_not_overlap(count: int, run: Path, data: Path, tmp_path: Path) -> None:
     few = write_run(tmp_path / "few", find_sources(data, count), data=[str(data)])
@@ -227,6 +234,7 @@ def test_a_table_wider_than_a_page_is_set_in_parts() -> None:
     assert as_table(table).count("<table>") == 2
 
 
+@pytest.mark.slow
 def test_the_command_writes_the_tables_of_the_page(run: Path) -> None:
     done = CliRunner().invoke(app, ["report", str(run), "--latex"])
     assert done.exit_code == 0 and done.output.splitlines()[1] == f"tables: {run / 'report.tex'}"

@@ -98,6 +98,7 @@ def always(monkeypatch) -> None:
     monkeypatch.setattr(faster, "speed_of", lambda *_: 3.0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("runtime", ["torch", "onnxruntime", "openvino"])
 @torch.no_grad()
 def test_every_program_gives_the_networks_own_scores_in_any_batch(network, images, runtime: str) -> None:
@@ -187,6 +188,7 @@ def test_what_openvino_compiles_has_float32_asked_for(network, images, monkeypat
     assert [options["INFERENCE_PRECISION_HINT"] for options in asked] == ["f32"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("runtime", ["torch", "onnxruntime", "openvino", "auto"])
 @pytest.mark.parametrize("method", [EntropyCentric, SobolTotal])
 def test_scores_are_those_of_torch_for_any_batch(network, images, monkeypatch, method, runtime: str) -> None:
@@ -198,6 +200,7 @@ def test_scores_are_those_of_torch_for_any_batch(network, images, monkeypatch, m
         assert float(want.max()) > 0.01 and torch.allclose(found, want, atol=1e-4)
 
 
+@pytest.mark.slow
 def test_a_run_takes_the_program_and_short_ones_the_network(network, images, monkeypatch) -> None:
     assert engine_of(network, images, inference="full").forward.origin is network
     assert not isinstance(engine_of(network, images, inference="full").forward, FastForward)
@@ -209,6 +212,7 @@ def test_a_run_takes_the_program_and_short_ones_the_network(network, images, mon
         assert engine.forward.runtime == runtime and engine.rows_per_forward == 4
 
 
+@pytest.mark.slow
 def test_a_plan_that_saves_more_is_not_given_up(network, images, monkeypatch) -> None:
     always(monkeypatch)
     assert isinstance(engine_of(network, images, inference="incremental", runtime="openvino"), IncrementalInference)
@@ -223,6 +227,7 @@ def test_a_plan_that_saves_more_is_not_given_up(network, images, monkeypatch) ->
         always(monkeypatch)
 
 
+@pytest.mark.slow
 def test_programs_are_made_once_for_weights_and_size_and_anew_for_others(network, images, monkeypatch) -> None:
     made, real = [], faster.find_program
     monkeypatch.setattr(faster, "find_program", lambda *a: made.append(tuple(a[1].shape)) or real(*a))
@@ -240,6 +245,7 @@ def test_programs_are_made_once_for_weights_and_size_and_anew_for_others(network
     assert len(faster._chosen[network]) == faster.MOST_KEPT
 
 
+@pytest.mark.slow
 def test_a_program_that_is_remembered_does_not_keep_its_network(images, monkeypatch) -> None:
     always(monkeypatch)
     model = Small().eval()
@@ -250,6 +256,7 @@ def test_a_program_that_is_remembered_does_not_keep_its_network(images, monkeypa
     assert gone() is None
 
 
+@pytest.mark.slow
 def test_hooks_gradients_and_other_inputs_meet_the_network(network, images, monkeypatch) -> None:
     fast = FastForward(network, "onnxruntime")
     x = images[:1].clone().requires_grad_()
@@ -289,6 +296,7 @@ def test_unknown_runtimes_are_refused_before_any_forward(network) -> None:
             make()
 
 
+@pytest.mark.slow
 def test_load_model_takes_the_same_words(images, monkeypatch) -> None:
     monkeypatch.setattr(faster, "speed_of", lambda *_: 3.0)
     card = {"scale": 1 / 255, "mean": 0.5, "std": 0.5}

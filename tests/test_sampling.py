@@ -16,6 +16,7 @@ def mean_changes(draw, seeds: int) -> np.ndarray:
     return np.array([np.abs(np.diff(pairs(draw(seed)))).mean((0, 2)) for seed in range(seeds)])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("n", "d"), [(2, 16), (8, 16), (20, 16), (32, 64), (64, 64)])
 def test_no_patch_changes_more_by_chance_than_in_an_independent_design(n, d):
     """|a - b| of independent uniform a, b has variance 1/18; a patch's mean change must not vary more than that over seeds."""
@@ -69,6 +70,7 @@ def test_a_sobol_design_names_the_patches_that_it_serves_badly():
     assert not any(uneven_features(list(supercube(32, 64, seed))) for seed in range(20))
 
 
+@pytest.mark.slow
 def test_scores_of_drawn_functions_have_less_error_than_with_independent_designs():
     """f = (w . x)^2 at 16 features: the mean of |f(C_i) - f(A)|, whose truth is that of 2^16 independent designs."""
     rng = np.random.default_rng(0)

@@ -7,7 +7,7 @@ import pytest
 import rasterio
 import rasterio.warp
 import torch
-from geopandas import GeoDataFrame
+from geopandas import GeoDataFrame, read_file
 from PIL import Image
 from shapely.geometry import box
 from typer.testing import CliRunner
@@ -86,6 +86,7 @@ def test_a_building_has_the_same_scores_in_a_tile_a_raster_a_mosaic_and_at_any_o
     np.testing.assert_allclose(scores(network, by_place), expected, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_twelve_bits_in_other_bands_are_the_same_building(network, tile, tmp_path):
     Image.fromarray(tile).save(tmp_path / "tile.png")
     point = roof(network, tile)
@@ -104,6 +105,7 @@ def test_twelve_bits_in_other_bands_are_the_same_building(network, tile, tmp_pat
         Scene(path, network, bands="1,2")
 
 
+@pytest.mark.slow
 def test_pixels_without_data_are_neither_explained_nor_used(network, tile, tmp_path):
     point, held = roof(network, tile), np.ones((SIZE, SIZE), bool)
     held[:, :20] = held[:9] = False
@@ -128,8 +130,11 @@ def test_bands_are_found_by_their_names_or_not_at_all():
     assert [b.index for b in bands_for(known, card, "a.tif")] == [4, 1, 2]
     numbered = [Band(k, f"band {k}") for k in (1, 2, 3)]
     assert [b.index for b in bands_for(numbered, card, "a.tif")] == [1, 2, 3]
-    for others in (known[:3], [*numbered, Band(4, "band 4")], [Band(1, "red"), Band(2, "green"), Band(3, "swir")]):
-        words = r"which bands are the model's nir, red, green\? The raster has 1 .*--bands nir,red,green"
+    unnamed = [*numbered, Band(4, "band 4")]
+    for others in (known[:3], unnamed, [Band(1, "red"), Band(2, "green"), Band(3, "swir")]):
+        # What is advised can be typed: a raster without names has no band of that name.
+        advised = "1,2,3 if band 1 is nir" if others is unnamed else "nir,red,green"
+        words = rf"which bands are the model's nir, red, green\? The raster has 1 .*--bands {advised}"
         with pytest.raises(ValueError, match=words):
             bands_for(others, card, "a.tif")
 
@@ -163,6 +168,7 @@ def test_a_window_is_given_in_pixels_or_metres(network, tile, tmp_path):
             window_side(text, bare)
 
 
+@pytest.mark.slow
 def test_a_footprint_is_what_is_explained_by_its_id_at_a_pixel_or_a_coordinate(network, tile, tmp_path):
     mask = largest_object(predict_mask(network, tile))
     shape = outline(mask, tuple(PLACE)[:6])
@@ -187,6 +193,7 @@ def test_a_footprint_is_what_is_explained_by_its_id_at_a_pixel_or_a_coordinate(n
         plain.request(building="a")
 
 
+@pytest.mark.slow
 def test_the_command_explains_a_footprint(network, tile, tmp_path):
     path, houses = write(tmp_path / "scene.tif", tile), tmp_path / "houses.geojson"
     GeoDataFrame({"id": ["a"]}, geometry=[box(691009, 5334979, 691015, 5334985)], crs="EPSG:25832").to_file(houses)
@@ -194,6 +201,9 @@ def test_the_command_explains_a_footprint(network, tile, tmp_path):
              "--out", str(tmp_path / "out")]
     assert CliRunner().invoke(app, asked, catch_exceptions=False).exit_code == 0
     assert (tmp_path / "out/entropy.npy").is_file()
+    with rasterio.open(tmp_path / "out/entropy.tif") as file:
+        assert file.tags()["building"] == "a"
+    assert read_file(tmp_path / "out/buildings.gpkg").building.tolist() == ["a"], "by which it is joined to the file's own columns"
     asked[asked.index("a")] = "b"
     assert "there is no building 'b'" in str(CliRunner().invoke(app, asked).exception)
 
@@ -230,6 +240,8 @@ def test_the_command_explains_at_a_coordinate_and_says_where_the_map_lies(networ
     assert (tags["method"], tags["n_samples"], tags["grid_size"]) == ("entropy", "2", "4") and "entropy_captum" in tags["software"]
     outside = CliRunner().invoke(app, ["explain", str(path), "--at", "11.5", "48.1"])
     assert "lies outside; the raster reaches from" in str(outside.exception)
+    outside = CliRunner().invoke(app, ["explain", str(path), "--at", "691003", "5334996"])
+    assert "(691003, 5334996) lies outside" in str(outside.exception) and "; --crs EPSG:25832 takes" in str(outside.exception)
 
 
 @pytest.mark.parametrize(("options", "words"), [
@@ -242,6 +254,7 @@ def test_a_picture_without_a_place_says_what_it_lacks(tile, tmp_path, options, w
     assert words in str(CliRunner().invoke(app, ["explain", str(tmp_path / "tile.png"), *options]).exception)
 
 
+@pytest.mark.slow
 def test_a_world_file_places_a_picture(network, tile, tmp_path):
     path = tmp_path / "tile.png"
     Image.fromarray(tile).save(path)

@@ -111,6 +111,7 @@ def test_longitude_and_latitude_between_the_places_that_are_sent(scene):
         assert pyproj.Geod(ellps="WGS84").inv(*found, *expected)[2] < 0.1
 
 
+@pytest.mark.slow
 def test_a_click_explains_what_scene_explains(city, scene):
     plain = Scene(city, scene.model)
     for subject, place, asked in ((scene, "a", {"building": "a"}), (plain, (5075, 3115), {"point": (5075, 3115)})):
@@ -152,6 +153,7 @@ def test_what_is_predicted_is_outlined_where_there_are_no_footprints(city, scene
     assert [one["id"] for one in explorer.detail["shapes"]] == [first["id"], second["id"]]
 
 
+@pytest.mark.slow
 def test_a_box_of_a_scene(city, scene):
     """What is predicted in it, or all of it; larger than the window, the window grows."""
     for subject in (scene, Scene(city, scene.model)):
@@ -196,6 +198,7 @@ def test_what_cannot_be_asked_is_said(city, scene):
         explore(scene.model, scene, label=None)
 
 
+@pytest.mark.slow
 def test_the_map_of_a_scene_lies_in_its_place(scene, tmp_path):
     explorer = explore(scene.model, scene, grid_size=4, n_samples=4, window=128)
     assert explorer.formats == ["png", "npz", "tif"]

@@ -41,6 +41,7 @@ def as_kind(kind: str, network: nn.Module):
     return network if kind == "module" else lambda x: network(x)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["module", "function"])
 @pytest.mark.parametrize("suspect", WRONG)
 def test_a_wrong_card_is_named_without_a_label(kind, suspect, network):
@@ -49,6 +50,7 @@ def test_a_wrong_card_is_named_without_a_label(kind, suspect, network):
         assert [sign.partition(",")[0] for sign in signs(model, scene.image)][:1] == [suspect]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["module", "function"])
 def test_a_right_card_is_not_suspected(kind, network):
     model = load_model(as_kind(kind, network), CARD)
@@ -56,6 +58,7 @@ def test_a_right_card_is_not_suspected(kind, network):
         assert signs(model, scene.image) == signs(model, scene.image, scene.label, 0) == []
 
 
+@pytest.mark.slow
 def test_a_label_decides(network):
     scene = SCENES[0]
     (sign, *_) = signs(load_model(network, WRONG["255 times as small"]), scene.image, scene.label, 0)
@@ -89,6 +92,7 @@ def test_the_divergence_is_that_of_two_normal_distributions():
     assert math.isnan(divergence(x, nn.BatchNorm2d(2, track_running_stats=False)))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("ending, kind", [(nn.Sigmoid(), "sigmoid"), (nn.Softmax(1), "softmax")])
 def test_a_second_activation_is_named(ending, kind):
     torch.manual_seed(0)
@@ -98,6 +102,7 @@ def test_a_second_activation_is_named(ending, kind):
     assert not any("already" in sign for sign in plain.signs)
 
 
+@pytest.mark.slow
 def test_the_command_shows_and_writes_a_card(tmp_path):
     (tmp_path / "mine.py").write_text("from entropy_captum.zoo import rooftop_unet\n\ndef make():\n    return rooftop_unet()\n")
     home, source = write_scenes(tmp_path / "tiles", (2,), 256), f"{tmp_path}/mine.py:make"

@@ -65,6 +65,7 @@ def test_small_strata_by_hand():
     assert strata_of(units([1.0, 5.0]))[0] == pytest.approx([1, 5])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("sizes", "least"), [((1, 1, 1, 2, 2, 2), 0.82), ((2, 2, 2, 2, 2, 2), 0.88)])
 def test_intervals_of_small_strata_hold_the_truth(sizes, least):
     names, rng = "".join("abcdef"[k] * n for k, n in enumerate(sizes)), np.random.default_rng(1)

@@ -182,6 +182,7 @@ def test_bad_requests_are_refused(model, tmp_path):
         find_sources(data, -1)
 
 
+@pytest.mark.slow
 def test_a_full_disk_leaves_nothing_half_written_and_the_run_goes_on_later(model, tmp_path):
     data = write_tiles(tmp_path / "data", 2, 128)
     smooth = Settings(("distance", "ones"), 2, 2)  # a map of distances does not compress well
@@ -364,6 +365,7 @@ def test_a_cluster_here_knows_methods_of_ones_own_and_survives_a_deadly_tile(tmp
     assert list(found[bad].status) == ["error"] and "KilledWorker" in found[bad].error.iloc[0]
 
 
+@pytest.mark.slow
 def test_a_worker_of_several_threads_gives_the_same_rows(tmp_path):
     """Hooks that count forwards and random draws belong to a process: its threads must not mix them."""
     data, settings = write_tiles(tmp_path / "data", 8, 64), Settings(("occlusion", "kernel-shap"), 2, 2)

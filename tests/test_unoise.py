@@ -64,6 +64,7 @@ def test_noise_avoids_exactly_what_was_planted(kind, seed):
     assert scale[planted].max() < 0.1 and scale[~planted].min() > 0.4 and scale[~planted & ~own].min() > 0.9
 
 
+@pytest.mark.slow
 def test_of_either_patch_one_is_spared():
     for seed in range(3):
         case = plant("either", seed)

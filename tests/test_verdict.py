@@ -333,6 +333,7 @@ def spent(pid):
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("goal", [{}, {"tolerance": 1e-9}, {"max_rows": 600}, {"top": 2, "max_rows": 600}, {"region": None}],
                          ids=["N", "tolerance", "rows", "top", "predicted"])
 @pytest.mark.parametrize("inference", ["full", "incremental"])
@@ -348,6 +349,7 @@ def test_the_first_map_of_a_stream_comes_within_a_tenth_of_its_rows(inference, g
     assert 0 < first <= 0.1 * sum(rows) and sum(rows) <= int(last.n_forwards[0]) <= sum(rows) + 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("asked", [{"grid_size": 4}, {"grid_size": "adaptive", "finest": 2}], ids=["grid", "adaptive"])
 @pytest.mark.parametrize("inference", ["full", "incremental"])
 def test_a_bar_is_there_before_the_first_row(asked, inference, monkeypatch, capsys):
