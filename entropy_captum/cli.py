@@ -34,7 +34,7 @@ if TYPE_CHECKING:  # what takes a second or more is imported by the command that
 # %% auto #0
 __all__ = ['app', 'Device', 'Out', 'ModelSource', 'CardFile', 'RunBy', 'Target', 'Targets', 'Values', 'NoData', 'GridSize',
            'OwnGrid', 'Finest', 'NSamples', 'Rows', 'Labels', 'DEMO_METHODS', 'model_app', 'demo', 'explain', 'train',
-           'evaluate', 'report', 'inspect', 'main']
+           'evaluate', 'report', 'inspect', 'parting', 'main']
 
 # %% ../nbs/66_cli.ipynb #3d36ff09
 #: The program `entropy-captum`.
@@ -622,6 +622,10 @@ def print_study(rows: pd.DataFrame, out: Path, baseline: str) -> None:
     for name, part in good.groupby("target", sort=False):
         table = wide_table(with_far(part), {name: TESTS[name] for name in columns}).to_string(index=False)
         typer.echo(f"\n{name}\n{table}" if several else table)
+    scenes = len(good[["dataset", "scene"]].drop_duplicates())
+    typer.echo(f"\nMeans over {scenes} {'scenes' if scenes != 1 else 'scene'}; gap and drops are points of confidence. The higher "
+               "the gap, the better the map; `far` is\n`distance` turned round. Intervals, tests between methods, and maps: "
+               f"entropy-captum report {out}")
 
 # %% ../nbs/66_cli.ipynb #9ad2d7b8
 def targets_of(text: str | None, classes: Sequence[str]) -> tuple[int | None, ...]:
@@ -738,6 +742,11 @@ def inspect(source: Annotated[str, typer.Argument(metavar="MODEL", help="A model
         typer.echo(f"card: {out}")
 
 # %% ../nbs/66_cli.ipynb #0c8a6b19
+def parting(command: str) -> str:
+    """What to know after Ctrl-C: what a command that goes on has kept."""
+    return "Stopped. What is done is kept: the same command goes on from there" if command in ("evaluate", "train") else ""
+
+
 def main() -> None:
     """The entry point: one line and exit code 2 for what the user can mend, an end at once for Ctrl-C, each warning once."""
     try:
@@ -745,6 +754,8 @@ def main() -> None:
             app()
     except SystemExit as end:
         if end.code == 130:  # all is closed; taking torch down would take seconds
+            if said := parting(next(iter(sys.argv[1:]), "")):
+                typer.echo(said, err=True)
             sys.stdout.flush()
             sys.stderr.flush()
             os._exit(130)

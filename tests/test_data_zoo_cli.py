@@ -5,6 +5,7 @@ import re
 import subprocess
 import sys
 import types
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -241,6 +242,18 @@ def test_a_point_beside_the_objects_names_the_nearest():
         object_at(np.zeros_like(mask), 1, 1)
 
 
+def test_ctrl_c_says_what_is_kept_where_something_is(monkeypatch, capsys):
+    for command, kept in (("evaluate", True), ("train", True), ("demo", False)):
+        ended = []
+        monkeypatch.setattr("entropy_captum.cli.app", lambda: sys.exit(130))
+        monkeypatch.setattr("os._exit", ended.append)
+        monkeypatch.setattr(sys, "argv", ["entropy-captum", command])
+        with suppress(SystemExit):
+            main()
+        assert ended == [130] and ("the same command goes on" in capsys.readouterr().err) == kept
+
+
+
 @pytest.mark.slow
 def test_a_study_prints_means_of_scenes_and_says_when_all_failed(tmp_path):
     write_scenes(tmp_path / "data" / "towns", (2, 5), 64)
@@ -251,6 +264,8 @@ def test_a_study_prints_means_of_scenes_and_says_when_all_failed(tmp_path):
     rows = pd.concat(map(pd.read_parquet, (tmp_path / "run").rglob("*.parquet")))
     mean = rows[(rows.method == "grad-cam") & (rows.baseline == "grey")].gap.mean()
     assert f"{mean:.2f}" in done.output and "far" in done.output and "gap on equal area" in done.output
+    scenes = len(rows[["dataset", "scene"]].drop_duplicates())
+    assert re.search(rf"Means over {scenes} scenes?;", done.output) and f"entropy-captum report {tmp_path / 'run'}" in done.output
     for path in (tmp_path / "data").rglob("label/*"):
         Image.fromarray(np.full((64, 64), 7, np.uint8)).save(path)
     failed = CliRunner().invoke(app, arguments)
