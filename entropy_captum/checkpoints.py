@@ -127,7 +127,7 @@ logger = logging.getLogger(__name__)
 class OtherNetwork(ValueError):
     """The tensors of a checkpoint are not those of the network."""
 
-
+# %% ../nbs/41_checkpoints.ipynb #9d29ddf7
 def check_fit(own: Mapping[str, Tensor], taken: Mapping[str, Found], foreign: Sequence[str], path: str | Path) -> None:
     """Raises OtherNetwork unless all of a network's own tensors were found, as plain numbers in their shapes, and no others."""
     missing = [name for name in own if name not in taken and not name.endswith("num_batches_tracked")]

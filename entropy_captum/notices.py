@@ -58,7 +58,7 @@ def kind_of(message: str) -> str:
     """A sentence without its numbers."""
     return NUMBER.sub("0", message)
 
-
+# %% ../nbs/01_notices.ipynb #3dc47423
 @contextmanager
 def each_kind_once(say: Callable[[str], object]) -> Iterator[None]:
     """Give `say` the first of all warnings that differ in numbers only, and at the end how many others there were of each kind."""

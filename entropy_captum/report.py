@@ -595,17 +595,20 @@ def joined(names: Sequence[str]) -> str:
 
 def introduction(run: Run, rows: pd.DataFrame) -> str:
     """What was done, for someone who has never seen such a page."""
-    tiles, settings = rows.drop_duplicates(["dataset", "tile"]), run.settings
+    asked, settings = rows.drop_duplicates(["dataset", "tile"]), run.settings
+    tiles = rows[rows["status"] == "ok"].drop_duplicates(["dataset", "tile"])
+    others = f" ({len(asked) - len(tiles)} more failed, or hold nothing to explain)" if len(asked) > len(tiles) else ""
     named = [name for name in classes_in(rows) if name] or list(run.named[:1])
     each, pixels = " or ".join(named) or "object", f"all the pixels of {joined(named) or 'the class'}"
     what = f"each {each}" if settings["per"] == "building" else pixels
     classes = f" Classes: {', '.join(named)}, each by itself." if run.several else ""
     return (f"Which parts of an aerial image does {run.model} need in order to see what it sees, and can the maps that say so be "
-            f"believed? In {len(tiles)} tiles of {joined(sorted(set(whole_sets(tiles))))}, {len(settings['methods'])} methods each "
-            f"made a map of how much every part matters to the network's confidence in {what} that it predicts in a "
-            f"tile.{classes} Each map was then tested: in one copy of the image the pixels that it calls most important were "
-            f"replaced by {REPLACED.get(settings['baselines'][0], settings['baselines'][0])}, in another as many of those that it "
-            "calls least important. With a good map the network loses much confidence in the first and little in the second. The "
+            f"believed? In {len(tiles)} tile{'s' * (len(tiles) != 1)} of {joined(sorted(set(whole_sets(asked))))}{others}, "
+            f"{len(settings['methods'])} methods each made a map of how much every part matters to the network's confidence in "
+            f"{what} that it predicts in a tile.{classes} Each map was then tested: in one copy of the image the pixels that it "
+            f"calls most important were replaced by {REPLACED.get(settings['baselines'][0], settings['baselines'][0])}, in "
+            "another as many of those that it calls least important. With a good map the network loses much confidence in the "
+            "first and little in the second. The "
             "difference is the gap, in points (hundredths of confidence); 0 is chance.")
 
 

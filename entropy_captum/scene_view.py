@@ -164,7 +164,7 @@ class SceneSubject:
         """Python that makes the same maps."""
         return scene_code(self, place, methods, grid_size, n_samples)
 
-# %% ../nbs/64_scene_view.ipynb #c3a85011
+# %% ../nbs/64_scene_view.ipynb #fde3fd4c
 def predicted_in(subject: SceneSubject, box: tuple[int, ...]) -> list[dict[str, Any]]:
     """The outlines of the objects predicted in a part of a scene, as `SceneSubject.outlined`."""
     left, top, right, bottom = box
