@@ -34,7 +34,7 @@ if TYPE_CHECKING:  # what takes a second or more is imported by the command that
 # %% auto #0
 __all__ = ['app', 'Device', 'Out', 'ModelSource', 'CardFile', 'RunBy', 'Target', 'Targets', 'Values', 'NoData', 'GridSize',
            'OwnGrid', 'Finest', 'NSamples', 'Rows', 'Labels', 'DEMO_METHODS', 'model_app', 'demo', 'explain', 'train',
-           'evaluate', 'report', 'inspect', 'parting', 'main']
+           'evaluate', 'report', 'inspect', 'main']
 
 # %% ../nbs/66_cli.ipynb #3d36ff09
 #: The program `entropy-captum`.
@@ -627,6 +627,11 @@ def print_study(rows: pd.DataFrame, out: Path, baseline: str) -> None:
                "the gap, the better the map; `far` is\n`distance` turned round. Intervals, tests between methods, and maps: "
                f"entropy-captum report {out}")
 
+
+def parting(command: str) -> str:
+    """What to know after Ctrl-C: what a command that goes on has kept."""
+    return "Stopped. What is done is kept: the same command goes on from there" if command in ("evaluate", "train") else ""
+
 # %% ../nbs/66_cli.ipynb #9ad2d7b8
 def targets_of(text: str | None, classes: Sequence[str]) -> tuple[int | None, ...]:
     """The numbers of the classes that `--target` names, "all" for those of the card. Raises ValueError for others, listing all."""
@@ -742,11 +747,6 @@ def inspect(source: Annotated[str, typer.Argument(metavar="MODEL", help="A model
         typer.echo(f"card: {out}")
 
 # %% ../nbs/66_cli.ipynb #0c8a6b19
-def parting(command: str) -> str:
-    """What to know after Ctrl-C: what a command that goes on has kept."""
-    return "Stopped. What is done is kept: the same command goes on from there" if command in ("evaluate", "train") else ""
-
-
 def main() -> None:
     """The entry point: one line and exit code 2 for what the user can mend, an end at once for Ctrl-C, each warning once."""
     try:

@@ -66,8 +66,8 @@ except ImportError as problem:
 # %% auto #0
 __all__ = ['Place', 'CHOICES', 'FIRST', 'SHOWN', 'MOST_KEPT', 'NONE_CHOSEN', 'called', 'Face', 'palette', 'drawing', 'cells_of',
            'drawn', 'drawn_pixels', 'of_region', 'Choice', 'Kept', 'Explorer', 'work', 'chosen_methods', 'follow',
-           'keep', 'show_kept', 'put_up', 'exported', 'as_geotiff', 'answer', 'pick', 'look', 'explained', 'found_in',
-           'drawn_map', 'conclude', 'judged', 'in_words', 'rows_of', 'explore']
+           'bar_of', 'keep', 'show_kept', 'put_up', 'exported', 'as_geotiff', 'answer', 'pick', 'look', 'explained',
+           'found_in', 'drawn_map', 'conclude', 'judged', 'in_words', 'rows_of', 'explore']
 
 # %% ../nbs/65_explorer.ipynb #be7201aa
 #: What is to be explained: an object by its number (of a scene a footprint by its id), a point (column, row), a box
@@ -470,7 +470,12 @@ def follow(explorer: Explorer) -> None:
     else:
         title = f"{explorer.title}: " if len(explorer._kept) > 1 else ""
         explorer.message = f"Done: {title}{in_words(told.table, list(told.found))}"
-        explorer.progress = [1, 1] if len(told.table) else [0, 0]
+        explorer.progress = bar_of(told)
+
+
+def bar_of(told: Explanation) -> list[int]:
+    """The bar of an explanation that is shown: full, or empty where its tests were cancelled."""
+    return [1, 1] if len(told.table) else [0, 0]
 
 # %% ../nbs/65_explorer.ipynb #92229eac
 #: So many explanations are kept, the oldest goes first.
@@ -690,7 +695,9 @@ def explained(explorer: Explorer, choice: Choice, stop: threading.Event) -> None
                 raise
             # The places before are explained: the last of them is shown again.
             cancelled, failed = stop.is_set(), str(problem)
+            explorer.problem = None if cancelled else problem
             put_up(explorer, len(explorer._kept) - 1, explorer.compared)
+            explorer.progress = bar_of(explorer._kept[-1].told)
             break
         cancelled = stop.is_set()
         if stop is explorer._stop:  # else another run waits already

@@ -329,7 +329,7 @@ def reach_of(layer: Layer | ParquetLayer, path: str) -> str:
     if not len(boxes):
         return f"{path} holds no polygon"
     (left, bottom), (right, top) = boxes[:, :2].min(0), boxes[:, 2:].max(0)
-    system = "no CRS" if layer.crs is None else f"{layer.crs.name}: is that its CRS"
+    system = "no CRS" if layer.crs is None else f"{layer.crs.name}: is that its CRS?"
     return f"the polygons of {path} reach from ({left:.10g}, {bottom:.10g}) to ({right:.10g}, {top:.10g}) in {system}"
 
 

@@ -33,7 +33,7 @@ with needed("geo"):
     from rasterio.windows import Window as RasterWindow
 
 # %% auto #0
-__all__ = ['Band', 'Pixels', 'to_world', 'to_pixel', 'order_of', 'Raster', 'open_raster', 'shown_bands', 'stretched']
+__all__ = ['Band', 'Pixels', 'to_world', 'to_pixel', 'Raster', 'open_raster', 'shown_bands', 'stretched']
 
 # %% ../nbs/31_raster.ipynb #dbd86644
 def named_files(path: Path) -> Iterator[str]:
@@ -302,6 +302,14 @@ def moved(x: float, y: float, source: str | None, target: str | None) -> tuple[f
     """Coordinates of a CRS in another; as they are where they are of that one, source None."""
     return (x, y) if source is None else between(source, str(target)).transform(x, y)
 
+
+def crs_hint(x: float, y: float, crs: str | None, raster: Raster) -> str:
+    """What to type where coordinates of a CRS lie outside a raster: they may be of the raster's own."""
+    left, bottom, right, top = raster.bounds()
+    inside = crs is not None and left <= x <= right and bottom <= y <= top
+    own = read_crs(str(raster.crs), raster.path).to_authority() if inside else None
+    return f"--crs {':'.join(own)} takes those of its own CRS" if own else "the longitude, or east, comes first"
+
 # %% ../nbs/31_raster.ipynb #766b7a5c
 def steps_of(crs: str, transform: Transform, column: float, row: float) -> NDArray[np.float64]:
     """Metres to the east and to the north, (2,2), of a step by one column and by one row at a place, along the ellipsoid.
@@ -346,14 +354,6 @@ def as_a_tile(path: str, bands: Sequence[Band], window: Window, pixels: Pixels) 
     return pixels._replace(values=np.ascontiguousarray(read_image(path, window)[..., [band.index - 1 for band in bands]]))
 
 # %% ../nbs/31_raster.ipynb #1b0480fd
-def order_of(x: float, y: float, crs: str | None, raster: Raster) -> str:
-    """What to type where coordinates of a CRS lie outside a raster: they may be of the raster's own."""
-    left, bottom, right, top = raster.bounds()
-    inside = crs is not None and left <= x <= right and bottom <= y <= top
-    own = read_crs(str(raster.crs), raster.path).to_authority() if inside else None
-    return f"--crs {':'.join(own)} takes those of its own CRS" if own else "the longitude, or east, comes first"
-
-
 @dataclass(frozen=True)
 class Raster:
     """A raster file, or some of its bands, as `open_raster` makes it: facts and no pixels.
@@ -410,7 +410,7 @@ class Raster:
         if not (0 <= column < self.size[1] and 0 <= row < self.size[0]):
             west, south, east, north = self.bounds(crs)
             raise ValueError(f"{self.path}: ({x:.10g}, {y:.10g}) lies outside; the raster reaches from ({west:.6g}, {south:.6g}) "
-                             f"to ({east:.6g}, {north:.6g}){'' if crs is None else ' in ' + crs}; {order_of(x, y, crs, self)}")
+                             f"to ({east:.6g}, {north:.6g}){'' if crs is None else ' in ' + crs}; {crs_hint(x, y, crs, self)}")
         return column, row
 
     def bounds(self, crs: str | None = None) -> tuple[float, float, float, float]:

@@ -189,6 +189,16 @@ def as_given(buildings: GeoDataFrame, raster: Raster) -> GeoDataFrame:
     named = named.assign(building=ids).rename_geometry("geometry") if shapes != "geometry" else named.assign(building=ids)
     return named if raster.crs is None or named.crs == raster.crs else named.to_crs(raster.crs)
 
+
+def laid_on(raster: Raster, footprints: str | Path | GeoDataFrame | None, remote: bool,
+            id_column: str | None) -> GeoDataFrame | None:
+    """Footprints of a file, or as they are given, in a raster's CRS; None for none. Raises ValueError for a column of no file."""
+    if isinstance(footprints, str | Path):
+        return footprints_of(raster, footprints, remote=remote, id_column=id_column)
+    if id_column is not None:
+        raise ValueError(f"--id-column {id_column}: is of a file of footprints (--footprints); rows have their ids in `building`")
+    return None if footprints is None else as_given(footprints, raster)
+
 # %% ../nbs/60_scene.ipynb #62553796
 def middle_pixel(raster: Raster, geometry: Any) -> tuple[int, int]:
     """The pixel (column, row) in the middle of a footprint's bounds, or the nearest one of a raster."""
@@ -214,9 +224,9 @@ def check_footprints(footprints: GeoDataFrame, raster: Raster) -> None:
     if not len(footprints):
         west, south, east, north = raster.bounds()
         system = "no CRS" if raster.crs is None else read_crs(raster.crs, "the CRS").name
-        reach = footprints.attrs.get("reach", "")
+        reach = footprints.attrs.get("reach")
         raise ValueError(f"no footprint meets {raster.path}, which reaches from ({west:.10g}, {south:.10g}) to "
-                         f"({east:.10g}, {north:.10g}) in {system}{'; ' * bool(reach)}{reach}{'?' * reach.endswith('CRS')}")
+                         f"({east:.10g}, {north:.10g}) in {system}{f'; {reach}' if reach else ''}")
 
 
 def row_of(footprints: GeoDataFrame, raster: Raster, building: str | int | None, at: tuple[float, float]) -> Series:
@@ -247,8 +257,7 @@ class Scene:
         self.raster = raster_for(path, card, parts_of(bands), remote, stored)
         self.picture = RasterPicture(self.raster, card, scale)
         warn_of_loss(self.raster)
-        self.footprints = None if footprints is None else as_given(footprints, self.raster) if isinstance(
-            footprints, GeoDataFrame) else footprints_of(self.raster, footprints, remote=remote, id_column=id_column)
+        self.footprints = laid_on(self.raster, footprints, remote, id_column)
 
     def request(self, at: tuple[float, float] | None = None, *, crs: str = "EPSG:4326", point: tuple[int, int] | None = None,
                 building: str | int | None = None, window: str | int | None = None, **files: Any) -> Request:

@@ -29,6 +29,7 @@ from browser import (
 from PIL import Image
 
 from entropy_captum import EntropyCentric, Estimate
+from entropy_captum import explorer as explorer_module
 from entropy_captum.data import normalize
 from entropy_captum.drawn import procedural_scene
 from entropy_captum.evaluation import SitTester
@@ -580,6 +581,21 @@ def test_a_place_that_is_cancelled_leaves_the_one_before_it(explorer):
     assert np.array_equal(np.frombuffer(explorer.region, np.uint8).reshape(64, 64), told.region)
     assert np.allclose(np.frombuffer(explorer.maps[0]["scores"], np.float32), estimate_of(told).scores[0], atol=1e-6)
     assert re.match(r"Done \(cancelled\): object 1: gap [-\d.]+", explorer.message) and explorer.title == "object 1"
+    assert explorer.progress == [1, 1], "not as far as the second came"
+
+
+def test_a_place_that_fails_leaves_the_one_before_it_and_says_why(explorer, monkeypatch):
+    explorer.is_scene, problem, run = True, ValueError("its pixels are gone"), explorer_module.run_pick_freeze
+
+    def fails_in_the_second(*arguments):
+        if explorer._kept:
+            raise problem
+        return run(*arguments)
+
+    monkeypatch.setattr(explorer_module, "run_pick_freeze", fails_in_the_second)
+    explorer.explain([1, 2])
+    assert explorer.wait(60) is explorer.explanations[0] and explorer.problem is problem and explorer.maps
+    assert explorer.message.startswith("Done: object 1: gap") and explorer.message.endswith("; its pixels are gone")
 
 
 def test_what_was_said_of_the_image_stays(explorer):

@@ -380,7 +380,7 @@ def test_a_file_that_lies_elsewhere_says_where(tmp_path):
     frame = gpd.GeoDataFrame({"id": [1, 2]}, geometry=[shapely.box(0, 0, 5, 5), shapely.box(20, 10, 30, 40)], crs=25832)
     frame.to_file(tmp_path / "far.gpkg")
     found = read_footprints(tmp_path / "far.gpkg", "EPSG:25832", bounds=(900, 900, 1000, 1000))
-    words = "far.gpkg reach from (0, 0) to (30, 40) in ETRS89 / UTM zone 32N: is that its CRS"
+    words = "far.gpkg reach from (0, 0) to (30, 40) in ETRS89 / UTM zone 32N: is that its CRS?"
     assert not len(found) and found.attrs["reach"].endswith(words)
 
 

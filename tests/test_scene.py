@@ -204,6 +204,9 @@ def test_the_command_explains_a_footprint(network, tile, tmp_path):
     with rasterio.open(tmp_path / "out/entropy.tif") as file:
         assert file.tags()["building"] == "a"
     assert read_file(tmp_path / "out/buildings.gpkg").building.tolist() == ["a"], "by which it is joined to the file's own columns"
+    for footprints in (None, read_file(houses).rename(columns={"id": "building"})):
+        with pytest.raises(ValueError, match="--id-column number: is of a file of footprints"):
+            Scene(path, network, footprints, id_column="number")
     asked[asked.index("a")] = "b"
     assert "there is no building 'b'" in str(CliRunner().invoke(app, asked).exception)
 
