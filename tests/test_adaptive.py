@@ -81,6 +81,7 @@ def test_stopping_hardly_biases_the_scores():
     assert bias["naive"] < 1.3 * bias["off"] < 0  # the mean of all that was asked prefers what was calm
 
 
+@pytest.mark.slow
 def test_half_of_the_rows_give_the_largest_error_of_uniform_designs():
     runs = replayed()
     largest = {name: np.abs(runs[name]).max(1).mean() for name in ("off", "uniform")}
@@ -141,6 +142,7 @@ def test_the_batch_size_changes_nothing(goal):
         same(first, other)
 
 
+@pytest.mark.slow
 def test_both_engines_agree():
     """A tolerance asks every feature by its own need; of rows the incremental engine has more to spend, for it skips some."""
     full, fast = (EntropyCentric(NET, inference=kind).estimate(X, **CALL, **GOALS[1]) for kind in ("full", "incremental"))

@@ -63,6 +63,7 @@ def by_loop(x: torch.Tensor, mask: torch.Tensor, region: torch.Tensor, n: int) -
     return np.mean(changes, 0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("inference", ["full", "incremental"])
 def test_a_network_that_reads_one_band_in_one_patch_gives_that_feature_alone_a_score(inference: str) -> None:
     model, x, region = asked()
@@ -143,6 +144,7 @@ def test_baselines_are_made_band_by_band() -> None:
         assert torch.equal(named_baseline(name, x)[:, :3], named_baseline(name, changed)[:, :3])
 
 
+@pytest.mark.slow
 def test_the_drawn_raster_is_georeferenced_and_its_footprints_are_its_buildings(tmp_path: Path) -> None:
     rasterio, geopandas = pytest.importorskip("rasterio"), pytest.importorskip("geopandas")
     from rasterio.features import rasterize

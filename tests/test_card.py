@@ -298,6 +298,7 @@ print(float(model(torch.ones(1, 3, 32, 32)).mean()), model.card.classes)
     assert done.stdout.strip() == "155.0 ('red',)", done.stderr
 
 
+@pytest.mark.slow
 def test_explain_and_inspect_take_a_model_from_a_file(code, tmp_path):
     from PIL import Image
     Image.fromarray(IMAGE).save(tmp_path / "tile.png")

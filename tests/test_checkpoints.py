@@ -189,6 +189,7 @@ def test_a_full_disk_or_a_kill_while_the_log_is_written_ends_no_run(tmp_path, mo
     assert [entry["step"] for entry in json.loads(log.read_text())] == [1, 2]
 
 
+@pytest.mark.slow
 def test_a_checkpoint_of_several_channels_is_loaded_as_such(tmp_path):
     torch.manual_seed(0)
     model = smp.Unet("tu-tf_efficientnet_lite0", encoder_weights=None, classes=2).eval()

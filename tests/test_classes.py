@@ -265,6 +265,7 @@ def test_a_study_of_three_classes_is_three_studies(study, tmp_path):
     assert len(maps) == (rows.status == "ok").sum()
 
 
+@pytest.mark.slow
 def test_rows_of_two_classes_are_no_replicates(study):
     _, _, rows = study
     good = rows[rows.status == "ok"]
@@ -276,6 +277,7 @@ def test_rows_of_two_classes_are_no_replicates(study):
     assert counts.to_numpy().sum() == 12 and counts.loc[("town", "road")].sum() == 4
 
 
+@pytest.mark.slow
 def test_classes_of_a_study_are_counted_by_numpy(study):
     _, _, rows = study
     table = classes_table(rows).set_index("class")
@@ -313,6 +315,7 @@ def test_a_run_of_several_classes_goes_on(study, tmp_path):
     path.write_bytes(before)
 
 
+@pytest.mark.slow
 def test_kept_maps_of_several_classes_are_tested_again(study):
     data, run, rows = study
     found = retest(Blurred(), only_run(run), tiles_of(data), lambda maps: {"entropy": maps["entropy"]}, show_progress=False)
@@ -644,6 +647,7 @@ def test_the_report_has_a_part_for_each_class(study, tmp_path):
     assert len(one)
 
 
+@pytest.mark.slow
 def test_another_run_folder_of_classes_is_done_only_without_errors(study, tmp_path):
     data, run, rows = study
     sources, facts = tiles_of(data), read_facts(only_run(run))

@@ -122,6 +122,7 @@ def test_a_short_run_averages_over_the_same_share_of_its_steps(tmp_path, monkeyp
     assert short.averaging**500 == pytest.approx(whole.averaging**whole.steps)
 
 
+@pytest.mark.slow
 def test_efficientnet_b0_starts_from_every_tensor_of_lite0(monkeypatch):
     # The real weights come with the training extra; what fits where is the same for any.
     lite0 = smp.encoders.get_encoder("tu-tf_efficientnet_lite0", weights=None).state_dict()
@@ -192,6 +193,7 @@ def test_wrong_use_is_one_line_and_exit_code_2(scene_file, tmp_path, arguments, 
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.slow
 def test_the_command_itself_says_so_too(tmp_path):
     done = subprocess.run([str(ENTROPY_CAPTUM), "explain", "nowhere.png"], capture_output=True, text=True, cwd=tmp_path)
     assert done.returncode == 2 and not done.stdout

@@ -95,6 +95,7 @@ def closed_form_g(a=(0.0, 1.0, 4.5, 9.0)):
     return parts / v, total / v
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("function,truth", [(ishigami, closed_form_ishigami()), (sobol_g, closed_form_g())])
 def test_sobol_indices_meet_closed_forms(function, truth):
     first, total = truth

@@ -62,6 +62,7 @@ def test_what_table_1_says_of_grad_cam_is_in_the_rows():
 
 # -- The landing page ------------------------------------------------------------------------------------------------------
 
+@pytest.mark.slow
 def test_the_landing_page_says_what_the_rows_say():
     rows = rows_of("study")
     means = method_table(rows, ["l_sit_confidence_drop", "h_sit_confidence_drop", "gap"])

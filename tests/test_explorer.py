@@ -421,6 +421,7 @@ def test_nothing_of_a_run_that_failed_is_left(explorer):
     assert not explorer.maps and not explorer.verdict and not explorer.code
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("place", [2, (35, 45), (30, 40, 50, 50)])
 def test_the_code_makes_the_same_maps(explorer, place):
     explorer.beside = "sobol"
@@ -441,6 +442,7 @@ def test_the_code_names_what_was_chosen(explorer):
             "label=label)\nexplorer.explain(mask)") in chosen.code
 
 
+@pytest.mark.slow
 def test_maps_are_taken_away_as_files(explorer):
     place = Extent("scene.tif", "", (200, 300), (40, 104), (10, 74), "EPSG:25832", (0.3, 0, 691000, 0, -0.3, 5335000))
     explorer = explore(Bright().eval(), explorer.subject.image, grid_size=4, n_samples=4, beside="sobol", extent=place)

@@ -344,6 +344,7 @@ def test_a_label_that_can_be_read_two_ways_is_read_in_none(tmp_path, kind):
         read_mask(next(tmp_path.glob("a.*")))
 
 
+@pytest.mark.slow
 def test_a_study_of_coloured_labels(tmp_path, monkeypatch, capsys):
     """The code reaches the tiles, another code makes the run do the tile again, and the report shows them."""
     write_scenes(tmp_path / "town", (2,), 64)

@@ -513,6 +513,7 @@ def test_neighbours_share_no_pixel_and_leave_none_out():
 masks = arrays(bool, st.tuples(st.integers(1, 12), st.integers(1, 12)), elements=st.booleans())
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=100)
 @given(masks, transforms())
 def test_an_outline_burned_again_is_the_mask(mask, transform):

@@ -33,6 +33,7 @@ def test_random_networks_are_explained_alike_in_full_and_incrementally(seed):
     assert not load_tool("fuzz").fault(seed)[0]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["full", "incremental"])
 def test_two_threads_that_share_a_network_get_what_one_gets(kind):
     torch.manual_seed(0)

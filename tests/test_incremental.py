@@ -114,6 +114,7 @@ def spans(data, extent):
     return start, data.draw(st.integers(start + 1, extent))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", RULES)
 @settings(max_examples=40, deadline=None, derandomize=True)
 @given(data=st.data())
@@ -336,6 +337,7 @@ def test_auto_is_full_for_short_runs_and_small_savings(monkeypatch):
     assert isinstance(planning.choose_inference(*arguments), incremental.IncrementalInference)
 
 
+@pytest.mark.slow
 def test_the_plan_is_reported(unet):
     report = EntropyCentric(unet).explain_plan(torch.randn(1, 3, 96, 96), target=0, region=far_apart()[0], n_samples=4)
     assert report.saving > 1 and "decoder.blocks.0" in set(report.table["module"]) and "predicted saving" in str(report)
@@ -346,6 +348,7 @@ def test_the_plan_is_reported(unet):
         EntropyCentric(unet, max_memory=0)
 
 
+@pytest.mark.slow
 def test_sit_tests_are_those_of_full_inference(unet):
     x, heat, region = torch.randn(2, 3, 96, 96), torch.rand(2, 96, 96), far_apart()
     short, full = (SitTester(Question(unet, x, region, target=1), k) for k in ("incremental", "full"))
@@ -409,6 +412,7 @@ def test_unusual_networks_are_exact(build):
     assert torch.allclose(got, EntropyCentric(model, inference="full").estimate(x, **arguments).scores, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_a_model_rebuilt_after_capture_is_captured_anew():
     model, x = nn.Sequential(nn.Conv2d(3, 4, 3, padding=1), nn.ReLU(), nn.Conv2d(4, 1, 1)), torch.randn(1, 3, 16, 16)
     arguments = dict(region=torch.ones(16, 16), n_samples=4, grid_size=2)

@@ -105,6 +105,7 @@ def test_a_pair_is_found_and_a_sum_has_none():
         assert float(none.values[0, 0, 1]) < 1e-12 < float(none.scores.min())
 
 
+@pytest.mark.slow
 def test_an_interaction_is_no_more_than_either_score():
     found = interactions(EntropyCentric(NET), X, among=4, **CALL | {"n_samples": 256, "perturbations_per_eval": 64})
     least = torch.minimum(found.scores[:, :, None], found.scores[:, None])

@@ -52,6 +52,7 @@ def test_its_error_is_the_spread_of_shares_of_scores_drawn_again(seed):
     assert context_reliance(scores, errors, outside)[1] == pytest.approx(np.std(shares), rel=0.06)
 
 
+@pytest.mark.slow
 @settings(max_examples=20, deadline=None)
 @given(st.integers(0, 10**6))
 def test_distances_hold_half_and_nearly_all_of_the_score(seed):

@@ -189,6 +189,7 @@ def test_score_cam_reads_what_captum_reads(name, layer):
     assert torch.equal(found, want) and float(found.min()) < 0
 
 
+@pytest.mark.slow
 def test_a_view_is_captured_and_leaves_no_failure_behind():
     class Views(nn.Module):
         def __init__(self):
@@ -310,6 +311,7 @@ def test_seg_grad_cam_takes_wrapped_networks(image):
     assert torch.equal(seg_grad_cam(nn.DataParallel(net), x, region=region), want)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("call", CALLS.values(), ids=CALLS)
 def test_tensors_made_in_inference_mode(call, image):
     with torch.inference_mode():

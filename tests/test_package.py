@@ -138,6 +138,7 @@ def test_importing_the_package_imports_no_extra():
     assert not {"torch", "numpy"} & loaded_by("import entropy_captum\ndir(entropy_captum)")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("arguments", [
     ["--help"], ["explain", "--help"], ["evaluate", "--help"], ["explain", "nowhere.png"], ["train", "nowhere"],
     ["report", "nowhere"], ["demo", "--data", "nowhere"], ["evaluate", "--data", "nowhere", "--out", "out"],
@@ -188,6 +189,7 @@ def test_only_a_tag_of_this_version_is_published():
     assert wrong.returncode and "v9.9.9" in wrong.stderr and entropy_captum.__version__ in wrong.stderr
 
 
+@pytest.mark.slow
 def test_a_module_imports_only_modules_before_it():
     stems = sorted(p.stem for p in (ROOT / "nbs").glob("[0-9]*.ipynb"))
     order = {stem.partition("_")[2]: int(stem.partition("_")[0]) for stem in stems}

@@ -420,6 +420,7 @@ REFUSED = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("arguments,message", REFUSED.values(), ids=REFUSED)
 def test_what_does_not_fit_is_one_line(sky, arguments, message, monkeypatch, capsys):
     Image.fromarray(SCENE.image).save("scene.png")

@@ -121,6 +121,7 @@ def test_folded_layers_run_channels_last_and_few_rows_at_a_time(network, images,
     assert seen == [(2, torch.channels_last), (2, torch.channels_last), (1, torch.channels_last)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("runtime", ["torch", "onnxruntime", "openvino", "auto"])
 @pytest.mark.parametrize("off", [1e-2, 2e-4, float("nan")])
 @torch.no_grad()
@@ -142,6 +143,7 @@ def test_a_program_that_is_off_is_not_used(network, images, monkeypatch, runtime
     assert all(f"{runtime} is not possible, going on with torch: its logits differ" in line for line in told)
 
 
+@pytest.mark.slow
 @torch.no_grad()
 def test_one_that_is_right_for_the_first_row_alone_is_not_used(network, images, monkeypatch) -> None:
     real = faster.make_program
@@ -180,6 +182,7 @@ def test_auto_goes_without_what_is_not_installed_and_a_name_without_its_extra_is
             EntropyCentric(network, runtime=runtime).estimate(images[:1], n_samples=2, grid_size=2)
 
 
+@pytest.mark.slow
 def test_what_openvino_compiles_has_float32_asked_for(network, images, monkeypatch) -> None:
     import openvino
     asked, real = [], openvino.Core.compile_model

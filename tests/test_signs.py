@@ -70,6 +70,7 @@ def test_a_label_decides(network):
     assert np.allclose((own.iou, small.iou), want) and f"{want[1]:.2f}, not {want[0]:.2f}" in sign
 
 
+@pytest.mark.slow
 def test_contrast_and_entropy_are_those_of_the_plain_formulas(network):
     (own, *_) = readings(load_model(network, CARD), SCENES[1].image)
     with torch.no_grad():
@@ -136,6 +137,7 @@ MINE = "from entropy_captum.zoo import rooftop_unet\n\ndef make():\n    return r
 SMALL = "255 times as small, the pixels would suit the model better"
 
 
+@pytest.mark.slow
 def test_a_wrong_card_is_named_whatever_makes_the_forwards(network):
     model = run_by(load_model(network, WRONG["255 times as small"]), "auto")
     with pytest.warns(UserWarning, match=SMALL):
@@ -178,6 +180,7 @@ def scene_with_footprints(folder: Path) -> tuple[Path, Path]:
     return folder / "scene.tif", folder / "houses.gpkg"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("classes", [(), ("ground", "building")])
 @pytest.mark.parametrize("subject", ["image", "scene"])
 def test_the_explorer_names_a_wrong_card(subject, classes, network, tmp_path):

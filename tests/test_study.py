@@ -60,6 +60,7 @@ def model():
     return Padded(small_net()).eval()
 
 
+@pytest.mark.slow
 def test_every_method_gives_a_finite_map_per_region():
     x, regions = torch.randn(1, 3, 32, 32), torch.zeros(2, 32, 32)
     regions[0, :8, :8], regions[1, 20:, 20:] = 1, 1
@@ -89,6 +90,7 @@ def test_rise_finds_the_patch_that_decides():
     assert cells.argmax() == 6
 
 
+@pytest.mark.slow
 def test_rows_are_kept_found_again_and_belong_to_their_settings(model, tmp_path):
     data = write_tiles(tmp_path / "data", 3)
     first = evaluate(model, data, tmp_path / "run", SMALL, show_progress=False)
@@ -456,6 +458,7 @@ def test_sensitivity_is_captums(model):
     assert np.isnan(tiles.sensitivity(noisy[0], [])) and np.isnan(tiles.sensitivity(torch.zeros(4, 4), noisy))
 
 
+@pytest.mark.slow
 def test_two_runs_are_compared_map_by_map(model, tmp_path):
     data = write_tiles(tmp_path / "data", 1)
     settings = Settings(("entropy", "sobol", "distance"), 4, 4, noisy=1)

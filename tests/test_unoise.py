@@ -164,6 +164,7 @@ def test_it_is_a_method_among_others_and_left_out_where_it_cannot_be_asked():
         assert leave_out(replace(question, forward=lambda x: 8 * x.mean(1, keepdim=True)), ["unoise", "entropy"]) == ["entropy"]
 
 
+@pytest.mark.slow
 def test_at_equal_area_its_map_keeps_more_than_chance_and_a_constant_map_is_chance():
     gaps, chance = [], []
     for seed in range(4):

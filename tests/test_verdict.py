@@ -270,6 +270,7 @@ def test_the_better_side_is_coloured_where_a_terminal_wants_it(monkeypatch, caps
     assert any("One building decides nothing" in line for line in lines)
 
 
+@pytest.mark.slow
 def test_a_wait_has_a_bar_from_the_start_with_the_time_left(capsys):
     with waiting("thinking", True, 2):
         time.sleep(0.7)
