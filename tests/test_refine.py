@@ -236,7 +236,7 @@ def test_command_line(tmp_path):
 
     from entropy_captum.cli import app
     from entropy_captum.drawn import procedural_scene
-    scene = procedural_scene(2, 128)
+    scene = procedural_scene(2, 96)
     Image.fromarray(scene.image).save(tmp_path / "scene.png")
     call = ["explain", str(tmp_path / "scene.png"), "--grid-size", "adaptive", "--finest", "8", "--n-samples", "4",
             "--method", "entropy,ablation", "--out", str(tmp_path / "out")]
@@ -244,9 +244,9 @@ def test_command_line(tmp_path):
     assert result.exit_code == 0, result.output
     found = Estimate.load(tmp_path / "out" / "entropy-estimate")
     assert found.settings["finest"] == 8 and int(found.n_forwards) == found.settings["search_rows"] + 4 * (len(found.scores[0]) + 1)
-    few = CliRunner().invoke(app, [*call[:-6], "--n-samples", "8", "--max-rows", "2600", "--out", str(tmp_path / "few")])
+    few = CliRunner().invoke(app, [*call[:-6], "--n-samples", "8", "--max-rows", "700", "--out", str(tmp_path / "few")])
     assert few.exit_code == 0, few.output
     limited = Estimate.load(tmp_path / "few" / "entropy-estimate")
-    assert limited.settings["max_rows"] == 2600 >= int(limited.n_forwards) > limited.settings["search_rows"] > 0
+    assert limited.settings["max_rows"] == 700 >= int(limited.n_forwards) > limited.settings["search_rows"] > 0
     wrong = CliRunner().invoke(app, [*call[:2], "--grid-size", "fine"])
     assert wrong.exit_code != 0 and "--grid-size" in str(wrong.output) + str(wrong.exception)
