@@ -19,7 +19,7 @@ from .labels import LabelValues, parse_values
 from .names import LITE0, STUDY_METHODS, Activation, BaselineName, FeatureKind, Grid, InferenceKind, Runtime
 from .notices import each_kind_once, needed, not_there, waiting
 from .request import Request, parse_nodata, read_request
-from .writing import check_free, write_whole
+from .writing import check_free, in_place_of, record_of, write_whole
 
 with needed("models"):
     import typer
@@ -130,6 +130,13 @@ def check_folder(*folders: Path | None) -> None:
             raise ValueError(f"{folder}: {not_there(folder, 'folder')}")
 
 
+def say_replaced(*folders: Path) -> None:
+    """Print which explanations in folders are going to be replaced. Raises ValueError, naming it, for the folder of a run."""
+    for folder in folders:
+        if said := in_place_of(folder):
+            typer.echo(f"replaces {said}, in {folder}; give another --out to keep both")
+
+
 def check_model(model: str | None, card: Path | None, out: Path | None = None) -> None:
     """Raises ValueError, naming it, for a model's file or folder, or a card, that is not there, and a file in the results' way.
 
@@ -195,6 +202,7 @@ def demo(data: Annotated[Path | None, typer.Option(help="A folder of tiles; defa
     """Explain one building by four methods and test the maps: the main job on one tile."""
     check_folder(data)
     check_model(model, model_card, out)
+    say_replaced(out)
     grid, network = parse_grid(grid_size, None, False), load_network(model, model_card, device)
     from entropy_captum.explanation import ask, demo_request, explain_question, grid_in_words, largest_object
     from entropy_captum.question import Budget
@@ -258,13 +266,17 @@ def check_mistakes(mistakes: bool, labelled: str | None, label: Path | None) -> 
 # %% ../nbs/66_cli.ipynb #d69043bb
 def mistakes_of(request: Request, network: Model, out: Path, target: str | None, labelled: str | None) -> dict[Path, Request]:
     """The requests of both kinds of mistakes, by the folders of their results; which there are not is printed."""
-    from entropy_captum.explanation import find_mistakes
+    from entropy_captum.explanation import find_mistakes, remove_explanation
 
     found = find_mistakes(request, network, target, labelled)
     where = "" if labelled is None else f" that the label calls {labelled}"
     for kind in ("false-positives", "false-negatives") if labelled is None else ("false-positives",):
         if kind not in found:
             typer.echo(f"there are no {kind.replace('-', ' ')}{where}")
+    for folder in (out / kind for kind in ("false-positives", "false-negatives") if kind not in found):
+        if record_of(folder) is not None:
+            typer.echo(f"removes {in_place_of(folder)}, from {folder}: it is not of these mistakes")
+            remove_explanation(folder)
     return {out / kind: replace(request, region=region) for kind, region in found.items()}
 
 # %% ../nbs/66_cli.ipynb #dcb2cfd4
@@ -489,6 +501,14 @@ class Many(NamedTuple):
     signs: bool = False
 
 
+def run_in(out: Path) -> str | None:
+    """The run whose table is in a survey's folder; None for none that can be read."""
+    from entropy_captum.survey import load_survey
+    with suppress(ValueError, LookupError, OSError):
+        return str(load_survey(out)["run"].iloc[0])
+    return None
+
+
 def survey_scene(image: str, network: Model, place: Place, reading: Reading, chosen: dict[str, Any], many: Many,
                  out: Path) -> None:
     """Explain many buildings of a scene, and print what was found. chosen: settings of the survey."""
@@ -497,6 +517,7 @@ def survey_scene(image: str, network: Model, place: Place, reading: Reading, cho
     from entropy_captum.survey_report import write_survey_report
 
     scene = Scene(image, network, place.footprints, **reading._asdict())
+    before = run_in(out)
     window = window_side(place.window, scene.raster) or min(512, max(scene.raster.size))
     settings, show = SurveySettings(window=window, **chosen), sys.stderr.isatty()
     buildings = scene.footprints
@@ -510,6 +531,9 @@ def survey_scene(image: str, network: Model, place: Place, reading: Reading, cho
     table = survey(scene, out, settings, buildings, with_patches=many.patches, parquet=many.parquet, cluster=many.cluster,
                    show_progress=show)
     print_survey(table, out)
+    if before not in (None, table["run"].iloc[0]):
+        typer.echo(f"replaced: buildings.gpkg and report.html of the survey {before} in {out}, which was asked otherwise; its rows "
+                   "and maps stay, and the same command writes its table anew")
     typer.echo(f"report: {write_survey_report(out)}")
 
 # %% ../nbs/66_cli.ipynb #5ab37bf8
@@ -534,6 +558,7 @@ def explain(image: ImageName, point: Point = None, at: At = None, crs: Crs = "EP
     reading, grouped, empty = Reading(bands, scale, stored, remote, id_column), parse_groups(groups or ()), parse_nodata(nodata)
     place = Place(at, crs, point, window, mask, label, parse_values(label_values or ()), footprints, building, everything)
     check_survey(place, nodata, mistakes, features, grouped, inference)
+    in_place_of(out, place.is_survey)
     grid, request_for = parse_grid(grid_size, finest, place.is_survey), find_request(image, place, reading)
     goals = check_goals(place, tolerance=tolerance, max_rows=max_rows, top=top, max_seconds=max_seconds)
     network, own = load_network(model, model_card, device, runtime), model is not None or image.endswith(".npy")
@@ -548,6 +573,7 @@ def explain(image: ImageName, point: Point = None, at: At = None, crs: Crs = "EP
     request = replace(request_for(network), groups=grouped).without(empty)
     budget = Budget(n_samples, perturbations_per_eval, seed, inference=inference, show_progress=sys.stderr.isatty(), **goals)
     asked = mistakes_of(request, network, out, target, labelled) if mistakes else {out: request}
+    say_replaced(*asked)
     questions = {folder: ask(network, one, baseline, grid, target, features, finest) for folder, one in asked.items()}
     look_for_signs(network, request, target, own)
     print_classes(network, request, target)

@@ -5,9 +5,11 @@
 # %% ../nbs/59_explanation.ipynb #d04995cf
 from __future__ import annotations
 
+import datetime
 import json
 import math
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cached_property
 from importlib.metadata import version
@@ -43,7 +45,7 @@ from .question import Budget, Question
 from .refine import Search, refined
 from .region import object_at, objects
 from .request import Mask, Request
-from .writing import write_together
+from .writing import RECORD, files_of, in_place_of, write_together
 from .zoo import class_name, inputs_for, predict, predict_mask
 
 with needed("models"):
@@ -53,8 +55,8 @@ if TYPE_CHECKING:
     from entropy_captum.gis import ScoreMap
 
 # %% auto #0
-__all__ = ['GRIDS', 'ENDINGS', 'largest_object', 'choose_region', 'bands_of', 'grid_for', 'ask', 'find_mistakes', 'Explanation',
-           'dataset_of', 'explain_question']
+__all__ = ['GRIDS', 'ENDINGS', 'largest_object', 'choose_region', 'bands_of', 'grid_for', 'ask', 'find_mistakes', 'files_left',
+           'remove_explanation', 'Explanation', 'dataset_of', 'explain_question']
 
 # %% ../nbs/59_explanation.ipynb #facf118e
 def largest_object(mask: Mask) -> Mask:
@@ -252,6 +254,19 @@ def marks_of(mask: Mask, held: Mask, found: Mask, extent: Extent) -> list[str]:
 ENDINGS = (".npy", ".png", "-estimate.npz", "-estimate.json", ".tif", ".qml", "-bands.csv", "-bands.png", "-band-maps.png")
 
 
+def files_left(folder: Path) -> list[str]:
+    """The names that files of an explanation in a folder have, by its record and by the methods known here."""
+    known = [f"{name}{ending}" for name in UNITS for ending in ENDINGS]
+    return [*known, "table.csv", "panel.png", "buildings.gpkg", "buildings.parquet", "patches.parquet", RECORD, *files_of(folder)]
+
+
+def remove_explanation(folder: Path) -> None:
+    """Remove the files of an explanation from a folder, and the folder if nothing else is in it."""
+    write_together(folder, lambda _: None, files_left(folder))
+    with suppress(OSError):
+        folder.rmdir()
+
+
 @dataclass(frozen=True, eq=False)
 class Explanation:
     """What methods say of a request: its question, a map of each, and a table that tests these and the controls.
@@ -315,6 +330,12 @@ class Explanation:
             raise ValueError(f"{name}: its features do not tell bands apart; ask with features=\"bands\" or \"bands*patches\"")
         return spectral_table(estimate, bands_of(self.request, self.question.forward), self.request.groups)
 
+    @property
+    def explained(self) -> str:
+        """What is explained, by what, in a few words."""
+        one = "a region" if not self.request.building else f"building {self.request.building}"
+        return f"{one} of {int(self.region.sum()):,} pixels by {', '.join(self.found)}"
+
     def __repr__(self) -> str:
         return f"<{', '.join(self.found)}: region of {int(self.region.sum()):,} pixels in {self.request.extent.file}>"
 
@@ -325,14 +346,13 @@ class Explanation:
         """Write the table, a panel of all, which pixels they cover, and of each method its map, and its estimate if it has one.
 
         Of an image with a place on Earth also maps and polygons for a GIS. parquet: the latter also as GeoParquet. What an earlier
-        explanation left there is replaced, or removed. Raises ValueError for lack of room, and for GeoParquet of an image without a
-        place.
+        explanation left there is replaced, or removed. Raises ValueError for lack of room, for GeoParquet of an image without a
+        place, and for the folder of a run over many buildings or tiles.
         """
         if parquet and self.request.extent.transform is None:
             raise ValueError(f"{self.request.extent.file}: does not say where on Earth it lies, so there is no GeoParquet of it")
-        stale = [f"{name}{ending}" for name in UNITS for ending in ENDINGS]
-        stale += ["table.csv", "buildings.gpkg", "buildings.parquet", "patches.parquet"]
-        write_together(Path(folder), lambda place: save_explanation(place, self, parquet), stale)
+        in_place_of(Path(folder))
+        write_together(Path(folder), lambda place: save_explanation(place, self, parquet), files_left(Path(folder)))
 
 # %% ../nbs/59_explanation.ipynb #6c10429f
 def facts_of_building(told: Explanation, method: str) -> dict[str, Any]:
@@ -407,7 +427,6 @@ def save_explanation(folder: Path, told: Explanation, parquet: bool) -> None:
     if len(told.table):
         told.table.to_csv(folder / "table.csv", index=False, float_format="%.6g")
     pixels, question = told.request.extent.facts(), told.question
-    (folder / "pixels.json").write_text(json.dumps(pixels, indent=1) + "\n", encoding="utf-8")
     tester = SitTester(question)
     shown = {name: tested(tester, each.maps[0], UNITS.get(name, ""), each.estimate) for name, each in told.found.items()}
     label = None if question.label is None else np.asarray(question.label) == 1
@@ -422,6 +441,9 @@ def save_explanation(folder: Path, told: Explanation, parquet: bool) -> None:
                 save_spectrum(folder, told, name)
     if told.request.extent.transform is not None:
         save_for_gis(folder, told, parquet)
+    record = pixels | {"explained": told.explained, "made": datetime.date.today().isoformat(),
+                       "files": sorted([RECORD, *(file.name for file in folder.iterdir())])}
+    (folder / RECORD).write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
 
 # %% ../nbs/59_explanation.ipynb #ba90f0b6
 def search_for(question: Question, budget: Budget, methods: Sequence[str]) -> Search | None:

@@ -55,6 +55,7 @@ from .region import objects
 from .request import Request
 from .run import Run
 from .signs import warn_of_signs
+from .writing import in_place_of
 from .zoo import inputs_for, predict
 
 try:
@@ -569,7 +570,8 @@ def answer(explorer: Explorer, content: dict[str, Any]) -> None:
             explorer.picked, explorer.message = [], NONE_CHOSEN
         explorer.cancel()
     elif kind == "save":
-        explorer.message = f"Saved to {explorer.save()}"
+        before = in_place_of(Path(explorer.folder))
+        explorer.message = f"Saved to {explorer.save()}{f', in place of {before}' if before else ''}"
     elif kind == "export" and explorer.result is not None:
         made = exported(explorer.result, content["format"])
         explorer.send({"kind": "files", "names": list(made)}, list(made.values()))
