@@ -249,10 +249,33 @@ def print_bands(told: Explanation) -> None:
             typer.echo(f"\n{name}, by band\n{told.spectrum(name).round(4).to_string(index=False, na_rep='-')}")
 
 
+def print_reliance(told: Explanation) -> None:
+    """Print how much of the score of each map that is made of patches lies outside, beside that of a map without preference."""
+    from entropy_captum.explanation import tells_bands
+    from entropy_captum.measures import outside_in_words
+
+    for name, each in told.found.items():
+        if each.estimate is not None and not tells_bands(each.estimate):
+            measured = told.measures(name)
+            if measured["context_reliance"] == measured["context_reliance"]:  # not where there is no score
+                said = outside_in_words(measured["context_reliance"], measured["area_outside"], "what is explained")
+                typer.echo(f"\n{name}: {said}")
+
+
+def print_flags(told: Explanation) -> None:
+    """Print whether a footprint is predicted at all: without, its map says little."""
+    from entropy_captum.explanation import prediction_flags
+
+    if told.request.building and (flags := prediction_flags(told.region, told.predicted)):
+        typer.echo(f"building {told.request.building}: {'; '.join(flags)} by the network")
+
+
 def save_and_print(told: Explanation, folder: Path, parquet: bool) -> None:
     """Save an explanation and print what it says."""
     told.save(folder, parquet)
     print_bands(told)
+    print_flags(told)
+    print_reliance(told)
     print_table(told.table, folder)
 
 # %% ../nbs/66_cli.ipynb #53039192
@@ -481,12 +504,16 @@ def print_survey(table: pd.DataFrame, out: Path) -> None:
     if "error" in table:
         for reason, n in table["error"].dropna().value_counts().items():
             typer.echo(f"  {n} x {reason}")
+    marks = table["flags"].fillna("").str.split("; ").explode()
+    if (marks != "").any():
+        typer.echo(f"flags: {', '.join(f'{n} x {mark}' for mark, n in marks[marks != ''].value_counts().items())}")
     done = table[table["status"] == "ok"]
     if len(done):
-        names = ["building", "confidence", "context_reliance", "context_reliance_error", "distance_half_m", "gap", "gap_error",
-                 "flags"]
+        names = ["building", "confidence", "context_reliance", "context_reliance_error", "area_outside", "distance_half_m", "gap",
+                 "gap_error", "flags"]
         most = done.sort_values("context_reliance", ascending=False)[names].head(8)
-        typer.echo(f"\nThose that lean most on what surrounds them:\n\n{most.round(3).to_string(index=False)}")
+        typer.echo(f"\nThose that lean most on what surrounds them:\n\n{most.round(3).to_string(index=False)}\n\n"
+                   "context_reliance: the share of the score outside the building; area_outside: that of a map without preference.")
     typer.echo(f"\nResults: {out}/buildings.gpkg (a layer for QGIS; open it again, or load_survey in Python), whose column `map` "
                "names the GeoTIFF of each building")
 

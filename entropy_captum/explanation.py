@@ -244,10 +244,22 @@ def border_flags(mask: Mask, extent: Extent) -> list[str]:
     return list(dict.fromkeys(flags))
 
 
+#: A building is hardly predicted where less than this share of its pixels is, or its IoU with a larger prediction is below.
+HARDLY = 0.25
+
+
+def prediction_flags(mask: Mask, found: Mask) -> list[str]:
+    """Whether (H,W) a building's class is predicted where it is: not at all, hardly, or far beyond it too."""
+    covered = (found & mask).sum() / max(mask.sum(), 1)
+    if covered < HARDLY:
+        return ["hardly predicted" if covered else "not predicted"]
+    return ["predicted far beyond it"] * (region_iou(found, mask, mask) < HARDLY)
+
+
 def marks_of(mask: Mask, held: Mask, found: Mask, extent: Extent) -> list[str]:
     """What is to be known of a building, by where (H,W) it is, pixels hold something, and its class is predicted."""
     beside = (ndimage.binary_dilation(mask) & ~held).any()
-    return border_flags(mask, extent) + ["beside nodata"] * bool(beside) + ["not predicted"] * (not (found & mask).any())
+    return border_flags(mask, extent) + ["beside nodata"] * bool(beside) + prediction_flags(mask, found)
 
 # %% ../nbs/59_explanation.ipynb #95552c85
 #: How the files of a method end, after its name.

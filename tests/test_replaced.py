@@ -86,6 +86,8 @@ def test_a_second_explanation_says_what_it_replaces(drawn, tmp_path):
     command = ["explain", str(tmp_path / "tile.png"), "--mask", str(tmp_path / "mask.png"), *FEW, "--out", str(tmp_path / "out")]
     first = CliRunner().invoke(app, [*command, "--method", "entropy"])
     assert first.exit_code == 0 and "replaces" not in first.output
+    area = 1 - (drawn.instances == 3).sum() / 128**2
+    assert f"of the score lies outside what is explained (a map without preference would have {area:.0%})" in first.output
     second = CliRunner().invoke(app, [*command, "--method", "grad-cam"])
     lines = [line for line in second.output.splitlines() if "replaces" in line]
     assert second.exit_code == 0 and len(lines) == 1 and f"in {tmp_path / 'out'}; give another --out to keep both" in lines[0]
