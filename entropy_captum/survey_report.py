@@ -165,8 +165,9 @@ def extreme_sections(told: Surveyed, count: int = 4) -> list[dict[str, Any]]:
                 buildings_figure(told.home, told.picture, rows), f"buildings that lean {name} on what surrounds them", photo=True)]
             known = [name for name in columns if name not in COLUMNS or rows[name].notna().any()]
             shown = pd.DataFrame(rows[known]).rename(columns=COLUMNS | SHORT)
-            found.append(section(f"Those that lean {name} on what surrounds them", "Outlined: what is explained. Below: how much "
-                                 "each patch counts, in its own colours for every building.", *pictures, shown))
+            found.append(section(f"Those that lean {name} on what surrounds them", "Shares of the score and of the window's area "
+                                 "are from 0 to 1, ± are standard errors. Outlined: what is explained. Below: how much each patch "
+                                 "counts, in its own colours for every building.", *pictures, shown))
     return found
 
 # %% ../nbs/63_survey_report.ipynb #edc517a9
