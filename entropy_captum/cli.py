@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
@@ -632,6 +633,26 @@ def train(data: Annotated[list[Path], typer.Argument(help="Folders with train an
     typer.echo(f"weights: {weights}")
 
 # %% ../nbs/66_cli.ipynb #6228fe19
+#: What messages for Python say, and what they say to who types a command.
+AS_TYPED = {"target=None needs": "without --target a model needs", "activation='none' if they are probabilities (in a model card: ":
+            "the model card if they are probabilities (", "; pass region=": "; give --mask", "valid=mask, or --nodata": "--nodata"}
+#: The parameters of commands that messages name as Python writes them.
+OPTIONS = ("n_samples", "grid_size", "perturbations_per_eval", "max_rows", "max_seconds", "label_values", "min_area", "id_column",
+           "top", "tolerance", "finest", "target", "seed", "inference", "features", "groups", "baseline", "runtime", "window")
+
+
+def in_options(message: str) -> str:
+    """A message in the words of the command line: names of parameters become options, but not inside of paths and names."""
+    for said, typed in AS_TYPED.items():
+        message = message.replace(said, typed)
+    for name in OPTIONS:
+        option, alone = f"--{name.replace('_', '-')}", r"(?<![\w/\\.-])" + name
+        message = re.sub(alone + r"=(['\"]?)([\w.]*\w)\1", rf"{option} \2", message)
+        ends = r"(?![\w/\\=-]|\.\w)" if "_" in name else r"(?= must be )"
+        message = re.sub(alone + ends, option, message)
+    return message
+
+
 def numbers(option: str, text: str) -> tuple[int, ...]:
     """The whole numbers of a list with commas. Raises ValueError that quotes the option."""
     try:
@@ -803,7 +824,7 @@ def inspect(source: Annotated[str, typer.Argument(metavar="MODEL", help="A model
 def main() -> None:
     """The entry point: one line and exit code 2 for what the user can mend, an end at once for Ctrl-C, each warning once."""
     try:
-        with each_kind_once(lambda text: typer.echo(f"warning: {text}", err=True)):
+        with each_kind_once(lambda text: typer.echo(f"warning: {in_options(text)}", err=True)):
             app()
     except SystemExit as end:
         if end.code == 130:  # all is closed; taking torch down would take seconds
@@ -814,5 +835,5 @@ def main() -> None:
             os._exit(130)
         raise
     except (ValueError, TypeError, OSError, ImportError) as error:
-        typer.echo(f"error: {' '.join(str(error).splitlines())}", err=True)
+        typer.echo(f"error: {in_options(' '.join(str(error).splitlines()))}", err=True)
         sys.exit(2)

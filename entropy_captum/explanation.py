@@ -479,8 +479,8 @@ def explain_question(request: Request, question: Question, budget: Budget, metho
                  maps._replace(forwards=maps.forwards + search.rows, estimate=search.mark(maps.estimate))
                  for name, maps in found.items()}
     estimates = {name: each.estimate for name, each in found.items() if each.estimate is not None and name != INTERACTION}
-    for estimate in estimates.values():
-        warn_if_flat(estimate.scores, estimate.standard_error)
+    for name, estimate in estimates.items():
+        warn_if_flat(estimate.scores, estimate.standard_error, name)
     table = judge(tester, {name: each.maps for name, each in found.items()}, estimates,
                   perturbations_per_eval=budget.perturbations_per_eval, show_progress=budget.show_progress)
     return Explanation(request, question, found, table, tester.before)

@@ -45,7 +45,7 @@ from entropy_captum.figures import (
 )
 from .files import Extent, check_mask, check_point, extent_of_array
 from .forward import Model, eval_mode
-from .judgement import ONE_IS_NONE, judge
+from .judgement import ONE_IS_NONE, judge, with_error
 from .methods import PICK_FREEZE, UNITS, Maps, pick_freeze_map, run_methods
 from .names import Activation
 from .notices import heard
@@ -785,7 +785,7 @@ def in_words(table: pd.DataFrame, names: list[str]) -> str:
     if not len(table):
         return "tests cancelled"
     by_name = table.set_index("map").loc[names]
-    gaps = [f"{row['gap_r0.5']:.1f} ± {row['gap_r0.5_se']:.1f}" for _, row in by_name.iterrows()]
+    gaps = [with_error(row, str(name)) for name, row in by_name.iterrows()]
     if len(names) == 1:
         return f"gap {gaps[0]} points, {by_name['verdict'].iloc[0]}"
     return f"gap {', '.join(f'{name} {gap}' for name, gap in zip(names, gaps, strict=True))} points"
@@ -795,10 +795,10 @@ def rows_of(table: pd.DataFrame) -> list[dict[str, Any]]:
     """A table of `judge` as the page shows it: the gap with its error, and what is undefined, or known of no map, left out."""
     full = table.reindex(columns=[*SHOWN])
     known, rows = full[[name for k, name in enumerate(SHOWN) if k < 3 or full[name].notna().any()]], []
-    for (_, row), error in zip(known.iterrows(), table.get("gap_r0.5_se", ()), strict=True):
+    for k, (_, row) in enumerate(known.iterrows()):
         facts: dict[str, Any] = {SHOWN[str(name)]: None if pd.isna(value) else value for name, value in row.items()}
         if facts["gap"] is not None:
-            facts["gap"] = f"{facts['gap']:.1f}" + (f" ± {error:.1f}" if np.isfinite(error) else "")
+            facts["gap"] = with_error(table.iloc[k], str(row["map"]))
         rows.append(facts)
     return rows
 
