@@ -75,6 +75,26 @@ def largest_object(mask: Mask) -> Mask:
     chosen = inner if inner.any() else sizes
     return ids == int(chosen.argmax())
 
+# %% ../nbs/59_explanation.ipynb #93dc1bf8
+def object_of(request: Request, mask: Mask) -> Mask:
+    """The object of a mask (H,W) at a request's point. Raises ValueError, in the coordinates typed, where there is none."""
+    assert request.point is not None
+    (x, y), (left, top), extent = request.point, (request.extent.columns[0], request.extent.rows[0]), request.extent
+    try:
+        return object_at(mask, x, y, corner=(left, top))
+    except ValueError as problem:
+        if request.at is None or extent.transform is None or not mask.any():
+            raise
+        from entropy_captum.raster import moved, to_world
+        rows, columns = np.nonzero(mask)
+        k = int(((rows + top - y) ** 2 + (columns + left - x) ** 2).argmin())
+        column, row = int(columns[k]) + left, int(rows[k]) + top
+        near = moved(*to_world(extent.transform, column + 0.5, row + 0.5), extent.crs, request.at[2])
+        empty = request.valid is not None and not request.valid[y - top, x - left]
+        says = "where the raster holds nothing (nodata)" if empty else "on no object"
+        raise ValueError(f"({request.at[0]:.10g}, {request.at[1]:.10g}) in {request.at[2]}, the pixel ({x}, {y}), lies {says}; the "
+                         f"nearest object is at ({near[0]:.10g}, {near[1]:.10g}), its pixel ({column}, {row})") from problem
+
 # %% ../nbs/59_explanation.ipynb #8a429d1f
 def choose_region(request: Request, model: Model, target: int | str | None = None) -> Mask:
     """The given region, the predicted object with the point in it, or all predicted of a class. Raises ValueError for none."""
@@ -85,7 +105,7 @@ def choose_region(request: Request, model: Model, target: int | str | None = Non
         return request.region & valid
     predicted = predict_mask(model, request.image, target=target) & valid
     if request.point is not None:
-        return object_at(predicted, *request.point, corner=(request.extent.columns[0], request.extent.rows[0]))
+        return object_of(request, predicted)
     if not predicted.any():
         raise ValueError("the network predicts nothing of this class in this image; give --mask")
     return predicted
@@ -186,7 +206,7 @@ def find_mistakes(request: Request, model: Model, target: int | str | None = Non
     found = {name: mask for name, mask in found.items() if mask.any()}
     if request.point is not None and found:
         (x, y), corner = request.point, (request.extent.columns[0], request.extent.rows[0])
-        object_at(np.any(list(found.values()), axis=0), x, y, corner)  # says where the nearest is, if none is there
+        object_of(request, np.any(list(found.values()), axis=0))  # says where the nearest is, if none is there
         found = {name: object_at(mask, x, y, corner) for name, mask in found.items() if mask[y - corner[1], x - corner[0]]}
     return found
 

@@ -48,7 +48,7 @@ from .forward import Model, eval_mode
 from .judgement import ONE_IS_NONE, judge, with_error
 from .methods import PICK_FREEZE, UNITS, Maps, pick_freeze_map, run_methods
 from .names import Activation
-from .notices import heard
+from .notices import heard, how_to_install
 from .perturbation import grid_feature_mask
 from .question import Budget, Question, of_image
 from .region import objects
@@ -62,7 +62,7 @@ try:
     import anywidget
     import traitlets
 except ImportError as problem:
-    raise ImportError("the explorer needs anywidget: pip install 'entropy_captum[lab]'") from problem
+    raise ImportError(f"the explorer needs anywidget: {how_to_install('lab')}") from problem
 
 # %% auto #0
 __all__ = ['Place', 'CHOICES', 'FIRST', 'SHOWN', 'MOST_KEPT', 'NONE_CHOSEN', 'called', 'Face', 'palette', 'drawing', 'cells_of',
