@@ -30,6 +30,8 @@ Number = Literal["float32", "float16", "float64", "uint8", "uint16", "int32"]
 Layout = Literal["NCHW", "NHWC"]
 #: What is put beside an image that is too small: its mirror image, its border, or mid-grey.
 Padding = Literal["reflect", "replicate", "grey"]
+#: The entries of a card that are one of some words.
+CHOICES: dict[str, Any] = {"activation": Activation, "padding": Padding, "layout": Layout, "dtype": Number}
 
 # %% ../nbs/37_card.ipynb #168abe6e
 def per_band(value: Any, bands: int, name: str) -> tuple[float, ...]:
@@ -87,8 +89,7 @@ class ModelCard:
             object.__setattr__(self, name, numbers[0] if name == "scale" else numbers)
         if not isinstance(self.multiple, int) or self.multiple < 1 or (self.size is not None and min(self.size) < 1):
             raise ValueError(f"model card: expected sides of at least 1, got multiple {self.multiple!r} and size {self.size!r}")
-        for name, known in (("activation", Activation), ("padding", Padding), ("layout", Layout),
-                            ("dtype", Number)):
+        for name, known in CHOICES.items():
             if getattr(self, name) not in get_args(known):
                 raise ValueError(f"model card: {name} must be one of {', '.join(get_args(known))}, got {getattr(self, name)!r}")
 
@@ -206,7 +207,8 @@ def make_card(facts: Mapping[str, Any], source: str) -> ModelCard:
 
 # %% ../nbs/37_card.ipynb #cc9a0395
 def card_text(facts: Mapping[str, Any]) -> str:
-    """What is known about a model as the text of a TOML card; what is not stands there as a comment."""
+    """What is known about a model as the text of a TOML card; what is not stands there as a comment, with the words it may be."""
     lines = [f"{name} = {json.dumps(value, ensure_ascii=False)}" for name, value in facts.items() if value is not None]
     missing = [field.name for field in fields(ModelCard) if facts.get(field.name) is None]
-    return "\n".join([*lines, *(f"# {name} =" for name in missing)]) + "\n"
+    words = {name: " or ".join(f'"{word}"' for word in get_args(kind)) for name, kind in CHOICES.items()}
+    return "\n".join([*lines, *(f"# {name} = {words.get(name, '')}".rstrip() for name in missing)]) + "\n"

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
@@ -19,7 +20,7 @@ from .labels import LabelValues, parse_values
 from .names import LITE0, STUDY_METHODS, Activation, BaselineName, FeatureKind, Grid, InferenceKind, Runtime
 from .notices import each_kind_once, needed, not_there, waiting
 from .request import Request, parse_nodata, read_request
-from .writing import check_free, write_whole
+from .writing import check_free, in_place_of, record_of, write_whole
 
 with needed("models"):
     import typer
@@ -130,6 +131,13 @@ def check_folder(*folders: Path | None) -> None:
             raise ValueError(f"{folder}: {not_there(folder, 'folder')}")
 
 
+def say_replaced(*folders: Path) -> None:
+    """Print which explanations in folders are going to be replaced. Raises ValueError, naming it, for the folder of a run."""
+    for folder in folders:
+        if said := in_place_of(folder):
+            typer.echo(f"replaces {said}, in {folder}; give another --out to keep both")
+
+
 def check_model(model: str | None, card: Path | None, out: Path | None = None) -> None:
     """Raises ValueError, naming it, for a model's file or folder, or a card, that is not there, and a file in the results' way.
 
@@ -195,6 +203,7 @@ def demo(data: Annotated[Path | None, typer.Option(help="A folder of tiles; defa
     """Explain one building by four methods and test the maps: the main job on one tile."""
     check_folder(data)
     check_model(model, model_card, out)
+    say_replaced(out)
     grid, network = parse_grid(grid_size, None, False), load_network(model, model_card, device)
     from entropy_captum.explanation import ask, demo_request, explain_question, grid_in_words, largest_object
     from entropy_captum.question import Budget
@@ -241,10 +250,33 @@ def print_bands(told: Explanation) -> None:
             typer.echo(f"\n{name}, by band\n{told.spectrum(name).round(4).to_string(index=False, na_rep='-')}")
 
 
+def print_reliance(told: Explanation) -> None:
+    """Print how much of the score of each map that is made of patches lies outside, beside that of a map without preference."""
+    from entropy_captum.explanation import tells_bands
+    from entropy_captum.measures import outside_in_words
+
+    for name, each in told.found.items():
+        if each.estimate is not None and not tells_bands(each.estimate):
+            measured = told.measures(name)
+            if measured["context_reliance"] == measured["context_reliance"]:  # not where there is no score
+                said = outside_in_words(measured["context_reliance"], measured["area_outside"], "what is explained")
+                typer.echo(f"\n{name}: {said}")
+
+
+def print_flags(told: Explanation) -> None:
+    """Print whether a footprint is predicted at all: without, its map says little."""
+    from entropy_captum.explanation import prediction_flags
+
+    if told.request.building and (flags := prediction_flags(told.region, told.predicted)):
+        typer.echo(f"building {told.request.building}: {'; '.join(flags)} by the network")
+
+
 def save_and_print(told: Explanation, folder: Path, parquet: bool) -> None:
     """Save an explanation and print what it says."""
     told.save(folder, parquet)
     print_bands(told)
+    print_flags(told)
+    print_reliance(told)
     print_table(told.table, folder)
 
 # %% ../nbs/66_cli.ipynb #53039192
@@ -258,13 +290,17 @@ def check_mistakes(mistakes: bool, labelled: str | None, label: Path | None) -> 
 # %% ../nbs/66_cli.ipynb #d69043bb
 def mistakes_of(request: Request, network: Model, out: Path, target: str | None, labelled: str | None) -> dict[Path, Request]:
     """The requests of both kinds of mistakes, by the folders of their results; which there are not is printed."""
-    from entropy_captum.explanation import find_mistakes
+    from entropy_captum.explanation import find_mistakes, remove_explanation
 
     found = find_mistakes(request, network, target, labelled)
     where = "" if labelled is None else f" that the label calls {labelled}"
     for kind in ("false-positives", "false-negatives") if labelled is None else ("false-positives",):
         if kind not in found:
             typer.echo(f"there are no {kind.replace('-', ' ')}{where}")
+    for folder in (out / kind for kind in ("false-positives", "false-negatives") if kind not in found):
+        if record_of(folder) is not None:
+            typer.echo(f"removes {in_place_of(folder)}, from {folder}: it is not of these mistakes")
+            remove_explanation(folder)
     return {out / kind: replace(request, region=region) for kind, region in found.items()}
 
 # %% ../nbs/66_cli.ipynb #dcb2cfd4
@@ -469,12 +505,16 @@ def print_survey(table: pd.DataFrame, out: Path) -> None:
     if "error" in table:
         for reason, n in table["error"].dropna().value_counts().items():
             typer.echo(f"  {n} x {reason}")
+    marks = table["flags"].fillna("").str.split("; ").explode()
+    if (marks != "").any():
+        typer.echo(f"flags: {', '.join(f'{n} x {mark}' for mark, n in marks[marks != ''].value_counts().items())}")
     done = table[table["status"] == "ok"]
     if len(done):
-        names = ["building", "confidence", "context_reliance", "context_reliance_error", "distance_half_m", "gap", "gap_error",
-                 "flags"]
+        names = ["building", "confidence", "context_reliance", "context_reliance_error", "area_outside", "distance_half_m", "gap",
+                 "gap_error", "flags"]
         most = done.sort_values("context_reliance", ascending=False)[names].head(8)
-        typer.echo(f"\nThose that lean most on what surrounds them:\n\n{most.round(3).to_string(index=False)}")
+        typer.echo(f"\nThose that lean most on what surrounds them:\n\n{most.round(3).to_string(index=False)}\n\n"
+                   "context_reliance: the share of the score outside the building; area_outside: that of a map without preference.")
     typer.echo(f"\nResults: {out}/buildings.gpkg (a layer for QGIS; open it again, or load_survey in Python), whose column `map` "
                "names the GeoTIFF of each building")
 
@@ -489,6 +529,14 @@ class Many(NamedTuple):
     signs: bool = False
 
 
+def run_in(out: Path) -> str | None:
+    """The run whose table is in a survey's folder; None for none that can be read."""
+    from entropy_captum.survey import load_survey
+    with suppress(ValueError, LookupError, OSError):
+        return str(load_survey(out)["run"].iloc[0])
+    return None
+
+
 def survey_scene(image: str, network: Model, place: Place, reading: Reading, chosen: dict[str, Any], many: Many,
                  out: Path) -> None:
     """Explain many buildings of a scene, and print what was found. chosen: settings of the survey."""
@@ -497,6 +545,7 @@ def survey_scene(image: str, network: Model, place: Place, reading: Reading, cho
     from entropy_captum.survey_report import write_survey_report
 
     scene = Scene(image, network, place.footprints, **reading._asdict())
+    before = run_in(out)
     window = window_side(place.window, scene.raster) or min(512, max(scene.raster.size))
     settings, show = SurveySettings(window=window, **chosen), sys.stderr.isatty()
     buildings = scene.footprints
@@ -510,6 +559,9 @@ def survey_scene(image: str, network: Model, place: Place, reading: Reading, cho
     table = survey(scene, out, settings, buildings, with_patches=many.patches, parquet=many.parquet, cluster=many.cluster,
                    show_progress=show)
     print_survey(table, out)
+    if before not in (None, table["run"].iloc[0]):
+        typer.echo(f"replaced: buildings.gpkg and report.html of the survey {before} in {out}, which was asked otherwise; its rows "
+                   "and maps stay, and the same command writes its table anew")
     typer.echo(f"report: {write_survey_report(out)}")
 
 # %% ../nbs/66_cli.ipynb #5ab37bf8
@@ -534,6 +586,7 @@ def explain(image: ImageName, point: Point = None, at: At = None, crs: Crs = "EP
     reading, grouped, empty = Reading(bands, scale, stored, remote, id_column), parse_groups(groups or ()), parse_nodata(nodata)
     place = Place(at, crs, point, window, mask, label, parse_values(label_values or ()), footprints, building, everything)
     check_survey(place, nodata, mistakes, features, grouped, inference)
+    in_place_of(out, place.is_survey)
     grid, request_for = parse_grid(grid_size, finest, place.is_survey), find_request(image, place, reading)
     goals = check_goals(place, tolerance=tolerance, max_rows=max_rows, top=top, max_seconds=max_seconds)
     network, own = load_network(model, model_card, device, runtime), model is not None or image.endswith(".npy")
@@ -548,6 +601,7 @@ def explain(image: ImageName, point: Point = None, at: At = None, crs: Crs = "EP
     request = replace(request_for(network), groups=grouped).without(empty)
     budget = Budget(n_samples, perturbations_per_eval, seed, inference=inference, show_progress=sys.stderr.isatty(), **goals)
     asked = mistakes_of(request, network, out, target, labelled) if mistakes else {out: request}
+    say_replaced(*asked)
     questions = {folder: ask(network, one, baseline, grid, target, features, finest) for folder, one in asked.items()}
     look_for_signs(network, request, target, own)
     print_classes(network, request, target)
@@ -579,6 +633,26 @@ def train(data: Annotated[list[Path], typer.Argument(help="Folders with train an
     typer.echo(f"weights: {weights}")
 
 # %% ../nbs/66_cli.ipynb #6228fe19
+#: What messages for Python say, and what they say to who types a command.
+AS_TYPED = {"target=None needs": "without --target a model needs", "activation='none' if they are probabilities (in a model card: ":
+            "the model card if they are probabilities (", "; pass region=": "; give --mask", "valid=mask, or --nodata": "--nodata"}
+#: The parameters of commands that messages name as Python writes them.
+OPTIONS = ("n_samples", "grid_size", "perturbations_per_eval", "max_rows", "max_seconds", "label_values", "min_area", "id_column",
+           "top", "tolerance", "finest", "target", "seed", "inference", "features", "groups", "baseline", "runtime", "window")
+
+
+def in_options(message: str) -> str:
+    """A message in the words of the command line: names of parameters become options, but not inside of paths and names."""
+    for said, typed in AS_TYPED.items():
+        message = message.replace(said, typed)
+    for name in OPTIONS:
+        option, alone = f"--{name.replace('_', '-')}", r"(?<![\w/\\.-])" + name
+        message = re.sub(alone + r"=(['\"]?)([\w.]*\w)\1", rf"{option} \2", message)
+        ends = r"(?![\w/\\=-]|\.\w)" if "_" in name else r"(?= must be )"
+        message = re.sub(alone + ends, option, message)
+    return message
+
+
 def numbers(option: str, text: str) -> tuple[int, ...]:
     """The whole numbers of a list with commas. Raises ValueError that quotes the option."""
     try:
@@ -750,7 +824,7 @@ def inspect(source: Annotated[str, typer.Argument(metavar="MODEL", help="A model
 def main() -> None:
     """The entry point: one line and exit code 2 for what the user can mend, an end at once for Ctrl-C, each warning once."""
     try:
-        with each_kind_once(lambda text: typer.echo(f"warning: {text}", err=True)):
+        with each_kind_once(lambda text: typer.echo(f"warning: {in_options(text)}", err=True)):
             app()
     except SystemExit as end:
         if end.code == 130:  # all is closed; taking torch down would take seconds
@@ -761,5 +835,5 @@ def main() -> None:
             os._exit(130)
         raise
     except (ValueError, TypeError, OSError, ImportError) as error:
-        typer.echo(f"error: {' '.join(str(error).splitlines())}", err=True)
+        typer.echo(f"error: {in_options(' '.join(str(error).splitlines()))}", err=True)
         sys.exit(2)

@@ -5,9 +5,11 @@
 # %% ../nbs/59_explanation.ipynb #d04995cf
 from __future__ import annotations
 
+import datetime
 import json
 import math
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cached_property
 from importlib.metadata import version
@@ -43,7 +45,7 @@ from .question import Budget, Question
 from .refine import Search, refined
 from .region import object_at, objects
 from .request import Mask, Request
-from .writing import write_together
+from .writing import RECORD, files_of, in_place_of, write_together
 from .zoo import class_name, inputs_for, predict, predict_mask
 
 with needed("models"):
@@ -53,8 +55,8 @@ if TYPE_CHECKING:
     from entropy_captum.gis import ScoreMap
 
 # %% auto #0
-__all__ = ['GRIDS', 'ENDINGS', 'largest_object', 'choose_region', 'bands_of', 'grid_for', 'ask', 'find_mistakes', 'Explanation',
-           'dataset_of', 'explain_question']
+__all__ = ['GRIDS', 'ENDINGS', 'largest_object', 'choose_region', 'bands_of', 'grid_for', 'ask', 'find_mistakes', 'files_left',
+           'remove_explanation', 'Explanation', 'dataset_of', 'explain_question']
 
 # %% ../nbs/59_explanation.ipynb #facf118e
 def largest_object(mask: Mask) -> Mask:
@@ -73,6 +75,26 @@ def largest_object(mask: Mask) -> Mask:
     chosen = inner if inner.any() else sizes
     return ids == int(chosen.argmax())
 
+# %% ../nbs/59_explanation.ipynb #93dc1bf8
+def object_of(request: Request, mask: Mask) -> Mask:
+    """The object of a mask (H,W) at a request's point. Raises ValueError, in the coordinates typed, where there is none."""
+    assert request.point is not None
+    (x, y), (left, top), extent = request.point, (request.extent.columns[0], request.extent.rows[0]), request.extent
+    try:
+        return object_at(mask, x, y, corner=(left, top))
+    except ValueError as problem:
+        if request.at is None or extent.transform is None or not mask.any():
+            raise
+        from entropy_captum.raster import moved, to_world
+        rows, columns = np.nonzero(mask)
+        k = int(((rows + top - y) ** 2 + (columns + left - x) ** 2).argmin())
+        column, row = int(columns[k]) + left, int(rows[k]) + top
+        near = moved(*to_world(extent.transform, column + 0.5, row + 0.5), extent.crs, request.at[2])
+        empty = request.valid is not None and not request.valid[y - top, x - left]
+        says = "where the raster holds nothing (nodata)" if empty else "on no object"
+        raise ValueError(f"({request.at[0]:.10g}, {request.at[1]:.10g}) in {request.at[2]}, the pixel ({x}, {y}), lies {says}; the "
+                         f"nearest object is at ({near[0]:.10g}, {near[1]:.10g}), its pixel ({column}, {row})") from problem
+
 # %% ../nbs/59_explanation.ipynb #8a429d1f
 def choose_region(request: Request, model: Model, target: int | str | None = None) -> Mask:
     """The given region, the predicted object with the point in it, or all predicted of a class. Raises ValueError for none."""
@@ -83,7 +105,7 @@ def choose_region(request: Request, model: Model, target: int | str | None = Non
         return request.region & valid
     predicted = predict_mask(model, request.image, target=target) & valid
     if request.point is not None:
-        return object_at(predicted, *request.point, corner=(request.extent.columns[0], request.extent.rows[0]))
+        return object_of(request, predicted)
     if not predicted.any():
         raise ValueError("the network predicts nothing of this class in this image; give --mask")
     return predicted
@@ -184,7 +206,7 @@ def find_mistakes(request: Request, model: Model, target: int | str | None = Non
     found = {name: mask for name, mask in found.items() if mask.any()}
     if request.point is not None and found:
         (x, y), corner = request.point, (request.extent.columns[0], request.extent.rows[0])
-        object_at(np.any(list(found.values()), axis=0), x, y, corner)  # says where the nearest is, if none is there
+        object_of(request, np.any(list(found.values()), axis=0))  # says where the nearest is, if none is there
         found = {name: object_at(mask, x, y, corner) for name, mask in found.items() if mask[y - corner[1], x - corner[0]]}
     return found
 
@@ -242,14 +264,39 @@ def border_flags(mask: Mask, extent: Extent) -> list[str]:
     return list(dict.fromkeys(flags))
 
 
+#: A building is hardly predicted where less than this share of its pixels is, or its IoU with a larger prediction is below.
+HARDLY = 0.25
+
+
+def prediction_flags(mask: Mask, found: Mask) -> list[str]:
+    """Whether (H,W) a building's class is predicted where it is: not at all, hardly, or far beyond it too."""
+    covered = (found & mask).sum() / max(mask.sum(), 1)
+    if covered < HARDLY:
+        return ["hardly predicted" if covered else "not predicted"]
+    return ["predicted far beyond it"] * (region_iou(found, mask, mask) < HARDLY)
+
+
 def marks_of(mask: Mask, held: Mask, found: Mask, extent: Extent) -> list[str]:
     """What is to be known of a building, by where (H,W) it is, pixels hold something, and its class is predicted."""
     beside = (ndimage.binary_dilation(mask) & ~held).any()
-    return border_flags(mask, extent) + ["beside nodata"] * bool(beside) + ["not predicted"] * (not (found & mask).any())
+    return border_flags(mask, extent) + ["beside nodata"] * bool(beside) + prediction_flags(mask, found)
 
 # %% ../nbs/59_explanation.ipynb #95552c85
 #: How the files of a method end, after its name.
 ENDINGS = (".npy", ".png", "-estimate.npz", "-estimate.json", ".tif", ".qml", "-bands.csv", "-bands.png", "-band-maps.png")
+
+
+def files_left(folder: Path) -> list[str]:
+    """The names that files of an explanation in a folder have, by its record and by the methods known here."""
+    known = [f"{name}{ending}" for name in UNITS for ending in ENDINGS]
+    return [*known, "table.csv", "panel.png", "buildings.gpkg", "buildings.parquet", "patches.parquet", RECORD, *files_of(folder)]
+
+
+def remove_explanation(folder: Path) -> None:
+    """Remove the files of an explanation from a folder, and the folder if nothing else is in it."""
+    write_together(folder, lambda _: None, files_left(folder))
+    with suppress(OSError):
+        folder.rmdir()
 
 
 @dataclass(frozen=True, eq=False)
@@ -315,6 +362,12 @@ class Explanation:
             raise ValueError(f"{name}: its features do not tell bands apart; ask with features=\"bands\" or \"bands*patches\"")
         return spectral_table(estimate, bands_of(self.request, self.question.forward), self.request.groups)
 
+    @property
+    def explained(self) -> str:
+        """What is explained, by what, in a few words."""
+        one = "a region" if not self.request.building else f"building {self.request.building}"
+        return f"{one} of {int(self.region.sum()):,} pixels by {', '.join(self.found)}"
+
     def __repr__(self) -> str:
         return f"<{', '.join(self.found)}: region of {int(self.region.sum()):,} pixels in {self.request.extent.file}>"
 
@@ -325,14 +378,13 @@ class Explanation:
         """Write the table, a panel of all, which pixels they cover, and of each method its map, and its estimate if it has one.
 
         Of an image with a place on Earth also maps and polygons for a GIS. parquet: the latter also as GeoParquet. What an earlier
-        explanation left there is replaced, or removed. Raises ValueError for lack of room, and for GeoParquet of an image without a
-        place.
+        explanation left there is replaced, or removed. Raises ValueError for lack of room, for GeoParquet of an image without a
+        place, and for the folder of a run over many buildings or tiles.
         """
         if parquet and self.request.extent.transform is None:
             raise ValueError(f"{self.request.extent.file}: does not say where on Earth it lies, so there is no GeoParquet of it")
-        stale = [f"{name}{ending}" for name in UNITS for ending in ENDINGS]
-        stale += ["table.csv", "buildings.gpkg", "buildings.parquet", "patches.parquet"]
-        write_together(Path(folder), lambda place: save_explanation(place, self, parquet), stale)
+        in_place_of(Path(folder))
+        write_together(Path(folder), lambda place: save_explanation(place, self, parquet), files_left(Path(folder)))
 
 # %% ../nbs/59_explanation.ipynb #6c10429f
 def facts_of_building(told: Explanation, method: str) -> dict[str, Any]:
@@ -407,7 +459,6 @@ def save_explanation(folder: Path, told: Explanation, parquet: bool) -> None:
     if len(told.table):
         told.table.to_csv(folder / "table.csv", index=False, float_format="%.6g")
     pixels, question = told.request.extent.facts(), told.question
-    (folder / "pixels.json").write_text(json.dumps(pixels, indent=1) + "\n", encoding="utf-8")
     tester = SitTester(question)
     shown = {name: tested(tester, each.maps[0], UNITS.get(name, ""), each.estimate) for name, each in told.found.items()}
     label = None if question.label is None else np.asarray(question.label) == 1
@@ -422,6 +473,9 @@ def save_explanation(folder: Path, told: Explanation, parquet: bool) -> None:
                 save_spectrum(folder, told, name)
     if told.request.extent.transform is not None:
         save_for_gis(folder, told, parquet)
+    record = pixels | {"explained": told.explained, "made": datetime.date.today().isoformat(),
+                       "files": sorted([RECORD, *(file.name for file in folder.iterdir())])}
+    (folder / RECORD).write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
 
 # %% ../nbs/59_explanation.ipynb #ba90f0b6
 def search_for(question: Question, budget: Budget, methods: Sequence[str]) -> Search | None:
@@ -445,8 +499,8 @@ def explain_question(request: Request, question: Question, budget: Budget, metho
                  maps._replace(forwards=maps.forwards + search.rows, estimate=search.mark(maps.estimate))
                  for name, maps in found.items()}
     estimates = {name: each.estimate for name, each in found.items() if each.estimate is not None and name != INTERACTION}
-    for estimate in estimates.values():
-        warn_if_flat(estimate.scores, estimate.standard_error)
+    for name, estimate in estimates.items():
+        warn_if_flat(estimate.scores, estimate.standard_error, name)
     table = judge(tester, {name: each.maps for name, each in found.items()}, estimates,
                   perturbations_per_eval=budget.perturbations_per_eval, show_progress=budget.show_progress)
     return Explanation(request, question, found, table, tester.before)

@@ -45,23 +45,24 @@ from entropy_captum.figures import (
 )
 from .files import Extent, check_mask, check_point, extent_of_array
 from .forward import Model, eval_mode
-from .judgement import ONE_IS_NONE, judge
+from .judgement import ONE_IS_NONE, judge, with_error
 from .methods import PICK_FREEZE, UNITS, Maps, pick_freeze_map, run_methods
 from .names import Activation
-from .notices import heard
+from .notices import heard, how_to_install
 from .perturbation import grid_feature_mask
 from .question import Budget, Question, of_image
 from .region import objects
 from .request import Request
 from .run import Run
 from .signs import warn_of_signs
+from .writing import in_place_of
 from .zoo import inputs_for, predict
 
 try:
     import anywidget
     import traitlets
 except ImportError as problem:
-    raise ImportError("the explorer needs anywidget: pip install 'entropy_captum[lab]'") from problem
+    raise ImportError(f"the explorer needs anywidget: {how_to_install('lab')}") from problem
 
 # %% auto #0
 __all__ = ['Place', 'CHOICES', 'FIRST', 'SHOWN', 'MOST_KEPT', 'NONE_CHOSEN', 'called', 'Face', 'palette', 'drawing', 'cells_of',
@@ -569,7 +570,8 @@ def answer(explorer: Explorer, content: dict[str, Any]) -> None:
             explorer.picked, explorer.message = [], NONE_CHOSEN
         explorer.cancel()
     elif kind == "save":
-        explorer.message = f"Saved to {explorer.save()}"
+        before = in_place_of(Path(explorer.folder))
+        explorer.message = f"Saved to {explorer.save()}{f', in place of {before}' if before else ''}"
     elif kind == "export" and explorer.result is not None:
         made = exported(explorer.result, content["format"])
         explorer.send({"kind": "files", "names": list(made)}, list(made.values()))
@@ -783,7 +785,7 @@ def in_words(table: pd.DataFrame, names: list[str]) -> str:
     if not len(table):
         return "tests cancelled"
     by_name = table.set_index("map").loc[names]
-    gaps = [f"{row['gap_r0.5']:.1f} ± {row['gap_r0.5_se']:.1f}" for _, row in by_name.iterrows()]
+    gaps = [with_error(row, str(name)) for name, row in by_name.iterrows()]
     if len(names) == 1:
         return f"gap {gaps[0]} points, {by_name['verdict'].iloc[0]}"
     return f"gap {', '.join(f'{name} {gap}' for name, gap in zip(names, gaps, strict=True))} points"
@@ -793,10 +795,10 @@ def rows_of(table: pd.DataFrame) -> list[dict[str, Any]]:
     """A table of `judge` as the page shows it: the gap with its error, and what is undefined, or known of no map, left out."""
     full = table.reindex(columns=[*SHOWN])
     known, rows = full[[name for k, name in enumerate(SHOWN) if k < 3 or full[name].notna().any()]], []
-    for (_, row), error in zip(known.iterrows(), table.get("gap_r0.5_se", ()), strict=True):
+    for k, (_, row) in enumerate(known.iterrows()):
         facts: dict[str, Any] = {SHOWN[str(name)]: None if pd.isna(value) else value for name, value in row.items()}
         if facts["gap"] is not None:
-            facts["gap"] = f"{facts['gap']:.1f}" + (f" ± {error:.1f}" if np.isfinite(error) else "")
+            facts["gap"] = with_error(table.iloc[k], str(row["map"]))
         rows.append(facts)
     return rows
 

@@ -247,7 +247,7 @@ def write_layers(path: str | Path, layers: Mapping[str, GeoDataFrame], styles: M
         store_styles(folder / path.name, styles or {})
 
     with writing_to(path, RuntimeError, sqlite3.Error):
-        write_together(path.parent, write)
+        write_together(path.parent, write, {f"{name}.parquet" for name in (*layers, "patches")})  # none of earlier layers
 
 # %% ../nbs/34_gis.ipynb #5f817081
 def outlined(rows: Sequence[Mapping[str, Any]], region: NDArray[np.bool_], extent: Extent) -> GeoDataFrame:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import torch
@@ -40,6 +40,8 @@ __all__ = ['CONTROLS', 'CLEAR', 'VERDICTS', 'moved', 'redrawn', 'Gap', 'GapTeste
 # %% ../nbs/28_judgement.ipynb #490596f2
 #: By how many pixels the outline is moved for the error of a gap: eroded below 0, dilated above.
 MOVES = (-2, -1, 0, 1, 2)
+#: How many random maps say what chance does.
+DRAWS = 20
 
 # %% ../nbs/28_judgement.ipynb #43d72317
 def moved(region: NDArray[np.bool_], pixels: int) -> NDArray[np.bool_]:
@@ -121,7 +123,7 @@ class GapTester:
         value = float(self.tester.gap(heat[None], removed)[0])
         return Gap.of(value, self.versions(redrawn(heat, estimate, example, rounds * len(MOVES)), removed))
 
-    def chance(self, draws: int = 20) -> Gap:
+    def chance(self, draws: int = DRAWS) -> Gap:
         """The gap of so many random maps, one value per feature of the question: their mean, its error their sample deviation."""
         ids, x = replace(self.tester.question, valid=None).perturbation.index[0].cpu(), self.tester.ground.inputs[0].cpu()
         gaps = self.versions(torch.cat([random_attribution(x, ids, seed)[:, 0] for seed in range(1, draws + 1)]))
@@ -182,6 +184,13 @@ def judge(tester: SitTester, maps: Mapping[str, Tensor], estimates: Mapping[str,
     return table.loc[order, [*first, *(name for name in table if name not in first)]].reset_index(drop=True)
 
 # %% ../nbs/28_judgement.ipynb #0a7ca91e
+def with_error(row: Any, name: str = "") -> str:
+    """The gap of a row of `judge` with its standard error; of `random` maps, which have none, with how far they spread."""
+    gap, error = float(row["gap_r0.5"]), float(row["gap_r0.5_se"])
+    spread = f" (the spread of {DRAWS} of them)" if name == "random" else ""
+    return f"{gap:.1f}" if np.isnan(error) else f"{gap:.1f} ± {error:.1f}{spread}"
+
+
 #: What no verdict on one region can say.
 #:
 #: :meta hide-value:
@@ -193,8 +202,7 @@ def sentences(table: pd.DataFrame) -> list[str]:
     """A sentence on each map of a table of `judge`, then one on what they do not say."""
     by_name = table.set_index("map")
     chance, near = by_name.loc["random"], by_name.loc["distance"]
-    beside = (f"random maps get {chance['gap_r0.5']:.1f} ± {chance['gap_r0.5_se']:.1f}, "
-              f"nearness {near['gap_r0.5']:.1f} ± {near['gap_r0.5_se']:.1f}")
-    found = [f"{name}: {row['verdict']} on this building (gap {row['gap_r0.5']:.1f} ± {row['gap_r0.5_se']:.1f} points; {beside})."
+    beside = f"random maps get {with_error(chance, 'random')}, nearness {with_error(near)}"
+    found = [f"{name}: {row['verdict']} on this building (gap {with_error(row)} points; {beside})."
              for name, row in by_name.iterrows() if row["verdict"] != "control"]
     return [*found, ONE_IS_NONE]

@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 # %% auto #0
-__all__ = ['context_reliance', 'distances_holding', 'Place', 'strongest_outside', 'bearing', 'measure_map']
+__all__ = ['context_reliance', 'area_outside', 'outside_in_words', 'distances_holding', 'Place', 'strongest_outside', 'bearing',
+           'measure_map']
 
 # %% ../nbs/33_measures.ipynb #f56b4bc1
 #: A mask, bool (H,W).
@@ -41,6 +42,18 @@ def context_reliance(scores: Values, errors: Values, outside: Values) -> tuple[f
         return math.nan, math.nan
     share = float((positive * outside).sum() / total)
     return share, float(np.sqrt((((outside - share) / total * errors) ** 2).sum()))
+
+# %% ../nbs/33_measures.ipynb #b6185970
+def area_outside(index: NDArray[np.int64], region: Mask) -> float:
+    """The share of the pixels with a patch, index (H,W) from 0, outside a region (H,W): the context reliance of equal scores."""
+    held = index >= 0
+    return float((held & ~region).sum() / held.sum()) if held.any() else math.nan
+
+
+def outside_in_words(share: float, area: float, what: str = "the building") -> str:
+    """A share of the score outside of something, beside that of a map without preference where it is known."""
+    beside = "" if math.isnan(area) else f" (a map without preference would have {area:.0%})"
+    return f"{share:.0%} of the score lies outside {what}{beside}"
 
 # %% ../nbs/33_measures.ipynb #32660738
 def distances_holding(scores: Values, index: NDArray[np.int64], region: Mask, pixel: tuple[float, float],
@@ -108,5 +121,6 @@ def measure_map(scores: Values, errors: Values, index: NDArray[np.int64], region
         half, most = distances_holding(scores, index, region, (float(width), float(height)))
     if steps is not None and place is not None:
         direction, away = bearing(middle_of(region), (place.column, place.row), steps)
-    return {"context_reliance": share, "context_reliance_error": error, "distance_half_m": half, "distance_90_m": most,
-            "strongest_bearing_deg": direction, "strongest_distance_m": away}
+    return {"context_reliance": share, "context_reliance_error": error, "area_outside": area_outside(index, region),
+            "distance_half_m": half, "distance_90_m": most, "strongest_bearing_deg": direction,
+            "strongest_distance_m": away}

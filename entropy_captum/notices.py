@@ -15,10 +15,11 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from difflib import get_close_matches
+from importlib.metadata import PackageNotFoundError, requires, version
 from pathlib import Path
 
 # %% auto #0
-__all__ = ['needed']
+__all__ = ['how_to_install', 'is_there', 'needed']
 
 # %% ../nbs/01_notices.ipynb #b4ee9286
 #: Packages whose lines no warning should point at.
@@ -85,13 +86,31 @@ def first_line(problem: Exception) -> str:
     return next(iter(str(problem).strip().splitlines()), type(problem).__name__)
 
 # %% ../nbs/01_notices.ipynb #29714e59
+def how_to_install(extra: str) -> str:
+    """What to type for the packages of an extra that are not there, also where this package came from a clone and not an index."""
+    try:
+        told = [line for line in requires("entropy_captum") or () if re.search(rf"extra == ['\"]{extra}['\"]", line)]
+    except PackageNotFoundError:
+        return f"pip install '.[{extra}]' in the folder of entropy_captum"
+    names = list(dict.fromkeys(re.split(r"[^\w.-]", line, maxsplit=1)[0] for line in told))
+    return f"pip install {' '.join([name for name in names if not is_there(name)] or names)}"
+
+
+def is_there(package: str) -> bool:
+    """Whether a package of an index is installed."""
+    try:
+        return bool(version(package))
+    except PackageNotFoundError:
+        return False
+
+
 @contextmanager
 def needed(extra: str) -> Iterator[None]:
-    """Around imports: a package that is not there becomes an ImportError that names the extra it comes with."""
+    """Around imports: a package that is not there becomes an ImportError that says what to install, all that the extra brings."""
     try:
         yield
     except ModuleNotFoundError as problem:
-        raise ImportError(f"this needs the package {problem.name}: pip install 'entropy_captum[{extra}]'") from problem
+        raise ImportError(f"this needs the package {problem.name}: {how_to_install(extra)}") from problem
 
 # %% ../nbs/01_notices.ipynb #35d369bb
 def not_there(path: str | Path, kind: str = "file") -> str:

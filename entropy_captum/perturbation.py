@@ -36,7 +36,12 @@ def as_image(shape: tuple[int, ...]) -> str:
     if len(shape) != 3:
         return ""
     way = "inputs.permute(2, 0, 1)[None], if its channels are last" if shape[2] < shape[0] else "inputs[None]"
-    return f"one image is a batch of one: {way}; "
+    return f"one image is a batch of one: {way}"
+
+
+def has_channels_last(shape: tuple[int, ...]) -> bool:
+    """Whether a batch of images looks like one of shape (B,H,W,C): as (B,C,H,W) they would be at most four pixels wide."""
+    return len(shape) == 4 and shape[3] <= 4 and min(shape[1:3]) >= 16
 
 # %% ../nbs/04_perturbation.ipynb #89f2a131
 def grid_feature_mask(size: tuple[int, int], grid_size: int | tuple[int, int] = 8) -> Tensor:
@@ -225,9 +230,13 @@ class Perturbation:
 
     def _grid_masks(self) -> tuple[Tensor, ...]:
         for x in self.inputs:
+            shape = tuple(x.shape)
             if x.ndim != 4:
-                raise ValueError(f"an input of shape {tuple(x.shape)} has no grid (expected 4 dimensions, B,C,H,W); "
-                                 f"{as_image(tuple(x.shape))}give a feature_mask")
+                raise ValueError(f"an input of shape {shape} has no grid (expected 4 dimensions, B,C,H,W); "
+                                 f"{as_image(shape) or 'give a feature_mask'}")
+            if has_channels_last(shape) and self.grid[1] > shape[3]:
+                raise ValueError(f"the input of shape {shape} looks like channels last: "
+                                 "inputs.permute(0, 3, 1, 2) makes it (B,C,H,W)")
         return tuple(grid_feature_mask((x.shape[2], x.shape[3]), self.grid) for x in self.inputs)
 
     def weights(self, keep: Tensor, which: int, box: tuple[slice, slice] | None = None) -> Tensor:

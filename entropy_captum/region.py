@@ -122,7 +122,7 @@ def check_region(region: Tensor | NDArray[Any], batch: int, size: Sequence[int] 
                          "are 0 and another number, region > 0 is one")
     empty = (region.amax((1, 2)) == 0).nonzero().flatten().tolist()
     if empty:
-        raise ValueError(f"empty region: no pixel is set for example {empty[0]} of shape {shape}")
+        raise ValueError(f"empty region: no pixel is set{f' for example {empty[0]}' * (len(region) > 1)} of shape {shape}")
     return region.repeat_interleave(batch // len(region), 0)
 
 # %% ../nbs/06_region.ipynb #5f08a6ca

@@ -369,11 +369,21 @@ class Report:
 
     def latex(self) -> str:
         """Its tables as LaTeX, to be read by `\\input`; they need the package booktabs."""
-        tables = [(each["title"], part) for each in self.sections for part in each["parts"] if isinstance(part, pd.DataFrame)]
-        found = [as_latex(table, f"{title}{'' if title.endswith('?') else '.'} {self.title}.",
-                          f"{re.sub('[^a-z]+', '-', title.lower()).strip('-')}-{k}")
-                 for k, (title, table) in enumerate(tables, 1)]
+        tables = [(each, part) for each in self.sections for part in each["parts"] if isinstance(part, pd.DataFrame)]
+        found = [as_latex(table, self.caption(each), f"{re.sub('[^a-z]+', '-', each['title'].lower()).strip('-')}-{k}")
+                 for k, (each, table) in enumerate(tables, 1)]
         return "\n\n".join([r"% needs \usepackage{booktabs}", *found]) + "\n"
+
+    def caption(self, each: dict[str, Any]) -> str:
+        """What stands beside a section's tables where there is no page around them: its title and words, without those on pictures.
+
+        Of a section with pictures the first sentence is about the table.
+        """
+        text = str(each["text"])
+        if not all(isinstance(part, pd.DataFrame) for part in each["parts"]):
+            text = re.split(r"(?<=[.]) (?=[A-Z])", text)[0]
+        title = each["title"] if each["title"].endswith("?") else f"{each['title']}."
+        return " ".join(filter(None, [title, text, f"{self.title}."]))
 
     def write(self, path: str | Path) -> Path:
         """Write the page and return its path."""
@@ -402,16 +412,17 @@ FIXED = ("The paper's two tests at a fixed threshold keep the important pixels (
 #: What a reader has to know about means with intervals.
 #:
 #: :meta hide-value:
-MEANS = "Means over scenes with 95 % BCa bootstrap intervals, resampled by data set."
+MEANS = "Means over {scenes} with 95 % BCa bootstrap intervals, resampled by data set."
 #: What a reader has to know about means without.
 #:
 #: :meta hide-value:
-NO_INTERVALS = f"Means over scenes. An interval takes {FEWEST} scenes, and there are fewer."
+NO_INTERVALS = f"Means over {{scenes}}. An interval takes {FEWEST} scenes, and there are fewer."
 
 
 def means_text(rows: pd.DataFrame) -> str:
-    """Whether the means of these rows have intervals."""
-    return MEANS if len(scene_means(rows, "gap")) >= FEWEST else NO_INTERVALS
+    """Over how many scenes the means of these rows are, and whether they have intervals."""
+    count = len(scene_means(rows, "gap"))
+    return (MEANS if count >= FEWEST else NO_INTERVALS).format(scenes=f"{count} scene{'s' * (count != 1)}")
 
 # %% ../nbs/58_report.ipynb #7ad5f1e1
 def gap_table(rows: pd.DataFrame) -> pd.DataFrame:
@@ -420,6 +431,20 @@ def gap_table(rows: pd.DataFrame) -> pd.DataFrame:
     means = method_table(rows, ["gap"]).set_index("method")["mean"]
     table = table.assign(**{"what its map says": [LINES.get(name, "a method of your own") for name in table["method"]]})
     return table.sort_values("method", key=lambda names: -names.map(means), kind="stable", ignore_index=True)
+
+
+def scenes_in(rows: pd.DataFrame) -> str:
+    """How many scenes of each data set were explained, in words."""
+    counts = rows[rows["status"] == "ok"].groupby(whole_sets(rows), sort=False)
+    return ", ".join(f"{len(scene_means(part, 'gap'))} scenes of {name}" for name, part in counts)
+
+
+def rivals_text(rivals: pd.DataFrame) -> str:
+    """What a reader has to know about a `rival_table`: units, direction, and why p-values are missing, where some are."""
+    missing = f" No p-value (–) where there are fewer than {FEWEST} scenes, or where the two never differ."
+    return ("Paired on the same scenes, whose number is in the last column: the gap on equal area in points; a difference above 0 "
+            "and more than half of the scenes won speak for entropy. p-values corrected for the number of rivals."
+            + missing * bool(rivals[["sign_flip_holm", "wilcoxon_holm"]].isna().any(axis=None)))
 
 
 def rivals_shown(rivals: pd.DataFrame) -> pd.DataFrame:
@@ -437,21 +462,22 @@ def test_sections(rows: pd.DataFrame, method: str, rivals: pd.DataFrame) -> list
              section("By removed area", f"The gap when a share of the pixels outside the object is removed{bands}",
                      as_image(curve_figure(lines), "the gap of every method by removed share"))]
     if whole_sets(equal).nunique() > 1:
-        found.append(section("By data set", f"The gap again. An interval takes {FEWEST} scenes of the data set.",
+        found.append(section("By data set", "The gap again, in points: larger is better. Of "
+                             f"{scenes_in(equal)}; an interval takes {FEWEST} of a data set.",
                              table_across(equal, "gap", whole_sets(equal))))
     if method == "entropy" and len(rivals):
-        found.append(section("Entropy against each rival", "Paired on the same scenes, gap on equal area; p-values corrected for "
-                             "the number of rivals.", rivals_shown(rivals)))
+        found.append(section("Entropy against each rival", rivals_text(rivals), rivals_shown(rivals)))
     fixed = {name: heading for name, heading in TESTS.items() if name != "gap"}
-    return [*found, section("The paper's tests at a fixed threshold", FIXED, wide_table(rows, fixed))]
+    return [*found, section("The paper's tests at a fixed threshold", f"{FIXED} {means_text(rows)}", wide_table(rows, fixed))]
 
 # %% ../nbs/58_report.ipynb #1f9cbf41
 def baseline_section(rows: pd.DataFrame, first: str) -> dict[str, Any]:
     """What changes when removed pixels are replaced with something else: rows of several baselines, one of them the first."""
     equal = with_far(rows)
     gaps, same = table_across(equal, "gap", equal["baseline"]), wide_table(rows[rows["baseline"] != first], BASELINES)
-    return section("By baseline", "What replaces a removed pixel decides what removing it does. All other tables are about the "
-                   "first baseline.", gaps, same)
+    return section("By baseline", "The gap in points: larger is better. What replaces a removed pixel decides what removing it "
+                   f"does. All other tables are about the first baseline. {means_text(equal[equal['baseline'] == first])}",
+                   gaps, same)
 
 # %% ../nbs/58_report.ipynb #5ca3a0fa
 @dataclass(frozen=True)

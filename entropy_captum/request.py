@@ -67,7 +67,8 @@ class Request:
     """Pixels of an image (H,W,C), where they lie, and what the user gave: region, labels, point (column, row), valid pixels.
 
     bands: what is known of the image's bands, none where it is only what the model's card says. groups: bands that count as one.
-    building: the id of the footprint that is the region. flags: what is to be known of it, see `footprints.FLAGS`.
+    building: the id of the footprint that is the region. flags: what is to be known of it, see `footprints.FLAGS`. at: the
+    coordinates (x, y) that the point was given by, and their CRS.
     """
 
     image: NDArray[Any]
@@ -80,6 +81,7 @@ class Request:
     groups: Groups | None = None
     flags: tuple[str, ...] = ()
     building: str = ""
+    at: tuple[float, float, str] | None = None
 
     def without(self, nodata: tuple[float, ...] | None) -> Request:
         """The request with pixels of a value (a number, or one per band) marked; itself for None. Errors as `other_than`, and where

@@ -222,7 +222,8 @@ def with_region(question: Question, engine: FullInference) -> Question:
     classes = check_target(question.channel, len(x[0]), outputs.shape[1])
     region = predicted_region(resize_outputs(outputs, size), classes, activation)
     for b in (~region.any(2).any(1)).nonzero().flatten().tolist():
-        raise ValueError(f"empty region: the model predicts no pixel of class {int(classes[b])} in example {b}; pass region=")
+        raise ValueError(f"empty region: the model predicts no pixel of class {int(classes[b])}"
+                         f"{f' in example {b}' * (len(x[0]) > 1)}; pass region=")
     return replace(question, region=region)
 
 # %% ../nbs/22_run.ipynb #5a5d6a32

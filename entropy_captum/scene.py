@@ -6,7 +6,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -239,6 +240,18 @@ def row_of(footprints: GeoDataFrame, raster: Raster, building: str | int | None,
     except ValueError as problem:
         raise ValueError(f"{problem}; only those that meet {raster.path} are looked at") from problem
 
+# %% ../nbs/60_scene.ipynb #a0bb88f7
+@contextmanager
+def in_typed(at: tuple[float, float] | None, crs: str, raster: Raster) -> Iterator[None]:
+    """What goes wrong inside at coordinates of a raster's CRS is said in those of the CRS that they were typed in."""
+    try:
+        yield
+    except ValueError as problem:
+        if at is None:
+            raise
+        own, typed = (f"({x:.10g}, {y:.10g})" for x, y in (moved(*at, crs, raster.crs), at))
+        raise ValueError(str(problem).replace(own, f"{typed} in {crs}")) from problem
+
 # %% ../nbs/60_scene.ipynb #b6cb31fa
 class Scene:
     """A raster, the network that explains it, and perhaps the footprints of its buildings.
@@ -271,12 +284,14 @@ class Scene:
             raise ValueError(f"expected one place, got {' and '.join(given)}")
         place, row = point if at is None else self.raster.pixel_at(*at, crs), None
         if building is not None or (self.footprints is not None and place is not None):
-            row = self.footprint(building, place, None if at is None else moved(*at, crs, self.raster.crs))
+            with in_typed(at, crs, self.raster):
+                row = self.footprint(building, place, None if at is None else moved(*at, crs, self.raster.crs))
             if files.get("mask") is not None:
                 raise ValueError(f"expected one region, got the mask {files['mask']} and the footprint {row.building}")
             place = middle_pixel(self.raster, row.geometry) if place is None else place
         side = window_side(window, self.raster) if window is not None or place is not None else None
         request = read_request(self.picture, point=place, window=side, **files)
+        request = request if at is None else replace(request, at=(*at, crs))
         return request if row is None else with_footprint(request, row)
 
     def footprint(self, building: str | int | None, place: tuple[int, int] | None = None,

@@ -207,6 +207,18 @@ def warn_of_signs(model: Model, image: NDArray[Any], label: Label | None = None,
         array = "; an array read by OpenCV has blue first: image[..., ::-1] turns it round" if "swapped" in sign else ""
         notify(f"is the model's card right? {sign}{array}")
 
+# %% ../nbs/49_signs.ipynb #6e9938ed
+#: What the columns of readings say.
+LEGEND = {"reading": "how pixels become inputs", "divergence": "how far its pixels are from those of training, in nats: lower is "
+          "better", "contrast": "how far its scores differ within the image (log-odds): higher is better",
+          "entropy": "its mean uncertainty a pixel, in bit: lower is surer, not always right",
+          "iou": "of the prediction and the label, 0 to 1: higher is better, and tells most"}
+
+
+def legend(readings: pd.DataFrame) -> str:
+    """A line for each column of readings that is shown."""
+    return "\n".join(f"{name}: {said}" for name, said in LEGEND.items() if name in readings and readings[name].notna().any())
+
 # %% ../nbs/49_signs.ipynb #c2c8a561
 @dataclass(frozen=True)
 class Inspection:
@@ -228,7 +240,8 @@ class Inspection:
     def __str__(self) -> str:
         missing = f"missing, and needed: {', '.join(self.missing)}" if self.missing else "nothing is missing"
         table = self.readings.dropna(axis=1, how="all").round(3).to_string(index=False)
-        return "\n\n".join((self.card.rstrip(), missing, self.forward, table, *(f"sign: {sign}" for sign in self.signs)))
+        return "\n\n".join((self.card.rstrip(), missing, self.forward, table, legend(self.readings),
+                            *(f"sign: {sign}" for sign in self.signs)))
 
 # %% ../nbs/49_signs.ipynb #b8dd0e97
 def usual_cards(facts: Mapping[str, Any], name: str) -> dict[str, ModelCard]:

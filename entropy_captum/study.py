@@ -26,7 +26,7 @@ import torch
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from .notices import needed, notify
+from .notices import how_to_install, needed, notify
 from .run import PACKAGES
 from .adapter import card_of
 from .evaluation import SitTester
@@ -105,7 +105,7 @@ def save_maps(store: Path, group: str, maps: dict[str, NDArray[Any]]) -> None:
     try:
         import zarr
     except ImportError as problem:
-        raise ValueError("keeping maps needs zarr: pip install 'entropy_captum[study]'") from problem
+        raise ValueError(f"keeping maps needs zarr: {how_to_install('study')}") from problem
     with writing_to(store):
         root = zarr.open_group(store, mode="a")
         for name, heat in maps.items():

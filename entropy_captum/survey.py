@@ -46,7 +46,7 @@ from .raster import Raster, changed, open_raster
 from .scene import RasterPicture, Scene, as_given, check_footprints, survey_figure
 from .study import RunFolder, code_hash, versions_of
 from .workers import running
-from .writing import write_whole
+from .writing import in_place_of, write_whole
 from .zoo import inputs_for, predict
 
 with needed("geo"):
@@ -408,9 +408,11 @@ def survey(scene: Scene, out: str | Path, settings: SurveySettings | None = None
     default the scene's footprints; other columns stay, as NAME_in_file where one is called like a column of ours. with_patches:
     also all patches, as a second layer. parquet: both also as GeoParquet. cluster: as of `study.evaluate`. The rows do not depend
     on the order of buildings, on workers, or on stops in between.
-    Raises ValueError where there are no buildings, the raster does not say where it lies, or another process writes to the folder.
+    Raises ValueError where there are no buildings, the raster does not say where it lies, another process writes to the folder, or
+    it holds the explanation of a single region.
     """
     settings, given = settings or SurveySettings(), scene.footprints if buildings is None else buildings
+    in_place_of(Path(out), many=True)
     if given is not None and given is scene.footprints:
         check_footprints(given, scene.raster)
     if given is None or not len(given):

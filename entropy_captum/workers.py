@@ -23,7 +23,7 @@ from torch import nn
 from .forward import Model
 from .methods import REGISTRY
 from .models import FROM_FILES
-from .notices import needed
+from .notices import how_to_install, needed
 
 with needed("study"):
     import filelock
@@ -128,7 +128,7 @@ def connect(cluster: Any) -> Any:
     try:
         from distributed import Client, LocalCluster
     except ImportError as problem:
-        raise ValueError("a cluster needs Dask: pip install 'entropy_captum[study]'") from problem
+        raise ValueError(f"a cluster needs Dask: {how_to_install('study')}") from problem
     if isinstance(cluster, Client):
         return cluster
     if cluster != "local":

@@ -5,13 +5,16 @@
 # %% ../nbs/02_writing.ipynb #3d8e932d
 from __future__ import annotations
 
+import datetime
 import errno
+import json
 import os
 import shutil
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 from uuid import uuid4
 
 # %% auto #0
@@ -118,3 +121,42 @@ def write_together(folder: Path, write: Callable[[Path], object], stale: Iterabl
             (folder / name).unlink(missing_ok=True)
         for file in written:
             file.replace(folder / file.name)
+
+# %% ../nbs/02_writing.ipynb #82dfc452
+#: The record of an explanation in its folder.
+RECORD = "pixels.json"
+
+
+def record_of(folder: Path) -> dict[str, Any] | None:
+    """The record of the explanation in a folder: file, explained, made (a date), files, as far as it says so; None for none."""
+    path = folder / RECORD
+    if not path.is_file():
+        return None
+    said = None
+    with suppress(ValueError):
+        said = json.loads(path.read_text(encoding="utf-8"))
+    made = datetime.date.fromtimestamp(path.stat().st_mtime).isoformat()
+    return {"made": made} | (said if isinstance(said, dict) else {})
+
+
+def files_of(folder: Path) -> list[str]:
+    """The names of the files of the explanation in a folder, as its record has them."""
+    named = (record_of(folder) or {}).get("files", [])
+    return [name for name in named if isinstance(name, str) and name == Path(name).name]
+
+# %% ../nbs/02_writing.ipynb #d7d30c8d
+def in_place_of(folder: Path, many: bool = False) -> str:
+    """The explanation in a folder that another one, of one region or `many` buildings, would replace, in words; "" for none.
+
+    Raises ValueError, naming the folder, where one of many buildings or tiles meets one of a single region.
+    """
+    run, record = next(folder.glob("*/run.json"), None), record_of(folder)
+    if run is not None and not many:
+        raise ValueError(f"{folder}: holds a run over many buildings or tiles; one explanation needs a folder of its own, give "
+                         "another --out")
+    if record is None:
+        return ""
+    said = f"the explanation of {record.get('explained', 'a region')} in {record.get('file', 'an image')}, made on {record['made']}"
+    if many:
+        raise ValueError(f"{folder}: holds {said}; many buildings need a folder of their own, give another --out")
+    return said

@@ -76,6 +76,8 @@ def test_a_card_survives_its_file(tmp_path):
         (tmp_path / name).write_text(text, encoding="utf-8")
         assert make_card(read_card(tmp_path / name), name) == card
     assert card_text({}).count("# ") == len(fields(ModelCard)), "what is missing stands there, to be filled in"
+    for line in ('# activation = "auto" or "softmax" or "sigmoid" or "none"', '# layout = "NCHW" or "NHWC"', "# scale ="):
+        assert line in card_text({}).splitlines(), "with the words that it may be"
 
 
 @pytest.mark.parametrize("facts, said", [

@@ -19,7 +19,7 @@ from torch import nn
 
 from entropy_captum import EntropyCentric, RegionScore, l_sit
 from entropy_captum.card import to_inputs
-from entropy_captum.cli import main
+from entropy_captum.cli import in_options, main
 from entropy_captum.data import normalize
 from entropy_captum.drawn import procedural_scene
 from entropy_captum.evaluation import SitTester
@@ -390,10 +390,10 @@ class Noisy(Forward):
 
 def test_scores_that_are_mostly_error(typed):
     words = said(lambda: estimate(Noisy(), X, n_samples=2, grid_size=8))
-    assert "of the variance between the scores of example 0 is that of their errors" in words or "flat map" in words
+    assert "of the variance between the scores is that of their errors" in words or "flat map" in words
     assert "more samples (n_samples)" in words
     assert not said(lambda: estimate(Bright(), X, n_samples=32, region=ROOF & (torch.arange(64) < 20)))
-    assert "n_samples must be an integer of at least 2, got 1" in typed("explain aerial.png --mask mask.png --n-samples 1")
+    assert "error: --n-samples must be an integer of at least 2, got 1" in typed("explain aerial.png --mask mask.png --n-samples 1")
     with pytest.raises(Exception, match=r"'n_samples' trait .* not be less than 2, but a value of 1 was specified"):
         explore(Bright(), SCENE.image, n_samples=1)
     assert "more samples (n_samples)" in page(Noisy(), SCENE.image, SCENE.label, n_samples=2, grid_size=8)
@@ -420,10 +420,40 @@ def test_a_flat_map(typed):
     flat = lambda x: 0 * x[:, :1] + 2  # noqa: E731
     for door in (estimate, attribute):
         words = said(lambda door=door: door(flat, X))
-        assert "flat map: all scores of example 0 are equal within their error (0 to 0)" in words
+        assert "flat map: all scores are equal within their error (0 to 0)" in words
         assert "more samples (n_samples), larger patches (a smaller grid_size) or a larger region" in words
     assert "the map 'mine' is 1 everywhere, so that chance says which pixels go, and its verdict" in said(
         lambda: judged(Bright(), X, heat=torch.ones(1, 64, 64)))
     assert "flat map" in page(flat, SCENE.image, SCENE.label)
     line = f"explain aerial.png --mask mask.png --model own.py:flat --model-card card.toml {QUICK}"
-    assert "flat map" in typed(line)
+    words = typed(f"{line} --method entropy,sobol")
+    for name in ("entropy", "sobol"):  # several maps are told apart
+        assert f"flat map: all scores of {name} are equal within their error" in words
+    assert "more samples (--n-samples), larger patches (a smaller --grid-size) or" in words and "example 0" not in words
+    assert "all scores of example 0 are" in said(lambda: estimate(flat, X.repeat(2, 1, 1, 1)))
+
+
+@pytest.mark.parametrize("message,typed_so", [
+    ("more samples (n_samples), larger patches (a smaller grid_size)",
+     "more samples (--n-samples), larger patches (a smaller --grid-size)"),
+    ("allow more (max_rows, n_samples)", "allow more (--max-rows, --n-samples)"),
+    ("target=None needs a one-channel output, got 3 channels",
+     "without --target a model needs a one-channel output, got 3 channels"),
+    ("no pixel of class 0; pass region=", "no pixel of class 0; give --mask"),
+    ("out of memory: going on with perturbations_per_eval=4", "out of memory: going on with --perturbations-per-eval 4"),
+    ("grid_size='adaptive' refines", "--grid-size adaptive refines"), ("tolerance=0.05. Then", "--tolerance 0.05. Then"),
+    ("top must be at least 1", "--top must be at least 1"), ("top of the map, a target and a window", None),
+    ("(nodata), say so: valid=mask, or --nodata VALUE", "(nodata), say so: --nodata VALUE"),
+    ("runs/grid_size/n_samples.csv: no such file", None), ("C:\\grid_size\\a.png, my_grid_size, n_samples.csv", None),
+    ("--grid-size 0: expected a number", None), ("--n-samples 3, got target=road", "--n-samples 3, got --target road")])
+def test_the_terminal_speaks_of_options(message, typed_so):
+    assert in_options(message) == (message if typed_so is None else typed_so)
+
+
+@pytest.mark.parametrize("door", ["estimate", "attribute"])
+@pytest.mark.parametrize("shape", [(1, 64, 64, 3), (2, 64, 48, 4), (1, 64, 64, 1)])
+def test_channels_that_are_last_are_named(door, shape):
+    words = said(lambda: getattr(EntropyCentric(Bright()), door)(torch.zeros(shape), n_samples=2))
+    assert f"the input of shape {shape} looks like channels last: inputs.permute(0, 3, 1, 2) makes it (B,C,H,W)" in words
+    words = said(lambda: getattr(EntropyCentric(Bright()), door)(torch.zeros(64, 64, 3), n_samples=2))
+    assert words.endswith("inputs.permute(2, 0, 1)[None], if its channels are last") and "feature_mask" not in words

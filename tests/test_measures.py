@@ -1,15 +1,19 @@
 """What a map says of a building, in numbers: against plain loops, drawn errors and closed forms."""
+import math
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from entropy_captum.measures import (
+    area_outside,
     bearing,
     context_reliance,
     distances_holding,
     measure_map,
     middle_of,
+    outside_in_words,
     shares_outside,
     strongest_outside,
 )
@@ -41,6 +45,19 @@ def test_the_share_outside_is_that_of_the_pixels_score(seed):
                 inside, outside = inside + part * region[row, column], outside + part * (not region[row, column])
     share, _ = context_reliance(scores, errors, shares_outside(index, region, 16))
     assert share == pytest.approx(outside / (inside + outside))
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.integers(0, 10**6))
+def test_the_yardstick_is_the_share_of_a_map_that_is_equal_at_every_pixel(seed):
+    """Counted pixel by pixel, and as the context reliance of scores as large as their patches."""
+    _, errors, index, region = drawn(seed)
+    counted = [not region[row, column] for row in range(24) for column in range(24) if index[row, column] >= 0]
+    assert area_outside(index, region) == pytest.approx(sum(counted) / len(counted))
+    sizes = np.array([(index == patch).sum() for patch in range(16)], float)
+    assert context_reliance(sizes, errors, shares_outside(index, region, 16))[0] == pytest.approx(area_outside(index, region))
+    assert math.isnan(area_outside(np.full((4, 4), -1), np.ones((4, 4), bool)))
+    assert outside_in_words(0.74, 0.87) == "74% of the score lies outside the building (a map without preference would have 87%)"
 
 
 @pytest.mark.parametrize("seed", range(4))

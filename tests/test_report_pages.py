@@ -27,6 +27,8 @@ from entropy_captum.report import (
     extreme_tiles,
     find_run,
     make_report,
+    rivals_text,
+    rows_of,
     section,
     study_report,
     tile_figure,
@@ -245,6 +247,31 @@ def test_the_command_writes_the_tables_of_the_page(run: Path) -> None:
     assert len(intervals) > 60 and intervals <= cells
     labels = re.findall(r"\\label\{(.*?)\}", text)
     assert len(labels) == len(set(labels)) > 5
+
+
+@pytest.mark.slow
+def test_captions_say_how_many_scenes_units_direction_and_why_there_is_no_p(run: Path) -> None:
+    """Without the page around them, tables stand by their captions alone."""
+    told = study_report(run)
+    found = re.findall(r"\\caption\{(.*?)\}\n\\label\{tab:(.*?)-\d+\}", told.latex())
+    by_label = {label: text for text, label in found}
+    scenes = rows_of(find_run(run)).query("status == 'ok'")[["dataset", "scene"]].drop_duplicates().shape[0]
+    for label in ("does-removing-what-a-map-calls-important-hurt-more",
+                  "the-paper-s-tests-at-a-fixed-threshold", "what-the-maps-are-like"):
+        assert f"Means over {scenes} scene" in by_label[label], label
+    assert "points" in by_label["does-removing-what-a-map-calls-important-hurt-more"]
+    assert "larger is better" in by_label["does-removing-what-a-map-calls-important-hurt-more"]
+    assert "a small drop is good" in by_label["the-paper-s-tests-at-a-fixed-threshold"]
+    assert all(f"{told.title}." in text and "Outlined" not in text for text in by_label.values())
+
+
+@pytest.mark.parametrize("count,missing", [(3, True), (9, False)])
+def test_a_comparison_says_why_a_p_value_is_missing_only_where_it_is(count: int, missing: bool) -> None:
+    rows = pd.DataFrame([{"dataset": "town", "scene": f"s{k}", "tile": f"t{k}", "status": "ok", "method": name, "target": "",
+                          "gap": k % 4 + 3.0 * (name == "entropy")} for k in range(count) for name in ("entropy", "sobol")])
+    text = rivals_text(rival_table(rows))
+    assert ("No p-value (–) where there are fewer than 8 scenes" in text) == missing
+    assert "in points" in text and "above 0" in text and "in the last column" in text
 
 
 @pytest.mark.skipif(shutil.which("pdflatex") is None, reason="there is no LaTeX on this machine")

@@ -1,5 +1,6 @@
 """One building of a raster: the same numbers wherever its pixels lie, and clear words where they cannot be read."""
 import json
+import re
 from dataclasses import replace
 
 import numpy as np
@@ -16,10 +17,10 @@ from entropy_captum.adapter import adapt
 from entropy_captum.card import ModelCard
 from entropy_captum.cli import app
 from entropy_captum.drawn import procedural_scene
-from entropy_captum.explanation import ask, largest_object
+from entropy_captum.explanation import ask, largest_object, object_of
 from entropy_captum.footprints import outline
 from entropy_captum.question import Budget
-from entropy_captum.raster import Band, to_world
+from entropy_captum.raster import Band, moved, to_world
 from entropy_captum.request import read_request
 from entropy_captum.run import Quantity, answer
 from entropy_captum.scene import Scene, bands_for, in_numbers, window_side
@@ -245,6 +246,30 @@ def test_the_command_explains_at_a_coordinate_and_says_where_the_map_lies(networ
     assert "lies outside; the raster reaches from" in str(outside.exception)
     outside = CliRunner().invoke(app, ["explain", str(path), "--at", "691003", "5334996"])
     assert "(691003, 5334996) lies outside" in str(outside.exception) and "; --crs EPSG:25832 takes" in str(outside.exception)
+
+
+@pytest.mark.parametrize("crs", ["EPSG:4326", "EPSG:25832", "EPSG:3857"])
+@pytest.mark.parametrize(("column", "row", "words"), [(5, 60, "holds nothing (nodata)"), (60, 5, "on no object")])
+def test_a_place_without_an_object_is_answered_in_the_coordinates_that_were_typed(network, tmp_path, crs, column, row, words):
+    """And so is the nearest: what is typed in its place finds it."""
+    pixels = np.full((128, 128, 3), 90, np.uint8)
+    pixels[50:70, :10] = 0
+    write(tmp_path / "scene.tif", pixels, nodata=0)
+    scene, mask = Scene(tmp_path / "scene.tif", network), np.zeros((128, 128), bool)
+    mask[40:60, 60:80] = True
+    extent = scene.raster
+    at = moved(*to_world(extent.transform, column + 0.5, row + 0.5), extent.crs, crs)
+    with pytest.raises(ValueError, match=re.escape(words)) as caught:
+        object_of(scene.request(at, crs=crs), mask)
+    said = str(caught.value)
+    assert said.startswith(f"({at[0]:.10g}, {at[1]:.10g}) in {crs}, the pixel ({column}, {row}), lies ")
+    numbers = re.search(r"nearest object is at \((.*), (.*)\), its pixel \((.*), (.*)\)$", said).groups()
+    near, pixel = tuple(map(float, numbers[:2])), tuple(map(int, numbers[2:]))
+    assert mask[pixel[::-1]] and scene.raster.pixel_at(*near, crs) == pixel
+    houses = GeoDataFrame({"building": ["h"]}, geometry=[box(691030, 5334970, 691035, 5334975)], crs="EPSG:25832")
+    words = f"there is no building at ({at[0]:.10g}, {at[1]:.10g}) in {crs}; the nearest is 'h'"
+    with pytest.raises(ValueError, match=re.escape(words)):
+        Scene(tmp_path / "scene.tif", network, houses).request(at, crs=crs)
 
 
 @pytest.mark.parametrize(("options", "words"), [

@@ -296,7 +296,7 @@ def test_a_mask_of_its_own_grid_lies_on_a_picture_that_a_world_file_places(stree
 def test_a_survey_of_before_some_columns_were_written_is_read_and_reported_without_them(surveyed, tmp_path):
     table, out = surveyed
     share = ["context_reliance", "context_reliance_error"]
-    for absent in (["gap_error"], ["entropy", "distance_90_m", "gap_error"], share, ["run"]):
+    for absent in (["gap_error"], ["area_outside"], ["entropy", "distance_90_m", "gap_error"], share, ["run"]):
         old = tmp_path / absent[0]
         shutil.copytree(out, old)
         (old / "buildings.gpkg").unlink()
@@ -309,6 +309,7 @@ def test_a_survey_of_before_some_columns_were_written_is_read_and_reported_witho
         page = make_survey_report(old)
         assert f"{table.gap.count()} buildings are too few to tell" in page and "nan" not in re.sub(r"base64,[^\"]+", "", page)
         assert ("the gap&#39;s standard error" in page) == ("gap_error" not in absent)
+        assert ("a map without preference" in page) == (absent != ["area_outside"])
         assert ("In the median building" in page) == ("context_reliance" not in absent)
 
 

@@ -1,6 +1,7 @@
 """A wrong model card is given away by what the network does with pictures, and a right one is not suspected."""
 
 import math
+import re
 import warnings
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -232,3 +233,11 @@ def test_what_does_not_fit_is_one_sentence_before_anything_is_explained(net, tar
     done = CliRunner().invoke(app, ["explain", str(tmp_path / "tile.png"), "--mask", str(tmp_path / "mask.png"), "--model",
                                     f"{tmp_path}/mine.py:make", "--target", target, "--out", str(tmp_path / "out")])
     assert isinstance(done.exception, ValueError) and said in str(done.exception)
+
+
+def test_each_column_of_an_inspection_has_a_line_that_says_what_it_is():
+    shown = str(inspect_model(rooftop_unet(), {"multiple": 32}))
+    head = next(line for line in shown.splitlines() if "reading" in line and "entropy" in line).split()
+    for column in head:
+        assert re.search(rf"^{column}: .+", shown, re.M), column
+    assert "iou" not in head and "\niou:" not in shown  # there is no label

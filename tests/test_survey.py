@@ -21,14 +21,25 @@ from scipy import ndimage
 from shapely import Point, Polygon, box, from_wkb
 from typer.testing import CliRunner
 
-from entropy_captum.cli import app
+from entropy_captum.cli import app, print_survey
 from entropy_captum.drawn import procedural_scene
+from entropy_captum.explanation import prediction_flags
 from entropy_captum.footprints import outline
 from entropy_captum.predicted import Found, as_footprints, cells_of, find_objects
 from entropy_captum.question import Budget
 from entropy_captum.run import Quantity, answer
 from entropy_captum.scene import Scene
-from entropy_captum.survey import SurveySettings, ask_window, load_survey, plan, predicted_buildings, survey, survey_map
+from entropy_captum.survey import (
+    SurveySettings,
+    arrays_of,
+    ask_window,
+    kept_of,
+    load_survey,
+    plan,
+    predicted_buildings,
+    survey,
+    survey_map,
+)
 from entropy_captum.survey_report import make_survey_report, survey_figure
 from entropy_captum.zoo import Padded, predict_mask, rooftop_unet
 
@@ -128,8 +139,14 @@ def test_a_report_says_what_is_in_the_table_and_does_without_the_raster(network,
     table = survey(Scene(path, network, street[1]), tmp_path / "run", QUICK, show_progress=False)
     page = make_survey_report(tmp_path / "run")
     done = table[table.status == "ok"]
-    assert f"In the median building {done.context_reliance.median():.0%} of the score" in page
-    assert f"In {(done.context_reliance > 0.5).sum()} of {len(done)} buildings it is more than half" in page
+    beside = [1 - row.pixels / (kept.place >= 0).sum() for row in done.itertuples()
+              for kept in [kept_of(arrays_of(tmp_path / "run" / row.run, row.window), row._asdict(), Scene(path, network).raster)]]
+    assert done.area_outside.tolist() == pytest.approx(beside)
+    assert (f"In the median building {done.context_reliance.median():.0%} of the score lies outside the building (a map without "
+            f"preference would have {np.median(beside):.0%})") in page
+    assert (f"In {(done.context_reliance > 0.5).sum()} of {len(done)} buildings it is more than half, in "
+            f"{(done.context_reliance > beside).sum()} more than such a map would have") in page
+    assert f"that of a map without preference: {np.median(beside):.0%} in the median building" in page
     assert f"costs {done.gap.mean():.1f} points" in page and page.count("<img") == 3 and "not at hand" not in page
     extremes = done.sort_values("context_reliance").building
     assert page.index(f"<td>{extremes.iloc[-1]}</td>") < page.index(f"<td>{extremes.iloc[0]}</td>")
@@ -163,13 +180,45 @@ def test_odd_buildings_are_rows_that_say_what_they_are(network, street, tmp_path
               "tiny": Point(west + 30.05, north - 30.05).buffer(0.05), "none": Polygon(),
               "over": box(west - 5, north - 10, west + 6, north + 5), "grass": box(west + 12, north - 26, west + 15, north - 23),
               "edge": box(west + 18, north - 70, west + 22, north - 66)}
+    # A house of which next to nothing is in a footprint of its own size beside it, and a corner of one.
+    left, bottom, right, top = street[1].geometry.iloc[7].bounds
+    shapes |= {"beside": box(right - 0.7, bottom, 2 * right - left, top), "corner": box(left + 7, bottom + 7, left + 8, bottom + 8)}
     odd = GeoDataFrame({"building": list(shapes)}, geometry=list(shapes.values()), crs="EPSG:25832")
     table = survey(Scene(path, network, odd), tmp_path, QUICK, show_progress=False).set_index("building")
-    assert table.status.tolist() == ["outside", "no pixel", "ok", "outside", "ok", "ok", "ok"]
+    assert table.status.tolist() == ["outside", "no pixel", "ok", "outside", *["ok"] * 5]
     for building, words in (("edge", "beside nodata"), ("tiny", "smaller than a pixel"), ("over", "across the border"),
-                            ("over", "at the scene's border"), ("hole", "nodata"), ("grass", "not predicted")):
+                            ("over", "at the scene's border"), ("hole", "nodata"), ("grass", "not predicted"),
+                            ("beside", "hardly predicted"), ("corner", "predicted far beyond it")):
         assert words in table["flags"][building], (building, table["flags"][building])
-    assert table.iou["grass"] == 0 and table.pixels["tiny"] == 1
+    assert table.iou["grass"] == 0 and table.pixels["tiny"] == 1 and table.iou[["beside", "corner"]].between(0, 0.25).all()
+    assert "predict" not in "".join(survey_flags(street, network, tmp_path / "good", [7]))
+
+
+def survey_flags(street, network, out, rows):
+    return survey(Scene(street[0], network, street[1].iloc[rows]), out, QUICK, show_progress=False)["flags"]
+
+
+def test_the_terminal_counts_what_is_marked(capsys):
+    measured = dict.fromkeys(["confidence", *NUMBERS, "area_outside", "gap_error"], 0.5)
+    flags = ["hardly predicted", "at the scene's border; hardly predicted", "", "not predicted"]
+    table = pd.DataFrame([{"building": k, "status": "ok", **measured, "flags": each} for k, each in enumerate(flags)])
+    print_survey(table, Path("city"))
+    assert "\nflags: 2 x hardly predicted, 1 x at the scene's border, 1 x not predicted\n" in capsys.readouterr().out
+    print_survey(table.assign(flags=""), Path("city"))
+    assert "flags:" not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("covered,beyond,flags", [(0, 0, ["not predicted"]), (24, 0, ["hardly predicted"]), (25, 0, []),
+                                                  (100, 0, []), (100, 290, []), (100, 310, ["predicted far beyond it"]),
+                                                  (24, 400, ["hardly predicted"])])
+def test_how_much_of_a_building_is_predicted(covered, beyond, flags):
+    mask, found = np.zeros((20, 40), bool), np.zeros((20, 40), bool)
+    mask[:10, :10] = True
+    found[:10, :10].flat[:covered] = True
+    rest = np.argwhere(~mask)
+    touching = rest[np.argsort(np.abs(rest - (0, 9)).max(1), kind="stable")][:beyond]
+    found[tuple(touching.T)] = True
+    assert prediction_flags(mask, found) == flags
 
 
 def test_every_building_has_one_window_with_room_around_it(network, street):
@@ -339,6 +388,7 @@ def test_the_command_explains_all_footprints_or_all_predictions(street, tmp_path
     run = functools.partial(CliRunner().invoke, app, catch_exceptions=False)
     done = run([*common, "--footprints", str(tmp_path / "houses.gpkg"), "--out", str(tmp_path / "a")])
     assert done.exit_code == 0 and "3 buildings: 3 ok" in done.output and "Those that lean most on" in done.output
+    assert "area_outside: that of a map without preference" in done.output
     assert load_survey(tmp_path / "a").building.tolist() == ["h04", "h05", "h06"]
     page = (tmp_path / "a/report.html").read_text(encoding="utf-8")
     assert "3 buildings of scene.tif" in page and page.count("<img") == 3 and not (tmp_path / "a/buildings.parquet").exists()
