@@ -39,6 +39,7 @@ from .perturbation import grid_feature_mask
 from .region import check_target, class_number, resolve_activation
 from entropy_captum.tiles import (
     LEFT_OUT,
+    SMALL,
     Asked,
     MapName,
     Settings,
@@ -68,7 +69,8 @@ with needed("study"):
     import pyarrow as pyarrow  # what pandas reads and writes Parquet with
 
 # %% auto #0
-__all__ = ['Result', 'read_rows', 'evaluate', 'failures', 'left_out', 'kept_maps', 'read_facts', 'compare_runs', 'retest']
+__all__ = ['Result', 'read_rows', 'evaluate', 'failures', 'left_out', 'remarks', 'kept_maps', 'read_facts', 'compare_runs',
+           'retest']
 
 # %% ../nbs/55_study.ipynb #ea623355
 def code_hash() -> str:
@@ -275,10 +277,29 @@ def failures(rows: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(found, columns=["tiles", "reason", "first"])
 
 # %% ../nbs/55_study.ipynb #cb5cd034
+def tiles_named(tiles: pd.DataFrame) -> str:
+    """How many tiles there are, and the first of them."""
+    first = f"{tiles['dataset'].iloc[0]}/{tiles['tile'].iloc[0]}"
+    return f"{len(tiles)} {'tile' if len(tiles) == 1 else 'tiles'} ({first}{'' if len(tiles) == 1 else ', ...'})"
+
+# %% ../nbs/55_study.ipynb #1cef84c5
 def left_out(rows: pd.DataFrame) -> dict[str, str]:
     """Why methods were left out, by method."""
     late = rows[rows["status"] == LEFT_OUT]
     return dict(zip(late["method"], late["error"], strict=True)) if len(late) else {}
+
+
+def remarks(rows: pd.DataFrame) -> list[str]:
+    """What a count of tiles by status does not say: why some are `SMALL`, and where a class is predicted and the label has none."""
+    tiles, found = rows.drop_duplicates(["dataset", "tile", "target"]), []
+    small = tiles[tiles["status"] == SMALL]
+    if len(small):
+        found.append(f"{tiles_named(small)} not explained: {small['error'].iloc[0]}")
+    if {"labelled_pixels", "union_pixels"} <= set(tiles):
+        unmet = tiles[(tiles["status"] == "ok") & (tiles["labelled_pixels"] == 0) & (tiles["union_pixels"] > 0)]
+        found += [f"{tiles_named(part)}: {str(name) or 'the class'} is predicted where the label has none (explained; its IoU is 0)"
+                  for name, part in unmet.groupby("target", sort=False)]
+    return found
 
 # %% ../nbs/55_study.ipynb #f799b967
 def kept_maps(run: Path) -> dict[str, Values]:

@@ -22,6 +22,8 @@ from PIL import Image
 from scipy import stats
 
 from entropy_captum import SobolTotal, study, tiles, workers
+from entropy_captum.cli import print_counts
+from entropy_captum.labels import LabelValues
 from entropy_captum.methods import (
     REGISTRY,
     ask_of_image,
@@ -33,6 +35,7 @@ from entropy_captum.methods import (
     run_methods,
 )
 from entropy_captum.question import Budget
+from entropy_captum.report import make_report
 from entropy_captum.study import evaluate, facts_of, read_rows
 from entropy_captum.tiles import Settings, find_sources
 from entropy_captum.zoo import Padded
@@ -158,6 +161,58 @@ def test_what_has_no_label_or_no_class_or_other_bands(model, tmp_path):
     assert list(absent.status) == ["absent"] * 2
     four = evaluate(Padded(small_net(1, 4)).eval(), data, tmp_path / "run", SMALL, show_progress=False)
     assert list(four.status) == ["error"] * 2 and "channels" in four.error.iloc[0]
+
+
+class Bright(torch.nn.Module):
+    """Sees a building in each pixel that is brighter than mid-grey."""
+
+    def forward(self, x):
+        return 9 * x[:, :1]
+
+
+def patches(folder: Path, sizes: dict[str, int], labelled: int = 32) -> Path:
+    """Black tiles of 32 pixels with a white patch of 4 rows and so many columns each, whose labels hold `labelled` rows of it."""
+    for kind in ("image", "label"):
+        (folder / "drawn/val" / kind).mkdir(parents=True)
+    for name, columns in sizes.items():
+        image = np.zeros((32, 32, 3), np.uint8)
+        image[4:8, 2:2 + columns] = 255
+        Image.fromarray(image).save(folder / f"drawn/val/image/{name}.png")
+        Image.fromarray(image[..., 0] * (np.arange(32) < labelled)[:, None].astype(np.uint8)).save(
+            folder / f"drawn/val/label/{name}.png")
+    return folder
+
+
+@pytest.mark.parametrize("per", ["class", "building"])
+def test_a_speck_has_no_weight_and_is_told(tmp_path, per, capsys):
+    """Eight predicted pixels are no unit beside a hundred, whatever is explained: counted, not averaged, with the reason."""
+    data = patches(tmp_path / "data", {"a_1": 25, "b_1": 2, "c_1": 0})
+    rows = evaluate(Bright(), data, tmp_path / "run", Settings(("random",), 2, 2, per=per), show_progress=False)
+    assert dict(zip(rows.tile, rows.status, strict=True)) == {"a_1": "ok", "b_1": "small", "c_1": "absent"}
+    assert rows.predicted_pixels.tolist() == [100, 8, 0]
+    print_counts(rows, tmp_path / "run")
+    said = capsys.readouterr().out
+    assert "(1 ok, 1 small, 1 absent)" in said
+    assert "note: 1 tile (drawn/val/b_1) not explained: 8 pixels are predicted" in said and "fewer than min_pixels=64" in said
+    assert "1 tile (drawn/val/b_1) not explained" in (page := make_report(tmp_path / "run"))
+    assert "2 more failed, or hold nothing large enough to explain" in page
+    smaller = Settings(("random",), 2, 2, per=per, min_pixels=8)
+    rows = evaluate(Bright(), data, tmp_path / "all", smaller, show_progress=False)
+    assert list(rows.status) == ["ok", "ok", "absent"]
+
+
+def test_a_building_where_the_label_has_none_is_told(tmp_path, capsys):
+    """Explained, but its IoU of 0 says nothing about the map; a label that holds it, or says nothing, is no such case."""
+    data = patches(tmp_path / "data", {"a_1": 25, "b_1": 25, "c_1": 0}, labelled=0)
+    patches(tmp_path / "more", {"d_1": 25})
+    os.rename(tmp_path / "more/drawn/val", data / "drawn/test")
+    settings, codes = Settings(("random",), 2, 2), LabelValues({}, ignore=((0,),))
+    rows = evaluate(Bright(), data, tmp_path / "run", settings, show_progress=False)
+    print_counts(rows, tmp_path / "run")
+    said = "2 tiles (drawn/val/a_1, ...): the class is predicted where the label has none"
+    assert f"note: {said}" in capsys.readouterr().out and said in make_report(tmp_path / "run")
+    unknown = evaluate(Bright(), find_sources(data, values=codes), tmp_path / "unknown", settings, show_progress=False)
+    assert (unknown.status == "ok").sum() == 3 and not study.remarks(unknown)
 
 
 def test_bad_requests_are_refused(model, tmp_path):
