@@ -69,7 +69,7 @@ with needed("study"):
     import pyarrow as pyarrow  # what pandas reads and writes Parquet with
 
 # %% auto #0
-__all__ = ['Result', 'read_rows', 'evaluate', 'failures', 'left_out', 'remarks', 'kept_maps', 'read_facts', 'compare_runs',
+__all__ = ['Result', 'read_rows', 'failures', 'evaluate', 'left_out', 'remarks', 'kept_maps', 'read_facts', 'compare_runs',
            'retest']
 
 # %% ../nbs/55_study.ipynb #ea623355
@@ -112,6 +112,17 @@ def save_maps(store: Path, group: str, maps: dict[str, NDArray[Any]]) -> None:
         root = zarr.open_group(store, mode="a")
         for name, heat in maps.items():
             root.create_array(f"{group}/{name}", data=heat, overwrite=True)
+
+# %% ../nbs/55_study.ipynb #1002c9e5
+def read_tile_rows(path: str | Path) -> pd.DataFrame:
+    """The rows in a Parquet file of a run. Raises ValueError, naming it, where it holds something else."""
+    try:
+        rows = pd.read_parquet(path)
+    except (OSError, ValueError) as problem:
+        raise ValueError(f"{path}: not a readable file of rows; `entropy-captum evaluate` writes it anew") from problem
+    if not {"dataset", "tile", "status"} <= set(rows):
+        raise ValueError(f"{path}: not the rows of a tile, it holds {', '.join(map(str, rows))}")
+    return rows if "target" in rows else rows.assign(target="")  # from before there were several classes
 
 # %% ../nbs/55_study.ipynb #10f482b4
 class RunFolder:
@@ -160,6 +171,16 @@ class RunFolder:
             return False
         return bool((rows["status"] != "error").all() and (rows["checksum"] == source.checksum()).all())
 
+    def keeps(self, source: Source, rows: pd.DataFrame) -> bool:
+        """Whether a class of a tile fails in these rows that did not fail in those that are there: then those stay, all of them."""
+        if not self.path(source).is_file():
+            return False
+        try:
+            known = read_tile_rows(self.path(source))
+        except ValueError:  # nothing worth keeping
+            return False
+        return not set(known[known["status"] != "error"]["target"]).isdisjoint(rows[rows["status"] == "error"]["target"])
+
     def write(self, source: Source, rows: pd.DataFrame, maps: dict[str, NDArray[Any]] | None = None) -> None:
         """Keep the rows of a tile, and its maps (H,W) before them, if given. Raises ValueError for lack of room."""
         # Rows vouch for maps: an array cut off by a kill or a full disk reads as zeros. So neither outlives what it was made of.
@@ -168,17 +189,6 @@ class RunFolder:
         if maps:
             save_maps(self.home / "maps.zarr", source.key, maps)
         write_whole(self.path(source), lambda file: rows.to_parquet(file, index=False))
-
-# %% ../nbs/55_study.ipynb #1002c9e5
-def read_tile_rows(path: str | Path) -> pd.DataFrame:
-    """The rows in a Parquet file of a run. Raises ValueError, naming it, where it holds something else."""
-    try:
-        rows = pd.read_parquet(path)
-    except (OSError, ValueError) as problem:
-        raise ValueError(f"{path}: not a readable file of rows; `entropy-captum evaluate` writes it anew") from problem
-    if not {"dataset", "tile", "status"} <= set(rows):
-        raise ValueError(f"{path}: not the rows of a tile, it holds {', '.join(map(str, rows))}")
-    return rows if "target" in rows else rows.assign(target="")  # from before there were several classes
 
 # %% ../nbs/55_study.ipynb #a27c1e97
 def read_rows(paths: Iterable[str | Path]) -> pd.DataFrame:
@@ -228,6 +238,25 @@ def warn_of_labels(model: Model, sources: Sequence[Source], settings: Settings) 
         notify(f"there is no label of {', '.join(without)}, and so no IoU: the labels hold {held}; --label-values NAME=VALUE names "
                "them as the model does")
 
+# %% ../nbs/55_study.ipynb #f99b4c11
+def failures(rows: pd.DataFrame) -> pd.DataFrame:
+    """Why tiles failed: a row per `reason`, with how many `tiles` gave it and the `first` of them, the commonest first.
+
+    Reasons that differ in the file's name alone are one."""
+    failed = rows[rows["status"] == "error"].drop_duplicates(["dataset", "tile", "error"])
+    groups: dict[str, list[str]] = {}
+    for dataset, tile, error in failed[["dataset", "tile", "error"]].itertuples(index=False, name=None):
+        reason = re.sub(rf"\S*(?<!\w){re.escape(tile)}\.\w+", "FILE", error)
+        groups.setdefault(reason, []).append(f"{dataset}/{tile}")
+    found = sorted(((len(tiles), reason, tiles[0]) for reason, tiles in groups.items()), key=lambda each: -each[0])
+    return pd.DataFrame(found, columns=["tiles", "reason", "first"])
+
+# %% ../nbs/55_study.ipynb #7dd9be8d
+def warn_of_failures(again: Sequence[pd.DataFrame]) -> None:
+    """Say which tiles failed that have rows from before, and why: what was found stays, and the next run tries them again."""
+    for count, reason, first in failures(pd.concat(again)).itertuples(index=False, name=None) if again else ():
+        notify(f"failed anew, rows from before are kept: {count} ({first}{', ...' if count > 1 else ''}): {reason}")
+
 # %% ../nbs/55_study.ipynb #f54ea909
 #: What is found of a tile: its rows, and its maps (H,W) by name.
 Result = tuple[pd.DataFrame, dict[str, NDArray[Any]]]
@@ -241,8 +270,8 @@ def evaluate(model: Model, data: str | Path | Sequence[Source], out: str | Path,
     data: a folder with data sets below it, or sources. out: the run folder. cluster: None (this process), "local", the address of a
     scheduler, or a `distributed.Client`. limit: tiles per data set. keep_maps: keep heat maps (zarr). about: what the report says
     of the run: the `model`'s name, and the `data` folders with their `labels` and `values`. Methods that cannot be asked of the
-    model are left out, with a row that says why. Raises ValueError for a folder without tiles, a class that the model has
-    not, or a run folder that another process is writing to.
+    model are left out, with a row that says why. A tile that has rows, and fails now, keeps them, with a warning. Raises ValueError
+    for a folder without tiles, a class that the model has not, or a run folder that another process is writing to.
     """
     sources = find_sources(data, limit) if isinstance(data, (str, Path)) else list(data)
     settings = resolve_targets(model, sources, settings or Settings())
@@ -251,7 +280,7 @@ def evaluate(model: Model, data: str | Path | Sequence[Source], out: str | Path,
              "data": [str(Path(data).resolve())] if isinstance(data, (str, Path)) else [], **(about or {})}
     with RunFolder(out, facts_of(settings, model), known) as folder:
         todo = [source for source in sources if not folder.done(source)]
-        work = functools.partial(study_tile, settings=settings, run=folder.id)
+        work, again = functools.partial(study_tile, settings=settings, run=folder.id), list[pd.DataFrame]()
 
         def lost(problem: Exception, source: Source) -> Result:
             return tile_rows(failures_of(problem, settings, model), source, folder.id), {}
@@ -259,22 +288,13 @@ def evaluate(model: Model, data: str | Path | Sequence[Source], out: str | Path,
         with (running(cluster, model, todo, work, lost) as results,
               tqdm(total=len(sources), initial=len(sources) - len(todo), unit="tile", disable=not show_progress) as bar):
             for source, (rows, maps) in results:
-                folder.write(source, rows, maps if keep_maps else None)
+                if folder.keeps(source, rows):
+                    again.append(rows)
+                else:
+                    folder.write(source, rows, maps if keep_maps else None)
                 bar.update()
+        warn_of_failures(again)
         return read_rows([folder.path(source) for source in sources])
-
-# %% ../nbs/55_study.ipynb #f99b4c11
-def failures(rows: pd.DataFrame) -> pd.DataFrame:
-    """Why tiles failed: a row per `reason`, with how many `tiles` gave it and the `first` of them, the commonest first.
-
-    Reasons that differ in the file's name alone are one."""
-    failed = rows[rows["status"] == "error"].drop_duplicates(["dataset", "tile", "error"])
-    groups: dict[str, list[str]] = {}
-    for dataset, tile, error in failed[["dataset", "tile", "error"]].itertuples(index=False, name=None):
-        reason = re.sub(rf"\S*(?<!\w){re.escape(tile)}\.\w+", "FILE", error)
-        groups.setdefault(reason, []).append(f"{dataset}/{tile}")
-    found = sorted(((len(tiles), reason, tiles[0]) for reason, tiles in groups.items()), key=lambda each: -each[0])
-    return pd.DataFrame(found, columns=["tiles", "reason", "first"])
 
 # %% ../nbs/55_study.ipynb #cb5cd034
 def tiles_named(tiles: pd.DataFrame) -> str:

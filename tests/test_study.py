@@ -2,11 +2,13 @@
 import json
 import multiprocessing
 import os
+import re
 import signal
 import subprocess
 import sys
 import threading
 import time
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -37,7 +39,7 @@ from entropy_captum.methods import (
 from entropy_captum.question import Budget
 from entropy_captum.report import make_report
 from entropy_captum.study import evaluate, facts_of, read_rows
-from entropy_captum.tiles import Settings, find_sources
+from entropy_captum.tiles import Settings, find_sources, study_class
 from entropy_captum.zoo import Padded
 
 SMALL = Settings(methods=("entropy", "sobol", "random"), grid_size=2, n_samples=2)
@@ -141,13 +143,61 @@ def spoil(folder: Path, what: str) -> None:
 
 @pytest.mark.parametrize("what,message", [("corrupt", "its pixels cannot be decoded"), ("grey", "expected an 8-bit RGB"),
                                           ("four bands", "fourth band"),
-                                          ("label size", "the label has the shape"), ("label values", "0/1 or 0/255")])
+                                          ("label size", r"the label has the shape \(16, 16\), but the image \(32, 32\); save it "
+                                                         "at the image's size .* or take it away"),
+                                          ("label values", "0/1 or 0/255")])
 def test_a_bad_tile_is_an_error_row_and_the_run_goes_on(model, tmp_path, what, message):
     data = write_tiles(tmp_path / "data", 2)
     spoil(data, what)
     rows = evaluate(model, data, tmp_path / "run", SMALL, show_progress=False)
     bad, good = rows[rows.tile == "scene0_0"], rows[rows.tile == "scene0_1"]
-    assert list(bad.status) == ["error"] and message in bad.error.iloc[0] and set(good.status) == {"ok"}
+    assert list(bad.status) == ["error"] and re.search(message, bad.error.iloc[0]) and set(good.status) == {"ok"}
+
+
+@pytest.mark.parametrize("what", ["corrupt", "label size", "label values"])
+def test_a_tile_that_fails_anew_keeps_its_rows_and_maps(model, tmp_path, what):
+    """What was found of good files is not lost to bad ones: it stays, the failure is told each time, and mended files go on."""
+    data = write_tiles(tmp_path / "data", 2)
+    good = evaluate(model, data, tmp_path / "run", SMALL, keep_maps=True, show_progress=False)
+    home = next((tmp_path / "run").glob("*/run.json")).parent
+    files, maps = {path: path.read_bytes() for path in home.rglob("*.parquet")}, study.kept_maps(home)
+    safe = {path: path.read_bytes() for path in data.rglob("scene0_0.png")}
+    spoil(data, what)
+    for _ in range(2):
+        with pytest.warns(UserWarning, match=r"failed anew, rows from before are kept: 1 \(drawn/val/scene0_0\): ValueError"):
+            assert evaluate(model, data, tmp_path / "run", SMALL, keep_maps=True, show_progress=False).equals(good)
+        assert files == {path: path.read_bytes() for path in home.rglob("*.parquet")}
+        assert study.kept_maps(home).keys() == maps.keys()
+    for path, content in safe.items():
+        path.write_bytes(content)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert evaluate(model, data, tmp_path / "run", SMALL, keep_maps=True, show_progress=False).equals(good)
+
+
+def test_a_class_that_fails_anew_keeps_its_rows(tmp_path, monkeypatch):
+    """Of several classes each has its rows: one that fails now takes none of another's, and none of its own from before."""
+    data, settings = write_tiles(tmp_path / "data", 1), Settings(("random",), 2, 2, targets=(0, 1), min_pixels=1)
+    network, broken, now = Padded(small_net(2)).eval(), set[int](), study_class
+    network.model[4].bias.data[:] = torch.tensor([1.0, 1.0])
+
+    def moody(model, source, settings, target):
+        if target in broken:
+            return [{"target": str(target), "checksum": source.checksum()} | tiles.failure(ValueError("broken"), settings)]
+        return now(model, source, settings, target)
+
+    def statuses() -> list[str]:
+        return list(evaluate(network, data, tmp_path / "run", settings, show_progress=False).status)
+
+    monkeypatch.setattr(tiles, "study_class", moody)
+    broken |= {1}
+    first = statuses()
+    assert first[1] == "error" != first[0], "of class 1 there was nothing from before"
+    broken |= {0}
+    with pytest.warns(UserWarning, match="rows from before are kept"):
+        assert statuses() == first
+    broken.clear()
+    assert "error" not in statuses()
 
 
 def test_what_has_no_label_or_no_class_or_other_bands(model, tmp_path):
