@@ -2097,4 +2097,5 @@ d = { 'settings': { 'branch': 'main',
                                     'entropy_captum.zoo.rooftop_unet': ('zoo.html#rooftop_unet', 'entropy_captum/zoo.py'),
                                     'entropy_captum.zoo.score_maps': ('zoo.html#score_maps', 'entropy_captum/zoo.py'),
                                     'entropy_captum.zoo.trained_encoder': ('zoo.html#trained_encoder', 'entropy_captum/zoo.py'),
-                                    'entropy_captum.zoo.unet_of': ('zoo.html#unet_of', 'entropy_captum/zoo.py')}}}
+                                    'entropy_captum.zoo.unet_of': ('zoo.html#unet_of', 'entropy_captum/zoo.py'),
+                                    'entropy_captum.zoo.warn_of_no_card': ('zoo.html#warn_of_no_card', 'entropy_captum/zoo.py')}}}

@@ -60,7 +60,7 @@ from entropy_captum.tiles import (
     with_baseline,
 )
 from .workers import running, worker_model
-from .zoo import class_name, inputs_for
+from .zoo import class_name, inputs_for, warn_of_no_card
 from .writing import clear_leftovers, write_whole, writing_to
 
 with needed("study"):
@@ -276,6 +276,7 @@ def evaluate(model: Model, data: str | Path | Sequence[Source], out: str | Path,
     sources = find_sources(data, limit) if isinstance(data, (str, Path)) else list(data)
     settings = resolve_targets(model, sources, settings or Settings())
     warn_of_labels(model, sources, settings)
+    warn_of_no_card(model)
     known = {"model": type(getattr(model, "model", model)).__name__,
              "data": [str(Path(data).resolve())] if isinstance(data, (str, Path)) else [], **(about or {})}
     with RunFolder(out, facts_of(settings, model), known) as folder:

@@ -36,11 +36,12 @@ from entropy_captum.methods import (
     register,
     run_methods,
 )
+from entropy_captum.models import load_model
 from entropy_captum.question import Budget
 from entropy_captum.report import make_report
 from entropy_captum.study import evaluate, facts_of, read_rows
 from entropy_captum.tiles import Settings, find_sources, study_class
-from entropy_captum.zoo import Padded
+from entropy_captum.zoo import Padded, rooftop_unet
 
 SMALL = Settings(methods=("entropy", "sobol", "random"), grid_size=2, n_samples=2)
 
@@ -263,6 +264,26 @@ def test_a_building_where_the_label_has_none_is_told(tmp_path, capsys):
     assert f"note: {said}" in capsys.readouterr().out and said in make_report(tmp_path / "run")
     unknown = evaluate(Bright(), find_sources(data, values=codes), tmp_path / "unknown", settings, show_progress=False)
     assert (unknown.status == "ok").sum() == 3 and not study.remarks(unknown)
+
+
+def test_a_network_without_a_card_is_told_once_what_pixels_it_gets(tmp_path):
+    """The study writes mean and std of the bundled network into run.json: said of a network that may want others, of no other."""
+    def told(network, out: str) -> list[str]:
+        with warnings.catch_warnings(record=True) as found:
+            warnings.simplefilter("always")
+            evaluate(network, data, tmp_path / out, Settings(("random",), 2, 2), show_progress=False)
+        return [said for each in found if "nothing says what pixel values" in (said := str(each.message))]
+
+    data, bare = patches(tmp_path / "data", {"a_1": 25, "b_1": 25}), Bright()
+    card = {"scale": 1 / 255, "mean": (0.2, 0.3, 0.4), "std": (0.5, 0.5, 0.5)}
+    first, *others = told(bare, "run")
+    assert first.startswith("Bright: nothing") and "mean 0.5, std 0.5" in first and "load_model(model, dict(" in first
+    assert not others
+    assert not told(bare, "run") and not told(Padded(bare), "padded")
+    assert [said.split(":")[0] for said in told(lambda x: 9 * x[:, :1], "function")] == ["<lambda>"]
+    assert not told(load_model(Bright(), card), "carded") and not told(rooftop_unet(), "bundled")
+    facts = study.read_facts(next((tmp_path / "carded").glob("*/run.json")).parent)
+    assert facts["card"]["mean"] == [0.2, 0.3, 0.4]
 
 
 def test_bad_requests_are_refused(model, tmp_path):
