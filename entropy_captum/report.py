@@ -36,7 +36,7 @@ from entropy_captum.statistics import (
     whole_sets,
     with_far,
 )
-from .study import failures, left_out, read_facts, read_rows, remarks
+from .study import differences, failures, left_out, read_facts, read_rows, remarks
 from .tiles import LEFT_OUT, Source, cut_centre, find_sources
 from .writing import write_whole
 from .zoo import class_shares
@@ -62,7 +62,8 @@ def find_run(folder: str | Path) -> Path:
     if not found:
         raise ValueError(f"{root}: no run found; `entropy-captum evaluate --out {root}` makes one")
     if len(found) > 1:
-        raise ValueError(f"{root}: {len(found)} runs of different settings; name one: {', '.join(map(str, found))}")
+        listed = "; ".join(f"{run} ({said})" for run, said in differences(found).items())
+        raise ValueError(f"{root}: {len(found)} runs of different settings; name one: {listed}")
     return found[0]
 
 # %% ../nbs/58_report.ipynb #5757eb6a

@@ -69,7 +69,7 @@ with needed("study"):
     import pyarrow as pyarrow  # what pandas reads and writes Parquet with
 
 # %% auto #0
-__all__ = ['Result', 'read_rows', 'failures', 'evaluate', 'left_out', 'remarks', 'kept_maps', 'read_facts', 'compare_runs',
+__all__ = ['Result', 'read_facts', 'read_rows', 'failures', 'evaluate', 'left_out', 'remarks', 'kept_maps', 'compare_runs',
            'retest']
 
 # %% ../nbs/55_study.ipynb #ea623355
@@ -123,6 +123,40 @@ def read_tile_rows(path: str | Path) -> pd.DataFrame:
     if not {"dataset", "tile", "status"} <= set(rows):
         raise ValueError(f"{path}: not the rows of a tile, it holds {', '.join(map(str, rows))}")
     return rows if "target" in rows else rows.assign(target="")  # from before there were several classes
+
+# %% ../nbs/55_study.ipynb #989786d0
+def read_facts(run: Path) -> dict[str, Any]:
+    """What a run was made with: settings, weights, versions. Raises ValueError, naming the file, where it says something else."""
+    try:
+        facts: dict[str, Any] = json.loads((run / "run.json").read_text())
+        facts["settings"]["methods"]
+    except (ValueError, LookupError, TypeError) as problem:
+        raise ValueError(f"{run / 'run.json'}: not the settings of a run; `entropy-captum evaluate` writes it anew") from problem
+    return facts
+
+# %% ../nbs/55_study.ipynb #91a5e71a
+def flat(facts: Mapping[str, Any]) -> dict[str, Any]:
+    """What a run was made with as one table: its settings by their names, its model, data, weights, versions and code."""
+    about = {name: value for name, value in facts.get("about", {}).items() if name != "date"}
+    return {**facts["settings"], **about, **{name: value for name, value in facts.items() if name not in ("settings", "about")}}
+
+
+def differences(runs: Sequence[Path]) -> dict[Path, str]:
+    """Runs, each with when it was made and what differs between them; what cannot be shown in a few words by its name alone."""
+    known = {run: read_facts(run) for run in runs}
+    tables = {run: flat(facts) for run, facts in known.items()}
+    names = [name for name in dict.fromkeys(name for table in tables.values() for name in table)
+             if len({json.dumps(table.get(name), sort_keys=True) for table in tables.values()}) > 1]
+    found = {}
+    for run, table in tables.items():
+        shown = [f"{name}={text}" if len(text := in_words(table.get(name))) < 60 else f"other {name}" for name in names]
+        found[run] = ", ".join([f"made {known[run].get('about', {}).get('date', 'on an unknown day')}", *shown])
+    return found
+
+
+def in_words(value: Any) -> str:
+    """A setting as it is typed: a list with commas."""
+    return ",".join(map(str, value)) if isinstance(value, (list, tuple)) else str(value)
 
 # %% ../nbs/55_study.ipynb #10f482b4
 class RunFolder:
@@ -257,6 +291,17 @@ def warn_of_failures(again: Sequence[pd.DataFrame]) -> None:
     for count, reason, first in failures(pd.concat(again)).itertuples(index=False, name=None) if again else ():
         notify(f"failed anew, rows from before are kept: {count} ({first}{', ...' if count > 1 else ''}): {reason}")
 
+# %% ../nbs/55_study.ipynb #35f658bf
+def tell_of_others(folder: RunFolder) -> None:
+    """Say that a run begins beside others of its folder, and what differs from the last of them; nothing of one that goes on."""
+    others = [path for path in folder.out.glob("*/run.json") if path.parent != folder.home]
+    if not others or (folder.home / "rows").is_dir():
+        return
+    last = max(others, key=lambda path: path.stat().st_mtime).parent
+    with suppress(ValueError):  # a run that cannot be read is told of when it is asked for
+        notify(f"{folder.home}: another run beside {len(others)} in {folder.out}, which stay; it has "
+               f"{differences([folder.home, last])[folder.home].partition(', ')[2]}, other than {last.name}")
+
 # %% ../nbs/55_study.ipynb #f54ea909
 #: What is found of a tile: its rows, and its maps (H,W) by name.
 Result = tuple[pd.DataFrame, dict[str, NDArray[Any]]]
@@ -280,6 +325,7 @@ def evaluate(model: Model, data: str | Path | Sequence[Source], out: str | Path,
     known = {"model": type(getattr(model, "model", model)).__name__,
              "data": [str(Path(data).resolve())] if isinstance(data, (str, Path)) else [], **(about or {})}
     with RunFolder(out, facts_of(settings, model), known) as folder:
+        tell_of_others(folder)
         todo = [source for source in sources if not folder.done(source)]
         work, again = functools.partial(study_tile, settings=settings, run=folder.id), list[pd.DataFrame]()
 
@@ -331,16 +377,6 @@ def kept_maps(run: Path) -> dict[str, Values]:
     root = zarr.open_group(run / "maps.zarr", mode="r")
     return {name: np.asarray(array) for name, array in root.members(max_depth=None)
             if isinstance(array, zarr.Array) and (run / "rows" / f"{read_map_name(name).key}.parquet").is_file()}
-
-# %% ../nbs/55_study.ipynb #989786d0
-def read_facts(run: Path) -> dict[str, Any]:
-    """What a run was made with: settings, weights, versions. Raises ValueError, naming the file, where it says something else."""
-    try:
-        facts: dict[str, Any] = json.loads((run / "run.json").read_text())
-        facts["settings"]["methods"]
-    except (ValueError, LookupError, TypeError) as problem:
-        raise ValueError(f"{run / 'run.json'}: not the settings of a run; `entropy-captum evaluate` writes it anew") from problem
-    return facts
 
 # %% ../nbs/55_study.ipynb #9ebdca95
 def settings_of(facts: dict[str, Any]) -> Settings:

@@ -266,6 +266,24 @@ def test_a_building_where_the_label_has_none_is_told(tmp_path, capsys):
     assert (unknown.status == "ok").sum() == 3 and not study.remarks(unknown)
 
 
+def test_another_run_in_a_folder_is_told_with_what_differs(model, tmp_path):
+    """Other settings make another run beside the first, which is said once; where one is meant both are told apart by words."""
+    data, other = write_tiles(tmp_path / "data", 1), Settings(("random",), 2, 4)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", UserWarning)
+        warnings.filterwarnings("ignore", message=".*what pixel values")
+        evaluate(model, data, tmp_path / "run", Settings(("random",), 2, 2), show_progress=False)
+    with pytest.warns(UserWarning, match=r"another run beside 1 in .*run, which stay; it has n_samples=4, other than "):
+        evaluate(model, data, tmp_path / "run", other, show_progress=False)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", UserWarning)
+        evaluate(model, data, tmp_path / "run", other, show_progress=False)
+    with pytest.raises(ValueError, match=r"2 runs of different settings; name one: ") as refused:
+        make_report(tmp_path / "run")
+    said = re.findall(r"run/[0-9a-f]{12} \(made \d{4}-\d\d-\d\d, n_samples=(\d)\)", str(refused.value))
+    assert sorted(said) == ["2", "4"]
+
+
 def test_a_network_without_a_card_is_told_once_what_pixels_it_gets(tmp_path):
     """The study writes mean and std of the bundled network into run.json: said of a network that may want others, of no other."""
     def told(network, out: str) -> list[str]:
