@@ -664,7 +664,7 @@ def numbers(option: str, text: str) -> tuple[int, ...]:
 def print_counts(rows: pd.DataFrame, out: Path) -> None:
     """Print how many tiles were explained, by class where there are several, and why others, and methods, were not."""
     from entropy_captum.statistics import classes_in
-    from entropy_captum.study import failures, left_out
+    from entropy_captum.study import failures, left_out, remarks
 
     classes, tiles = classes_in(rows), rows.drop_duplicates(["dataset", "tile", "target"])
     counts = {name: tiles[tiles["target"] == name]["status"].value_counts() for name in classes}
@@ -676,6 +676,8 @@ def print_counts(rows: pd.DataFrame, out: Path) -> None:
         typer.echo(f"failed: {count} ({first}{', ...' if count > 1 else ''}): {reason}")
     if len(failed) > 10:
         typer.echo(f"failed: {failed['tiles'][10:].sum()} for {len(failed) - 10} other reasons")
+    for remark in remarks(rows):
+        typer.echo(f"note: {remark}")
     for method, reason in left_out(rows).items():
         typer.echo(f"left out: {method}: {reason}")
 
@@ -727,6 +729,7 @@ def evaluate(data: Annotated[list[Path], typer.Option(help="A folder with data s
              seeds: Annotated[str, typer.Option(help="Of the designs, with commas between.")] = "0",
              baselines: Annotated[str, typer.Option(help="Of grey, black, mean and blur, with commas between.")] = "grey",
              per: Annotated[str, typer.Option(help="Explain the predicted class, or each predicted building.")] = "class",
+             min_pixels: Annotated[int, typer.Option(help="Explain no class and no building of fewer predicted pixels.")] = 64,
              crop: Annotated[int | None, typer.Option(help="Only the central square of so many pixels.")] = None,
              noisy: Annotated[int, typer.Option(help="Noisy copies of the input for the column `sensitivity`.")] = 0,
              target: Targets = None, nodata: NoData = None,
@@ -748,7 +751,7 @@ def evaluate(data: Annotated[list[Path], typer.Option(help="A folder with data s
 
     network = load_model(model, model_card, runtime=runtime)
     settings = Settings(names(methods), grid_size, n_samples, perturbations_per_eval, given,
-                        names(baselines), per, crop, noisy=noisy,  # type: ignore[arg-type]
+                        names(baselines), per, crop, min_pixels, noisy=noisy,  # type: ignore[arg-type]
                         targets=targets_of(target, network.card.classes), activation=activation,
                         nodata=parse_nodata(nodata))
     sources = find_sources(data, limit, names(skip), labels=labels, values=values)

@@ -36,7 +36,7 @@ from entropy_captum.statistics import (
     whole_sets,
     with_far,
 )
-from .study import failures, left_out, read_facts, read_rows
+from .study import differences, failures, left_out, read_facts, read_rows, remarks
 from .tiles import LEFT_OUT, Source, cut_centre, find_sources
 from .writing import write_whole
 from .zoo import class_shares
@@ -62,7 +62,8 @@ def find_run(folder: str | Path) -> Path:
     if not found:
         raise ValueError(f"{root}: no run found; `entropy-captum evaluate --out {root}` makes one")
     if len(found) > 1:
-        raise ValueError(f"{root}: {len(found)} runs of different settings; name one: {', '.join(map(str, found))}")
+        listed = "; ".join(f"{run} ({said})" for run, said in differences(found).items())
+        raise ValueError(f"{root}: {len(found)} runs of different settings; name one: {listed}")
     return found[0]
 
 # %% ../nbs/58_report.ipynb #5757eb6a
@@ -594,8 +595,9 @@ def status_sections(rows: pd.DataFrame, settings: dict[str, Any]) -> list[dict[s
     """How many tiles were explained, and which methods were left out, and why."""
     tiles = rows.drop_duplicates(["dataset", "tile"])
     text = (f"Methods: {len(settings['methods'])}; tiles: {len(tiles)}; data sets: {tiles['dataset'].nunique()}. ok: explained; "
-            "absent: the network predicts nothing there; error: see below.")
-    found = [section("Tiles", text, tile_counts(rows).rename_axis(columns=None).reset_index())]
+            "absent: the network predicts nothing there; small: it predicts too little to explain; error: see below.")
+    said = [f"{remark[0].upper()}{remark[1:]}." for remark in remarks(rows)]
+    found = [section("Tiles", " ".join([text, *said]), tile_counts(rows).rename_axis(columns=None).reset_index())]
     if reasons := left_out(rows):
         table = pd.DataFrame({"method": reasons.keys(), "reason": reasons.values()})
         found.append(section("Methods that were left out", "They cannot be asked of this model.", table))
@@ -623,7 +625,7 @@ def introduction(run: Run, rows: pd.DataFrame) -> str:
     """What was done, for someone who has never seen such a page."""
     asked, settings = rows.drop_duplicates(["dataset", "tile"]), run.settings
     tiles = rows[rows["status"] == "ok"].drop_duplicates(["dataset", "tile"])
-    others = f" ({len(asked) - len(tiles)} more failed, or hold nothing to explain)" if len(asked) > len(tiles) else ""
+    others = f" ({len(asked) - len(tiles)} more failed, or hold nothing large enough to explain)" if len(asked) > len(tiles) else ""
     named = [name for name in classes_in(rows) if name] or list(run.named[:1])
     each, pixels = " or ".join(named) or "object", f"all the pixels of {joined(named) or 'the class'}"
     what = f"each {each}" if settings["per"] == "building" else pixels

@@ -39,6 +39,7 @@ from .perturbation import grid_feature_mask
 from .region import check_target, class_number, resolve_activation
 from entropy_captum.tiles import (
     LEFT_OUT,
+    SMALL,
     Asked,
     MapName,
     Settings,
@@ -59,7 +60,7 @@ from entropy_captum.tiles import (
     with_baseline,
 )
 from .workers import running, worker_model
-from .zoo import class_name, inputs_for
+from .zoo import class_name, inputs_for, warn_of_no_card
 from .writing import clear_leftovers, write_whole, writing_to
 
 with needed("study"):
@@ -68,7 +69,8 @@ with needed("study"):
     import pyarrow as pyarrow  # what pandas reads and writes Parquet with
 
 # %% auto #0
-__all__ = ['Result', 'read_rows', 'evaluate', 'failures', 'left_out', 'kept_maps', 'read_facts', 'compare_runs', 'retest']
+__all__ = ['Result', 'read_facts', 'read_rows', 'failures', 'evaluate', 'left_out', 'remarks', 'kept_maps', 'compare_runs',
+           'retest']
 
 # %% ../nbs/55_study.ipynb #ea623355
 def code_hash() -> str:
@@ -110,6 +112,51 @@ def save_maps(store: Path, group: str, maps: dict[str, NDArray[Any]]) -> None:
         root = zarr.open_group(store, mode="a")
         for name, heat in maps.items():
             root.create_array(f"{group}/{name}", data=heat, overwrite=True)
+
+# %% ../nbs/55_study.ipynb #1002c9e5
+def read_tile_rows(path: str | Path) -> pd.DataFrame:
+    """The rows in a Parquet file of a run. Raises ValueError, naming it, where it holds something else."""
+    try:
+        rows = pd.read_parquet(path)
+    except (OSError, ValueError) as problem:
+        raise ValueError(f"{path}: not a readable file of rows; `entropy-captum evaluate` writes it anew") from problem
+    if not {"dataset", "tile", "status"} <= set(rows):
+        raise ValueError(f"{path}: not the rows of a tile, it holds {', '.join(map(str, rows))}")
+    return rows if "target" in rows else rows.assign(target="")  # from before there were several classes
+
+# %% ../nbs/55_study.ipynb #989786d0
+def read_facts(run: Path) -> dict[str, Any]:
+    """What a run was made with: settings, weights, versions. Raises ValueError, naming the file, where it says something else."""
+    try:
+        facts: dict[str, Any] = json.loads((run / "run.json").read_text())
+        facts["settings"]["methods"]
+    except (ValueError, LookupError, TypeError) as problem:
+        raise ValueError(f"{run / 'run.json'}: not the settings of a run; `entropy-captum evaluate` writes it anew") from problem
+    return facts
+
+# %% ../nbs/55_study.ipynb #91a5e71a
+def flat(facts: Mapping[str, Any]) -> dict[str, Any]:
+    """What a run was made with as one table: its settings by their names, its model, data, weights, versions and code."""
+    about = {name: value for name, value in facts.get("about", {}).items() if name != "date"}
+    return {**facts["settings"], **about, **{name: value for name, value in facts.items() if name not in ("settings", "about")}}
+
+
+def differences(runs: Sequence[Path]) -> dict[Path, str]:
+    """Runs, each with when it was made and what differs between them; what cannot be shown in a few words by its name alone."""
+    known = {run: read_facts(run) for run in runs}
+    tables = {run: flat(facts) for run, facts in known.items()}
+    names = [name for name in dict.fromkeys(name for table in tables.values() for name in table)
+             if len({json.dumps(table.get(name), sort_keys=True) for table in tables.values()}) > 1]
+    found = {}
+    for run, table in tables.items():
+        shown = [f"{name}={text}" if len(text := in_words(table.get(name))) < 60 else f"other {name}" for name in names]
+        found[run] = ", ".join([f"made {known[run].get('about', {}).get('date', 'on an unknown day')}", *shown])
+    return found
+
+
+def in_words(value: Any) -> str:
+    """A setting as it is typed: a list with commas."""
+    return ",".join(map(str, value)) if isinstance(value, (list, tuple)) else str(value)
 
 # %% ../nbs/55_study.ipynb #10f482b4
 class RunFolder:
@@ -158,6 +205,16 @@ class RunFolder:
             return False
         return bool((rows["status"] != "error").all() and (rows["checksum"] == source.checksum()).all())
 
+    def keeps(self, source: Source, rows: pd.DataFrame) -> bool:
+        """Whether a class of a tile fails in these rows that did not fail in those that are there: then those stay, all of them."""
+        if not self.path(source).is_file():
+            return False
+        try:
+            known = read_tile_rows(self.path(source))
+        except ValueError:  # nothing worth keeping
+            return False
+        return not set(known[known["status"] != "error"]["target"]).isdisjoint(rows[rows["status"] == "error"]["target"])
+
     def write(self, source: Source, rows: pd.DataFrame, maps: dict[str, NDArray[Any]] | None = None) -> None:
         """Keep the rows of a tile, and its maps (H,W) before them, if given. Raises ValueError for lack of room."""
         # Rows vouch for maps: an array cut off by a kill or a full disk reads as zeros. So neither outlives what it was made of.
@@ -166,17 +223,6 @@ class RunFolder:
         if maps:
             save_maps(self.home / "maps.zarr", source.key, maps)
         write_whole(self.path(source), lambda file: rows.to_parquet(file, index=False))
-
-# %% ../nbs/55_study.ipynb #1002c9e5
-def read_tile_rows(path: str | Path) -> pd.DataFrame:
-    """The rows in a Parquet file of a run. Raises ValueError, naming it, where it holds something else."""
-    try:
-        rows = pd.read_parquet(path)
-    except (OSError, ValueError) as problem:
-        raise ValueError(f"{path}: not a readable file of rows; `entropy-captum evaluate` writes it anew") from problem
-    if not {"dataset", "tile", "status"} <= set(rows):
-        raise ValueError(f"{path}: not the rows of a tile, it holds {', '.join(map(str, rows))}")
-    return rows if "target" in rows else rows.assign(target="")  # from before there were several classes
 
 # %% ../nbs/55_study.ipynb #a27c1e97
 def read_rows(paths: Iterable[str | Path]) -> pd.DataFrame:
@@ -226,41 +272,6 @@ def warn_of_labels(model: Model, sources: Sequence[Source], settings: Settings) 
         notify(f"there is no label of {', '.join(without)}, and so no IoU: the labels hold {held}; --label-values NAME=VALUE names "
                "them as the model does")
 
-# %% ../nbs/55_study.ipynb #f54ea909
-#: What is found of a tile: its rows, and its maps (H,W) by name.
-Result = tuple[pd.DataFrame, dict[str, NDArray[Any]]]
-
-
-def evaluate(model: Model, data: str | Path | Sequence[Source], out: str | Path, settings: Settings | None = None, *,
-             cluster: Any = None, limit: int | None = None, keep_maps: bool = False, show_progress: bool = True,
-             about: Mapping[str, Any] | None = None) -> pd.DataFrame:
-    """Run a study, or go on with it, and return all its rows.
-
-    data: a folder with data sets below it, or sources. out: the run folder. cluster: None (this process), "local", the address of a
-    scheduler, or a `distributed.Client`. limit: tiles per data set. keep_maps: keep heat maps (zarr). about: what the report says
-    of the run: the `model`'s name, and the `data` folders with their `labels` and `values`. Methods that cannot be asked of the
-    model are left out, with a row that says why. Raises ValueError for a folder without tiles, a class that the model has
-    not, or a run folder that another process is writing to.
-    """
-    sources = find_sources(data, limit) if isinstance(data, (str, Path)) else list(data)
-    settings = resolve_targets(model, sources, settings or Settings())
-    warn_of_labels(model, sources, settings)
-    known = {"model": type(getattr(model, "model", model)).__name__,
-             "data": [str(Path(data).resolve())] if isinstance(data, (str, Path)) else [], **(about or {})}
-    with RunFolder(out, facts_of(settings, model), known) as folder:
-        todo = [source for source in sources if not folder.done(source)]
-        work = functools.partial(study_tile, settings=settings, run=folder.id)
-
-        def lost(problem: Exception, source: Source) -> Result:
-            return tile_rows(failures_of(problem, settings, model), source, folder.id), {}
-
-        with (running(cluster, model, todo, work, lost) as results,
-              tqdm(total=len(sources), initial=len(sources) - len(todo), unit="tile", disable=not show_progress) as bar):
-            for source, (rows, maps) in results:
-                folder.write(source, rows, maps if keep_maps else None)
-                bar.update()
-        return read_rows([folder.path(source) for source in sources])
-
 # %% ../nbs/55_study.ipynb #f99b4c11
 def failures(rows: pd.DataFrame) -> pd.DataFrame:
     """Why tiles failed: a row per `reason`, with how many `tiles` gave it and the `first` of them, the commonest first.
@@ -274,11 +285,88 @@ def failures(rows: pd.DataFrame) -> pd.DataFrame:
     found = sorted(((len(tiles), reason, tiles[0]) for reason, tiles in groups.items()), key=lambda each: -each[0])
     return pd.DataFrame(found, columns=["tiles", "reason", "first"])
 
+# %% ../nbs/55_study.ipynb #7dd9be8d
+def warn_of_failures(again: Sequence[pd.DataFrame]) -> None:
+    """Say which tiles failed that have rows from before, and why: what was found stays, and the next run tries them again."""
+    for count, reason, first in failures(pd.concat(again)).itertuples(index=False, name=None) if again else ():
+        notify(f"failed anew, rows from before are kept: {count} ({first}{', ...' if count > 1 else ''}): {reason}")
+
+# %% ../nbs/55_study.ipynb #35f658bf
+def tell_of_others(folder: RunFolder) -> None:
+    """Say that a run begins beside others of its folder, and what differs from the last of them; nothing of one that goes on."""
+    others = [path for path in folder.out.glob("*/run.json") if path.parent != folder.home]
+    if not others or (folder.home / "rows").is_dir():
+        return
+    last = max(others, key=lambda path: path.stat().st_mtime).parent
+    with suppress(ValueError):  # a run that cannot be read is told of when it is asked for
+        notify(f"{folder.home}: another run beside {len(others)} in {folder.out}, which stay; it has "
+               f"{differences([folder.home, last])[folder.home].partition(', ')[2]}, other than {last.name}")
+
+# %% ../nbs/55_study.ipynb #f54ea909
+#: What is found of a tile: its rows, and its maps (H,W) by name.
+Result = tuple[pd.DataFrame, dict[str, NDArray[Any]]]
+
+
+def evaluate(model: Model, data: str | Path | Sequence[Source], out: str | Path, settings: Settings | None = None, *,
+             cluster: Any = None, limit: int | None = None, keep_maps: bool = False, show_progress: bool = True,
+             about: Mapping[str, Any] | None = None) -> pd.DataFrame:
+    """Run a study, or go on with it, and return all its rows.
+
+    data: a folder with data sets below it, or sources. out: the run folder. cluster: None (this process), "local", the address of a
+    scheduler, or a `distributed.Client`. limit: tiles per data set. keep_maps: keep heat maps (zarr). about: what the report says
+    of the run: the `model`'s name, and the `data` folders with their `labels` and `values`. Methods that cannot be asked of the
+    model are left out, with a row that says why. A tile that has rows, and fails now, keeps them, with a warning. Raises ValueError
+    for a folder without tiles, a class that the model has not, or a run folder that another process is writing to.
+    """
+    sources = find_sources(data, limit) if isinstance(data, (str, Path)) else list(data)
+    settings = resolve_targets(model, sources, settings or Settings())
+    warn_of_labels(model, sources, settings)
+    warn_of_no_card(model)
+    known = {"model": type(getattr(model, "model", model)).__name__,
+             "data": [str(Path(data).resolve())] if isinstance(data, (str, Path)) else [], **(about or {})}
+    with RunFolder(out, facts_of(settings, model), known) as folder:
+        tell_of_others(folder)
+        todo = [source for source in sources if not folder.done(source)]
+        work, again = functools.partial(study_tile, settings=settings, run=folder.id), list[pd.DataFrame]()
+
+        def lost(problem: Exception, source: Source) -> Result:
+            return tile_rows(failures_of(problem, settings, model), source, folder.id), {}
+
+        with (running(cluster, model, todo, work, lost) as results,
+              tqdm(total=len(sources), initial=len(sources) - len(todo), unit="tile", disable=not show_progress) as bar):
+            for source, (rows, maps) in results:
+                if folder.keeps(source, rows):
+                    again.append(rows)
+                else:
+                    folder.write(source, rows, maps if keep_maps else None)
+                bar.update()
+        warn_of_failures(again)
+        return read_rows([folder.path(source) for source in sources])
+
 # %% ../nbs/55_study.ipynb #cb5cd034
+def tiles_named(tiles: pd.DataFrame) -> str:
+    """How many tiles there are, and the first of them."""
+    first = f"{tiles['dataset'].iloc[0]}/{tiles['tile'].iloc[0]}"
+    return f"{len(tiles)} {'tile' if len(tiles) == 1 else 'tiles'} ({first}{'' if len(tiles) == 1 else ', ...'})"
+
+# %% ../nbs/55_study.ipynb #1cef84c5
 def left_out(rows: pd.DataFrame) -> dict[str, str]:
     """Why methods were left out, by method."""
     late = rows[rows["status"] == LEFT_OUT]
     return dict(zip(late["method"], late["error"], strict=True)) if len(late) else {}
+
+
+def remarks(rows: pd.DataFrame) -> list[str]:
+    """What a count of tiles by status does not say: why some are `SMALL`, and where a class is predicted and the label has none."""
+    tiles, found = rows.drop_duplicates(["dataset", "tile", "target"]), []
+    small = tiles[tiles["status"] == SMALL]
+    if len(small):
+        found.append(f"{tiles_named(small)} not explained: {small['error'].iloc[0]}")
+    if {"labelled_pixels", "union_pixels"} <= set(tiles):
+        unmet = tiles[(tiles["status"] == "ok") & (tiles["labelled_pixels"] == 0) & (tiles["union_pixels"] > 0)]
+        found += [f"{tiles_named(part)}: {str(name) or 'the class'} is predicted where the label has none (explained; its IoU is 0)"
+                  for name, part in unmet.groupby("target", sort=False)]
+    return found
 
 # %% ../nbs/55_study.ipynb #f799b967
 def kept_maps(run: Path) -> dict[str, Values]:
@@ -289,16 +377,6 @@ def kept_maps(run: Path) -> dict[str, Values]:
     root = zarr.open_group(run / "maps.zarr", mode="r")
     return {name: np.asarray(array) for name, array in root.members(max_depth=None)
             if isinstance(array, zarr.Array) and (run / "rows" / f"{read_map_name(name).key}.parquet").is_file()}
-
-# %% ../nbs/55_study.ipynb #989786d0
-def read_facts(run: Path) -> dict[str, Any]:
-    """What a run was made with: settings, weights, versions. Raises ValueError, naming the file, where it says something else."""
-    try:
-        facts: dict[str, Any] = json.loads((run / "run.json").read_text())
-        facts["settings"]["methods"]
-    except (ValueError, LookupError, TypeError) as problem:
-        raise ValueError(f"{run / 'run.json'}: not the settings of a run; `entropy-captum evaluate` writes it anew") from problem
-    return facts
 
 # %% ../nbs/55_study.ipynb #9ebdca95
 def settings_of(facts: dict[str, Any]) -> Settings:

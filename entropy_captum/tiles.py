@@ -49,9 +49,9 @@ class Settings:
     """What a study computes.
 
     methods: names of `methods.method_names()`. grid_size, n_samples, perturbations_per_eval: as for `EntropyCentric`. seeds,
-    baselines: every combination is run. per: explain the predicted class of a tile, or each predicted building of at least
-    `min_pixels`. crop: only the central square of so many pixels. threshold: of the fixed form of the tests. noisy: on how many
-    noisy copies of the input the maps are computed again (uniform noise of at most 0.02 in model space), for the column
+    baselines: every combination is run. per: explain the predicted class of a tile, or each predicted building; nothing of
+    fewer than `min_pixels`. crop: only the central square of so many pixels. threshold: of the fixed form of the tests. noisy: on
+    how many noisy copies of the input the maps are computed again (uniform noise of at most 0.02 in model space), for the column
     `sensitivity`. targets: the classes that are predicted, explained and tested, each by itself, by name or number; None only for a
     network of one channel. activation: as for `EntropyCentric`. nodata: the value of pixels that hold nothing, a number or one per
     band; they belong to no region, area or test. tolerance, max_rows, top: goals of the method entropy, as for `EntropyCentric`;
@@ -204,9 +204,10 @@ def cut_centre(values: NDArray[Any], side: int | None) -> NDArray[Any]:
 
 # %% ../nbs/54_tiles.ipynb #7011fc12
 def find_regions(prediction: NDArray[np.bool_], settings: Settings) -> tuple[list[str], NDArray[np.bool_]]:
-    """The names and masks (K,H,W) of the units of explanation; K may be 0."""
+    """The names and masks (K,H,W) of the units of explanation, each of at least `min_pixels`; K may be 0."""
     if settings.per == "class":
-        return (["class"], prediction[None]) if prediction.any() else ([], prediction[None][:0])
+        count = int(prediction.sum() >= settings.min_pixels)
+        return ["class"] * count, prediction[None][:count]
     ids = objects(prediction, settings.min_pixels)
     return [f"building-{k}" for k in range(1, ids.max() + 1)], np.stack(
         [ids == k for k in range(1, ids.max() + 1)]) if ids.max() else prediction[None][:0]
@@ -397,6 +398,19 @@ def explain_tile(tile: Asked, settings: Settings) -> Iterator[dict[str, Any]]:
     yield from left_out
 
 # %% ../nbs/54_tiles.ipynb #1811fa3e
+#: The status of a tile in which the network predicts something, but nothing large enough to be explained.
+SMALL = "small"
+
+
+def unexplained(pixels: int, settings: Settings) -> dict[str, Any]:
+    """The row of a tile in which so many pixels are predicted, and none is explained."""
+    if not pixels:
+        return {"unit": settings.per, "status": "absent", "error": ""}
+    each = "" if settings.per == "class" else "in buildings of "
+    return {"unit": settings.per, "status": SMALL, "error":
+            f"{pixels} pixels are predicted, {each}fewer than min_pixels={settings.min_pixels}{' each' if each else ''}"}
+
+
 def failure(problem: Exception, settings: Settings) -> dict[str, Any]:
     """The row of a tile that failed."""
     trace = traceback.extract_tb(problem.__traceback__)
@@ -418,12 +432,11 @@ def tile_rows(rows: Sequence[dict[str, Any]], source: Source, run: str) -> pd.Da
 def study_class(model: Model, source: Source, settings: Settings, target: int | str | None) -> list[dict[str, Any]]:
     """The rows of one tile about one class, with their maps (H,W) under "map"; what goes wrong becomes a row of status "error"."""
     facts: dict[str, Any] = {"target": class_name(target, card_of(model).classes)}
-    rows: list[dict[str, Any]] = [{"unit": settings.per, "status": "absent", "error": ""}]
     try:
         facts["checksum"] = source.checksum()
         tile = ask_tile(model, source, settings, target)
         facts |= tile.facts
-        rows = list(explain_tile(tile, settings)) if tile.units else rows
+        rows = list(explain_tile(tile, settings)) if tile.units else [unexplained(tile.facts["predicted_pixels"], settings)]
     except Exception as problem:  # a method may raise anything, and one tile must not end a study
         rows = [failure(problem, settings)]
     return [facts | row for row in rows]

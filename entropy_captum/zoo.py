@@ -5,6 +5,7 @@
 # %% ../nbs/43_zoo.ipynb #f37b7761
 from __future__ import annotations
 
+import weakref
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,11 +21,11 @@ from .adapter import card_of, sized
 from .card import ModelCard, to_inputs
 from .checkpoints import fill, load_weights, read_checkpoint, tensors_in
 from .data import Tile
-from .forward import Model, as_forward
+from .forward import Model, as_forward, first_time
 from .inference import FullInference
 from .labels import Label, Labels
 from .names import LITE0, Activation, BaselineName
-from .notices import needed
+from .notices import needed, notify
 from .perturbation import filled
 from entropy_captum.region import (
     check_target,
@@ -88,6 +89,10 @@ def read_unet(weights: str | Path | None = None) -> tuple[nn.Module, ModelCard]:
     return unet_of(read_checkpoint(path), path)
 
 # %% ../nbs/43_zoo.ipynb #77a9ed18
+#: The networks that `rooftop_unet` made, which take what `data.normalize` makes.
+_rooftop: weakref.WeakSet[nn.Module] = weakref.WeakSet()
+
+
 def rooftop_unet(weights: str | Path | None = None) -> nn.Module:
     """The rooftop network in eval mode: normalised float (B,3,H,W), H and W multiples of 32, to logits (B,1,H,W).
 
@@ -95,7 +100,9 @@ def rooftop_unet(weights: str | Path | None = None) -> nn.Module:
     `load_weights` reads them, perhaps of several channels; default: the bundled weights, whose model card lies beside them. Raises
     ValueError if the file does not fit.
     """
-    return read_unet(weights)[0]
+    model = read_unet(weights)[0]
+    _rooftop.add(model)
+    return model
 
 # %% ../nbs/43_zoo.ipynb #df8ab550
 def paper_unet(weights: str | Path | None = None) -> nn.Module:
@@ -118,6 +125,19 @@ def class_name(target: int | str | None, classes: Sequence[str]) -> str:
     if number is None:
         return classes[0] if classes else ""
     return classes[number] if number < len(classes) else str(number)
+
+# %% ../nbs/43_zoo.ipynb #2a2d6368
+_told: weakref.WeakSet[Any] = weakref.WeakSet()
+
+
+def warn_of_no_card(model: Model) -> None:
+    """Say, once for each network, which pixel values one gets that has no card and is not of `rooftop_unet`."""
+    network = getattr(model, "model", model)
+    if isinstance(getattr(model, "card", None), ModelCard) or network in list(_rooftop) or not first_time(network, _told):
+        return
+    named = getattr(network, "__name__", type(network).__name__)
+    notify(f"{named}: nothing says what pixel values the model takes, so it gets those of the bundled network, from -1 to 1 (pixel "
+           "/ 255, mean 0.5, std 0.5); for others: load_model(model, dict(scale=1 / 255, mean=(...), std=(...)))")
 
 # %% ../nbs/43_zoo.ipynb #b5042362
 def inputs_for(model: Model, image: NDArray[Any], valid: NDArray[np.bool_] | None = None,

@@ -270,5 +270,9 @@ def test_a_study_prints_means_of_scenes_and_says_when_all_failed(tmp_path):
     assert re.search(rf"Means over {scenes} scenes?;", done.output) and f"entropy-captum report {tmp_path / 'run'}" in done.output
     for path in (tmp_path / "data").rglob("label/*"):
         Image.fromarray(np.full((64, 64), 7, np.uint8)).save(path)
+    with pytest.warns(UserWarning, match="rows from before are kept"):
+        kept = CliRunner().invoke(app, arguments)
+    assert kept.exit_code == 0 and f"{mean:.2f}" in kept.output, kept.output
+    arguments[4] = str(tmp_path / "other")
     failed = CliRunner().invoke(app, arguments)
     assert failed.exit_code != 0 and "every tile failed; the first with ValueError" in str(failed.exception), failed.output

@@ -2,11 +2,13 @@
 import json
 import multiprocessing
 import os
+import re
 import signal
 import subprocess
 import sys
 import threading
 import time
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +24,8 @@ from PIL import Image
 from scipy import stats
 
 from entropy_captum import SobolTotal, study, tiles, workers
+from entropy_captum.cli import print_counts
+from entropy_captum.labels import LabelValues
 from entropy_captum.methods import (
     REGISTRY,
     ask_of_image,
@@ -32,10 +36,12 @@ from entropy_captum.methods import (
     register,
     run_methods,
 )
+from entropy_captum.models import load_model
 from entropy_captum.question import Budget
+from entropy_captum.report import make_report
 from entropy_captum.study import evaluate, facts_of, read_rows
-from entropy_captum.tiles import Settings, find_sources
-from entropy_captum.zoo import Padded
+from entropy_captum.tiles import Settings, find_sources, study_class
+from entropy_captum.zoo import Padded, rooftop_unet
 
 SMALL = Settings(methods=("entropy", "sobol", "random"), grid_size=2, n_samples=2)
 
@@ -140,13 +146,61 @@ def spoil(folder: Path, what: str) -> None:
 
 @pytest.mark.parametrize("what,message", [("corrupt", "its pixels cannot be decoded"), ("grey", "expected an 8-bit RGB"),
                                           ("four bands", "fourth band"),
-                                          ("label size", "the label has the shape"), ("label values", "0/1 or 0/255")])
+                                          ("label size", r"the label has the shape \(16, 16\), but the image \(32, 32\); save it "
+                                                         "at the image's size .* or take it away"),
+                                          ("label values", "0/1 or 0/255")])
 def test_a_bad_tile_is_an_error_row_and_the_run_goes_on(model, tmp_path, what, message):
     data = write_tiles(tmp_path / "data", 2)
     spoil(data, what)
     rows = evaluate(model, data, tmp_path / "run", SMALL, show_progress=False)
     bad, good = rows[rows.tile == "scene0_0"], rows[rows.tile == "scene0_1"]
-    assert list(bad.status) == ["error"] and message in bad.error.iloc[0] and set(good.status) == {"ok"}
+    assert list(bad.status) == ["error"] and re.search(message, bad.error.iloc[0]) and set(good.status) == {"ok"}
+
+
+@pytest.mark.parametrize("what", ["corrupt", "label size", "label values"])
+def test_a_tile_that_fails_anew_keeps_its_rows_and_maps(model, tmp_path, what):
+    """What was found of good files is not lost to bad ones: it stays, the failure is told each time, and mended files go on."""
+    data = write_tiles(tmp_path / "data", 2)
+    good = evaluate(model, data, tmp_path / "run", SMALL, keep_maps=True, show_progress=False)
+    home = next((tmp_path / "run").glob("*/run.json")).parent
+    files, maps = {path: path.read_bytes() for path in home.rglob("*.parquet")}, study.kept_maps(home)
+    safe = {path: path.read_bytes() for path in data.rglob("scene0_0.png")}
+    spoil(data, what)
+    for _ in range(2):
+        with pytest.warns(UserWarning, match=r"failed anew, rows from before are kept: 1 \(drawn/val/scene0_0\): ValueError"):
+            assert evaluate(model, data, tmp_path / "run", SMALL, keep_maps=True, show_progress=False).equals(good)
+        assert files == {path: path.read_bytes() for path in home.rglob("*.parquet")}
+        assert study.kept_maps(home).keys() == maps.keys()
+    for path, content in safe.items():
+        path.write_bytes(content)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert evaluate(model, data, tmp_path / "run", SMALL, keep_maps=True, show_progress=False).equals(good)
+
+
+def test_a_class_that_fails_anew_keeps_its_rows(tmp_path, monkeypatch):
+    """Of several classes each has its rows: one that fails now takes none of another's, and none of its own from before."""
+    data, settings = write_tiles(tmp_path / "data", 1), Settings(("random",), 2, 2, targets=(0, 1), min_pixels=1)
+    network, broken, now = Padded(small_net(2)).eval(), set[int](), study_class
+    network.model[4].bias.data[:] = torch.tensor([1.0, 1.0])
+
+    def moody(model, source, settings, target):
+        if target in broken:
+            return [{"target": str(target), "checksum": source.checksum()} | tiles.failure(ValueError("broken"), settings)]
+        return now(model, source, settings, target)
+
+    def statuses() -> list[str]:
+        return list(evaluate(network, data, tmp_path / "run", settings, show_progress=False).status)
+
+    monkeypatch.setattr(tiles, "study_class", moody)
+    broken |= {1}
+    first = statuses()
+    assert first[1] == "error" != first[0], "of class 1 there was nothing from before"
+    broken |= {0}
+    with pytest.warns(UserWarning, match="rows from before are kept"):
+        assert statuses() == first
+    broken.clear()
+    assert "error" not in statuses()
 
 
 def test_what_has_no_label_or_no_class_or_other_bands(model, tmp_path):
@@ -160,6 +214,96 @@ def test_what_has_no_label_or_no_class_or_other_bands(model, tmp_path):
     assert list(absent.status) == ["absent"] * 2
     four = evaluate(Padded(small_net(1, 4)).eval(), data, tmp_path / "run", SMALL, show_progress=False)
     assert list(four.status) == ["error"] * 2 and "channels" in four.error.iloc[0]
+
+
+class Bright(torch.nn.Module):
+    """Sees a building in each pixel that is brighter than mid-grey."""
+
+    def forward(self, x):
+        return 9 * x[:, :1]
+
+
+def patches(folder: Path, sizes: dict[str, int], labelled: int = 32) -> Path:
+    """Black tiles of 32 pixels with a white patch of 4 rows and so many columns each, whose labels hold `labelled` rows of it."""
+    for kind in ("image", "label"):
+        (folder / "drawn/val" / kind).mkdir(parents=True)
+    for name, columns in sizes.items():
+        image = np.zeros((32, 32, 3), np.uint8)
+        image[4:8, 2:2 + columns] = 255
+        Image.fromarray(image).save(folder / f"drawn/val/image/{name}.png")
+        Image.fromarray(image[..., 0] * (np.arange(32) < labelled)[:, None].astype(np.uint8)).save(
+            folder / f"drawn/val/label/{name}.png")
+    return folder
+
+
+@pytest.mark.parametrize("per", ["class", "building"])
+def test_a_speck_has_no_weight_and_is_told(tmp_path, per, capsys):
+    """Eight predicted pixels are no unit beside a hundred, whatever is explained: counted, not averaged, with the reason."""
+    data = patches(tmp_path / "data", {"a_1": 25, "b_1": 2, "c_1": 0})
+    rows = evaluate(Bright(), data, tmp_path / "run", Settings(("random",), 2, 2, per=per), show_progress=False)
+    assert dict(zip(rows.tile, rows.status, strict=True)) == {"a_1": "ok", "b_1": "small", "c_1": "absent"}
+    assert rows.predicted_pixels.tolist() == [100, 8, 0]
+    print_counts(rows, tmp_path / "run")
+    said = capsys.readouterr().out
+    assert "(1 ok, 1 small, 1 absent)" in said
+    assert "note: 1 tile (drawn/val/b_1) not explained: 8 pixels are predicted" in said and "fewer than min_pixels=64" in said
+    assert "1 tile (drawn/val/b_1) not explained" in (page := make_report(tmp_path / "run"))
+    assert "2 more failed, or hold nothing large enough to explain" in page
+    smaller = Settings(("random",), 2, 2, per=per, min_pixels=8)
+    rows = evaluate(Bright(), data, tmp_path / "all", smaller, show_progress=False)
+    assert list(rows.status) == ["ok", "ok", "absent"]
+
+
+def test_a_building_where_the_label_has_none_is_told(tmp_path, capsys):
+    """Explained, but its IoU of 0 says nothing about the map; a label that holds it, or says nothing, is no such case."""
+    data = patches(tmp_path / "data", {"a_1": 25, "b_1": 25, "c_1": 0}, labelled=0)
+    patches(tmp_path / "more", {"d_1": 25})
+    os.rename(tmp_path / "more/drawn/val", data / "drawn/test")
+    settings, codes = Settings(("random",), 2, 2), LabelValues({}, ignore=((0,),))
+    rows = evaluate(Bright(), data, tmp_path / "run", settings, show_progress=False)
+    print_counts(rows, tmp_path / "run")
+    said = "2 tiles (drawn/val/a_1, ...): the class is predicted where the label has none"
+    assert f"note: {said}" in capsys.readouterr().out and said in make_report(tmp_path / "run")
+    unknown = evaluate(Bright(), find_sources(data, values=codes), tmp_path / "unknown", settings, show_progress=False)
+    assert (unknown.status == "ok").sum() == 3 and not study.remarks(unknown)
+
+
+def test_another_run_in_a_folder_is_told_with_what_differs(model, tmp_path):
+    """Other settings make another run beside the first, which is said once; where one is meant both are told apart by words."""
+    data, other = write_tiles(tmp_path / "data", 1), Settings(("random",), 2, 4)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", UserWarning)
+        warnings.filterwarnings("ignore", message=".*what pixel values")
+        evaluate(model, data, tmp_path / "run", Settings(("random",), 2, 2), show_progress=False)
+    with pytest.warns(UserWarning, match=r"another run beside 1 in .*run, which stay; it has n_samples=4, other than "):
+        evaluate(model, data, tmp_path / "run", other, show_progress=False)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", UserWarning)
+        evaluate(model, data, tmp_path / "run", other, show_progress=False)
+    with pytest.raises(ValueError, match=r"2 runs of different settings; name one: ") as refused:
+        make_report(tmp_path / "run")
+    said = re.findall(r"run/[0-9a-f]{12} \(made \d{4}-\d\d-\d\d, n_samples=(\d)\)", str(refused.value))
+    assert sorted(said) == ["2", "4"]
+
+
+def test_a_network_without_a_card_is_told_once_what_pixels_it_gets(tmp_path):
+    """The study writes mean and std of the bundled network into run.json: said of a network that may want others, of no other."""
+    def told(network, out: str) -> list[str]:
+        with warnings.catch_warnings(record=True) as found:
+            warnings.simplefilter("always")
+            evaluate(network, data, tmp_path / out, Settings(("random",), 2, 2), show_progress=False)
+        return [said for each in found if "nothing says what pixel values" in (said := str(each.message))]
+
+    data, bare = patches(tmp_path / "data", {"a_1": 25, "b_1": 25}), Bright()
+    card = {"scale": 1 / 255, "mean": (0.2, 0.3, 0.4), "std": (0.5, 0.5, 0.5)}
+    first, *others = told(bare, "run")
+    assert first.startswith("Bright: nothing") and "mean 0.5, std 0.5" in first and "load_model(model, dict(" in first
+    assert not others
+    assert not told(bare, "run") and not told(Padded(bare), "padded")
+    assert [said.split(":")[0] for said in told(lambda x: 9 * x[:, :1], "function")] == ["<lambda>"]
+    assert not told(load_model(Bright(), card), "carded") and not told(rooftop_unet(), "bundled")
+    facts = study.read_facts(next((tmp_path / "carded").glob("*/run.json")).parent)
+    assert facts["card"]["mean"] == [0.2, 0.3, 0.4]
 
 
 def test_bad_requests_are_refused(model, tmp_path):
