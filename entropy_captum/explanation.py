@@ -362,12 +362,6 @@ class Explanation:
             raise ValueError(f"{name}: its features do not tell bands apart; ask with features=\"bands\" or \"bands*patches\"")
         return spectral_table(estimate, bands_of(self.request, self.question.forward), self.request.groups)
 
-    @property
-    def explained(self) -> str:
-        """What is explained, by what, in a few words."""
-        one = "a region" if not self.request.building else f"building {self.request.building}"
-        return f"{one} of {int(self.region.sum()):,} pixels by {', '.join(self.found)}"
-
     def __repr__(self) -> str:
         return f"<{', '.join(self.found)}: region of {int(self.region.sum()):,} pixels in {self.request.extent.file}>"
 
@@ -454,6 +448,12 @@ def save_spectrum(folder: Path, told: Explanation, method: str) -> None:
     band_maps_figure(estimate, bands, told.request.groups, unit=unit).savefig(folder / f"{method}-band-maps.png", dpi=120)
 
 # %% ../nbs/59_explanation.ipynb #e54f523c
+def what_of(told: Explanation) -> str:
+    """What is explained, by what, in a few words."""
+    one = "a region" if not told.request.building else f"building {told.request.building}"
+    return f"{one} of {int(told.region.sum()):,} pixels by {', '.join(told.found)}"
+
+
 def save_explanation(folder: Path, told: Explanation, parquet: bool) -> None:
     """Write what `Explanation.save` names."""
     if len(told.table):
@@ -473,7 +473,7 @@ def save_explanation(folder: Path, told: Explanation, parquet: bool) -> None:
                 save_spectrum(folder, told, name)
     if told.request.extent.transform is not None:
         save_for_gis(folder, told, parquet)
-    record = pixels | {"explained": told.explained, "made": datetime.date.today().isoformat(),
+    record = pixels | {"explained": what_of(told), "made": datetime.date.today().isoformat(),
                        "files": sorted([RECORD, *(file.name for file in folder.iterdir())])}
     (folder / RECORD).write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
 
