@@ -226,6 +226,14 @@ def names(text: str) -> tuple[str, ...]:
     """The parts of a list with commas."""
     return tuple(part.strip() for part in text.split(",") if part.strip())
 
+
+def checked(text: str) -> tuple[str, ...]:
+    """The methods of a list with commas. Raises ValueError for one that there is not."""
+    from entropy_captum.methods import check_methods
+    chosen = names(text)
+    check_methods(chosen)
+    return chosen
+
 # %% ../nbs/66_cli.ipynb #37e090a1
 def print_classes(network: Model, request: Request, target: str | None) -> None:
     """Print all classes of an image, where the model has several; a label that names none is of the target."""
@@ -436,6 +444,12 @@ def look_for_signs(network: Model, request: Request, target: str | None, asked: 
     warn_of_signs(network, request.image, label_of(request, network, target), target)
 
 
+def look_first(network: Model, request: Request, target: str | None, asked: bool) -> None:
+    """What is to be known before an image is explained: signs against the card, if that is asked, and all classes."""
+    look_for_signs(network, request, target, asked)
+    print_classes(network, request, target)
+
+
 def look_at_one(network: Model, read: Callable[[], NDArray[Any]]) -> None:
     """The same for one image (H,W,C) of many, without its label; what is wrong with it is said when it is its turn."""
     from entropy_captum.signs import warn_of_signs
@@ -591,23 +605,21 @@ def explain(image: ImageName, point: Point = None, at: At = None, crs: Crs = "EP
     goals = check_goals(place, tolerance=tolerance, max_rows=max_rows, top=top, max_seconds=max_seconds)
     network, own = load_network(model, model_card, device, runtime), model is not None or image.endswith(".npy")
     from entropy_captum.explanation import ask, explain_question, start_in_words
-    from entropy_captum.methods import check_methods
     from entropy_captum.question import Budget
     if place.is_survey:
         chosen = dict(method=method, grid_size=grid or 8, n_samples=n_samples, perturbations_per_eval=perturbations_per_eval,
                       seed=seed, baseline=baseline, target=target)
         return survey_scene(image, network, place, reading, chosen, Many(min_area, cluster, patches, parquet, own), out)
-    check_methods(names(method))
+    methods = checked(method)
     request = replace(request_for(network), groups=grouped).without(empty)
     budget = Budget(n_samples, perturbations_per_eval, seed, inference=inference, show_progress=sys.stderr.isatty(), **goals)
     asked = mistakes_of(request, network, out, target, labelled) if mistakes else {out: request}
     say_replaced(*asked)
     questions = {folder: ask(network, one, baseline, grid, target, features, finest) for folder, one in asked.items()}
-    look_for_signs(network, request, target, own)
-    print_classes(network, request, target)
+    look_first(network, request, target, own)
     for folder, question in questions.items():
         typer.echo(start_in_words(question, budget, grid_size is None))
-        save_and_print(explain_question(asked[folder], question, budget, names(method)), folder, parquet)
+        save_and_print(explain_question(asked[folder], question, budget, methods), folder, parquet)
 
 # %% ../nbs/66_cli.ipynb #7d9f0ab2
 @app.command()

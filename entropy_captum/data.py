@@ -140,7 +140,7 @@ def split_pictures(folder: Path) -> tuple[list[Path], list[Path]]:
     labels = [path for path in pictures if bare(path.stem, "label") != path.stem and bare(path.stem, "label") in names]
     return [path for path in pictures if path not in labels], labels
 
-
+# %% ../nbs/40_data.ipynb #0f7fdfc8
 def image_folder(root: Path) -> Path | None:
     """The folder in `root` with its images, or itself where labels lie beside them. Raises ValueError for two such folders."""
     found = [path for path in sorted(root.iterdir()) if path.is_dir() and is_named(path, 0) and pictures_in(path)]

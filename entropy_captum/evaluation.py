@@ -125,7 +125,7 @@ Map = Mask | tuple[Mask, ...]
 #: An input (B,...,H,W), or the several ones of a network.
 Inputs = Tensor | tuple[Tensor, ...]
 
-
+# %% ../nbs/27_evaluation.ipynb #c47a2079
 def check_pictures(inputs: Inputs) -> tuple[Tensor, ...]:
     """Inputs that have pixels, each (B,...,H,W). Raises ValueError, quoting the shapes, for others, or of several sizes."""
     given = inputs if isinstance(inputs, tuple) else (inputs,)

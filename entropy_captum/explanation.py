@@ -263,7 +263,7 @@ def border_flags(mask: Mask, extent: Extent) -> list[str]:
             flags.append("at the scene's border" if at_end else "at the window's border")
     return list(dict.fromkeys(flags))
 
-
+# %% ../nbs/59_explanation.ipynb #538b8caa
 #: A building is hardly predicted where less than this share of its pixels is, or its IoU with a larger prediction is below.
 HARDLY = 0.25
 
@@ -281,7 +281,7 @@ def marks_of(mask: Mask, held: Mask, found: Mask, extent: Extent) -> list[str]:
     beside = (ndimage.binary_dilation(mask) & ~held).any()
     return border_flags(mask, extent) + ["beside nodata"] * bool(beside) + prediction_flags(mask, found)
 
-# %% ../nbs/59_explanation.ipynb #95552c85
+# %% ../nbs/59_explanation.ipynb #80fb8da5
 #: How the files of a method end, after its name.
 ENDINGS = (".npy", ".png", "-estimate.npz", "-estimate.json", ".tif", ".qml", "-bands.csv", "-bands.png", "-band-maps.png")
 
@@ -298,7 +298,7 @@ def remove_explanation(folder: Path) -> None:
     with suppress(OSError):
         folder.rmdir()
 
-
+# %% ../nbs/59_explanation.ipynb #95552c85
 @dataclass(frozen=True, eq=False)
 class Explanation:
     """What methods say of a request: its question, a map of each, and a table that tests these and the controls.

@@ -24,6 +24,7 @@ from torch import Tensor, nn
 
 from .names import Activation
 from .notices import notify
+from .perturbation import CHANNELS_FIRST
 
 # %% auto #0
 __all__ = ['Model', 'TURN', 'advise', 'eval_mode', 'Forward', 'TorchForward', 'as_forward']
@@ -73,10 +74,6 @@ def weights_dtype(modules: Iterable[nn.Module]) -> torch.dtype | None:
     """The floating dtype of all parameters; None where there are several or none."""
     kinds = {p.dtype for module in modules for p in module.parameters() if p.is_floating_point()}
     return kinds.pop() if len(kinds) == 1 else None
-
-# %% ../nbs/05_forward.ipynb #2400c15a
-#: What to type where the channels are last.
-CHANNELS_FIRST = "inputs.permute(0, 3, 1, 2) makes it (B,C,H,W)"
 
 # %% ../nbs/05_forward.ipynb #b8c95c67
 def cause_of(errors: Iterable[Exception], x: Tensor, modules: Iterable[nn.Module]) -> str:

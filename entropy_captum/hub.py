@@ -121,7 +121,7 @@ def load_task(source: str, content: Mapping[str, Any]) -> tuple[nn.Module, dict[
 #: Networks that classify masks and that `adapter.mask_classes` turns into score maps.
 MASKED = ("MaskFormerForInstanceSegmentation", "Mask2FormerForUniversalSegmentation")
 
-
+# %% ../nbs/46_hub.ipynb #e41b6b8f
 def check_architecture(name: str, source: str) -> None:
     """Raises ValueError, naming the source, for an architecture of transformers that gives no score map of an image alone."""
     if name.startswith("OneFormer"):

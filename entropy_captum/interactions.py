@@ -125,7 +125,7 @@ def entropy_pairs(history: History, pairs: Sequence[tuple[int, int]], points: np
     near = None if points is None else [np.concatenate([own[list(pair)].reshape(1, 4) for pair in pairs]) for own in points]
     return mean_change(delta, near)
 
-
+# %% ../nbs/25_interactions.ipynb #1b41b525
 def variance_pairs(history: History, pairs: Sequence[tuple[int, int]]) -> tuple[np.ndarray, np.ndarray]:
     """Total interaction indices and their errors, each (R,p)."""
     f = np.stack(history.f)
@@ -157,7 +157,7 @@ def chosen_features(among: int | Sequence[int], scores: Tensor | None, regions: 
         raise ValueError(f"among must name at least two different features, 0 to {n_features - 1}, got {among!r}")
     return torch.tensor(named).expand(regions, -1).clone()
 
-
+# %% ../nbs/25_interactions.ipynb #bf8f7c67
 def check_among(among: int | Sequence[int], n_features: int) -> bool:
     """Whether the strongest are meant. Raises ValueError, quoting it, for fewer than two or more than there are."""
     if np.ndim(among):

@@ -31,6 +31,10 @@ def grid_shape(grid_size: int | tuple[int, int]) -> tuple[int, int]:
         raise ValueError(f"grid_size must be a positive integer or (rows, columns), got {grid_size!r}") from None
 
 # %% ../nbs/04_perturbation.ipynb #e25fb9db
+#: What to type where the channels are last.
+CHANNELS_FIRST = "inputs.permute(0, 3, 1, 2) makes it (B,C,H,W)"
+
+
 def as_image(shape: tuple[int, ...]) -> str:
     """How an array of three axes becomes a batch of one image (B,C,H,W), to be typed; empty for another one."""
     if len(shape) != 3:
@@ -235,8 +239,7 @@ class Perturbation:
                 raise ValueError(f"an input of shape {shape} has no grid (expected 4 dimensions, B,C,H,W); "
                                  f"{as_image(shape) or 'give a feature_mask'}")
             if has_channels_last(shape) and self.grid[1] > shape[3]:
-                raise ValueError(f"the input of shape {shape} looks like channels last: "
-                                 "inputs.permute(0, 3, 1, 2) makes it (B,C,H,W)")
+                raise ValueError(f"the input of shape {shape} looks like channels last: {CHANNELS_FIRST}")
         return tuple(grid_feature_mask((x.shape[2], x.shape[3]), self.grid) for x in self.inputs)
 
     def weights(self, keep: Tensor, which: int, box: tuple[slice, slice] | None = None) -> Tensor:

@@ -17,10 +17,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from .forward import CHANNELS_FIRST, Forward, Model, as_forward, first_time
+from .forward import Forward, Model, as_forward, first_time
 from .names import Activation, Grid, InferenceKind, Runtime
 from .notices import kind_of, notify
-from .perturbation import Baselines, Perturbation, as_tensor, check_baselines, check_valid
+from .perturbation import CHANNELS_FIRST, Baselines, Perturbation, as_tensor, check_baselines, check_valid
 from .region import check_region, class_number, resolve_activation
 from .sampling import NET, PickFreeze, Row, Sampler, check_count, check_design, design_rows, pick_freeze
 

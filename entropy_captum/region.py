@@ -17,10 +17,10 @@ from numpy.typing import NDArray
 from scipy import ndimage
 from torch import Tensor, nn
 
-from .forward import CHANNELS_FIRST, Model, call_model, check_outputs, find_modules
+from .forward import Model, call_model, check_outputs, find_modules
 from .names import Activation
 from .notices import notify
-from .perturbation import as_tensor
+from .perturbation import CHANNELS_FIRST, as_tensor
 
 # %% auto #0
 __all__ = ['class_number', 'binary_entropy', 'binary_entropy_from_log_odds', 'predicted_region', 'Measure', 'PackedRegions',
