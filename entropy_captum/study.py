@@ -143,11 +143,14 @@ def flat(facts: Mapping[str, Any]) -> dict[str, Any]:
 
 def differences(runs: Sequence[Path]) -> dict[Path, str]:
     """Runs, each with when it was made and what differs between them; what cannot be shown in a few words by its name alone."""
-    known = {run: read_facts(run) for run in runs}
+    known = dict[Path, dict[str, Any]]()
+    for run in runs:
+        with suppress(ValueError):
+            known[run] = read_facts(run)
     tables = {run: flat(facts) for run, facts in known.items()}
     names = [name for name in dict.fromkeys(name for table in tables.values() for name in table)
              if len({json.dumps(table.get(name), sort_keys=True) for table in tables.values()}) > 1]
-    found = {}
+    found = dict.fromkeys(runs, "its settings cannot be read")
     for run, table in tables.items():
         shown = [f"{name}={text}" if len(text := in_words(table.get(name))) < 60 else f"other {name}" for name in names]
         found[run] = ", ".join([f"made {known[run].get('about', {}).get('date', 'on an unknown day')}", *shown])
@@ -299,6 +302,7 @@ def tell_of_others(folder: RunFolder) -> None:
         return
     last = max(others, key=lambda path: path.stat().st_mtime).parent
     with suppress(ValueError):  # a run that cannot be read is told of when it is asked for
+        read_facts(last)
         notify(f"{folder.home}: another run beside {len(others)} in {folder.out}, which stay; it has "
                f"{differences([folder.home, last])[folder.home].partition(', ')[2]}, other than {last.name}")
 

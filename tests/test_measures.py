@@ -129,6 +129,7 @@ def test_what_cannot_be_told_is_nan():
     region = np.zeros((24, 24), bool)
     region[3:5, 3:5] = True
     nothing = measure_map(np.zeros(16), np.ones(16), GRID, region, np.array([[1, 0], [0, -1]]))
+    assert nothing.pop("area_outside") == pytest.approx(1 - 4 / 24 ** 2)  # asks for no score
     assert all(np.isnan(value) for value in nothing.values())
     nowhere = measure_map(np.ones(16), np.ones(16), GRID, region)
     assert nowhere["context_reliance"] == pytest.approx(1 - (4 / 36) / 16) and np.isnan(nowhere["distance_half_m"])
