@@ -289,10 +289,15 @@ def failures(rows: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(found, columns=["tiles", "reason", "first"])
 
 # %% ../nbs/55_study.ipynb #7dd9be8d
-def warn_of_failures(again: Sequence[pd.DataFrame]) -> None:
-    """Say which tiles failed that have rows from before, and why: what was found stays, and the next run tries them again."""
+def warn_of_failures(again: Sequence[pd.DataFrame], tiles: int) -> None:
+    """Say which of so many tiles failed that have rows from before, and why: what was found stays; the next run tries again.
+
+    Raises ValueError where all did, with all their classes: no number of this run is of what was asked now.
+    """
     for count, reason, first in failures(pd.concat(again)).itertuples(index=False, name=None) if again else ():
         notify(f"failed anew, rows from before are kept: {count} ({first}{', ...' if count > 1 else ''}): {reason}")
+    if again and tiles == sum((rows["status"] == "error").all() for rows in again):
+        raise ValueError(f"every tile failed; the first with {again[0]['error'].iloc[0]}; the rows from before are kept")
 
 # %% ../nbs/55_study.ipynb #35f658bf
 def tell_of_others(folder: RunFolder) -> None:
@@ -320,7 +325,7 @@ def evaluate(model: Model, data: str | Path | Sequence[Source], out: str | Path,
     scheduler, or a `distributed.Client`. limit: tiles per data set. keep_maps: keep heat maps (zarr). about: what the report says
     of the run: the `model`'s name, and the `data` folders with their `labels` and `values`. Methods that cannot be asked of the
     model are left out, with a row that says why. A tile that has rows, and fails now, keeps them, with a warning. Raises ValueError
-    for a folder without tiles, a class that the model has not, or a run folder that another process is writing to.
+    for a folder without tiles, where all that have rows fail now, a class that the model has not, or a run folder in use.
     """
     sources = find_sources(data, limit) if isinstance(data, (str, Path)) else list(data)
     settings = resolve_targets(model, sources, settings or Settings())
@@ -344,7 +349,7 @@ def evaluate(model: Model, data: str | Path | Sequence[Source], out: str | Path,
                 else:
                     folder.write(source, rows, maps if keep_maps else None)
                 bar.update()
-        warn_of_failures(again)
+        warn_of_failures(again, len(sources))
         return read_rows([folder.path(source) for source in sources])
 
 # %% ../nbs/55_study.ipynb #cb5cd034

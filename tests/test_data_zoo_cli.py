@@ -270,9 +270,11 @@ def test_a_study_prints_means_of_scenes_and_says_when_all_failed(tmp_path):
     assert re.search(rf"Means over {scenes} scenes?;", done.output) and f"entropy-captum report {tmp_path / 'run'}" in done.output
     for path in (tmp_path / "data").rglob("label/*"):
         Image.fromarray(np.full((64, 64), 7, np.uint8)).save(path)
+    rows = {path: path.read_bytes() for path in (tmp_path / "run").rglob("*.parquet")}
     with pytest.warns(UserWarning, match="rows from before are kept"):
-        kept = CliRunner().invoke(app, arguments)
-    assert kept.exit_code == 0 and f"{mean:.2f}" in kept.output, kept.output
+        failed = CliRunner().invoke(app, arguments)
+    assert failed.exit_code != 0 and "every tile failed; the first with ValueError" in str(failed.exception), failed.output
+    assert rows and rows == {path: path.read_bytes() for path in (tmp_path / "run").rglob("*.parquet")}
     arguments[4] = str(tmp_path / "other")
     failed = CliRunner().invoke(app, arguments)
     assert failed.exit_code != 0 and "every tile failed; the first with ValueError" in str(failed.exception), failed.output
