@@ -479,7 +479,8 @@ def test_a_window_keeps_its_place(tmp_path, monkeypatch, capsys):
     rows, columns = slice(*saved["rows"]), slice(*saved["columns"])
     assert (rows, columns) == (slice(138, 202), slice(118, 182)) and saved["size"] == [256, 256] and saved["file"] == str(path)
     assert np.load(tmp_path / "out/entropy.npy").shape == scene.image[rows, columns].shape[:2]
-    assert Estimate.load(tmp_path / "out/entropy-estimate").settings["pixels"] == saved
+    about = {name: saved.pop(name) for name in ("explained", "made", "files")}  # of the explanation, not of the pixels
+    assert Estimate.load(tmp_path / "out/entropy-estimate").settings["pixels"] == saved and "entropy.npy" in about["files"]
     # The same numbers as from the crop, made by hand.
     Image.fromarray(scene.image[rows, columns]).save(tmp_path / "crop.png")
     alone = CliRunner().invoke(app, ["explain", str(tmp_path / "crop.png"), "--point", "32", "32", "--grid-size", "2",

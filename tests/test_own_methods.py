@@ -158,7 +158,7 @@ def bright() -> nn.Module:
 
 def test_a_study_names_the_method_in_the_rows_of_tiles_that_it_fails_on(data, tmp_path):
     with registered(mine=lambda model, inputs, region: region.mean()):
-        rows = evaluate(bright(), data, tmp_path / "run", Settings(("mine",), 2, 2), show_progress=False)
+        rows = evaluate(bright(), data, tmp_path / "run", Settings(("mine",), 2, 2, min_pixels=1), show_progress=False)
     assert set(rows.status) == {"error"} and all("the method 'mine' returned a map of shape ()" in error for error in rows.error)
 
 
@@ -168,7 +168,7 @@ def test_workers_of_a_cluster_run_it_too(data, tmp_path):
         return (model(inputs).sigmoid() * region * inputs).detach()
 
     with registered(mine=mine, theirs=Saliency):
-        settings, model = Settings(("mine", "theirs"), 2, 2), bright()
+        settings, model = Settings(("mine", "theirs"), 2, 2, min_pixels=1), bright()
         want = evaluate(model, data, tmp_path / "here", settings, show_progress=False)
         with LocalCluster(n_workers=1, threads_per_worker=1, dashboard_address=None) as cluster, Client(cluster) as client:
             found = evaluate(model, data, tmp_path / "there", settings, cluster=client, show_progress=False)
@@ -198,7 +198,7 @@ def test_a_map_that_is_undefined_is_not_tested_and_costs_no_other_row(data, tmp_
         return maps._replace(maps=torch.full_like(maps.maps, torch.nan))
 
     monkeypatch.setitem(REGISTRY, "undefined", undefined)
-    rows = evaluate(bright(), data, tmp_path / "run", Settings(("undefined", "random"), 2, 2), show_progress=False)
+    rows = evaluate(bright(), data, tmp_path / "run", Settings(("undefined", "random"), 2, 2, min_pixels=1), show_progress=False)
     assert set(rows.status) == {"ok"} and len(rows) == 4
     good = rows[rows.method == "random"]
     assert rows[rows.method == "undefined"][["gap", "l_sit_confidence_drop", "h_drop_r0.5"]].isna().all(axis=None)
