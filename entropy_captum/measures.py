@@ -13,8 +13,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 # %% auto #0
-__all__ = ['context_reliance', 'area_outside', 'outside_in_words', 'distances_holding', 'Place', 'strongest_outside', 'bearing',
-           'measure_map']
+__all__ = ['context_reliance', 'area_outside', 'distances_holding', 'Place', 'strongest_outside', 'bearing', 'measure_map']
 
 # %% ../nbs/33_measures.ipynb #f56b4bc1
 #: A mask, bool (H,W).
@@ -49,7 +48,7 @@ def area_outside(index: NDArray[np.int64], region: Mask) -> float:
     held = index >= 0
     return float((held & ~region).sum() / held.sum()) if held.any() else math.nan
 
-
+# %% ../nbs/33_measures.ipynb #70e30a27
 def outside_in_words(share: float, area: float, what: str = "the building") -> str:
     """A share of the score outside of something, beside that of a map without preference where it is known."""
     beside = "" if math.isnan(area) else f" (a map without preference would have {area:.0%})"
