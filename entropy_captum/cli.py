@@ -646,8 +646,11 @@ def train(data: Annotated[list[Path], typer.Argument(help="Folders with train an
 
 # %% ../nbs/66_cli.ipynb #6228fe19
 #: What messages for Python say, and what they say to who types a command.
-AS_TYPED = {"target=None needs": "without --target a model needs", "activation='none' if they are probabilities (in a model card: ":
-            "the model card if they are probabilities (", "; pass region=": "; give --mask", "valid=mask, or --nodata": "--nodata"}
+AS_TYPED = {
+    "target=None needs": "without --target a model needs",
+    "use activation='none' if they are": "say so if they are",
+    "; pass region=": "; give --mask",
+    "valid=mask, or --nodata": "--nodata"}
 #: The parameters of commands that messages name as Python writes them.
 OPTIONS = ("n_samples", "grid_size", "perturbations_per_eval", "max_rows", "max_seconds", "label_values", "min_area", "id_column",
            "top", "tolerance", "finest", "target", "seed", "inference", "features", "groups", "baseline", "runtime", "window")
