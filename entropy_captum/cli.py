@@ -514,19 +514,19 @@ def check_survey(place: Place, nodata: str | None, mistakes: bool, features: Fea
 # %% ../nbs/66_cli.ipynb #7ed9b194
 def print_survey(table: pd.DataFrame, out: Path) -> None:
     """Print what a survey found: how many buildings, what is wrong with some, and those that lean most on what surrounds them."""
+    from entropy_captum.survey_report import SHOWN, marks_in
+
     counts = table["status"].value_counts()
     typer.echo(f"\n{len(table)} buildings: {', '.join(f'{n} {status}' for status, n in counts.items())}")
     if "error" in table:
         for reason, n in table["error"].dropna().value_counts().items():
             typer.echo(f"  {n} x {reason}")
-    marks = table["flags"].fillna("").str.split("; ").explode()
-    if (marks != "").any():
-        typer.echo(f"flags: {', '.join(f'{n} x {mark}' for mark, n in marks[marks != ''].value_counts().items())}")
+    marks = marks_in(table).value_counts()
+    if len(marks):
+        typer.echo(f"flags: {', '.join(f'{n} x {mark}' for mark, n in marks.items())}")
     done = table[table["status"] == "ok"]
     if len(done):
-        names = ["building", "confidence", "context_reliance", "context_reliance_error", "area_outside", "distance_half_m", "gap",
-                 "gap_error", "flags"]
-        most = done.sort_values("context_reliance", ascending=False)[names].head(8)
+        most = done.sort_values("context_reliance", ascending=False)[SHOWN].head(8)
         typer.echo(f"\nThose that lean most on what surrounds them:\n\n{most.round(3).to_string(index=False)}\n\n"
                    "context_reliance: the share of the score outside the building; area_outside: that of a map without preference.")
     typer.echo(f"\nResults: {out}/buildings.gpkg (a layer for QGIS; open it again, or load_survey in Python), whose column `map` "
@@ -679,7 +679,7 @@ def numbers(option: str, text: str) -> tuple[int, ...]:
 def print_counts(rows: pd.DataFrame, out: Path) -> None:
     """Print how many tiles were explained, by class where there are several, and why others, and methods, were not."""
     from entropy_captum.statistics import classes_in
-    from entropy_captum.study import failures, left_out, remarks
+    from entropy_captum.study import failures, first_of, left_out, remarks
 
     classes, tiles = classes_in(rows), rows.drop_duplicates(["dataset", "tile", "target"])
     counts = {name: tiles[tiles["target"] == name]["status"].value_counts() for name in classes}
@@ -688,7 +688,7 @@ def print_counts(rows: pd.DataFrame, out: Path) -> None:
     typer.echo(f"{len(rows)} rows of {len(tiles.drop_duplicates(['dataset', 'tile']))} tiles in {out} ({said})")
     failed = failures(rows)
     for count, reason, first in failed.head(10).itertuples(index=False, name=None):
-        typer.echo(f"failed: {count} ({first}{', ...' if count > 1 else ''}): {reason}")
+        typer.echo(f"failed: {count} {first_of(first, count)}: {reason}")
     if len(failed) > 10:
         typer.echo(f"failed: {failed['tiles'][10:].sum()} for {len(failed) - 10} other reasons")
     for remark in remarks(rows):

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from .card import RGB8, from_inputs, to_inputs
-from .files import read_image
+from .files import check_mask, read_image
 from .labels import Labels, LabelValues, read_labels
 from .labels import read_mask as read_mask  # beside `read_image`, where readers look for it
 from .notices import not_there
@@ -97,9 +97,8 @@ class Tile:
             return image, None
         labels = read_labels(self.label, self.values)
         for mask in labels.masks.values():
-            if mask.shape != image.shape[:2]:
-                raise ValueError(f"{self.label}: the label has the shape {mask.shape}, but the image {image.shape[:2]}; save it at "
-                                 "the image's size (resampled to the nearest), or take it away: without one only IoU is missing")
+            check_mask(mask, image.shape[:2], f"{self.label}: the label", "save it at the image's size (resampled to the nearest), "
+                       "or take it away: without one only IoU is missing")
         return image, labels
 
     def read(self, name: str | None = None) -> TilePixels:

@@ -43,7 +43,7 @@ from .notices import needed
 from .perturbation import named_baseline
 from .question import Budget, Question
 from .refine import Search, refined
-from .region import object_at, objects
+from .region import nearest_pixel, object_at, objects
 from .request import Mask, Request
 from .writing import RECORD, files_of, in_place_of, write_together
 from .zoo import class_name, inputs_for, predict, predict_mask
@@ -86,9 +86,7 @@ def object_of(request: Request, mask: Mask) -> Mask:
         if request.at is None or extent.transform is None or not mask.any():
             raise
         from entropy_captum.raster import moved, to_world
-        rows, columns = np.nonzero(mask)
-        k = int(((rows + top - y) ** 2 + (columns + left - x) ** 2).argmin())
-        column, row = int(columns[k]) + left, int(rows[k]) + top
+        column, row = nearest_pixel(mask, x, y, (left, top))
         near = moved(*to_world(extent.transform, column + 0.5, row + 0.5), extent.crs, request.at[2])
         empty = request.valid is not None and not request.valid[y - top, x - left]
         says = "where the raster holds nothing (nodata)" if empty else "on no object"

@@ -385,11 +385,12 @@ def check_point(point: Sequence[int], size: Sequence[int], what: str = "image", 
                          f"up to {width - 1}, and its row, up to {height - 1}{hint}")
 
 
-def check_mask(mask: Any, size: tuple[int, int], name: str = "the mask") -> NDArray[np.bool_]:
+def check_mask(mask: Any, size: tuple[int, int], name: str = "the mask",
+               way: str = "a value is needed for each pixel") -> NDArray[np.bool_]:
     """The mask as bool (H,W): bool, 0 and 1, or 0 and 255. Raises ValueError for another size, or other values."""
     array = np.asarray(mask)
     if array.shape != size:
-        raise ValueError(f"{name} has the shape {array.shape}, but the image {size}; a value is needed for each pixel")
+        raise ValueError(f"{name} has the shape {array.shape}, but the image {size}; {way}")
     if array.dtype != np.bool_ and not any(np.isin(array, (0, one)).all() for one in (1, 255)):
         raise ValueError(f"{name} holds other values than 0 and 1, or 0 and 255, from {array.min()} to {array.max()}")
     return array.astype(bool)

@@ -20,7 +20,15 @@ from torch import Tensor
 from .forward import Forward, Model, as_forward, first_time
 from .names import Activation, Grid, InferenceKind, Runtime
 from .notices import kind_of, notify
-from .perturbation import CHANNELS_FIRST, Baselines, Perturbation, as_tensor, check_baselines, check_valid
+from entropy_captum.perturbation import (
+    CHANNELS_FIRST,
+    Baselines,
+    Perturbation,
+    as_tensor,
+    check_baselines,
+    check_valid,
+    has_channels_last,
+)
 from .region import check_region, class_number, resolve_activation
 from .sampling import NET, PickFreeze, Row, Sampler, check_count, check_design, design_rows, pick_freeze
 
@@ -58,7 +66,7 @@ def doubt_of(x: Tensor, carded: bool = False) -> str:
     if x.ndim != 4:
         return ""
     (low, high), shape = (float(v) for v in x.aminmax()), tuple(x.shape)
-    if shape[3] <= 4 and min(shape[1:3]) >= 16:
+    if has_channels_last(shape):
         return (f"as (B,C,H,W) the input of shape {shape} is an image {shape[3]} pixels wide with {shape[1]} channels; if the "
                 f"channels are last, {CHANNELS_FIRST}")
     found = f"the input of shape {shape} has values from {low:g} to {high:g}, as pixels have that"

@@ -24,7 +24,7 @@ from .perturbation import CHANNELS_FIRST, as_tensor
 
 # %% auto #0
 __all__ = ['class_number', 'binary_entropy', 'binary_entropy_from_log_odds', 'predicted_region', 'Measure', 'PackedRegions',
-           'RegionScore', 'objects', 'object_at', 'iou']
+           'RegionScore', 'objects', 'nearest_pixel', 'object_at', 'iou']
 
 # %% ../nbs/06_region.ipynb #fa6ae78f
 def resolve_activation(activation: str, n_classes: int) -> str:
@@ -296,6 +296,13 @@ def objects(mask: NDArray[np.bool_], min_pixels: int = 1) -> NDArray[np.int64]:
     return ids[labels].astype(np.int64)
 
 # %% ../nbs/06_region.ipynb #9d0b8f8c
+def nearest_pixel(mask: NDArray[np.bool_], x: int, y: int, corner: tuple[int, int]) -> tuple[int, int]:
+    """Column and row of the pixel of a mask (H,W), not empty, that is nearest to a point; corner: see `object_at`."""
+    rows, columns = (found + start for found, start in zip(np.nonzero(mask), corner[::-1], strict=True))
+    k = int(((rows - y) ** 2 + (columns - x) ** 2).argmin())
+    return int(columns[k]), int(rows[k])
+
+
 def object_at(mask: NDArray[np.bool_], x: int, y: int, corner: tuple[int, int] = (0, 0)) -> NDArray[np.bool_]:
     """The connected component of a mask (H,W) at column x and row y.
 
@@ -310,9 +317,8 @@ def object_at(mask: NDArray[np.bool_], x: int, y: int, corner: tuple[int, int] =
     if not mask.any():
         raise ValueError(f"the point ({x}, {y}) lies on no object: there is none; give a mask of the region, or another image")
     if not mask[y - top, x - left]:
-        rows, columns = (found + start for found, start in zip(np.nonzero(mask), (top, left), strict=True))
-        k = int(((rows - y) ** 2 + (columns - x) ** 2).argmin())
-        raise ValueError(f"the point ({x}, {y}) lies on no object; the nearest has a pixel at ({columns[k]}, {rows[k]}): "
+        column, row = nearest_pixel(mask, x, y, corner)
+        raise ValueError(f"the point ({x}, {y}) lies on no object; the nearest has a pixel at ({column}, {row}): "
                          "give that point, or another object's")
     ids = objects(mask)
     return ids == ids[y - top, x - left]

@@ -289,13 +289,18 @@ def failures(rows: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(found, columns=["tiles", "reason", "first"])
 
 # %% ../nbs/55_study.ipynb #7dd9be8d
+def first_of(first: str, count: int) -> str:
+    """The first of so many, in brackets, with dots where it is not the only one."""
+    return f"({first}{', ...' if count > 1 else ''})"
+
+
 def warn_of_failures(again: Sequence[pd.DataFrame], tiles: int) -> None:
     """Say which of so many tiles failed that have rows from before, and why: what was found stays; the next run tries again.
 
     Raises ValueError where all did, with all their classes: no number of this run is of what was asked now.
     """
     for count, reason, first in failures(pd.concat(again)).itertuples(index=False, name=None) if again else ():
-        notify(f"failed anew, rows from before are kept: {count} ({first}{', ...' if count > 1 else ''}): {reason}")
+        notify(f"failed anew, rows from before are kept: {count} {first_of(first, count)}: {reason}")
     if again and tiles == sum((rows["status"] == "error").all() for rows in again):
         raise ValueError(f"every tile failed; the first with {again[0]['error'].iloc[0]}; the rows from before are kept")
 
@@ -356,7 +361,7 @@ def evaluate(model: Model, data: str | Path | Sequence[Source], out: str | Path,
 def tiles_named(tiles: pd.DataFrame) -> str:
     """How many tiles there are, and the first of them."""
     first = f"{tiles['dataset'].iloc[0]}/{tiles['tile'].iloc[0]}"
-    return f"{len(tiles)} {'tile' if len(tiles) == 1 else 'tiles'} ({first}{'' if len(tiles) == 1 else ', ...'})"
+    return f"{len(tiles)} {'tile' if len(tiles) == 1 else 'tiles'} {first_of(first, len(tiles))}"
 
 # %% ../nbs/55_study.ipynb #1cef84c5
 def left_out(rows: pd.DataFrame) -> dict[str, str]:

@@ -152,18 +152,21 @@ def map_section(told: Surveyed) -> list[dict[str, Any]]:
 SHORT = {"area_outside": "without preference", "distance_half_m": "half within (m)", "gap": "gap (points)", "gap_error": "±"}
 
 # %% ../nbs/63_survey_report.ipynb #f22ccb53
+#: What is shown of single buildings, on the page and at the terminal.
+SHOWN = ["building", "confidence", "context_reliance", "context_reliance_error", "area_outside", "distance_half_m", "gap",
+         "gap_error", "flags"]
+
+
 def extreme_sections(told: Surveyed, count: int = 4) -> list[dict[str, Any]]:
     """The buildings that lean most and least on their surroundings, none of them in both."""
     done = told.done.dropna(subset="context_reliance") if len(told.done) else told.done
     few = min(count, len(done) // 2)
-    columns = ["building", "confidence", "context_reliance", "context_reliance_error", "area_outside", "distance_half_m", "gap",
-               "gap_error", "flags"]
     found = []
     for name, rows in (("most", done.head(few or len(done))), ("least", done.tail(few).iloc[::-1])):
         if len(rows):
             pictures = [] if told.picture is None else [as_image(
                 buildings_figure(told.home, told.picture, rows), f"buildings that lean {name} on what surrounds them", photo=True)]
-            known = [name for name in columns if name not in COLUMNS or rows[name].notna().any()]
+            known = [name for name in SHOWN if name not in COLUMNS or rows[name].notna().any()]
             shown = pd.DataFrame(rows[known]).rename(columns=COLUMNS | SHORT)
             found.append(section(f"Those that lean {name} on what surrounds them", "Shares of the score and of the window's area "
                                  "are from 0 to 1, ± are standard errors. Outlined: what is explained. Below: how much each patch "
@@ -176,16 +179,22 @@ def counted(values: pd.Series[Any], name: str) -> pd.DataFrame:
     return values.value_counts().rename_axis(name).rename("buildings").reset_index()
 
 # %% ../nbs/63_survey_report.ipynb #2b72bb9b
+def marks_in(table: pd.DataFrame) -> pd.Series:
+    """What is marked of a survey's buildings, a value for each mark."""
+    marks = table["flags"].fillna("").str.split("; ").explode()
+    return marks[marks != ""]
+
+
 def state_sections(table: pd.DataFrame) -> list[dict[str, Any]]:
     """How many buildings were explained, what is marked, and why others were not."""
     found = [section("Buildings", "ok: explained; outside, no pixel: nothing of it is in the scene; too large: see the guide; "
                      "error: see below.", counted(table["status"], "status"))]
-    flags = table["flags"].fillna("").str.split("; ").explode()
-    if (flags != "").any():
+    marks = marks_in(table)
+    if len(marks):
         found.append(section("Marks", "What to know of single buildings; they are explained on what there is of them. Of one "
                              "that is not or hardly predicted the map says what the little confidence hangs on, not what makes a "
                              "building.",
-                             counted(flags[flags != ""], "mark")))
+                             counted(marks, "mark")))
     if "error" in table and table["error"].notna().any():
         found.append(section("Errors", "Run the survey again to try these once more.", counted(table["error"], "reason")))
     return found
