@@ -1,7 +1,7 @@
 """Designs against each other on real buildings: realised error and coverage by grid, N and sampler, to nbs/benchmarks/designs.csv.
 
-Buildings are windows of 64 pixels of the val tiles in $ENTROPY_CAPTUM_DATA; the truth is a long run of Latin hypercube designs.
-A run that is stopped goes on where it was (runs/designs.csv); grids can be named, `python tools/designs.py 16 11`.
+Buildings are windows of 64 pixels of the val tiles in $ENTROPY_CAPTUM_DATA; the truth is the mean of independent Latin hypercubes.
+Every estimate is kept in runs/designs: a run that is stopped goes on where it was, and a longer `--truth` adds to a shorter one.
 """
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import argparse
 import os
 import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple, get_args
 
@@ -26,22 +26,16 @@ from entropy_captum.region import objects
 from entropy_captum.tiles import rank_correlation
 
 ROOT = Path(__file__).resolve().parent.parent
-RAW = ROOT / "runs" / "designs.csv"
+KEPT = ROOT / "runs" / "designs"
 DATASETS = ("whu", "inria", "massachusetts", "jonkoping")
 SAMPLERS = ("supercube", "sobol", "latin", "monte_carlo")
 NUMBERS = (8, 16, 32, 64)
 SIDE = 64
-
-
-class Plan(NamedTuple):
-    """What is run on a grid: seeds of each sampler, designs of the truth, and buildings of each data set."""
-
-    seeds: int
-    truth: int
-    buildings: int
-
-
-PLANS = {4: Plan(4, 512, 3), 8: Plan(2, 256, 3), 11: Plan(1, 128, 3), 16: Plan(1, 128, 3)}
+#: Designs of one Latin hypercube of the truth: each is a run that can be kept.
+PART = 128
+#: Seeds of each sampler by grid, and buildings of each data set.
+SEEDS = {4: 4, 8: 2, 11: 1, 16: 1}
+BUILDINGS = 3
 
 
 class Building(NamedTuple):
@@ -90,27 +84,56 @@ def buildings(model: nn.Module, data: Path, each: int) -> Iterator[Building]:
                 break
 
 
-def compare(estimate: Estimate, truth: Estimate, building: str, grid: int, seed: int) -> dict[str, object]:
+class Truth(NamedTuple):
+    """The mean of independent runs, each [F], with its standard error and the half-width of its 95 % interval."""
+
+    scores: Tensor
+    standard_error: Tensor
+    margin: Tensor
+    n_samples: int
+
+    @classmethod
+    def mean_of(cls, parts: Sequence[Estimate]) -> Truth:
+        def together(errors: Sequence[Tensor]) -> Tensor:
+            return torch.stack(list(errors)).square().sum(0).sqrt() / len(parts)
+        return cls(torch.stack([p.scores[0] for p in parts]).mean(0), together([p.standard_error[0] for p in parts]),
+                   together([p.margin()[0] for p in parts]), sum(int(p.n_samples.max()) for p in parts))
+
+
+def compare(estimate: Estimate, truth: Truth, building: str, grid: int, seed: int) -> dict[str, object]:
     """One estimate against the truth, whose own error is taken off the squared error and added to the margin."""
-    off, size = estimate.scores[0] - truth.scores[0], truth.scores[0].square().sum()
-    live = truth.scores[0] > 1e-3 * truth.scores[0].max()
-    margin = (estimate.margin()[0].square() + truth.margin()[0].square()).sqrt()
+    off, size = estimate.scores[0] - truth.scores, truth.scores.square().sum()
+    live = truth.scores > 1e-3 * truth.scores.max()
+    margin = (estimate.margin()[0].square() + truth.margin.square()).sqrt()
     return {"building": building, "grid": grid, "n": int(estimate.n_samples.max()), "sampler": estimate.settings["sampler"],
-            "seed": seed, "squared_error": float((off.square().sum() - truth.standard_error[0].square().sum()) / size),
-            "worst": float(off.abs().max() / truth.scores[0].max()), "coverage": float((off.abs() <= margin)[live].double().mean()),
-            "rank": rank_correlation(estimate.scores[0].numpy(), truth.scores[0].numpy())}
+            "seed": seed, "truth": truth.n_samples,
+            "squared_error": float((off.square().sum() - truth.standard_error.square().sum()) / size),
+            "worst": float(off.abs().max() / truth.scores.max()), "coverage": float((off.abs() <= margin)[live].double().mean()),
+            "rank": rank_correlation(estimate.scores[0].numpy(), truth.scores.numpy())}
 
 
-def rows_of(model: nn.Module, building: Building, grid: int, plan: Plan, runtime: Runtime) -> Iterator[dict[str, object]]:
-    options = {"region": building.region, "grid_size": grid, "perturbations_per_eval": 64}
-    truth = EntropyCentric(model, sampler="latin", inference="full", runtime=runtime).estimate(
-        building.inputs, n_samples=plan.truth, seed=10_000, **options)
-    for sampler in SAMPLERS:
-        method = EntropyCentric(model, sampler=sampler, inference="full", runtime=runtime)
-        for seed in range(plan.seeds):
-            for estimate in method.stream(building.inputs, n_samples=max(NUMBERS), seed=seed, **options):
-                if int(estimate.n_samples.max()) in NUMBERS:
-                    yield compare(estimate, truth, building.name, grid, seed)
+def kept(folder: Path, method: EntropyCentric, building: Building, grid: int, numbers: Sequence[int], seed: int) -> list[Estimate]:
+    """The estimates after so many designs of one run: read where they are kept, else made and kept."""
+    paths = [folder / f"{method.sampler}_{seed}_{n}.npz" for n in numbers]
+    if not all(p.exists() for p in paths):
+        wanted = dict(zip(numbers, paths, strict=True))
+        for estimate in method.stream(building.inputs, n_samples=max(numbers), seed=seed, region=building.region, grid_size=grid,
+                                      perturbations_per_eval=64):
+            if (n := int(estimate.n_samples.max())) in wanted:
+                estimate.save(wanted[n])
+    return [Estimate.load(p) for p in paths]
+
+
+def rows_of(model: nn.Module, building: Building, grid: int, designs: int, runtime: Runtime) -> Iterator[dict[str, object]]:
+    folder = KEPT / str(grid) / building.name
+    folder.mkdir(parents=True, exist_ok=True)
+    methods = {name: EntropyCentric(model, sampler=name, inference="full", runtime=runtime) for name in SAMPLERS}
+    truth = Truth.mean_of([kept(folder, methods["latin"], building, grid, [PART], 10_000 + part)[0]
+                           for part in range(designs // PART)])
+    for method in methods.values():
+        for seed in range(SEEDS[grid]):
+            for estimate in kept(folder, method, building, grid, NUMBERS, seed):
+                yield compare(estimate, truth, building.name, grid, seed)
 
 
 def summary(rows: pd.DataFrame) -> pd.DataFrame:
@@ -118,31 +141,28 @@ def summary(rows: pd.DataFrame) -> pd.DataFrame:
     grouped = rows.astype({"grid": int, "n": int}).groupby(["grid", "n", "sampler"])
     table = grouped[["squared_error", "worst", "coverage", "rank"]].mean()
     table.insert(0, "relative_error", table.pop("squared_error").clip(lower=0)**0.5)
+    table.insert(0, "truth", grouped["truth"].min())
     table.insert(0, "buildings", grouped["building"].nunique())
     return table.round(3).reset_index()
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("grids", nargs="*", type=int, default=list(PLANS), metavar="grid", help=f"of {', '.join(map(str, PLANS))}")
+    parser.add_argument("grids", nargs="*", type=int, default=list(SEEDS), metavar="grid", help=f"of {', '.join(map(str, SEEDS))}")
+    parser.add_argument("--truth", type=int, default=1024, metavar="N", help=f"designs of the truth, a multiple of {PART}")
     parser.add_argument("--runtime", choices=get_args(Runtime), default="torch", help="what makes the forwards")
     given = parser.parse_args()
     warnings.simplefilter("ignore")
     torch.set_num_threads(1)
-    data = Path(os.environ["ENTROPY_CAPTUM_DATA"])
     model = rooftop_unet().to(memory_format=torch.channels_last)
-    RAW.parent.mkdir(exist_ok=True)
+    chosen = list(buildings(model, Path(os.environ["ENTROPY_CAPTUM_DATA"]), BUILDINGS))
     for grid in given.grids:
-        plan = PLANS[grid]
-        for building in buildings(model, data, plan.buildings):
-            done = pd.read_csv(RAW) if RAW.exists() else pd.DataFrame({"grid": [], "building": []})
-            if ((done["grid"] == grid) & (done["building"] == building.name)).any():
-                continue
-            rows = pd.DataFrame(rows_of(model, building, grid, plan, given.runtime))
-            pd.concat([done, rows]).to_csv(RAW, index=False)
-            replace_rows("designs", summary(pd.read_csv(RAW)).query("grid == @grid"))
+        rows: list[dict[str, object]] = []
+        for building in chosen:
+            rows += rows_of(model, building, grid, given.truth, given.runtime)
             print(time.strftime("%H:%M:%S"), grid, building.name, flush=True)
-    print(summary(pd.read_csv(RAW)).to_string(index=False))
+            replace_rows("designs", summary(pd.DataFrame(rows)))
+        print(summary(pd.DataFrame(rows)).to_string(index=False))
 
 
 if __name__ == "__main__":
