@@ -104,7 +104,12 @@ def test_the_landing_pages_comparisons_are_those_of_the_rows():
     shared = rows_of("resnet18").merge(tiles)
     pair = compare(*(scene_means(shared[shared.method == m], "gap") for m in ("entropy", "grad-cam")), "grad-cam")
     assert len(tiles) == 11
-    assert f"ResNet-18 (11 tiles of 8 scenes): gap {pair.difference:.1f} [{pair.low:.1f}, {pair.high:.1f}] more" in LANDING
+    gap = scene_means(shared[shared.method == "entropy"], "gap").mean()
+    assert (f"ResNet-18 (11 tiles of 8 scenes): gap {gap:.1f}, which is {pair.difference:.1f} [{pair.low:.1f}, {pair.high:.1f}] "
+            "more") in LANDING
+    chance = rival_table(rows).set_index("rival").loc["random"]
+    assert (f"the one random map that each tile also got, with its luck, {chance.difference:.1f} [{chance.low:.1f}, "
+            f"{chance.high:.1f}] more, p = {chance.sign_flip_holm:.1g}") in LANDING
 
 
 def test_the_landing_page_says_how_the_map_does_of_another_network_on_many_tiles():
