@@ -23,7 +23,7 @@ def description_page() -> str:
     text = (root / "README.md").read_text(encoding="utf-8")
     raw = settings["git_url"].replace("github.com", "raw.githubusercontent.com")
     tag = f"v{settings['version']}"
-    text = re.sub(r"(!\[[^]]*\]\()(?!https?:)", rf"\g<1>{raw}/{tag}/", text)
+    text = re.sub(r'(\bsrc(?:set)?=")(?!https?:)', rf"\g<1>{raw}/{tag}/", text)
     text = re.sub(r"((?<!!)\[[^]]*\]\()#", r"\1README.md#", text)  # an index gives headings no anchors
     return re.sub(r"((?<!!)\[[^]]*\]\()(?!https?:)", rf"\g<1>{settings['git_url']}/blob/{tag}/", text)
 

@@ -13,6 +13,7 @@ from functools import reduce
 from pathlib import Path
 from typing import Any
 
+from docutils import nodes
 from typer.models import ArgumentInfo, OptionInfo
 
 ROOT = Path(os.environ["ENTROPY_CAPTUM_ROOT"])
@@ -73,9 +74,14 @@ SPELLINGS = (
 )
 
 
+def spelled(text: str) -> str:
+    """A type as a reader would spell it."""
+    return reduce(lambda shown, pair: pair[0].sub(pair[1], shown), SPELLINGS, text)
+
+
 def shorten_types(_app: Any, _what: str, _name: str, _obj: Any, _options: Any, *signature: str | None) -> tuple[str | None, ...]:
     """The spellings above in arguments and returns."""
-    return tuple(text and reduce(lambda shown, pair: pair[0].sub(pair[1], shown), SPELLINGS, text) for text in signature)
+    return tuple(text and spelled(text) for text in signature)
 
 
 def skip_tuple_members(_app: Any, _what: str, _name: str, member: Any, skip: bool, _options: Any) -> bool | None:
@@ -93,7 +99,7 @@ OptionInfo.__repr__ = ArgumentInfo.__repr__ = show_help  # type: ignore[method-a
 
 # What a module is for, where other names of it are imported more often.
 FIRST = {
-    "adaptive.Goal", "capture.captured", "cli.explain", "figures.explanation_figure",
+    "adaptive.Goal", "capture.captured", "cli.explain", "evaluation.l_sit", "figures.explanation_figure",
     "files.read_image", "footprints.read_footprints", "hub.load_folder", "interactions.interactions", "planted.plant",
     "predicted.find_objects", "report.write_report", "sampling.PickFreeze", "scene_view.SceneSubject",
     "signs.inspect_model", "survey.survey", "workers.run_on",
@@ -149,7 +155,20 @@ def begin_with_what_users_call() -> None:
         module.__all__.sort(key=rank)
 
 
+def say_only_what_helps(_app: Any, doctree: nodes.document) -> None:
+    """That a class is an object goes without saying; what an alias stands for is spelled as in signatures."""
+    for paragraph in list(doctree.findall(nodes.paragraph)):
+        text = paragraph.astext()
+        if text == "Bases: object":
+            paragraph.parent.remove(paragraph)
+        elif text.startswith("alias of "):
+            shown = spelled(text.replace("…", "..."))
+            if shown != text:
+                paragraph[:] = [nodes.Text("alias of "), nodes.literal("", shown.removeprefix("alias of "))]
+
+
 def setup(app: Any) -> None:
     begin_with_what_users_call()
+    app.connect("doctree-read", say_only_what_helps)
     app.connect("autodoc-process-signature", shorten_types)
     app.connect("autodoc-skip-member", skip_tuple_members)

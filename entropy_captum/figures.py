@@ -22,6 +22,8 @@ from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.patches import Patch, Rectangle
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
+from PIL import Image, ImageFile
+from scipy import ndimage
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -248,7 +250,7 @@ def png_of(figure: Figure, dpi: int = 80) -> bytes:
     figure.savefig(stream, format="png", dpi=dpi, metadata={"Software": None})  # no version: the same bytes on every machine
     return stream.getvalue()
 
-# %% ../nbs/19_figures.ipynb #364f6aeb
+
 def jpeg_of(figure: Figure, dpi: int = 72) -> bytes:
     """A figure with a photograph in it as a JPEG file, a tenth of a PNG's size."""
     stream = io.BytesIO()
@@ -256,10 +258,70 @@ def jpeg_of(figure: Figure, dpi: int = 72) -> bytes:
     return stream.getvalue()
 
 # %% ../nbs/19_figures.ipynb #a6eef4f7
-def image_element(data: bytes, description: str) -> str:
-    """An HTML element that holds a PNG or JPEG file itself; the description stands for it where it is not seen."""
-    kind = "png" if data.startswith(b"\x89PNG") else "jpeg"
-    return f'<img alt="{html.escape(description)}" src="data:image/{kind};base64,{base64.b64encode(data).decode()}">'
+def kind_of_file(data: bytes) -> str:
+    """Whether a picture's file is a "png" or a "jpeg"."""
+    return "png" if data.startswith(b"\x89PNG") else "jpeg"
+
+
+def embedded(data: bytes) -> str:
+    """A PNG or JPEG file as an address that holds it."""
+    return f"data:image/{kind_of_file(data)};base64,{base64.b64encode(data).decode()}"
+
+
+def image_element(data: bytes, description: str, dark: bytes | None = None) -> str:
+    """An HTML element that holds a PNG or JPEG file itself, and maybe one for pages in the dark; described where it is not seen."""
+    image = f'<img alt="{html.escape(description)}" src="{embedded(data)}">'
+    source = dark and f'<source media="screen and (prefers-color-scheme: dark)" srcset="{embedded(dark)}">'
+    return f"<picture>{source}{image}</picture>" if source else image
+
+# %% ../nbs/19_figures.ipynb #54b455f5
+#: From here on a channel counts as paper, which is never quite white beside the edges in a JPEG file.
+PAPER = 232
+#: Lighter than this, the last pixels at the rim of a photograph count as paper too.
+RIM = 200
+#: What dark paper keeps of the light.
+KEPT_LIGHT = 0.1
+#: Letters, lines, ticks and frames are narrower than so many pixels, or their loops smaller; pictures and maps are not.
+NARROW, SMALL = 5, 150
+#: Turns the hues of inverted colours back: `hue-rotate(180deg)` of CSS (W3C, Filter Effects 1, 9.8).
+HUES_BACK = np.array([[-0.574, 1.430, 0.144], [0.426, 0.430, 0.144], [0.426, 1.430, -0.856]])
+
+
+def on_white(picture: Image.Image) -> Image.Image:
+    """A picture in RGB, white where it is transparent."""
+    clear = picture.convert("RGBA")
+    return Image.alpha_composite(Image.new("RGBA", clear.size, "white"), clear).convert("RGB")
+
+
+def in_the_dark(picture: Image.Image) -> Image.Image | None:
+    """A picture with its paper dark and its letters and lines light, all else as it is; None for one with next to no paper.
+
+    What a frame encloses stays where at least half of it has a colour: a map that is white in places, and no plot with a few bars.
+    """
+    pixels = np.asarray(on_white(picture))
+    drawn, wide = np.asarray((pixels < PAPER).any(2)), np.ones((NARROW, NARROW), bool)
+    numbers, count = ndimage.label(ndimage.binary_opening(ndimage.binary_fill_holes(drawn), wide))
+    coloured = np.bincount(numbers.ravel(), ndimage.binary_opening(drawn, wide).ravel(), count + 1)
+    whole = np.bincount(numbers.ravel(), minlength=count + 1)
+    stays = ((coloured >= 0.5 * whole) & (whole > SMALL))[numbers] & (numbers > 0)
+    # Paper at the rim of a photograph, which smoothing has mixed with it.
+    stays &= ndimage.binary_erosion(stays, iterations=2) | (pixels < RIM).any(2)
+    if stays.mean() > 0.97:
+        return None
+    turned = (255 - pixels) * (1 - 2 * KEPT_LIGHT) + 255 * KEPT_LIGHT
+    turned = np.where(stays[..., None], pixels, (turned @ HUES_BACK.T).round().clip(0, 255))
+    return Image.fromarray(turned.astype(np.uint8))
+
+
+def dark_copy(data: bytes) -> bytes | None:
+    """The same of a PNG or JPEG file that was made here, as a file of its kind."""
+    parser, file = ImageFile.Parser(), io.BytesIO()
+    parser.feed(data)
+    dark = in_the_dark(parser.close())
+    if dark is None:
+        return None
+    dark.save(file, kind_of_file(data), quality=90)
+    return file.getvalue()
 
 # %% ../nbs/19_figures.ipynb #8016b11f
 def map_figure(image: Image8 | None, scores: Array, error: Array, region: Mask | None, patches: NDArray[np.int64]) -> Figure:
@@ -297,7 +359,7 @@ def _picture(ax: Axes, picture: Image8, title: str, region: Mask) -> None:
     ax.set_title(title, fontsize=8)
     ax.axis("off")
 
-# %% ../nbs/19_figures.ipynb #314a8706
+
 def _frame(ax: Axes, region: Mask) -> None:
     """Frame the `closeup` of a region (H,W)."""
     rows, columns = closeup(region)
@@ -315,7 +377,7 @@ def _prediction(ax: Axes, image: Image8, predicted: Mask, region: Mask, title: s
     outline(ax, region)
     _zoom(ax, region)
 
-# %% ../nbs/19_figures.ipynb #5db30071
+
 def _clean(axes: Sequence[Axes], image: Image8, label: Mask | None, prediction: Mask, region: Mask) -> None:
     """The panel's first row: the region in its image, enlarged, what is predicted of it and elsewhere, and its label."""
     show_object(axes[0], image, region, "image and region")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 from dataclasses import replace
 
@@ -10,6 +11,7 @@ import pytest
 import torch
 from matplotlib.colors import to_rgba
 from matplotlib.figure import Figure
+from PIL import Image
 from typer.testing import CliRunner
 
 from entropy_captum import figures
@@ -22,10 +24,12 @@ from entropy_captum.figures import (
     closeup,
     dimmed,
     explanation_figure,
+    in_the_dark,
     map_figure,
     overlay,
     own_pixels,
     panel,
+    png_of,
     show_object,
     uncertain,
 )
@@ -314,3 +318,37 @@ def test_saved_settings_have_the_grid(tmp_path, request_of):
     shown = tested(SitTester(question), told.found["entropy"].maps[0], "bit", told.found["entropy"].estimate)
     assert shown.drops == pytest.approx((row["l_sit_confidence_drop"], row["h_sit_confidence_drop"]))
     assert shown.kept == pytest.approx((row["l_sit_kept_area"], row["h_sit_kept_area"]))
+
+
+def test_in_the_dark_paper_is_dark_and_photographs_stay():
+    paper, noise = np.full((120, 260, 3), 255, np.uint8), np.random.default_rng(0).integers(0, 150, (80, 80, 3), np.uint8)
+    noise[30:40, 30:40] = 255  # a white roof
+    paper[20:100, 20:100] = noise
+    paper[50:54, 150:156], paper[60, 150:250] = 0, (30, 100, 200)  # a letter, a blue line
+    found = np.asarray(in_the_dark(Image.fromarray(paper))).astype(int)
+    assert (found[20:100, 20:100] == noise).all()
+    assert found[:15].max() <= 26 and found[110:].max() <= 26 and found[50:54, 150:156].min() >= 225
+    red, green, blue = found[60, 200]
+    assert red < green < blue and blue > 120, "light enough on dark, and still blue"
+    assert in_the_dark(Image.fromarray(noise)) is None and in_the_dark(Image.fromarray(paper).convert("P")) is not None
+
+
+def test_in_the_dark_a_map_and_its_bar_keep_their_colours_and_a_plot_is_turned():
+    """A map is white in places, and its bar has ticks and a white end; a plot has a band and bars, and its legend follows them."""
+    figure = Figure(figsize=(7, 2.2), layout="constrained")
+    first, second = figure.subplots(1, 2)
+    values = np.linspace(0, 1, 64).reshape(8, 8)
+    image = first.imshow(values, cmap="Oranges")
+    figure.colorbar(image, ax=first)
+    second.bar([1, 2], [1, 2], width=0.2, color="tab:blue", label="bar")
+    second.fill_between([0, 3], [2.5, 2.5], [3, 3], color="tab:blue", alpha=0.12)
+    second.legend()
+    drawn = np.asarray(Image.open(io.BytesIO(png_of(figure, 80))).convert("RGB")).astype(int)
+    dark = np.asarray(in_the_dark(Image.fromarray(drawn.astype(np.uint8)))).astype(int)
+    for ax in figure.axes:
+        left, top, right, bottom = (ax.get_window_extent().extents * 80 / figure.dpi).round().astype(int)
+        inside = np.s_[drawn.shape[0] - bottom + 3:drawn.shape[0] - top - 2, left + 3:right - 2]
+        same = (drawn[inside] == dark[inside]).all(2).mean()
+        assert same > 0.97 if ax is not second else same < 0.02, (ax, same)
+    bars = (drawn == (31, 119, 180)).all(2)
+    assert bars.sum() > 300 and (dark[bars] == dark[bars][0]).mean() > 0.99 and dark[bars][0].argmax() == 2

@@ -168,39 +168,64 @@ def test_text_is_legible(browser, site, scheme):
             part => [part.textContent, getComputedStyle(part).textDecorationLine]).filter(([, line]) => line != 'none')"""), name
         backgrounds = page.evaluate("[...document.querySelectorAll('.cell_output img, .hero')].map("
                                     "image => getComputedStyle(image).backgroundColor)")
-        assert set(backgrounds) <= {"rgb(255, 255, 255)"}, name
+        assert set(backgrounds) <= {"rgb(255, 255, 255)", "rgb(25, 25, 25)"}, name  # the second is of copies for the dark
     page.close()
+
+
+#: How light the corner of each picture that is shown is, 0 to 255, and whether its corners are round.
+CORNERS = """async () => Promise.all([...document.querySelectorAll('article img')].filter(one => one.checkVisibility()).map(
+    async image => {
+    image.loading = 'eager';
+    await image.decode();
+    const [canvas, style] = [document.createElement('canvas'), getComputedStyle(image)];
+    canvas.getContext('2d').drawImage(image, 0, 0);
+    const pixel = canvas.getContext('2d').getImageData(1, 1, 1, 1).data;
+    return [Math.max(...pixel.slice(0, 3)) * pixel[3] / 255 + 255 - pixel[3], style.borderRadius, style.backgroundColor];
+}))"""
 
 
 @pytest.mark.browser
 def test_figures_are_no_white_slab_in_the_dark(browser, site):
-    """Drawn for white, they have a card with round corners, and are dimmed; in the light they are as they were drawn."""
+    """Drawn for white, they have a card with round corners; in the dark their paper is dark. Photographs stay as they are."""
+    names = ("index.html", "guides.html", "start/explorer.html", "notebooks/paper/ones_wins.html", "notebooks/guides/features.html",
+             "paper.html", "notebooks/19_figures.html", "notebooks/20_estimate.html")
+    seen = {}
     for scheme in ("dark", "light"):
         page = browser.new_page(color_scheme=scheme)
-        for name in ("index.html", "notebooks/guides/features.html", "guides.html", "start/explorer.html"):
+        for name in names:
             page.goto(f"{site}/{name}")
-            shown = page.evaluate("[...document.querySelectorAll('article img')].map(getComputedStyle).map("
-                                  "style => [style.filter, style.borderRadius])")
-            assert shown and {found for found, _ in shown} == ({"brightness(0.82)"} if scheme == "dark" else {"none"}), name
-            assert name == "guides.html" or {radius for _, radius in shown} == {"8px"}, name
+            seen[name, scheme] = page.evaluate(CORNERS)
+            assert all(radius == "8px" for _, radius, _ in seen[name, scheme]) or name in ("guides.html", "paper.html"), name
         page.close()
+    for name in names:
+        dark, light = seen[name, "dark"], seen[name, "light"]
+        assert dark and len(dark) == len(light), name
+        for (in_dark, _, paper), (in_light, _, white) in zip(dark, light, strict=True):
+            assert in_dark == in_light < 232 or (in_dark < 45 and in_light > 232 and paper == "rgb(25, 25, 25)"), name
+            assert white == "rgb(255, 255, 255)", name
 
 
 @pytest.mark.browser
 def test_on_a_phone_the_first_picture_stacks_and_wide_ones_scroll(browser, site):
-    seen = {}
-    for width in (390, 1280):
-        page = browser.new_page(viewport={"width": width, "height": 844})
-        page.goto(f"{site}/index.html")
-        page.wait_for_function("document.querySelector('.hero').complete")
-        box = page.locator(".hero").bounding_box()
-        seen[width] = box["height"] / box["width"], page.evaluate("document.querySelector('.hero').currentSrc")
-        page.goto(f"{site}/notebooks/guides/features.html")
-        assert page.evaluate(EXCESS) <= 0
-        widths = page.evaluate("[...document.querySelectorAll('article img.wide')].map(image => image.clientWidth)")
-        assert widths and min(widths) >= 600
-        page.close()
-    assert seen[390][0] > 1 > seen[1280][0] and seen[390][1].endswith("-tall.jpg") and not seen[1280][1].endswith("-tall.jpg")
+    for scheme, ending in (("light", ""), ("dark", "-dark")):
+        seen = {}
+        for width in (390, 1280):
+            page = browser.new_page(viewport={"width": width, "height": 844}, color_scheme=scheme)
+            page.goto(f"{site}/index.html")
+            hero = page.locator(".hero:visible")
+            hero.evaluate("image => image.decode()")
+            box = hero.bounding_box()
+            seen[width] = box["height"] / box["width"], hero.evaluate("image => image.currentSrc")
+            page.goto(f"{site}/notebooks/guides/features.html")
+            assert page.evaluate(EXCESS) <= 0
+            page.evaluate("""() => Promise.all([...document.querySelectorAll('article img.wide')]
+                .filter(image => image.checkVisibility()).map(image => { image.loading = 'eager'; return image.decode(); }))""")
+            widths = page.evaluate("[...document.querySelectorAll('article img.wide')].filter(image => image.checkVisibility())"
+                                   ".map(image => image.clientWidth)")
+            assert widths and min(widths) >= 600
+            page.close()
+        assert seen[390][0] > 1 > seen[1280][0]
+        assert seen[390][1].endswith(f"-tall{ending}.jpg") and seen[1280][1].endswith(f"_0{ending}.jpg")
 
 
 @pytest.mark.browser

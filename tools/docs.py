@@ -1,4 +1,4 @@
-"""What `make docs` runs: stage the sources in _build/source, build _build/html with warnings as errors, check every link."""
+"""What `make docs` runs: stage the sources in _build/source, build _build/html without warnings, darken, check links."""
 from __future__ import annotations
 
 import os
@@ -15,7 +15,7 @@ import nbformat
 from nbformat import NotebookNode
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
-from gallery import expand_galleries, pictures_of, stack_hero
+from gallery import add_dark_pictures, expand_galleries, pictures_of, stack_hero
 
 ROOT = Path(__file__).resolve().parent.parent
 BUILD = ROOT / "_build"
@@ -43,7 +43,9 @@ def stage_code(cell: NotebookNode) -> None:
     if described:
         cell.metadata["mystnb"] = {"image": {"alt": described[1].strip()}}
     pictures = pictures_of(cell)
-    if pictures and pictures[0].width > 1.8 * pictures[0].height:  # on a phone it keeps a width, and scrolls
+    # A wide picture, or a plot that is not high, keeps a width on a phone, and scrolls: its letters would be dust.
+    width, height = (pictures[0].width, pictures[0].height) if pictures else (0, 1)
+    if width > 1.8 * height or (width >= 600 and width > 1.3 * height):
         cell.metadata.setdefault("mystnb", {}).setdefault("image", {})["classes"] = "wide"
     cell.metadata["tags"] = tags
     cell.source = re.sub(r"^#\|.*\n?", "", cell.source, flags=re.M).strip()
@@ -68,7 +70,7 @@ def stage() -> None:
     index = nbformat.read(ROOT / "nbs" / "index.ipynb", as_version=4)
     example = [re.sub(r"^#\|.*\n", "", c.source, flags=re.M) for c in index.cells  # what the README shows
                if c.cell_type == "code" and not re.search(r"^#\|\s*(echo|hide|timed|notest)", c.source, re.M)]
-    (SOURCE / "example.py").write_text("\n".join(example).replace("\n\n", "\n") + "\n", encoding="utf-8")
+    (SOURCE / "example.py").write_text("\n\n".join(example) + "\n", encoding="utf-8")
     script = next(file for file in files("sphinx-mathjax-offline") or () if file.name == "tex-svg.js").locate()
     (SOURCE / "_static" / "mathjax").mkdir()
     shutil.copy(script, SOURCE / "_static" / "mathjax" / "tex-svg.js")
@@ -146,6 +148,7 @@ def main() -> None:
     shutil.rmtree(HTML, ignore_errors=True)
     if subprocess.run(command, env=environment).returncode:
         sys.exit("the site was not built without warnings")
+    add_dark_pictures(HTML)
     broken = broken_links(HTML)
     if broken:
         sys.exit("broken:\n  " + "\n  ".join(broken))

@@ -1,17 +1,21 @@
-"""The cards of the site's section pages, with thumbnails of what the pages show, and the landing page's picture for a phone."""
+"""The site's pictures: the cards of section pages with thumbnails, the landing page's one for a phone, copies for the dark."""
 from __future__ import annotations
 
 import base64
 import html
 import io
 import re
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
+from urllib.parse import quote, unquote, urlsplit
 
 import nbformat
 import numpy as np
 from nbformat import NotebookNode
 from PIL import Image
+
+from entropy_captum.figures import dark_copy, embedded, in_the_dark, on_white
 
 
 def pictures_of(cell: NotebookNode) -> list[Image.Image]:
@@ -19,6 +23,11 @@ def pictures_of(cell: NotebookNode) -> list[Image.Image]:
     data = [output["data"] for output in cell.get("outputs", []) if "data" in output]
     found = [one[kind] for one in data for kind in ("image/png", "image/jpeg") if kind in one]
     return [Image.open(io.BytesIO(base64.b64decode(one))) for one in found]
+
+
+def is_tall_plot(picture: Image.Image) -> bool:
+    """Whether a card would cut off the titles of a picture's axes above and below."""
+    return picture.width < 1.88 * picture.height and in_the_dark(picture) is not None
 
 
 def first_text(notebook: NotebookNode) -> str:
@@ -45,8 +54,9 @@ def card(name: str, root: Path, source: Path) -> str:
         pictures = [Image.open((root / "docs" / name).parent / linked[1])] if linked else []
         words = blocks[1] if blocks else ""
     title, about = re.search(r"^# (.+)$", text, re.M), re.search(r"^(?:> )?(?![#>`!{:|<-])(\S.+(?:\n(?:> )?\S.*)*)", text, re.M)
+    kind = ' class="whole"' if pictures and is_tall_plot(pictures[0]) else ""
     head = f"<pre>{html.escape(words)}</pre>" if not pictures else (
-        f'<img src="_static/thumbs/{thumbnail(pictures[0], name, source)}" alt="the first picture of this page" loading="lazy">')
+        f'<img{kind} src="_static/thumbs/{thumbnail(pictures[0], name, source)}" alt="first picture of the page" loading="lazy">')
     return (f'<a class="page-card" href="{name}.html"><span class="thumb" aria-hidden="true">{head}</span>'
             f"<strong>{plain(title[1] if title else name)}</strong> <span>{plain(about[1] if about else '')}</span></a>")
 
@@ -60,8 +70,7 @@ def plain(markdown: str) -> str:
 
 def thumbnail(picture: Image.Image, name: str, source: Path) -> str:
     """A small copy of a picture, white where it is transparent; its left part where it is wide."""
-    picture = picture.convert("RGBA")
-    whole = Image.alpha_composite(Image.new("RGBA", picture.size, "white"), picture).convert("RGB")
+    whole = on_white(picture)
     whole.thumbnail((10_000, 300))
     file = source / "_static" / "thumbs" / f"{name.replace('/', '-')}.jpg"
     file.parent.mkdir(exist_ok=True)
@@ -126,3 +135,49 @@ def stack_hero(page: Path, source: Path) -> None:
 
     text = page.read_text(encoding="utf-8")
     page.write_text(re.sub(r"^!\[([^]]*)\]\(([^)]+)\)\{\.hero\}$", replace, text, flags=re.M), encoding="utf-8")
+
+
+def dark_source(source: str, page: Path) -> str:
+    """Where the copy for the dark of a picture of a page is, made where there is none; the picture itself where it can stay."""
+    if source.startswith("data:"):
+        dark = dark_copy(base64.b64decode(source.partition(",")[2]))
+        return source if dark is None else embedded(dark)
+    path = Path(unquote(urlsplit(source).path))
+    copy = path.with_name(f"{path.stem}-dark{path.suffix}")
+    if not (page.parent / copy).exists():
+        dark = dark_copy((page.parent / path).read_bytes())
+        if dark is None:
+            return source
+        (page.parent / copy).write_bytes(dark)
+    return quote(copy.as_posix())
+
+
+def in_both(found: re.Match[str], page: Path) -> str:
+    """A picture of a page twice, by Furo's classes: as it is, and its copy for the dark, which is read only where it is shown."""
+    element = found[0]
+    dark = re.sub(r'\b(src|srcset)="([^"]+)"', lambda one: f'{one[1]}="{dark_source(one[2], page)}"', element)
+    if dark == element:
+        return element
+    dark = re.sub(r"<img(?![^>]*\bloading=)", '<img loading="lazy"', re.sub(r'\bid="[^"]*" ?', "", dark))
+    return of_class(element, "only-light") + of_class(dark, "only-dark")
+
+
+def of_class(element: str, name: str) -> str:
+    """An HTML element with one class more."""
+    head, _, rest = element.partition(">")
+    if ' class="' in head:
+        return element.replace(' class="', f' class="{name} ', 1)
+    return re.sub(r"^<\w+", rf'\g<0> class="{name}"', head) + ">" + rest
+
+
+#: A picture in a page, and not a vector drawing.
+PICTURE = re.compile(r'<picture>.*?</picture>|<img\b[^>]*\bsrc="(?!https?:|data:image/svg|[^"]*\.svg)[^"]*"[^>]*>', re.S)
+
+
+def add_dark_pictures(site: Path) -> None:
+    """In each page of the built site."""
+    for page in site.rglob("*.html"):
+        text = page.read_text(encoding="utf-8")
+        found = PICTURE.sub(partial(in_both, page=page), text)
+        if found != text:
+            page.write_text(found, encoding="utf-8")

@@ -24,7 +24,8 @@ from rasterio.windows import Window
 from entropy_captum.adapter import sized
 from entropy_captum.drawn import procedural_scene
 from entropy_captum.footprints import outline
-from entropy_captum.scene import RasterPicture, Scene
+from entropy_captum.request import RasterPicture
+from entropy_captum.scene import Scene
 from entropy_captum.survey import SurveySettings, survey
 from entropy_captum.zoo import rooftop_unet
 
