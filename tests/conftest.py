@@ -20,6 +20,12 @@ def fixed_seed():
     torch.manual_seed(0)
 
 
+def pytest_runtest_logreport(report):
+    """Say at once what failed and why: a run that is stopped early would keep it to itself."""
+    if report.failed and "PYTEST_XDIST_WORKER" not in os.environ:
+        print(f"\nFAILED {report.nodeid} ({report.when}, {report.duration:.0f} s)\n{report.longreprtext[-3000:]}", flush=True)
+
+
 def small_net(classes: int = 1, channels: int = 3) -> nn.Module:
     """A convolutional network with batch norm and dropout, random but fixed weights, in training mode like a fresh one."""
     torch.manual_seed(7)
