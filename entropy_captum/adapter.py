@@ -102,9 +102,7 @@ def score_map(outputs: Any, output: str | int | None = None) -> Any:
 # %% ../nbs/42_adapter.ipynb #576552ee
 def in_order(card: ModelCard) -> list[int] | None:
     """Where the network's bands stand among those of an RGB image; None where they are in order, or others."""
-    names = [name.lower() for name in card.bands]
-    order = [("red", "green", "blue").index(name) for name in names] if set(names) == {"red", "green", "blue"} else None
-    return None if order == [0, 1, 2] else order
+    return None if card.bands == card.image_bands else [card.image_bands.index(name) for name in card.bands]
 
 # %% ../nbs/42_adapter.ipynb #54b842bc
 def as_dtype(x: Tensor, name: Number) -> Tensor:

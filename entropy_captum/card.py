@@ -94,6 +94,18 @@ class ModelCard:
                 raise ValueError(f"model card: {name} must be one of {', '.join(get_args(known))}, got {getattr(self, name)!r}")
 
     @property
+    def is_eight(self) -> bool:
+        """Whether files hold 0 to 255."""
+        return self.value_range == (0.0, 255.0)
+
+    @property
+    def image_bands(self) -> tuple[str, ...]:
+        """The bands of an image in their order: the card's, but red, green and blue in this order, which `adapter` turns round."""
+        rgb = {"red": 0, "green": 1, "blue": 2}
+        turned = {name.lower() for name in self.bands} == set(rgb)
+        return tuple(sorted(self.bands, key=lambda name: rgb[name.lower()])) if turned else self.bands
+
+    @property
     def middle(self) -> tuple[float, float]:
         """The middle m of the value range, and half its width h."""
         low, high = self.value_range
@@ -118,7 +130,7 @@ def band_facts(channels: int | None) -> dict[str, Any]:
 # %% ../nbs/37_card.ipynb #83a7975c
 def check_pixels(image: Any, card: ModelCard) -> NDArray[Any]:
     """An image (H,W,C) of a card's bands, an 8-bit RGB one where the card says so. Raises TypeError or ValueError for another."""
-    if card.value_range == (0.0, 255.0) and len(card.bands) == 3:
+    if card.is_eight and len(card.bands) == 3:
         return check_image(image)
     values = np.asarray(image)
     if values.ndim != 3 or values.shape[2] != len(card.bands) or values.dtype.kind not in "uif":
@@ -147,7 +159,7 @@ def from_inputs(inputs: Tensor, card: ModelCard) -> NDArray[Any]:
         raise ValueError(f"expected one image, got a batch of shape {tuple(inputs.shape)}")
     m, h = card.middle
     values = (inputs.detach().cpu().reshape(inputs.shape[-3:]) * h + m).permute(1, 2, 0)
-    return (values.round().clamp(0, 255).to(torch.uint8) if card.value_range == (0.0, 255.0) else values).numpy()
+    return (values.round().clamp(0, 255).to(torch.uint8) if card.is_eight else values).numpy()
 
 # %% ../nbs/37_card.ipynb #b8676575
 def to_picture(image: NDArray[Any], card: ModelCard, like: NDArray[Any] | None = None) -> NDArray[np.uint8]:
@@ -158,7 +170,7 @@ def to_picture(image: NDArray[Any], card: ModelCard, like: NDArray[Any] | None =
     """
     if image.dtype == np.uint8 and image.shape[2] == 3:
         return image
-    names = [name.lower() for name in card.bands]
+    names = [name.lower() for name in card.image_bands]
     shown = [names.index(c) for c in ("red", "green", "blue")] if {"red", "green", "blue"} <= set(names) else [
         min(k, len(names) - 1) if len(names) > 2 else 0 for k in range(3)]
     values, ground = (np.nan_to_num(each[..., shown].astype(np.float64)) for each in (image, image if like is None else like))

@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import sys
-from collections.abc import Callable, Collection, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
@@ -34,8 +35,8 @@ if TYPE_CHECKING:  # what takes a second or more is imported by the command that
 
 # %% auto #0
 __all__ = ['app', 'Device', 'Out', 'ModelSource', 'CardFile', 'RunBy', 'Target', 'Targets', 'Values', 'NoData', 'GridSize',
-           'OwnGrid', 'Finest', 'NSamples', 'Rows', 'Labels', 'DEMO_METHODS', 'model_app', 'demo', 'explain', 'train',
-           'evaluate', 'report', 'inspect', 'main']
+           'OwnGrid', 'Finest', 'NSamples', 'Rows', 'Scenes', 'Labels', 'DEMO_METHODS', 'model_app', 'demo', 'explain',
+           'train', 'evaluate', 'report', 'inspect', 'main']
 
 # %% ../nbs/66_cli.ipynb #3d36ff09
 #: The program `entropy-captum`.
@@ -106,6 +107,11 @@ NSamples = Annotated[int, typer.Option(help="Designs N: more give smaller errors
 #:
 #: :meta hide-value:
 Rows = Annotated[int, typer.Option(help="Rows in one forward.")]
+#: The option `--scenes`.
+#:
+#: :meta hide-value:
+Scenes = Annotated[str | None, typer.Option(help="A regular expression that finds in a tile's name which scene it was cut from: "
+                                            "tiles of one scene count once. Default: all before the last _.")]
 #: The option `--labels`.
 #:
 #: :meta hide-value:
@@ -228,9 +234,9 @@ def names(text: str) -> tuple[str, ...]:
 
 
 def checked(text: str) -> tuple[str, ...]:
-    """The methods of a list with commas. Raises ValueError for one that there is not."""
-    from entropy_captum.methods import check_methods
-    chosen = names(text)
+    """The methods of a list with commas, also of a user's files. Raises ValueError for one that there is not."""
+    from entropy_captum.methods import check_methods, registered
+    chosen = registered(names(text))
     check_methods(chosen)
     return chosen
 
@@ -329,10 +335,11 @@ IdColumn = Annotated[str | None, typer.Option(help="The column of --footprints t
 Everything = Annotated[bool, typer.Option("--all", help="Explain all buildings that the model predicts in a raster, one by one.")]
 MinArea = Annotated[float, typer.Option(help="With --all: only buildings of so many square metres.")]
 Cluster = Annotated[str | None, typer.Option(help="Run all buildings on Dask: local, or the address of a scheduler.")]
-Bands = Annotated[str | None, typer.Option(help="Bands of a raster in the model's order, by number or name: 4,3,2.")]
+Bands = Annotated[str | None, typer.Option(help="Bands of rasters in the model's order, by number or name: 4,3,2.")]
 Scale = Annotated[tuple[float, float] | None, typer.Option(help="The pixel values that become the ends of the model's value range: "
                                                                 "0 4095 for 12 bits.")]
-Methods = Annotated[str, typer.Option(help="Names of methods with commas between; a wrong one lists all.")]
+Methods = Annotated[str, typer.Option(help="Names of methods, or file.py:function for one of yours, with commas between; a "
+                                      "wrong one lists all.")]
 Baseline = Annotated[BaselineName, typer.Option(help="What replaces a removed patch.")]
 Inference = Annotated[InferenceKind, typer.Option(help="Exact shortcuts where they pay, or never.")]
 Mistakes = Annotated[bool, typer.Option("--mistakes", help="Explain where it is wrong by the label, false positives and false "
@@ -520,7 +527,7 @@ def print_survey(table: pd.DataFrame, out: Path) -> None:
     typer.echo(f"\n{len(table)} buildings: {', '.join(f'{n} {status}' for status, n in counts.items())}")
     if "error" in table:
         for reason, n in table["error"].dropna().value_counts().items():
-            typer.echo(f"  {n} x {reason}")
+            typer.echo(f"  {n} x {in_options(str(reason))}")
     marks = marks_in(table).value_counts()
     if len(marks):
         typer.echo(f"flags: {', '.join(f'{n} x {mark}' for mark, n in marks.items())}")
@@ -551,6 +558,17 @@ def run_in(out: Path) -> str | None:
     return None
 
 
+@contextmanager
+def going_on() -> Iterator[None]:
+    """Of a run that the same command goes on with: say, when Ctrl-C stops it, that what is done is kept."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        typer.echo("Stopped. What is done is kept: the same command goes on from there", err=True)
+        raise
+
+
+@going_on()
 def survey_scene(image: str, network: Model, place: Place, reading: Reading, chosen: dict[str, Any], many: Many,
                  out: Path) -> None:
     """Explain many buildings of a scene, and print what was found. chosen: settings of the survey."""
@@ -641,7 +659,8 @@ def train(data: Annotated[list[Path], typer.Argument(help="Folders with train an
         # The running mean of the weights reaches back over the same share of a run, however long it is.
         recipe = replace(recipe, steps=steps, averaging=recipe.averaging ** (recipe.steps / steps))
     recipe = recipe if seed is None else replace(recipe, seed=seed)
-    weights = train_network(data, out, recipe, initial=finish, device=pick_device(device))
+    with going_on():
+        weights = train_network(data, out, recipe, initial=finish, device=pick_device(device))
     typer.echo(f"weights: {weights}")
 
 # %% ../nbs/66_cli.ipynb #6228fe19
@@ -653,18 +672,20 @@ AS_TYPED = {
     "valid=mask, or --nodata": "--nodata"}
 #: The parameters of commands that messages name as Python writes them.
 OPTIONS = ("n_samples", "grid_size", "perturbations_per_eval", "max_rows", "max_seconds", "label_values", "min_area", "id_column",
-           "top", "tolerance", "finest", "target", "seed", "inference", "features", "groups", "baseline", "runtime", "window")
+           "top", "tolerance", "finest", "target", "scenes", "seed", "inference", "features", "groups", "baseline", "runtime",
+           "window")
 
 
 def in_options(message: str) -> str:
     """A message in the words of the command line: names of parameters become options, but not inside of paths and names."""
-    for said, typed in AS_TYPED.items():
-        message = message.replace(said, typed)
-    for name in OPTIONS:
-        option, alone = f"--{name.replace('_', '-')}", r"(?<![\w/\\.-])" + name
-        message = re.sub(alone + r"=(['\"]?)([\w.]*\w)\1", rf"{option} \2", message)
+    options, begins = {name: f"--{name.replace('_', '-')}" for name in OPTIONS}, r"(?<![\w/\\.-])"
+    for said, meant in AS_TYPED.items():
+        message = message.replace(said, meant)
+    message = re.sub(rf"{begins}({'|'.join(options)})=(?:(['\"])(.*?)\2|([\w.]*\w))",
+                     lambda found: f"{options[found[1]]} {shlex.quote(found[4] or found[3])}", message)
+    for name, option in options.items():
         ends = r"(?![\w/\\=-]|\.\w)" if "_" in name else r"(?= must be )"
-        message = re.sub(alone + ends, option, message)
+        message = re.sub(begins + name + ends, option, message)
     return message
 
 
@@ -688,13 +709,13 @@ def print_counts(rows: pd.DataFrame, out: Path) -> None:
     typer.echo(f"{len(rows)} rows of {len(tiles.drop_duplicates(['dataset', 'tile']))} tiles in {out} ({said})")
     failed = failures(rows)
     for count, reason, first in failed.head(10).itertuples(index=False, name=None):
-        typer.echo(f"failed: {count} {first_of(first, count)}: {reason}")
+        typer.echo(f"failed: {count} {first_of(first, count)}: {in_options(reason)}")
     if len(failed) > 10:
         typer.echo(f"failed: {failed['tiles'][10:].sum()} for {len(failed) - 10} other reasons")
     for remark in remarks(rows):
-        typer.echo(f"note: {remark}")
+        typer.echo(f"note: {in_options(remark)}")
     for method, reason in left_out(rows).items():
-        typer.echo(f"left out: {method}: {reason}")
+        typer.echo(f"left out: {method}: {in_options(reason)}")
 
 
 def print_study(rows: pd.DataFrame, out: Path, baseline: str) -> None:
@@ -719,9 +740,8 @@ def print_study(rows: pd.DataFrame, out: Path, baseline: str) -> None:
                f"entropy-captum report {out}")
 
 
-def parting(command: str) -> str:
-    """What to know after Ctrl-C: what a command that goes on has kept."""
-    return "Stopped. What is done is kept: the same command goes on from there" if command in ("evaluate", "train") else ""
+#: All that a study compares, as it is typed.
+COMPARED = ",".join(STUDY_METHODS)
 
 # %% ../nbs/66_cli.ipynb #9ad2d7b8
 def targets_of(text: str | None, classes: Sequence[str]) -> tuple[int | None, ...]:
@@ -739,7 +759,7 @@ def targets_of(text: str | None, classes: Sequence[str]) -> tuple[int | None, ..
 @app.command()
 def evaluate(data: Annotated[list[Path], typer.Option(help="A folder with data sets of tiles below it; repeat it for more.")],
              out: Annotated[Path, typer.Option(help="The run folder; a run found there goes on.")],
-             methods: Annotated[str, typer.Option(help="Names with commas between.")] = ",".join(STUDY_METHODS),
+             methods: Methods = COMPARED,
              grid_size: GridSize = 8, n_samples: NSamples = 32, perturbations_per_eval: Rows = 1,
              seeds: Annotated[str, typer.Option(help="Of the designs, with commas between.")] = "0",
              baselines: Annotated[str, typer.Option(help="Of grey, black, mean and blur, with commas between.")] = "grey",
@@ -747,35 +767,35 @@ def evaluate(data: Annotated[list[Path], typer.Option(help="A folder with data s
              min_pixels: Annotated[int, typer.Option(help="Explain no class and no building of fewer predicted pixels.")] = 64,
              crop: Annotated[int | None, typer.Option(help="Only the central square of so many pixels.")] = None,
              noisy: Annotated[int, typer.Option(help="Noisy copies of the input for the column `sensitivity`.")] = 0,
-             target: Targets = None, nodata: NoData = None,
+             target: Targets = None, nodata: NoData = None, bands: Bands = None, scale: Scale = None,
              activation: Annotated[Activation, typer.Option(help="How its scores become probabilities.")] = "auto",
              cluster: Annotated[str | None, typer.Option(help="local, or the address of a Dask scheduler.")] = None,
              limit: Annotated[int | None, typer.Option(help="At most so many tiles of each data set.")] = None,
              skip: Annotated[str, typer.Option(help="Data sets to leave out, by their path, with commas between.")] = "",
-             labels: Labels = None, label_values: Values = None,
+             labels: Labels = None, label_values: Values = None, scenes: Scenes = None,
              keep_maps: Annotated[bool, typer.Option(help="Keep the heat maps (zarr).")] = False, model: ModelSource = None,
              model_card: CardFile = None, runtime: RunBy = None) -> None:
     """Run methods over data sets and test every map; rows go to OUT, tile by tile, and a stopped run goes on."""
-    given, values = numbers("--seeds", seeds), parse_values(label_values or ())
+    given, values, order = numbers("--seeds", seeds), parse_values(label_values or ()), None if bands is None else names(bands)
     check_folder(*data)
     check_model(model, model_card)
+    chosen = checked(methods)
     from entropy_captum.data import labels_found
     from entropy_captum.study import evaluate as run_study
-    from entropy_captum.tiles import Settings, cut_centre, find_sources
+    from entropy_captum.tiles import Settings, find_sources, read_tile, scenes_found
     from entropy_captum.models import load_model
-
     network = load_model(model, model_card, runtime=runtime)
-    settings = Settings(names(methods), grid_size, n_samples, perturbations_per_eval, given,
-                        names(baselines), per, crop, min_pixels, noisy=noisy,  # type: ignore[arg-type]
-                        targets=targets_of(target, network.card.classes), activation=activation,
-                        nodata=parse_nodata(nodata))
+    settings = Settings(chosen, grid_size, n_samples, perturbations_per_eval, given, names(baselines),  # type: ignore[arg-type]
+                        per, crop, min_pixels, noisy=noisy, targets=targets_of(target, network.card.classes),  # type: ignore[arg-type]
+                        activation=activation, nodata=parse_nodata(nodata), bands=order, scale=scale)
     sources = find_sources(data, limit, names(skip), labels=labels, values=values)
-    typer.echo(labels_found([source.tile for source in sources]))
+    typer.echo(f"{labels_found([source.tile for source in sources])}; {in_options(scenes_found(sources, scenes))}")
     about = {"model": "the bundled rooftop network" if model is None else Path(model).name, "values": label_values,
              "data": [str(folder.resolve()) for folder in data], "labels": None if labels is None else str(labels)}
     if model is not None:
-        look_at_one(network, lambda: cut_centre(sources[0].tile.read_classes()[0], crop))
-    rows = run_study(network, sources, out, settings, cluster=cluster, keep_maps=keep_maps, about=about)
+        look_at_one(network, lambda: read_tile(network, sources[0], settings)[0])
+    with going_on():
+        rows = run_study(network, sources, out, settings, cluster=cluster, keep_maps=keep_maps, scenes=scenes, about=about)
     print_study(rows, out, settings.baselines[0])
 
 # %% ../nbs/66_cli.ipynb #9fd22a99
@@ -785,18 +805,18 @@ def report(run: Annotated[Path, typer.Argument(help="A run folder of `evaluate`,
                                                            "moved; repeat it as for `evaluate`.")] = None,
            out: Annotated[Path | None, typer.Option(help="The HTML file; default: report.html in RUN.")] = None,
            latex: Annotated[bool, typer.Option(help="Write the tables as LaTeX too: the same name with the ending .tex.")] = False,
-           labels: Labels = None, label_values: Values = None) -> None:
+           labels: Labels = None, label_values: Values = None, scenes: Scenes = None) -> None:
     """One HTML page about a study: tables with intervals, curves, the best and worst tiles, the settings; or about a scene."""
     values, path = parse_values(label_values or ()), run / "report.html" if out is None else out
     check_folder(run, *(data or ()))
     if (run / "buildings.gpkg").is_file():
-        if data or labels is not None or values is not None:
-            raise ValueError(f"{run}: is about one scene, which it names itself; --data and labels are for a study's tiles")
+        if data or labels is not None or values is not None or scenes is not None:
+            raise ValueError(f"{run}: is about one scene, which it names itself; --data, labels, --scenes are for a study's tiles")
         from entropy_captum.survey_report import survey_report
         told = survey_report(run)
     else:
         from entropy_captum.report import study_report
-        told = study_report(run, data or None, labels=labels, values=values)
+        told = study_report(run, data or None, scenes=scenes, labels=labels, values=values)
     typer.echo(f"report: {told.write(path)}")
     if latex:
         typer.echo(f"tables: {told.write_latex(path.with_suffix('.tex'))}")
@@ -846,8 +866,6 @@ def main() -> None:
             app()
     except SystemExit as end:
         if end.code == 130:  # all is closed; taking torch down would take seconds
-            if said := parting(next(iter(sys.argv[1:]), "")):
-                typer.echo(said, err=True)
             sys.stdout.flush()
             sys.stderr.flush()
             os._exit(130)

@@ -10,16 +10,18 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from .card import RGB8, from_inputs, to_inputs
-from .files import check_mask, read_image
+from .card import RGB8, ModelCard, from_inputs, to_inputs, to_picture
+from .files import check_mask
+from .files import read_image as read_image  # where readers look for it
 from .labels import Labels, LabelValues, read_labels
-from .labels import read_mask as read_mask  # beside `read_image`, where readers look for it
+from .labels import read_mask as read_mask
+from .request import ImageFile, Picture, picture_of
 from .notices import not_there
 
 # %% auto #0
@@ -90,20 +92,30 @@ class Tile:
         """The file's name without its ending."""
         return self.image.stem
 
-    def read_classes(self) -> tuple[NDArray[np.uint8], Labels | None]:
-        """Image, and label of every class. Raises ValueError if a file is none, or if their sizes differ."""
-        image = read_image(self.image)
+    def read_classes(self, picture: Picture | None = None) -> tuple[NDArray[Any], NDArray[np.bool_] | None, Labels | None]:
+        """Image (H,W,C), where it holds something (None: everywhere), and label of every class.
+
+        picture: the image as it is to be read, see `request.picture_of`; None: as 8-bit RGB. Raises ValueError if a file is none,
+        or if their sizes differ.
+        """
+        image, valid, _ = (picture or ImageFile(self.image)).read(None)
         if self.label is None:
-            return image, None
+            return image, valid, None
         labels = read_labels(self.label, self.values)
         for mask in labels.masks.values():
             check_mask(mask, image.shape[:2], f"{self.label}: the label", "save it at the image's size (resampled to the nearest), "
                        "or take it away: without one only IoU is missing")
-        return image, labels
+        return image, valid, labels
+
+    def shown(self, card: ModelCard = RGB8, bands: Sequence[int | str] | None = None,
+              scale: tuple[float, float] | None = None) -> tuple[NDArray[np.uint8], Labels | None]:
+        """The image to look at, 8-bit RGB (H,W,3), read for a model as `request.picture_of` says, and the labels."""
+        image, _, labels = self.read_classes(picture_of(self.image, card, bands, scale))
+        return to_picture(image, card), labels
 
     def read(self, name: str | None = None) -> TilePixels:
         """Image, label of a class (None: of the only one) and where it is known. Raises ValueError also for no such class."""
-        image, labels = self.read_classes()
+        image, _, labels = self.read_classes()
         return TilePixels(image, *((None, None) if labels is None else labels.of(name)))
 
 # %% ../nbs/40_data.ipynb #b9137643

@@ -212,9 +212,9 @@ function buildPanel(model) {
   panel.message.setAttribute("role", "status");
   panel.progress.setAttribute("aria-label", "done so far");
   panel.code.setAttribute("aria-label", "Python that makes this result");
-  panel.element = make("div", { className: "ec-panel" }, panel.message, panel.progress, panel.notices,
-    panel.building, labelled("method", panel.method), labelled("beside it", panel.beside),
-    labelled("grid", panel.grid_size), labelled("samples N", panel.n_samples),
+  panel.head = make("div", { className: "ec-head" }, panel.message, panel.progress);
+  panel.element = make("div", { className: "ec-panel" }, panel.notices, panel.building, labelled("method", panel.method), labelled("compare with", panel.beside),
+    labelled("patches a side", panel.grid_size), labelled("random draws", panel.n_samples),
     make("div", { className: "ec-buttons" }, panel.explain, panel.cancel),
     labelled("show", panel.view), labelled("opacity", panel.opacity), panel.verdict,
     labelled("save to", panel.folder), make("div", { className: "ec-buttons" }, panel.save, ...panel.exports, panel.copy), panel.code);
@@ -247,17 +247,17 @@ function render({ model, el }) {
   const { palettes, other: OTHER, ground: GROUND, hatched: HATCHED, marks: MARKS } = model.get("drawing");
   const width = 768, height = Math.round(width * clamp(h / w, 0.6, 1.3)), whole = Math.min(width / w, height / h);
   const panel = buildPanel(model), panes = [buildPane(width, height), buildPane(width, height)];
-  const zoomIn = button("+", "zoom in"), zoomOut = button("−", "zoom out"), showAll = button("all", "show all");
-  const dragging = make("select", {}, make("option", { value: "box", textContent: "draws a box" }), make("option", { value: "move", textContent: "moves the picture" }));
+  const zoomIn = button("+", "zoom in"), zoomOut = button("−", "zoom out"), showAll = button("whole", "show all");
+  const dragging = make("select", {}, make("option", { value: "box", textContent: "draw a box" }), make("option", { value: "move", textContent: "move the picture" }));
   const many = make("span"), several = make("input", { type: "checkbox" });
-  const tools = make("div", { className: "ec-tools" }, zoomIn, zoomOut, showAll, labelled("choose several", several), labelled("dragging", dragging), many);
+  const tools = make("div", { className: "ec-tools" }, zoomIn, zoomOut, showAll, labelled("choose several", several), labelled("drag to", dragging), many);
   const hover = make("div", { className: "ec-hover" }), legend = make("ul", { className: "ec-legend" }), row = make("div", { className: "ec-panes" });
   const view = { x: 0, y: 0, scale: whole }, pointers = new Map();
   const outlines = edges(h, ids.length ? w : 0, (a, b) => ids[a] !== ids[b]);
   let objects = objectsOf(ids, w), detail = null, picture = null, chosen = null, beside = null, candidate = null, current = null;
-  let drag = null, pinch = null, at = null, looking = 0, asked = false, picked = [];
+  let drag = null, pinch = null, at = null, looking = 0, asked = false, hasAsked = false, picked = [];
   dragging.value = isScene ? "move" : "box";
-  el.append(make("div", { className: "ec-explorer" }, make("div", { className: "ec-picture" }, tools, row, legend, hover), panel.element));
+  el.append(make("div", { className: "ec-explorer" }, panel.head, make("div", { className: "ec-picture" }, tools, row, legend, hover), panel.element));
 
   const isCompared = () => Boolean(model.get("other").maps?.length);
   const names = () => [...new Set([model.get("method"), isCompared() ? "" : model.get("beside")])].filter(Boolean);
@@ -436,6 +436,7 @@ function render({ model, el }) {
       context.setTransform(1, 0, 0, 1, 0, 0);
       current = objects.find((one) => one.id === ids[y * w + x] || holds(one)) ?? { x, y };
     }
+    showExplain();
     draw();
   }
 
@@ -449,6 +450,7 @@ function render({ model, el }) {
       if (Array.isArray(place)) path.arc(place[0] + 0.5, place[1] + 0.5, 6 / view.scale, 0, 7);
       return path;
     });
+    showExplain();
     draw();
   }
 
@@ -462,12 +464,18 @@ function render({ model, el }) {
     pictureOf(seen.picture, "image/jpeg", (loaded) => { detail = { ...next, picture: loaded }; draw(); showHover(); });
   }
 
+  // Until something was chosen there is nothing to explain.
+  function showExplain() {
+    panel.explain.disabled = !(hasAsked || candidate || chosen || picked.length || model.get("running"));
+  }
+
   function status() {
     const [done, all] = model.get("progress"), running = model.get("running"), ready = !running && isShown();
     panel.progress.max = all || 1;
     if (running && !all) panel.progress.removeAttribute("value");
     else panel.progress.value = done;
     panel.cancel.disabled = !running;
+    showExplain();
     for (const one of [panel.save, panel.copy, ...panel.exports]) one.disabled = !ready;
     panel.code.hidden ||= !ready || panel.code.textContent !== model.get("code");
     panel.message.textContent = model.get("message");
@@ -528,6 +536,7 @@ function render({ model, el }) {
   }
 
   function explain(message) {
+    hasAsked = true;
     status();
     model.send(message);
   }
@@ -609,6 +618,7 @@ function render({ model, el }) {
 
   function choose(one) {
     current = candidate = one;
+    showExplain();
     panel.message.textContent = `${isScene ? `Building ${one.id}` : `Object ${one.id} of ${objects.length}`}: Enter explains it`;
     if (inView(one)) draw();
     else move(one.x - width / view.scale / 2, one.y - height / view.scale / 2);

@@ -45,7 +45,7 @@ from entropy_captum.figures import (
 )
 from .files import Extent, check_mask, check_point, extent_of_array
 from .forward import Model, eval_mode
-from .judgement import ONE_IS_NONE, judge, with_error
+from .judgement import CLEAR, DRAWS, ONE_IS_NONE, judge, with_error
 from .methods import PICK_FREEZE, UNITS, Maps, pick_freeze_map, run_methods
 from .names import Activation
 from .notices import heard, how_to_install
@@ -65,10 +65,10 @@ except ImportError as problem:
     raise ImportError(f"the explorer needs anywidget: {how_to_install('lab')}") from problem
 
 # %% auto #0
-__all__ = ['Place', 'CHOICES', 'FIRST', 'SHOWN', 'MOST_KEPT', 'NONE_CHOSEN', 'called', 'Face', 'palette', 'drawing', 'cells_of',
-           'drawn', 'drawn_pixels', 'of_region', 'Choice', 'Kept', 'Explorer', 'work', 'chosen_methods', 'follow',
-           'bar_of', 'keep', 'show_kept', 'put_up', 'exported', 'as_geotiff', 'answer', 'pick', 'look', 'explained',
-           'found_in', 'drawn_map', 'conclude', 'judged', 'in_words', 'rows_of', 'explore']
+__all__ = ['Place', 'CHOICES', 'FIRST', 'SHOWN', 'SPREAD', 'MOST_KEPT', 'NONE_CHOSEN', 'called', 'Face', 'palette', 'drawing',
+           'cells_of', 'drawn', 'drawn_pixels', 'of_region', 'Choice', 'Kept', 'Explorer', 'work', 'chosen_methods',
+           'follow', 'bar_of', 'keep', 'show_kept', 'put_up', 'exported', 'as_geotiff', 'answer', 'pick', 'look',
+           'explained', 'found_in', 'drawn_map', 'conclude', 'judged', 'in_words', 'rows_of', 'explore']
 
 # %% ../nbs/65_explorer.ipynb #be7201aa
 #: What is to be explained: an object by its number (of a scene a footprint by its id), a point (column, row), a box
@@ -232,6 +232,11 @@ FIRST = ("method", "beside", "grid_size", "n_samples", "folder")
 SHOWN = {"map": "map", "gap_r0.5": "gap", "verdict": "verdict", "l_sit_confidence_drop": "L-SIT drop",
          "l_sit_kept_area": "L-SIT kept area", "h_sit_confidence_drop": "H-SIT drop", "h_sit_kept_area": "H-SIT kept area",
          "l_sit_iou_drop": "L-SIT IoU drop", "h_sit_iou_drop": "H-SIT IoU drop"}
+#: What stands behind the gaps, and what the verdicts compare.
+#:
+#: :meta hide-value:
+SPREAD = (f"± is one standard error; of random maps, how far {DRAWS} of them spread. Better than chance: above the random maps by "
+          f"more than {CLEAR:g} standard errors of the difference.")
 
 
 class Face(anywidget.AnyWidget):
@@ -271,7 +276,7 @@ class Face(anywidget.AnyWidget):
     message = traitlets.Unicode("Click a building, or draw a box.").tag(sync=True)
     notices: Any = traitlets.List().tag(sync=True)
     verdict: Any = traitlets.List().tag(sync=True)
-    caution = traitlets.Unicode(ONE_IS_NONE.replace("`", "")).tag(sync=True)
+    caution = traitlets.Unicode(f"{SPREAD} {ONE_IS_NONE}".replace("`", "")).tag(sync=True)
     code = traitlets.Unicode().tag(sync=True)
     formats = traitlets.List(["png", "npz"]).tag(sync=True)
 
@@ -438,19 +443,21 @@ def work(explorer: Explorer, choice: Choice, stop: threading.Event) -> None:
         explorer.picked, explorer.notices, explorer.shown = [], explorer._opening, -1
         explorer.running, explorer.progress, explorer.message = True, [0, 0], "Looking at the place"
     explorer.problem = explorer.result = None  # what `save` writes is what is shown
+    words = ""
     try:
         with heard() as told, eval_mode(explorer.subject.model):
-            explained(explorer, choice, stop)
+            words = explained(explorer, choice, stop)
     except Cancelled:
-        explorer.message = "Cancelled before there was anything to show"
+        words = "Cancelled before there was anything to show"
     except Exception as problem:
         kind = "" if isinstance(problem, ValueError) else f"{type(problem).__name__}: "
-        explorer.problem, explorer.message = problem, f"{kind}{problem}"
+        explorer.problem, words = problem, f"{kind}{problem}"
     finally:
-        with explorer.hold_sync():
+        with explorer.hold_sync():  # the last words come to the page with the notices, not before them
             if explorer.result is None:
                 explorer.maps, explorer.progress = [], [0, 0]
-            explorer.running, explorer.notices = False, list(dict.fromkeys([*explorer._opening, *told]))
+            explorer.message, explorer.notices = words, list(dict.fromkeys([*explorer._opening, *told]))
+            explorer.running = False
             if chosen_methods(explorer) != choice.methods:  # chosen meanwhile, for the next run
                 follow(explorer)
 
@@ -683,8 +690,8 @@ def run_cams(explorer: Explorer, choice: Choice, question: Question, stop: threa
     return found
 
 # %% ../nbs/65_explorer.ipynb #31af4a66
-def explained(explorer: Explorer, choice: Choice, stop: threading.Event) -> None:
-    """Ask, run the methods and test their maps, and show each step. Raises Cancelled if there is no map when it is cancelled."""
+def explained(explorer: Explorer, choice: Choice, stop: threading.Event) -> str:
+    """Ask, run the methods, test their maps, show each step; the last words. Raises Cancelled if that comes before a first map."""
     asked = [ask_about(explorer, place, choice.grid_size) for place in choice.places]
     # Regions of one image share their forwards; each window of a scene has its own.
     groups, said = [[one] for one in asked] if explorer.is_scene else [on_one_grid(asked)], list[str]()
@@ -711,7 +718,7 @@ def explained(explorer: Explorer, choice: Choice, stop: threading.Event) -> None
                 said.append(f"{called(one.place)}: {words}" if len(asked) > 1 else words)
         if cancelled or failed:
             break
-    explorer.message = f"Done{' (cancelled)' * cancelled}: {'; '.join([*said, *[failed] * bool(failed)])}"
+    return f"Done{' (cancelled)' * cancelled}: {'; '.join([*said, *[failed] * bool(failed)])}"
 
 
 def found_in(explorer: Explorer, choice: Choice, group: list[Asked], stop: threading.Event) -> tuple[list[dict[str, Maps]], str]:
@@ -798,7 +805,7 @@ def rows_of(table: pd.DataFrame) -> list[dict[str, Any]]:
     for k, (_, row) in enumerate(known.iterrows()):
         facts: dict[str, Any] = {SHOWN[str(name)]: None if pd.isna(value) else value for name, value in row.items()}
         if facts["gap"] is not None:
-            facts["gap"] = with_error(table.iloc[k], str(row["map"]))
+            facts["gap"] = with_error(table.iloc[k])
         rows.append(facts)
     return rows
 

@@ -321,13 +321,13 @@ def advice_for(facts: Facts) -> str:
     if facts.colour == "palette" and max(facts.bits) <= 8:
         return ""
     if set(facts.bits) != {8} or facts.numbers != "unsigned":
-        return ("scale it to 8 bits as the network's training images were (gdal_translate -ot Byte -scale LOW HIGH 0 255), or read "
-                "it with rasterio and give the network its own tensor")
+        return ("scale it to 8 bits as the network's training images were (--scale LOW HIGH of explain and evaluate, or "
+                "gdal_translate -ot Byte -scale LOW HIGH 0 255), or read it with rasterio and give the network its own tensor")
     if facts.colour == "grey":
         return "if the network was trained on grey images, save the band three times, as red, green and blue"
     if "others" in facts.colour or "not called" in facts.colour:
-        return ("choose the three that the network takes (gdal_translate -b 1 -b 2 -b 3 -co PHOTOMETRIC=RGB), or read it with "
-                "rasterio and give a network of more bands its own tensor")
+        return ("choose the three that the network takes (--bands 1,2,3 of explain and evaluate, or gdal_translate -b 1 -b 2 -b 3 "
+                "-co PHOTOMETRIC=RGB), or read it with rasterio and give a network of more bands its own tensor")
     return "" if facts.colour == "RGB" else "convert it to RGB"
 
 # %% ../nbs/30_files.ipynb #f9248106

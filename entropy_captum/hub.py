@@ -95,7 +95,7 @@ PARTS = {"architecture": ("model", "arch", "architecture"), "encoder_name": ("ba
 #: What makes probabilities of the scores of a task, as torchgeo names it: the classes of multilabel do not exclude each other.
 TASKS: dict[Any, Activation] = {"binary": "sigmoid", "multiclass": "softmax", "multilabel": "sigmoid"}
 
-
+# %% ../nbs/46_hub.ipynb #a7a9c70d
 def parts_of_task(content: Mapping[str, Any]) -> dict[str, Any]:
     """What the hyper-parameters in a checkpoint say of its network; nothing where they name no architecture and encoder."""
     given = content.get("hyper_parameters")

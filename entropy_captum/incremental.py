@@ -46,7 +46,7 @@ def feature_boxes(perturbation: Perturbation) -> list[Box]:
 #: Bytes of the largest map of a pass up to which designs go through it together on a CPU.
 CACHE_FRIENDLY = 2**24
 
-
+# %% ../nbs/14_incremental.ipynb #75110d1c
 def rows_of(node: fx.Node) -> bool | None:
     """Whether a node's first axis counts rows; False if it does not depend on the batch, None if it does in another way."""
     value = node.meta.get("val")

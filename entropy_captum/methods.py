@@ -30,6 +30,7 @@ from .evaluation import distance_from, nearness, ones_attribution, random_attrib
 from .forward import Model, TorchForward, eval_mode
 from .inference import FullInference
 from .judgement import CONTROLS
+from .models import import_named
 from .notices import notify
 from .question import Budget, Question, bases_of, of_image, shapes
 from .region import RegionScore, resize_outputs
@@ -37,7 +38,7 @@ from .unoise import unoise
 
 # %% auto #0
 __all__ = ['PICK_FREEZE', 'REGISTRY', 'UNITS', 'ask_of_image', 'image_of', 'feature_ids', 'Maps', 'Counter', 'method_names',
-           'register', 'check_methods', 'run_methods']
+           'register', 'registered', 'check_methods', 'run_methods']
 
 # %% ../nbs/52_methods.ipynb #dc7b379e
 def ask_of_image(forward: Model, image: Tensor, regions: Tensor, **options: Any) -> Question:
@@ -318,6 +319,23 @@ def register(name: str, method: Callable[..., Any]) -> None:
     if len(needed := needs(method)) not in (1, 3):
         raise TypeError(f"the method {name!r} takes ({', '.join(needed)}), expected a score, or the model, inputs and region")
     REGISTRY[name] = Own(name, method)
+
+
+def registered(references: Sequence[str]) -> tuple[str, ...]:
+    """The names of methods, each a name or the place of one, `file.py:function` or `package.module:Class`, which is registered.
+
+    A method of a place is called as its function or class. Raises ValueError and TypeError, quoting it, where there is none, and
+    as `register`.
+    """
+    chosen = []
+    for reference in references:
+        _, placed, name = reference.rpartition(":")
+        if placed:
+            own, known = Own(name, import_named(reference)), REGISTRY.get(name)
+            if not (isinstance(known, Own) and known.code() == own.code()):
+                register(name, own.method)
+        chosen.append(name)
+    return tuple(chosen)
 
 # %% ../nbs/52_methods.ipynb #45c916ea
 register("occlusion", Occlusion)

@@ -21,7 +21,7 @@ from .names import BaselineName
 from .notices import needed
 from .raster import steps_of, to_world
 from .region import objects
-from .scene import RasterPicture
+from .request import RasterPicture
 from .zoo import inputs_for, predict
 
 with needed("geo"):

@@ -489,10 +489,14 @@ def place_of(dataset: Any) -> tuple[str | None, Transform | None]:
     return (dataset.crs.to_wkt() if dataset.crs else None), transform
 
 
+#: The one band of a raster whose numbers stand for colours.
+PALETTE = (Band(1, "palette"),)
+
+
 def data_bands(dataset: Any) -> tuple[Band, ...]:
     """The bands of a data set that hold pixels; of a palette its colours."""
     if dataset.colorinterp[0] is ColorInterp.palette:
-        return (Band(1, "palette"),)
+        return PALETTE
     return tuple(band for band in bands_of(dataset) if dataset.colorinterp[band.index - 1] is not ColorInterp.alpha)
 
 # %% ../nbs/31_raster.ipynb #a59cdd7d

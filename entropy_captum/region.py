@@ -302,7 +302,7 @@ def nearest_pixel(mask: NDArray[np.bool_], x: int, y: int, corner: tuple[int, in
     k = int(((rows - y) ** 2 + (columns - x) ** 2).argmin())
     return int(columns[k]), int(rows[k])
 
-
+# %% ../nbs/06_region.ipynb #a1b2c3d5
 def object_at(mask: NDArray[np.bool_], x: int, y: int, corner: tuple[int, int] = (0, 0)) -> NDArray[np.bool_]:
     """The connected component of a mask (H,W) at column x and row y.
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import date
@@ -18,9 +18,12 @@ from typing import Any
 import numpy as np
 from markupsafe import Markup
 from matplotlib.figure import Figure
+from numpy.typing import NDArray
 
-from .figures import curve_figure, image_element, jpeg_of, outline, overlay, png_of
-from .labels import parse_values
+from .card import RGB8, ModelCard
+from .data import Tile
+from .figures import curve_figure, dark_copy, image_element, jpeg_of, outline, overlay, png_of
+from .labels import Labels, parse_values
 from .methods import UNITS
 from .notices import needed
 from .region import class_number
@@ -36,8 +39,8 @@ from entropy_captum.statistics import (
     whole_sets,
     with_far,
 )
-from .study import differences, failures, left_out, read_facts, read_rows, remarks
-from .tiles import LEFT_OUT, Source, cut_centre, find_sources
+from .study import differences, failed_anew, failures, left_out, read_facts, read_rows, remarks, with_scenes
+from .tiles import LEFT_OUT, SMALL, Source, cut_centre, find_sources
 from .writing import write_whole
 from .zoo import class_shares
 
@@ -67,10 +70,15 @@ def find_run(folder: str | Path) -> Path:
     return found[0]
 
 # %% ../nbs/58_report.ipynb #5757eb6a
-def rows_of(run: Path) -> pd.DataFrame:
-    """All rows of a run, classes, methods and baselines in the order of its settings. Raises ValueError where there are none."""
-    rows, settings = read_rows(sorted((run / "rows").rglob("*.parquet"))), read_facts(run)["settings"]
-    if "method" not in rows:
+def rows_of(run: Path, scenes: str | None = None) -> pd.DataFrame:
+    """All rows of a run, classes, methods and baselines in the order of its settings. Raises ValueError where there are none.
+
+    scenes: which part of a tile's name is its scene, as of `tiles.scene_of`; None: as the run has it.
+    """
+    facts = read_facts(run)
+    rows, settings = read_rows(sorted((run / "rows").rglob("*.parquet"))), facts["settings"]
+    rows = with_scenes(rows, scenes or facts.get("about", {}).get("scenes"))
+    if not {"method", "baseline"} <= set(rows):  # nothing was explained
         return rows
     order = {name: k for column in ("methods", "baselines") for k, name in enumerate(settings[column])}
     ordered = rows.sort_values(["method", "baseline"], key=lambda names: names.map(order), kind="stable")
@@ -90,7 +98,8 @@ def with_interval(row: pd.Series[Any], digits: int = 2) -> str:
 def wide_table(rows: pd.DataFrame, columns: dict[str, str]) -> pd.DataFrame:
     """Methods down, columns across (row column -> heading), each cell a mean with its interval."""
     table = method_table(rows, [column for column in columns if column in rows])
-    shown = table.assign(text=table.apply(with_interval, axis=1)).pivot(index="method", columns="column", values="text")
+    texts = [with_interval(row, 0 if row["column"] == "forwards" else 2) for _, row in table.iterrows()]
+    shown = table.assign(text=texts).pivot(index="method", columns="column", values="text")
     ordered = shown.loc[table["method"].unique(), table["column"].unique()].rename(columns=columns)
     return ordered.rename_axis(columns=None).reset_index()
 
@@ -168,13 +177,13 @@ def against_chance(rows: pd.DataFrame, method: str) -> str:
         return f"The map of {method} is better than chance ({gap})."
     return f"The map of {method} is {'worse than' if found.high < 0 else 'not shown to be better than'} chance ({gap})."
 
-# %% ../nbs/58_report.ipynb #8162385c
+
 def one_decides_nothing(rows: pd.DataFrame, method: str) -> str:
     """How sure the gap of a single tile is, in a sentence; empty for rows from before that was measured."""
     own = rows[rows["method"] == method]
     if "gap_r0.5_se" not in own or own["gap_r0.5_se"].isna().all():
         return ""
-    return (f"No single one decides: with half of the surroundings removed, the gap of one region has a standard error of "
+    return ("No single building or tile decides: with half of the surroundings removed, the gap of one has a standard error of "
             f"{own['gap_r0.5_se'].median():.1f} points (the median; over outlines up to 2 pixels off, designs and orders of ties).")
 
 # %% ../nbs/58_report.ipynb #78efe255
@@ -210,12 +219,13 @@ def kept_map(run: Path, source: Source, method: str, target: int | None = None) 
         found = found[method if method in names else names[0]]
     return None if found is None else np.asarray(found)
 
-# %% ../nbs/58_report.ipynb #2a237a06
+# %% ../nbs/58_report.ipynb #d1f6b4c3
 def tile_figure(run: Path, sources: Sequence[Source], crop: int | None, method: str, name: str = "", target: int | None = None,
-                classes: Sequence[Any] = ()) -> Figure:
+                classes: Sequence[Any] = (),
+                read: Callable[[Tile], tuple[NDArray[np.uint8], Labels | None]] = Tile.shown) -> Figure:
     """Tiles in a row with the outline of their labels, and below each the method's map where it was kept.
 
-    name: of one of the model's `classes`; target: its number in a run of several.
+    name: of one of the model's `classes`; target: its number in a run of several. read: a tile's picture (H,W,3) and labels.
     """
     heats = [kept_map(run, source, method, target) for source in sources]
     height = 1 if all(heat is None for heat in heats) else 2
@@ -224,7 +234,7 @@ def tile_figure(run: Path, sources: Sequence[Source], crop: int | None, method: 
     for ax in axes.flat:
         ax.axis("off")
     for column, (source, heat) in enumerate(zip(sources, heats, strict=True)):
-        image, labels = source.tile.read_classes()
+        image, labels = read(source.tile)
         own = None if labels is None else labels.find(name, classes)
         image, label = cut_centre(image, crop), None if own is None else cut_centre(own.mask, crop)
         axes[0, column].imshow(image)
@@ -236,8 +246,9 @@ def tile_figure(run: Path, sources: Sequence[Source], crop: int | None, method: 
 
 # %% ../nbs/58_report.ipynb #d07ab0fc
 def as_image(figure: Figure, description: str, photo: bool = False) -> Markup:
-    """A figure as an `img` element that holds its own data; a photo as JPEG, which takes a tenth of the room."""
-    return Markup(image_element(jpeg_of(figure, 90) if photo else png_of(figure, 90), description))
+    """A figure as an element that holds its own data, in the light and in the dark; a photo as JPEG, a tenth of the size."""
+    data = jpeg_of(figure, 90) if photo else png_of(figure, 90)
+    return Markup(f'<div class="picture">{image_element(data, description, dark_copy(data))}</div>')
 
 # %% ../nbs/58_report.ipynb #a20c972f
 def number_text(value: Any) -> str:
@@ -320,7 +331,9 @@ h1 { font-size: 1.7rem; line-height: 1.25 }
 h2 { font-size: 1.25rem; margin: 2.5rem 0 .3rem; padding-top: .6rem; border-top: 1px solid var(--line) }
 p { max-width: 46rem; margin: .5rem 0 }
 .verdict { border-left: .25rem solid #1f6fb4; padding: .3rem 0 .3rem .8rem; background: var(--soft) }
-.wide { overflow-x: auto; margin: .6rem 0 }
+.wide { overflow-x: auto; margin: .6rem 0; background:
+  linear-gradient(to left, Canvas 40%, transparent) calc(100% + 1px) 0 / 3rem 100% no-repeat local,
+  linear-gradient(to left, #8888, transparent) right / .9rem 100% no-repeat scroll }
 table { border-collapse: collapse; font-size: .85rem; font-variant-numeric: tabular-nums }
 th, td { padding: .25rem .7rem; text-align: right; vertical-align: top; border-bottom: 1px solid var(--line) }
 th { vertical-align: bottom; font-weight: 600 }
@@ -331,10 +344,13 @@ td.long { white-space: normal; overflow-wrap: anywhere }
 tbody tr:hover { background: var(--soft) }
 img { box-sizing: border-box; max-width: 100%; background: white; border: 1px solid var(--line); border-radius: .5rem;
   padding: .4rem }
+@media screen and (prefers-color-scheme: dark) { img { background: #191919 } }
+@media (max-width: 40em) {
+  .picture { overflow-x: auto } .picture img { max-width: none; width: max(100%, 34rem) }
+  th, td { padding: .25rem .35rem } .long { min-width: 7.5rem } }
 pre { overflow-x: auto; font-size: .8rem }
 summary { cursor: pointer; font-size: 1.25rem; font-weight: 600; margin: 2.5rem 0 .3rem; padding-top: .6rem;
   border-top: 1px solid var(--line) }
-@media screen and (prefers-color-scheme: dark) { img { filter: brightness(.85) } }
 </style></head><body>
 <h1>{{ title }}</h1>
 {% for paragraph in summary if paragraph %}<p{{ '' if loop.first else ' class=verdict' }}>{{ paragraph }}</p>{% endfor %}
@@ -437,7 +453,8 @@ def gap_table(rows: pd.DataFrame) -> pd.DataFrame:
 def scenes_in(rows: pd.DataFrame) -> str:
     """How many scenes of each data set were explained, in words."""
     counts = rows[rows["status"] == "ok"].groupby(whole_sets(rows), sort=False)
-    return ", ".join(f"{len(scene_means(part, 'gap'))} scenes of {name}" for name, part in counts)
+    found = {str(name): len(scene_means(part, "gap")) for name, part in counts}
+    return ", ".join(f"{count} {'scene' if count == 1 else 'scenes'} of {name}" for name, count in found.items())
 
 
 def rivals_text(rivals: pd.DataFrame) -> str:
@@ -508,6 +525,11 @@ class Run:
         """The settings of the run, as text."""
         return dict(self.facts["settings"])
 
+    def read(self, tile: Tile) -> tuple[NDArray[np.uint8], Labels | None]:
+        """A tile's picture (H,W,3) and labels, the tile read as the run read it."""
+        card = ModelCard(**self.facts["card"]) if "card" in self.facts else RGB8
+        return tile.shown(card, self.settings.get("bands"), self.settings.get("scale"))
+
     @property
     def named(self) -> tuple[str, ...]:
         """The classes of its model, as far as they have names."""
@@ -534,22 +556,35 @@ def pick_method(rows: pd.DataFrame) -> str:
     return "entropy" if "entropy" in names else names[0]
 
 # %% ../nbs/58_report.ipynb #cd7a07d6
+def still_there(run: Run, source: Source, checksums: Collection[str]) -> bool:
+    """Whether a tile's files are those of its rows; where a report has no label, whether there is an image that can be read."""
+    try:
+        return source.checksum() in checksums if source.tile.label is not None else run.read(source.tile)[0].size > 0
+    except (ValueError, OSError, ImportError):
+        return False
+
+# %% ../nbs/58_report.ipynb #5a66be9e
 def tile_sections(run: Run, rows: pd.DataFrame, method: str) -> list[dict[str, Any]]:
-    """The best and the worst tiles, shown where their files are at hand."""
-    found = []
+    """The best and the worst tiles, shown where their files are at hand, and as they were."""
+    found, checksums = [], set(rows["checksum"])
     for name, tiles in extreme_tiles(rows, method).items():
         keys = list(tiles[["dataset", "tile"]].itertuples(index=False, name=None))
-        shown = [run.sources[key] for key in keys if key in run.sources]
-        pictures, text = [], f"By the gap of {method}, in points. The tiles are not at hand: --data FOLDER shows them."
+        there = [key for key in keys if key in run.sources]
+        shown = [run.sources[key] for key in there if still_there(run, run.sources[key], checksums)]
+        pictures, text = [], ("The files of these tiles have changed since, so they are not shown." if there else
+                              "The tiles are not at hand: --data FOLDER shows them.")
         if shown:
-            figure = tile_figure(run.home, shown, run.settings["crop"], method, run.target, run.number, run.named or run.targets)
+            figure = tile_figure(run.home, shown, run.settings["crop"], method, run.target, run.number, run.named or run.targets,
+                                 run.read)
             pictures = [as_image(figure, f"the {name} tiles with their labels", photo=True)]
-            text = f"By the gap of {method}, in points. Outlined: the label." + (
+            text = "Outlined: the label." + (
                 " Below: the map, bright where it calls a place important." if (run.home / "maps.zarr").is_dir() else
-                " The maps were not kept; `entropy-captum evaluate --keep-maps` keeps them.")
+                " The maps were not kept; `entropy-captum evaluate --keep-maps` keeps them.") + (
+                f" Not shown, since their files have changed: {len(there) - len(shown)}." if len(shown) < len(there) else "")
         if len(tiles):
-            table = tiles.rename(columns={"pixels": "explained pixels"})
-            found.append(section(f"The {name} tiles" if len(tiles) > 1 else f"The {name} tile", text, *pictures, table))
+            table = tiles.round({"gap": 2, "confidence": 2}).rename(columns={"pixels": "explained pixels"})
+            heading, text = f"The {name} tile{'s' * (len(tiles) > 1)}", f"By the gap of {method}, in points. {text}"
+            found.append(section(heading, text, *pictures, table))
     return found
 
 
@@ -594,8 +629,10 @@ def class_sections(rows: pd.DataFrame) -> list[dict[str, Any]]:
 def status_sections(rows: pd.DataFrame, settings: dict[str, Any]) -> list[dict[str, Any]]:
     """How many tiles were explained, and which methods were left out, and why."""
     tiles = rows.drop_duplicates(["dataset", "tile"])
-    text = (f"Methods: {len(settings['methods'])}; tiles: {len(tiles)}; data sets: {tiles['dataset'].nunique()}. ok: explained; "
-            "absent: the network predicts nothing there; small: it predicts too little to explain; error: see below.")
+    meant = {"ok": "explained", "absent": "the network predicts nothing there", SMALL: "it predicts too little to explain",
+             "error": "see below"}
+    text = (f"Methods: {len(settings['methods'])}; tiles: {len(tiles)}; data sets: {tiles['dataset'].nunique()}. "
+            f"{'; '.join(f'{name}: {words}' for name, words in meant.items() if (tiles['status'] == name).any())}.")
     said = [f"{remark[0].upper()}{remark[1:]}." for remark in remarks(rows)]
     found = [section("Tiles", " ".join([text, *said]), tile_counts(rows).rename_axis(columns=None).reset_index())]
     if reasons := left_out(rows):
@@ -604,12 +641,16 @@ def status_sections(rows: pd.DataFrame, settings: dict[str, Any]) -> list[dict[s
     return found
 
 
-def failed_sections(rows: pd.DataFrame) -> list[dict[str, Any]]:
-    """Which tiles failed, and why; nothing where none did."""
-    failed = rows[rows["status"] == "error"]
+def failed_sections(rows: pd.DataFrame, anew: pd.DataFrame) -> list[dict[str, Any]]:
+    """Which tiles failed, and why, also of those that failed `anew` and have rows; nothing where none did."""
+    failed, found = rows[rows["status"] == "error"], []
     columns = ["dataset", "tile", "error"] if len(classes_in(rows)) < 2 else ["dataset", "tile", "target", "error"]
-    return [section("Tiles that failed", "They are not in any mean.", failures(rows), failed[columns])
-            ] if len(failed) else []
+    if len(failed):
+        found.append(section("Tiles that failed", "They are not in any mean.", failures(rows), failed[columns]))
+    if len(anew):
+        found.append(section("Tiles with rows from before", "They failed when the study was run again. What was found of them "
+                             "before is in the means; mend their files, and run the study once more.", anew[columns]))
+    return found
 
 
 #: What a removed pixel becomes, by the name of the baseline.
@@ -621,20 +662,30 @@ def joined(names: Sequence[str]) -> str:
     return " and ".join(filter(None, [", ".join(names[:-1]), *names[-1:]]))
 
 
+def not_explained(rows: pd.DataFrame) -> str:
+    """How many tiles failed, and how many hold nothing to explain, in brackets; nothing where all were explained."""
+    states = [set(tile) for _, tile in rows.groupby(["dataset", "tile"])["status"]]
+    failed = sum("ok" not in state and "error" in state for state in states)
+    empty = sum(state <= {SMALL, "absent"} for state in states)
+    said = [f"another {failed} failed"] * bool(failed)
+    said += [f"another {empty} hold{'s' * (empty == 1)} nothing large enough to explain"] * bool(empty)
+    return f" ({', '.join(said)})" if said else ""
+
+
 def introduction(run: Run, rows: pd.DataFrame) -> str:
     """What was done, for someone who has never seen such a page."""
     asked, settings = rows.drop_duplicates(["dataset", "tile"]), run.settings
     tiles = rows[rows["status"] == "ok"].drop_duplicates(["dataset", "tile"])
-    others = f" ({len(asked) - len(tiles)} more failed, or hold nothing large enough to explain)" if len(asked) > len(tiles) else ""
     named = [name for name in classes_in(rows) if name] or list(run.named[:1])
     each, pixels = " or ".join(named) or "object", f"all the pixels of {joined(named) or 'the class'}"
     what = f"each {each}" if settings["per"] == "building" else pixels
     classes = f" Classes: {', '.join(named)}, each by itself." if run.several else ""
     return (f"Which parts of an aerial image does {run.model} need in order to see what it sees, and can the maps that say so be "
-            f"believed? In {len(tiles)} tile{'s' * (len(tiles) != 1)} of {joined(sorted(set(whole_sets(asked))))}{others}, "
-            f"{len(settings['methods'])} methods each made a map of how much every part matters to the network's confidence in "
-            f"{what} that it predicts in a tile.{classes} Each map was then tested: in one copy of the image the pixels that it "
-            f"calls most important were replaced by {REPLACED.get(settings['baselines'][0], settings['baselines'][0])}, in "
+            f"believed? In {len(tiles)} tile{'s' * (len(tiles) != 1)} of {joined(sorted(set(whole_sets(asked))))}"
+            f"{not_explained(rows)}, {len(settings['methods'])} methods each made a map of how much every part matters to the "
+            f"network's confidence in {what} that it predicts in a tile.{classes} Each map was then tested: in one copy of the "
+            "image the pixels that it calls most important were replaced by "
+            f"{REPLACED.get(settings['baselines'][0], settings['baselines'][0])}, in "
             "another as many of those that it calls least important. With a good map the network loses much confidence in the "
             "first and little in the second. The "
             "difference is the gap, in points (hundredths of confidence); 0 is chance.")
@@ -651,15 +702,17 @@ def sources_of(run: Run, data: str | Path | Sequence[str | Path] | None, labels:
     return {}
 
 # %% ../nbs/58_report.ipynb #413ca2b3
-def study_report(folder: str | Path, data: str | Path | Sequence[str | Path] | None = None, **labels: Any) -> Report:
+def study_report(folder: str | Path, data: str | Path | Sequence[str | Path] | None = None, *, scenes: str | None = None,
+                 **labels: Any) -> Report:
     """The report of a run; for several classes with the results of each, and a table of all.
 
     folder: a run folder, or the run in it. data: the folders that the run read, where they have moved: the best and worst tiles are
-    shown. labels: `labels` and `values` as of `tiles.find_sources`, as the run had them.
+    shown. scenes: which part of a tile's name is its scene, where the run did not say it rightly, as of `tiles.scene_of`. labels:
+    `labels` and `values` as of `tiles.find_sources`, as the run had them.
     Raises ValueError for a folder without rows, or with more than one run.
     """
     home = find_run(folder)
-    rows, facts = rows_of(home), read_facts(home)
+    rows, facts = rows_of(home, scenes), read_facts(home)
     good = rows[rows["status"] == "ok"] if "method" in rows else rows[:0]
     run = Run(home, facts)
     run = run if good.empty else replace(run, sources=sources_of(run, data, labels))
@@ -670,7 +723,7 @@ def study_report(folder: str | Path, data: str | Path | Sequence[str | Path] | N
     sets = sorted(set(whole_sets(rows)))
     title = f"{run.model} on {joined(sets) if len(sets) < 5 else f'{len(sets)} data sets'}, {run.day}"
     shown = {name: value for name, value in facts.items() if name != "about"}
-    sections = [*sections, *status_sections(rows, run.settings), *failed_sections(rows)]
+    sections = [*sections, *status_sections(rows, run.settings), *failed_sections(rows, failed_anew(home))]
     return Report(title[:1].upper() + title[1:], summary, sections, {"run": home.name, **shown})
 
 

@@ -5,7 +5,8 @@
 # %% ../nbs/38_request.ipynb #886d76c6
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
@@ -14,20 +15,25 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from .files import Extent, Window, check_point, extent_of, look, other_reading, read_image
+from .files import Extent, Window, check_point, extent_of, look, other_reading, pixel_limit, read_image
 from .labels import Labels, LabelValues, as_text, read_labels
 from .notices import notify
 
-if TYPE_CHECKING:  # bands need pandas, of which the command line knows nothing before its arguments are right
-    from entropy_captum.bands import BandLike, Groups
-    from entropy_captum.raster import Raster
+if TYPE_CHECKING:  # they need pandas, torch or GDAL, of which the command line knows nothing before its arguments are right
+    from entropy_captum.bands import BandLike, Groups, NamedBand
+    from entropy_captum.card import ModelCard
+    from entropy_captum.raster import Band, Pixels, Raster
 
 # %% auto #0
-__all__ = ['Mask', 'Places', 'Request', 'Overlay', 'Picture', 'ImageFile', 'read_request']
+__all__ = ['Mask', 'RGB', 'Places', 'Request', 'Overlay', 'Picture', 'ImageFile', 'RasterPicture', 'by_raster', 'picture_of',
+           'read_request']
 
 # %% ../nbs/38_request.ipynb #27238f32
 #: A mask, bool (H,W).
 Mask = NDArray[np.bool_]
+
+#: The bands of an image file, in its order.
+RGB = ["red", "green", "blue"]
 
 # %% ../nbs/38_request.ipynb #070e51b7
 def crop_window(shape: tuple[int, int], center: tuple[int, int], window: int) -> tuple[slice, slice]:
@@ -61,6 +67,15 @@ def other_than(image: NDArray[Any], nodata: tuple[float, ...]) -> Mask:
         raise ValueError(f"{given}: no pixel of this image can have this value, its numbers are {kind}")
     return np.asarray((image != np.array(nodata).astype(kind)).any(-1))
 
+# %% ../nbs/38_request.ipynb #c7d9e1f3
+def without_value(image: NDArray[Any], valid: Mask | None, nodata: tuple[float, ...] | None) -> tuple[NDArray[Any], Mask | None]:
+    """An image (H,W,C), and where it holds something but this value; for None as they are. Errors as `other_than`."""
+    if nodata is None:
+        return image, valid
+    held = other_than(image, nodata) & (True if valid is None else valid)
+    # What stands for nothing in other numbers, as -9999, would be no value of a pixel.
+    return image if image.dtype == np.uint8 or not held.any() else evened(image, held), held
+
 # %% ../nbs/38_request.ipynb #7845dd5b
 @dataclass(frozen=True)
 class Request:
@@ -88,11 +103,10 @@ class Request:
         all have it."""
         if nodata is None:
             return self
-        valid = other_than(self.image, nodata) & (True if self.valid is None else self.valid)
-        if not valid.any():
+        image, valid = without_value(self.image, self.valid, nodata)
+        if valid is not None and not valid.any():
             raise ValueError(f"--nodata {as_text(nodata)}: all pixels have this value")
-        # What stands for nothing in other numbers, as -9999, would be no value of a pixel.
-        return replace(self, valid=valid, image=self.image if self.image.dtype == np.uint8 else evened(self.image, valid))
+        return replace(self, valid=valid, image=image)
 
 # %% ../nbs/38_request.ipynb #a4124634
 def with_holes(image: NDArray[Any], path: Path) -> tuple[NDArray[Any], Mask | None]:
@@ -223,17 +237,19 @@ class Picture(Protocol):
 
 # %% ../nbs/38_request.ipynb #24423d83
 class ImageFile:
-    """An image file as `files.read_image` reads it; pixels of an array that are not a number hold nothing."""
+    """An image file as `files.read_image` reads it; pixels of an array that are not a number hold nothing, and those of a value
+    `nodata` (a number, or one per band)."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, nodata: tuple[float, ...] | None = None) -> None:
         facts = look(path)
-        self.path, self.size = path, facts.size
+        self.path, self.size, self.nodata = path, facts.size, nodata
         self.bands: tuple[BandLike, ...] = ()
         self.hint = other_reading((*facts.size, len(facts.bits))) if facts.kind == "NPY" else ""
 
     def read(self, window: Window | None) -> tuple[NDArray[Any], Mask | None, Extent]:
         """As in `Picture`."""
-        return *with_holes(read_image(self.path, window), self.path), extent_of(self.path, window)
+        image, valid = with_holes(read_image(self.path, window), self.path)
+        return *without_value(image, valid, self.nodata), extent_of(self.path, window)
 
     def overlay(self, path: Path) -> Overlay | None:
         """As in `Picture`: by world files, or what else says where both lie (extra `geo`)."""
@@ -244,6 +260,149 @@ class ImageFile:
             return overlay_on(open_raster(self.path), path)
         except ValueError:  # what other decoders read
             return None
+
+# %% ../nbs/38_request.ipynb #94ca45a0
+def named(band: Band) -> bool:
+    """Whether a file gave a band its name."""
+    return band.name != f"band {band.index}"
+
+# %% ../nbs/38_request.ipynb #b0e1556c
+def bands_for(known: Sequence[Band], card: ModelCard, source: str) -> tuple[Band, ...]:
+    """The bands of a raster that a card names, in the card's order. Raises ValueError, listing both, where they cannot be told."""
+    names = {band.name.lower(): band for band in known}
+    if all(name.lower() in names for name in card.bands):
+        return tuple(names[name.lower()] for name in card.bands)
+    if len(known) == len(card.bands) and not any(map(named, known)):
+        return tuple(known)
+    numbers = ",".join(str(band.index) for band in known[:len(card.bands)])
+    way = ",".join(card.bands) if any(map(named, known)) else f"{numbers} if band {known[0].index} is {card.bands[0]}"
+    raise ValueError(f"{source}: which bands are the model's {', '.join(card.bands)}? The raster has {', '.join(map(str, known))}; "
+                     f"name or number {len(card.bands)} of them in the model's order: --bands {way}")
+
+# %% ../nbs/38_request.ipynb #fe278705
+def check_count(bands: Sequence[int | str] | None, card: ModelCard) -> None:
+    """Raises ValueError where other many bands are chosen than a model takes."""
+    if bands is not None and len(bands) != len(card.bands):
+        raise ValueError(f"--bands {','.join(map(str, bands))}: the model takes {len(card.bands)}: {', '.join(card.bands)}")
+
+
+def raster_for(path: str | Path, card: ModelCard, bands: Sequence[int | str] | None = None, remote: bool = False,
+               stored: bool = False) -> Raster:
+    """A raster with the bands that a model takes, chosen or by the card's names. Raises ValueError where they do not fit."""
+    from entropy_captum.raster import PALETTE, open_raster
+    check_count(bands, card)
+    if bands is not None:  # in the model's order, which for red, green and blue need not be that of images
+        bands = [bands[card.bands.index(name)] for name in card.image_bands]
+    raster = open_raster(path, bands, remote=remote, stored=stored)
+    if bands is None and raster.bands != PALETTE:
+        return replace(raster, bands=bands_for(raster.bands, replace(card, bands=card.image_bands), str(path)))
+    if bands is None and [name.lower() for name in card.image_bands] != RGB:
+        raise ValueError(f"{path}: holds colours of a palette, red, green and blue; the model takes {', '.join(card.bands)}")
+    return raster
+
+# %% ../nbs/38_request.ipynb #355d1eea
+def parts_of(text: str | Sequence[int | str] | None) -> list[int | str] | None:
+    """Band names or numbers, given as a list or as text with commas."""
+    if text is None or not isinstance(text, str):
+        return None if text is None else list(text)
+    return [part.strip() for part in text.split(",") if part.strip()]
+
+# %% ../nbs/38_request.ipynb #a08562ee
+def in_numbers(values: NDArray[Any], card: ModelCard, scale: tuple[float, float] | None, source: str) -> NDArray[Any]:
+    """Values (H,W,C) as the numbers of a card: those between `scale` spread over its value range, beyond cut off.
+
+    Of 8 bits they are rounded. Raises ValueError for other numbers than 8 bits without a scale, where the card's are.
+    """
+    (bottom, top), eight = card.value_range, card.is_eight
+    if scale is not None:
+        low, high = scale
+        spread = bottom + (top - bottom) * np.clip((values.astype(np.float64) - low) / (high - low), 0, 1)
+        return np.rint(np.nan_to_num(spread)).astype(np.uint8) if eight else spread.astype(np.float32)
+    if eight and values.dtype != np.uint8:
+        low, high = np.nanmin(values), np.nanmax(values)
+        raise ValueError(f"{source}: holds {values.shape[2]} bands of {values.dtype}, here from {low:g} to {high:g}, and the model "
+                         "takes 0 to 255: say which numbers become these, for example --scale 0 4095 for 12 bits, or give a "
+                         "model card with the value_range that it was trained on")
+    return values
+
+# %% ../nbs/38_request.ipynb #9ded8d29
+def check_scale(scale: tuple[float, float] | None) -> tuple[float, float] | None:
+    """The scale. Raises ValueError for one that does not go up."""
+    if scale is not None and not scale[0] < scale[1]:
+        raise ValueError(f"--scale {scale[0]:g} {scale[1]:g}: expected the lower number first")
+    return scale
+
+# %% ../nbs/38_request.ipynb #5eb2c86f
+def as_called(bands: Sequence[Band], card: ModelCard) -> tuple[NamedBand, ...]:
+    """The bands of a raster, those without a name of their own called as in the card."""
+    from entropy_captum.bands import NamedBand
+    from entropy_captum.raster import PALETTE
+    if tuple(bands) == PALETTE:  # looked up: its colours
+        return tuple(NamedBand(name, None) for name in card.image_bands)
+    own = [band.name if named(band) else other for band, other in zip(bands, card.image_bands, strict=True)]
+    calls = own if len(set(own)) == len(own) else card.image_bands
+    return tuple(NamedBand(name, band.wavelength) for name, band in zip(calls, bands, strict=True))
+
+# %% ../nbs/38_request.ipynb #f689cfcc
+class RasterPicture:
+    """A raster as what a request is read from, in its model's bands and numbers. Raises ValueError for a scale that falls.
+
+    nodata: stored values (a number, or one per band) of pixels that hold nothing, beside those that the file marks. hollow: a
+    picture that holds nothing at all is no error.
+    """
+
+    def __init__(self, raster: Raster, card: ModelCard, scale: tuple[float, float] | None = None,
+                 nodata: tuple[float, ...] | None = None, hollow: bool = False) -> None:
+        self.raster, self.card, self.scale, self.nodata, self.hollow = raster, card, check_scale(scale), nodata, hollow
+        self.path, self.size, self.hint = Path(raster.path), raster.size, ""
+        self.bands: tuple[BandLike, ...] = as_called(raster.bands, card)
+
+    def read(self, window: Window | None) -> tuple[NDArray[Any], Mask | None, Extent]:
+        """As in `request.Picture`. Raises ValueError where nothing is held, and for all of a scene that is too large."""
+        whole = (slice(0, self.size[0]), slice(0, self.size[1]))
+        area = math.prod(s.stop - s.start for s in window or whole)
+        if area > pixel_limit():
+            raise ValueError(f"{self.path}: {area:,} pixels would be read at once, more than the limit of {pixel_limit():,} "
+                             "(twice PIL.Image.MAX_IMAGE_PIXELS); say which part is meant: --at LON LAT, --point COLUMN ROW, or "
+                             "--footprints, and --window")
+        pixels = self.raster.read(window or whole)
+        if self.nodata is not None:  # of the numbers that the file holds: a scale makes others of them
+            held = other_than(pixels.values, self.nodata)
+            pixels = pixels._replace(valid=held if pixels.valid is None else held & pixels.valid)
+        if pixels.valid is not None and not pixels.valid.any():
+            if self.hollow:
+                empty = np.full(pixels.values.shape, self.card.middle[0]).astype(np.uint8 if self.card.is_eight else np.float32)
+                return empty, pixels.valid, self.raster.extent(window or whole, pixels)
+            raise ValueError(f"{self.path}: no pixel of this window holds anything (nodata)")
+        return self.numbers(pixels), pixels.valid, self.raster.extent(window or whole, pixels)
+
+    def overlay(self, path: Path) -> Overlay | None:
+        """As in `request.Picture`, by `request.overlay_on`."""
+        return overlay_on(self.raster, path)
+
+    def numbers(self, pixels: Pixels) -> NDArray[Any]:
+        """Pixels as the model's numbers (H,W,C), those that hold nothing like the mean of the others. Errors as `in_numbers`."""
+        values = in_numbers(pixels.values, self.card, self.scale, str(self.path))
+        return values if pixels.valid is None else evened(values, pixels.valid)
+
+# %% ../nbs/38_request.ipynb #a7c3e1f0
+def by_raster(card: ModelCard, bands: str | Sequence[int | str] | None, scale: tuple[float, float] | None) -> bool:
+    """Whether files are read as rasters: where `bands` or `scale` say how, or a model's card takes other than 8-bit RGB."""
+    usual = card.is_eight and [name.lower() for name in card.image_bands] == RGB
+    return bands is not None or scale is not None or not usual
+
+# %% ../nbs/38_request.ipynb #c9e5a3b2
+def picture_of(path: Path, card: ModelCard, bands: str | Sequence[int | str] | None = None,
+               scale: tuple[float, float] | None = None, nodata: tuple[float, ...] | None = None) -> Picture:
+    """A file as a picture for a model of a card: a raster (extra `geo`) where `by_raster`, else an image file.
+
+    An array (.npy) is what it holds, where neither bands nor a scale are given. nodata: see `RasterPicture`. Raises ValueError for
+    bands that do not fit the card, a scale that falls, and what cannot be read.
+    """
+    as_it_is = path.suffix == ".npy" and bands is None and scale is None
+    if as_it_is or not by_raster(card, bands, scale):
+        return ImageFile(path, nodata)
+    return RasterPicture(raster_for(path, card, parts_of(bands)), card, scale, nodata, hollow=True)
 
 # %% ../nbs/38_request.ipynb #ed9589a8
 def overlaid(picture: Picture, path: Path | None) -> Overlay | None:

@@ -16,21 +16,18 @@ import numpy as np
 from matplotlib import colormaps
 from matplotlib.collections import PolyCollection
 from matplotlib.figure import Figure
-from numpy.typing import NDArray
 
 from .adapter import card_of
-from .bands import BandLike, Groups, NamedBand
-from .card import ModelCard
+from .bands import Groups
 from .explanation import Explanation, ask, explain_question
 from .figures import jpeg_of
-from .files import Extent, Window, pixel_limit
 from .footprints import FLAGS, at_point, burn, by_id, in_pixels, read_footprints
 from .forward import Model
 from .names import BaselineName, FeatureKind
 from .notices import needed, notify
 from .question import Budget
-from .raster import Band, Pixels, Raster, moved, open_raster, read_crs, stretched, to_world, warn_of_loss
-from .request import Mask, Overlay, Request, evened, overlay_on, read_request
+from .raster import Raster, moved, read_crs, stretched, to_world, warn_of_loss
+from .request import RasterPicture, Request, parts_of, raster_for, read_request
 
 with needed("geo"):
     import pandas as pd
@@ -39,100 +36,7 @@ with needed("geo"):
     from pandas import Series
 
 # %% auto #0
-__all__ = ['RasterPicture', 'window_side', 'Scene', 'survey_figure']
-
-# %% ../nbs/60_scene.ipynb #94ca45a0
-def named(band: Band) -> bool:
-    """Whether a file gave a band its name."""
-    return band.name != f"band {band.index}"
-
-# %% ../nbs/60_scene.ipynb #b0e1556c
-def bands_for(known: Sequence[Band], card: ModelCard, source: str) -> tuple[Band, ...]:
-    """The bands of a raster that a card names, in the card's order. Raises ValueError, listing both, where they cannot be told."""
-    names = {band.name.lower(): band for band in known}
-    if all(name.lower() in names for name in card.bands):
-        return tuple(names[name.lower()] for name in card.bands)
-    if len(known) == len(card.bands) and not any(map(named, known)):
-        return tuple(known)
-    numbers = ",".join(str(band.index) for band in known[:len(card.bands)])
-    way = ",".join(card.bands) if any(map(named, known)) else f"{numbers} if band {known[0].index} is {card.bands[0]}"
-    raise ValueError(f"{source}: which bands are the model's {', '.join(card.bands)}? The raster has {', '.join(map(str, known))}; "
-                     f"name or number {len(card.bands)} of them in the model's order: --bands {way}")
-
-# %% ../nbs/60_scene.ipynb #fe278705
-def raster_for(path: str | Path, card: ModelCard, bands: Sequence[int | str] | None = None, remote: bool = False,
-               stored: bool = False) -> Raster:
-    """A raster with the bands that a model takes, chosen or by the card's names. Raises ValueError where they do not fit."""
-    raster = open_raster(path, bands, remote=remote, stored=stored)
-    if bands is None and raster.bands != (Band(1, "palette"),):
-        return replace(raster, bands=bands_for(raster.bands, card, str(path)))
-    if bands is not None and len(bands) != len(card.bands):
-        raise ValueError(f"--bands {','.join(map(str, bands))}: the model takes {len(card.bands)}: {', '.join(card.bands)}")
-    return raster
-
-# %% ../nbs/60_scene.ipynb #a08562ee
-def in_numbers(values: NDArray[Any], card: ModelCard, scale: tuple[float, float] | None, source: str) -> NDArray[Any]:
-    """Values (H,W,C) as the numbers of a card: those between `scale` spread over its value range, beyond cut off.
-
-    Of 8 bits they are rounded. Raises ValueError for other numbers than 8 bits without a scale, where the card's are.
-    """
-    bottom, top = card.value_range
-    eight = (bottom, top) == (0.0, 255.0)
-    if scale is not None:
-        low, high = scale
-        spread = bottom + (top - bottom) * np.clip((values.astype(np.float64) - low) / (high - low), 0, 1)
-        return np.rint(np.nan_to_num(spread)).astype(np.uint8) if eight else spread.astype(np.float32)
-    if eight and values.dtype != np.uint8:
-        low, high = np.nanmin(values), np.nanmax(values)
-        raise ValueError(f"{source}: holds {values.shape[2]} bands of {values.dtype}, here from {low:g} to {high:g}, and the model "
-                         "takes 0 to 255: say which numbers become these, for example --scale 0 4095 for 12 bits, or give a "
-                         "model card with the value_range that it was trained on")
-    return values
-
-# %% ../nbs/60_scene.ipynb #9ded8d29
-def check_scale(scale: tuple[float, float] | None) -> tuple[float, float] | None:
-    """The scale. Raises ValueError for one that does not go up."""
-    if scale is not None and not scale[0] < scale[1]:
-        raise ValueError(f"--scale {scale[0]:g} {scale[1]:g}: expected the lower number first")
-    return scale
-
-# %% ../nbs/60_scene.ipynb #5eb2c86f
-def as_called(bands: Sequence[Band], card: ModelCard) -> tuple[NamedBand, ...]:
-    """The bands of a raster, those without a name of their own called as in the card."""
-    own = [band.name if named(band) else other for band, other in zip(bands, card.bands, strict=True)]
-    calls = own if len(set(own)) == len(own) else card.bands
-    return tuple(NamedBand(name, band.wavelength) for name, band in zip(calls, bands, strict=True))
-
-# %% ../nbs/60_scene.ipynb #f689cfcc
-class RasterPicture:
-    """A raster as what a request is read from, in its model's bands and numbers. Raises ValueError for a scale that falls."""
-
-    def __init__(self, raster: Raster, card: ModelCard, scale: tuple[float, float] | None = None) -> None:
-        self.raster, self.card, self.scale = raster, card, check_scale(scale)
-        self.path, self.size, self.hint = Path(raster.path), raster.size, ""
-        self.bands: tuple[BandLike, ...] = as_called(raster.bands, card)
-
-    def read(self, window: Window | None) -> tuple[NDArray[Any], Mask | None, Extent]:
-        """As in `request.Picture`. Raises ValueError where nothing is held, and for all of a scene that is too large."""
-        whole = (slice(0, self.size[0]), slice(0, self.size[1]))
-        area = math.prod(s.stop - s.start for s in window or whole)
-        if area > pixel_limit():
-            raise ValueError(f"{self.path}: {area:,} pixels would be read at once, more than the limit of {pixel_limit():,} "
-                             "(twice PIL.Image.MAX_IMAGE_PIXELS); say which part is meant: --at LON LAT, --point COLUMN ROW, or "
-                             "--footprints, and --window")
-        pixels = self.raster.read(window or whole)
-        if pixels.valid is not None and not pixels.valid.any():
-            raise ValueError(f"{self.path}: no pixel of this window holds anything (nodata)")
-        return self.numbers(pixels), pixels.valid, self.raster.extent(window or whole, pixels)
-
-    def overlay(self, path: Path) -> Overlay | None:
-        """As in `request.Picture`, by `request.overlay_on`."""
-        return overlay_on(self.raster, path)
-
-    def numbers(self, pixels: Pixels) -> NDArray[Any]:
-        """Pixels as the model's numbers (H,W,C), those that hold nothing like the mean of the others. Errors as `in_numbers`."""
-        values = in_numbers(pixels.values, self.card, self.scale, str(self.path))
-        return values if pixels.valid is None else evened(values, pixels.valid)
+__all__ = ['window_side', 'Scene', 'survey_figure']
 
 # %% ../nbs/60_scene.ipynb #776a37ef
 def window_side(text: str | int | None, raster: Raster) -> int | None:
@@ -153,13 +57,6 @@ def window_side(text: str | int | None, raster: Raster) -> int | None:
     if metric and raster.metres is None:
         raise ValueError(f"--window {text}: {raster.path} does not say how long a pixel is; give the window in pixels")
     return round(number / min(raster.metres or (1.0,)) if metric else number)
-
-# %% ../nbs/60_scene.ipynb #355d1eea
-def parts_of(text: str | Sequence[int | str] | None) -> list[int | str] | None:
-    """Band names or numbers, given as a list or as text with commas."""
-    if text is None or not isinstance(text, str):
-        return None if text is None else list(text)
-    return [part.strip() for part in text.split(",") if part.strip()]
 
 # %% ../nbs/60_scene.ipynb #6e452c9e
 def footprints_of(raster: Raster, path: str | Path, **options: Any) -> GeoDataFrame:

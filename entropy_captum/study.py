@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, replace
 from importlib.metadata import version
+from importlib.util import find_spec
 from itertools import product
 from pathlib import Path
 from typing import Any, Self
@@ -30,13 +31,13 @@ from .notices import how_to_install, needed, notify
 from .run import PACKAGES
 from .adapter import card_of
 from .evaluation import SitTester
-from .files import read_image
 from .forward import Model, as_forward
 from .inference import FullInference
 from .labels import UNNAMED, match_class
 from .methods import REGISTRY, Own
 from .perturbation import grid_feature_mask
 from .region import check_target, class_number, resolve_activation
+from .request import by_raster, check_count, picture_of
 from entropy_captum.tiles import (
     LEFT_OUT,
     SMALL,
@@ -54,6 +55,7 @@ from entropy_captum.tiles import (
     rank_given,
     read_map_name,
     scene_of,
+    scenes_found,
     study_tile,
     tests_of,
     tile_rows,
@@ -69,8 +71,8 @@ with needed("study"):
     import pyarrow as pyarrow  # what pandas reads and writes Parquet with
 
 # %% auto #0
-__all__ = ['Result', 'read_facts', 'read_rows', 'failures', 'evaluate', 'left_out', 'remarks', 'kept_maps', 'compare_runs',
-           'retest']
+__all__ = ['Result', 'read_facts', 'read_rows', 'with_scenes', 'failures', 'evaluate', 'left_out', 'remarks', 'kept_maps',
+           'compare_runs', 'retest']
 
 # %% ../nbs/55_study.ipynb #ea623355
 def code_hash() -> str:
@@ -90,9 +92,11 @@ def versions_of(*readers: str) -> dict[str, str]:
 # %% ../nbs/55_study.ipynb #af7c8d36
 def facts_of(settings: Settings, model: Model) -> dict[str, Any]:
     """What decides a run's numbers: settings, versions, the hashes of the weights and of the code, a method's of one's own too."""
+    raster = by_raster(card_of(model), settings.bands, settings.scale) and find_spec("rasterio") is not None
+    readers = ("pillow", "rasterio") if raster else ("pillow",)
     own = {name: method.code() for name in settings.methods if isinstance(method := REGISTRY.get(name), Own)}
     return {"settings": asdict(settings), "weights": as_forward(model).key,
-            "card": asdict(card_of(model)), "versions": versions_of("pillow"), "code": code_hash(),
+            "card": asdict(card_of(model)), "versions": versions_of(*readers), "code": code_hash(),
             "methods": {name: hashlib.blake2b(code.encode(), digest_size=6).hexdigest() for name, code in own.items()}}
 
 # %% ../nbs/55_study.ipynb #a7db1a75
@@ -138,7 +142,8 @@ def read_facts(run: Path) -> dict[str, Any]:
 def flat(facts: Mapping[str, Any]) -> dict[str, Any]:
     """What a run was made with as one table: its settings by their names, its model, data, weights, versions and code."""
     about = {name: value for name, value in facts.get("about", {}).items() if name != "date"}
-    return {**facts["settings"], **about, **{name: value for name, value in facts.items() if name not in ("settings", "about")}}
+    made = {name: value for name, value in facts.items() if name not in ("settings", "about", "methods")}
+    return {**facts["settings"], **about, **made, "own methods": facts.get("methods", {})}
 
 
 def differences(runs: Sequence[Path]) -> dict[Path, str]:
@@ -158,10 +163,20 @@ def differences(runs: Sequence[Path]) -> dict[Path, str]:
 
 
 def in_words(value: Any) -> str:
-    """A setting as it is typed: a list with commas."""
-    return ",".join(map(str, value)) if isinstance(value, (list, tuple)) else str(value)
+    """A setting as it is typed: a list with commas; of a table what it names."""
+    return ",".join(map(str, value)) if isinstance(value, (list, tuple, dict)) else str(value)
 
 # %% ../nbs/55_study.ipynb #10f482b4
+#: In a run's folder: the tiles whose rows are from before.
+ANEW = "failed_anew.json"
+
+
+def failed_anew(home: Path) -> pd.DataFrame:
+    """Which tiles of a run failed when they were asked again, so that their rows are from before, and why: mostly none."""
+    known = json.loads((home / ANEW).read_text()) if (home / ANEW).is_file() else []
+    return pd.DataFrame(known, columns=["dataset", "tile", "target", "error"], dtype=object)
+
+
 class RunFolder:
     """The files of one run. Enter it to write: raises ValueError where another process does.
 
@@ -184,8 +199,12 @@ class RunFolder:
             for place in (self.home, *self.home.glob("*/"), *self.home.glob("rows/**/")):
                 clear_leftovers(place, 0)
             self.home.mkdir(exist_ok=True)
-        with suppress(OSError, ValueError, LookupError):  # none yet, or none that can be read
-            self.about["date"] = json.loads((self.home / "run.json").read_text())["about"]["date"]
+        with suppress(OSError, ValueError, LookupError, TypeError):  # none yet, or none that can be read
+            before = json.loads((self.home / "run.json").read_text())["about"]
+            self.about["date"] = before["date"]
+            if self.about.get("scenes") is None and before.get("scenes") is not None:
+                notify(f"{self.home}: this run was begun with scenes={before['scenes']!r}; now a tile's scene is its name up to "
+                       "the last _ again; give the expression anew to keep it")
         about = {"date": datetime.date.today().isoformat(), **self.about}
         write_whole(self.home / "run.json",
                     lambda file: file.write_text(json.dumps(self.facts | {"about": about}, indent=1) + "\n"))
@@ -218,6 +237,17 @@ class RunFolder:
             return False
         return not set(known[known["status"] != "error"]["target"]).isdisjoint(rows[rows["status"] == "error"]["target"])
 
+    def note_failures(self, again: Sequence[pd.DataFrame], sources: Sequence[Source]) -> None:
+        """Keep which tiles failed in this run over `sources` and have rows from before: `failed_anew`; of others what was known."""
+        now, known = {(source.dataset, source.tile.name) for source in sources}, failed_anew(self.home)
+        rows = [known[[place not in now for place in zip(known["dataset"], known["tile"], strict=True)]],
+                *(each[each["status"] == "error"][list(known)] for each in again)]
+        found = pd.concat(rows).to_dict("records")
+        if found:
+            write_whole(self.home / ANEW, lambda file: file.write_text(json.dumps(found, indent=1) + "\n"))
+        else:
+            (self.home / ANEW).unlink(missing_ok=True)
+
     def write(self, source: Source, rows: pd.DataFrame, maps: dict[str, NDArray[Any]] | None = None) -> None:
         """Keep the rows of a tile, and its maps (H,W) before them, if given. Raises ValueError for lack of room."""
         # Rows vouch for maps: an array cut off by a kill or a full disk reads as zeros. So neither outlives what it was made of.
@@ -241,19 +271,26 @@ def read_rows(paths: Iterable[str | Path]) -> pd.DataFrame:
     keys = [key for key in ("dataset", "tile", "place", "late", "unit", "baseline", "seed", "method") if key in rows]
     return rows.sort_values(keys, kind="stable", ignore_index=True).drop(columns=["place", "late"])
 
+# %% ../nbs/55_study.ipynb #cfa68722
+def with_scenes(rows: pd.DataFrame, scenes: str | None) -> pd.DataFrame:
+    """The rows with the scene that `tiles.scene_of` finds in each tile's name, for an expression `scenes`; None: as they are."""
+    return rows if scenes is None else rows.assign(scene=[scene_of(tile, scenes) for tile in rows["tile"]])
+
 # %% ../nbs/55_study.ipynb #ecbce62a
-def count_channels(model: Model, sources: Sequence[Source]) -> int | None:
+def count_channels(model: Model, sources: Sequence[Source], settings: Settings) -> int | None:
     """The channels of the network's score map, found on the middle of one of the first tiles; None where none can be read."""
     for source in sources[:8]:
         with suppress(Exception):  # what is wrong with a tile stands in its row
-            image = inputs_for(model, cut_centre(read_image(source.tile.image), 256))
+            picture = picture_of(source.tile.image, card_of(model), settings.bands, settings.scale)
+            image = inputs_for(model, cut_centre(picture.read(None)[0], 256))
             return FullInference(model).clean((image,)).shape[1]
     return None
 
 # %% ../nbs/55_study.ipynb #c5619b92
 def resolve_targets(model: Model, sources: Sequence[Source], settings: Settings) -> Settings:
     """The settings with the number of each class that they name. Raises ValueError for none of the network's, or one twice."""
-    classes, channels = card_of(model).classes, count_channels(model, sources)
+    check_count(settings.bands, card_of(model))
+    classes, channels = card_of(model).classes, count_channels(model, sources, settings)
     numbers = tuple(class_number(target, classes) for target in settings.targets)
     if channels is not None:
         for number in numbers:
@@ -323,20 +360,22 @@ Result = tuple[pd.DataFrame, dict[str, NDArray[Any]]]
 
 def evaluate(model: Model, data: str | Path | Sequence[Source], out: str | Path, settings: Settings | None = None, *,
              cluster: Any = None, limit: int | None = None, keep_maps: bool = False, show_progress: bool = True,
-             about: Mapping[str, Any] | None = None) -> pd.DataFrame:
+             scenes: str | None = None, about: Mapping[str, Any] | None = None) -> pd.DataFrame:
     """Run a study, or go on with it, and return all its rows.
 
     data: a folder with data sets below it, or sources. out: the run folder. cluster: None (this process), "local", the address of a
-    scheduler, or a `distributed.Client`. limit: tiles per data set. keep_maps: keep heat maps (zarr). about: what the report says
-    of the run: the `model`'s name, and the `data` folders with their `labels` and `values`. Methods that cannot be asked of the
-    model are left out, with a row that says why. A tile that has rows, and fails now, keeps them, with a warning. Raises ValueError
-    for a folder without tiles, where all that have rows fail now, a class that the model has not, or a run folder in use.
+    scheduler, or a `distributed.Client`. limit: tiles per data set. keep_maps: keep heat maps (zarr). scenes: which part of
+    a tile's name is its scene, as of `tiles.scene_of`. about: what the report says of the run: the `model`'s name, and the `data`
+    folders with their `labels` and `values`. Methods that cannot be asked of the model are left out, with a row that says why. A
+    tile that has rows, and fails now, keeps them, with a warning. Raises ValueError for a folder without tiles, where all that have
+    rows fail now, a class that the model has not, an expression that does not fit, or a run folder in use.
     """
     sources = find_sources(data, limit) if isinstance(data, (str, Path)) else list(data)
     settings = resolve_targets(model, sources, settings or Settings())
     warn_of_labels(model, sources, settings)
     warn_of_no_card(model)
-    known = {"model": type(getattr(model, "model", model)).__name__,
+    scenes_found(sources, scenes)  # before hours of work: an expression that does not fit is an error
+    known = {"model": type(getattr(model, "model", model)).__name__, "scenes": scenes,
              "data": [str(Path(data).resolve())] if isinstance(data, (str, Path)) else [], **(about or {})}
     with RunFolder(out, facts_of(settings, model), known) as folder:
         tell_of_others(folder)
@@ -354,8 +393,9 @@ def evaluate(model: Model, data: str | Path | Sequence[Source], out: str | Path,
                 else:
                     folder.write(source, rows, maps if keep_maps else None)
                 bar.update()
+        folder.note_failures(again, sources)
         warn_of_failures(again, len(sources))
-        return read_rows([folder.path(source) for source in sources])
+        return with_scenes(read_rows([folder.path(source) for source in sources]), scenes)
 
 # %% ../nbs/55_study.ipynb #cb5cd034
 def tiles_named(tiles: pd.DataFrame) -> str:
@@ -369,7 +409,7 @@ def left_out(rows: pd.DataFrame) -> dict[str, str]:
     late = rows[rows["status"] == LEFT_OUT]
     return dict(zip(late["method"], late["error"], strict=True)) if len(late) else {}
 
-
+# %% ../nbs/55_study.ipynb #b2c3d4e6
 def remarks(rows: pd.DataFrame) -> list[str]:
     """What a count of tiles by status does not say: why some are `SMALL`, and where a class is predicted and the label has none."""
     tiles, found = rows.drop_duplicates(["dataset", "tile", "target"]), []

@@ -43,7 +43,8 @@ from .question import Budget, Question, of_image
 from .run import answer
 from .sampling import check_design
 from .raster import Raster, changed, open_raster
-from .scene import RasterPicture, Scene, as_given, check_footprints, survey_figure
+from .request import RasterPicture
+from .scene import Scene, as_given, check_footprints, survey_figure
 from .study import RunFolder, code_hash, versions_of
 from .workers import running
 from .writing import in_place_of, write_whole

@@ -19,7 +19,8 @@ from .measures import outside_in_words
 from .methods import UNITS
 from .notices import needed
 from .report import Report, as_image, section
-from .scene import RasterPicture, survey_figure
+from .request import RasterPicture
+from .scene import survey_figure
 from .statistics import mean_interval
 from .survey import SurveySettings, arrays_of, facts_in, kept_of, load_survey, raster_in
 

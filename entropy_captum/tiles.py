@@ -5,8 +5,10 @@
 # %% ../nbs/54_tiles.ipynb #5870b5bb
 from __future__ import annotations
 
+import re
 import time
 import traceback
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import zip_longest
@@ -25,14 +27,14 @@ from .evaluation import REMOVED, SitTester, distance_from, nearness
 from .files import checksum
 from .forward import Model
 from .judgement import Gap, GapTester, redrawn
-from .labels import Label, LabelValues
+from .labels import Label, Labels, LabelValues
 from .methods import INTERACTION, PICK_FREEZE, Maps, feature_ids, method_names, reasons_against, run_methods
 from .names import STUDY_METHODS, Activation, BaselineName
 from .notices import needed, not_there
 from .perturbation import filled, named_baseline
 from .question import Budget, Question, of_image
 from .region import check_target, class_number, objects, predicted_region
-from .request import other_than
+from .request import check_scale, picture_of
 from .sampling import check_design
 from .zoo import class_name, count_class, inputs_for, score_maps
 
@@ -40,8 +42,8 @@ with needed("study"):
     import pandas as pd
 
 # %% auto #0
-__all__ = ['Values', 'Settings', 'scene_of', 'Source', 'find_homes', 'name_homes', 'find_sources', 'cell_means', 'held_ids',
-           'rank_correlation', 'rank_given', 'study_class', 'study_tile', 'MapName', 'read_map_name']
+__all__ = ['Values', 'Settings', 'scene_of', 'Source', 'find_homes', 'name_homes', 'find_sources', 'scenes_found', 'cell_means',
+           'held_ids', 'rank_correlation', 'rank_given', 'study_class', 'study_tile', 'MapName', 'read_map_name']
 
 # %% ../nbs/54_tiles.ipynb #c3781695
 @dataclass(frozen=True)
@@ -54,8 +56,9 @@ class Settings:
     how many noisy copies of the input the maps are computed again (uniform noise of at most 0.02 in model space), for the column
     `sensitivity`. targets: the classes that are predicted, explained and tested, each by itself, by name or number; None only for a
     network of one channel. activation: as for `EntropyCentric`. nodata: the value of pixels that hold nothing, a number or one per
-    band; they belong to no region, area or test. tolerance, max_rows, top: goals of the method entropy, as for `EntropyCentric`;
-    of what shares its forwards, sobol and interaction may stand beside it, their maps NaN where a feature was asked seldom.
+    band; they belong to no region, area or test. bands, scale: how other tiles than 8-bit RGB are read, see `request.picture_of`.
+    tolerance, max_rows, top: goals of the method entropy, as for `EntropyCentric`; of what shares its forwards, sobol and
+    interaction may stand beside it, their maps NaN where a feature was asked seldom.
     Raises ValueError for an unknown name or a number out of range.
     """
 
@@ -73,6 +76,8 @@ class Settings:
     targets: tuple[int | str | None, ...] = (None,)
     activation: Activation = "auto"
     nodata: tuple[float, ...] | None = None
+    bands: tuple[int | str, ...] | None = None
+    scale: tuple[float, float] | None = None
     tolerance: float | None = None
     max_rows: int | None = None
     top: int | None = None
@@ -100,6 +105,10 @@ class Settings:
                 raise ValueError(f"{name} must be at least {least}, got {value}")
         if any(isinstance(one, int) and one < 0 for one in self.targets) or (None in self.targets and len(self.targets) > 1):
             raise ValueError(f"targets must be names or numbers of at least 0, or None alone, got {self.targets}")
+        if check_scale(self.scale) is not None:
+            object.__setattr__(self, "scale", tuple(map(float, self.scale or ())))
+        if self.bands is not None:  # of one form, as it is a part of what names a run
+            object.__setattr__(self, "bands", tuple(int(band) if str(band).isdecimal() else band for band in self.bands))
         check_design(self.n_samples, self.grid_size**2, "supercube")
         goals, others = self.budget(0).goals, set(self.methods) & {*PICK_FREEZE, INTERACTION} - {"entropy", "sobol", INTERACTION}
         if goals and ("entropy" not in self.methods or others):
@@ -112,11 +121,24 @@ class Settings:
         return Budget(self.n_samples, self.perturbations_per_eval, seed, self.tolerance, max_rows=self.max_rows, top=self.top)
 
 # %% ../nbs/54_tiles.ipynb #6354af2c
-def scene_of(tile: str) -> str:
-    """The scene that a tile is a part of, by the tile's name."""
-    return tile.rpartition("_")[0] or tile
+def scene_of(tile: str, scenes: str | None = None) -> str:
+    """The scene that a tile is a part of: its name up to the last underscore, or what a regular expression finds in the name.
 
-# %% ../nbs/54_tiles.ipynb #06e350a7
+    scenes: the expression; of one with groups the first that holds something. Raises ValueError, quoting it, for one that is
+    none, and for a name in which it finds nothing.
+    """
+    if scenes is None:
+        return tile.rpartition("_")[0] or tile
+    try:
+        found = re.search(scenes, tile)
+    except re.error as problem:
+        raise ValueError(f"scenes='{scenes}' is no regular expression: {problem}") from problem
+    scene = "" if found is None else next(filter(None, found.groups()), found[0])
+    if not scene:
+        raise ValueError(f"scenes='{scenes}' finds nothing in the name of the tile {tile!r}; expected what names its scene")
+    return scene
+
+
 @dataclass(frozen=True)
 class Source:
     """One tile of one data set."""
@@ -194,6 +216,14 @@ def find_sources(folder: str | Path | Sequence[str | Path], limit: int | None = 
     # In turn, so that a run that is stopped early has some tiles of each data set.
     return [source for turn in zip_longest(*datasets) for source in turn if source is not None]
 
+# %% ../nbs/54_tiles.ipynb #ca8d8557
+def scenes_found(sources: Sequence[Source], scenes: str | None = None) -> str:
+    """How many scenes the tiles are of, which intervals and p-values count, and the first of them. scenes: as of `scene_of`."""
+    counts = Counter((source.dataset, scene_of(source.tile.name, scenes)) for source in sources)
+    first = ", ".join(f"{scene} ({n})" for (_, scene), n in list(counts.items())[:3])
+    how = "the tiles' names up to their last _" if scenes is None else f"scenes='{scenes}'"
+    return f"{len(counts)} {'scene' if len(counts) == 1 else 'scenes'} by {how}: {first}{', ...' if len(counts) > 3 else ''}"
+
 # %% ../nbs/54_tiles.ipynb #2fd10a23
 def cut_centre(values: NDArray[Any], side: int | None) -> NDArray[Any]:
     """The central square of an image or label (H,W,...); all of it where it is no larger."""
@@ -224,11 +254,17 @@ class Asked(NamedTuple):
     facts: dict[str, Any]
 
 # %% ../nbs/54_tiles.ipynb #c7dbf1e2
+def read_tile(model: Model, source: Source, settings: Settings) -> tuple[NDArray[Any], NDArray[np.bool_], Labels | None]:
+    """A tile's image (H,W,C) for a model, where it holds something (H,W), both cropped, and its labels. Raises ValueError."""
+    picture = picture_of(source.tile.image, card_of(model), settings.bands, settings.scale, settings.nodata)
+    image, valid, labels = source.tile.read_classes(picture)
+    held = np.ones(image.shape[:2], bool) if valid is None else valid
+    return cut_centre(image, settings.crop), cut_centre(held, settings.crop), labels
+
+
 def ask_tile(model: Model, source: Source, settings: Settings, target: int | str | None = None) -> Asked:
     """Read, crop and segment a tile. Raises ValueError for files that do not fit, or a class that the model has not."""
-    (image, labels), card = source.tile.read_classes(), card_of(model)
-    image = cut_centre(image, settings.crop)
-    held = np.ones(image.shape[:2], bool) if settings.nodata is None else other_than(image, settings.nodata)
+    (image, held, labels), card = read_tile(model, source, settings), card_of(model)
     # Predicted on what is explained: pixels that hold nothing already hold what replaces them.
     inputs = inputs_for(model, image, held if held.any() and not held.all() else None, settings.baselines[0])
     outputs, activation = score_maps(model, inputs, settings.activation)

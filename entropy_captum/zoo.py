@@ -144,8 +144,9 @@ def inputs_for(model: Model, image: NDArray[Any], valid: NDArray[np.bool_] | Non
                baseline: BaselineName = "grey") -> Tensor:
     """An image (H,W,C) as a model's card wants it, (1,C,H,W) on its device; pixels that hold nothing are as a baseline makes them.
 
-    Errors as `card.to_inputs`, and as `perturbation.filled` for pixels that are not valid (H,W).
+    Warns as `warn_of_no_card`. Errors as `card.to_inputs`, and as `perturbation.filled` for pixels that are not valid (H,W).
     """
+    warn_of_no_card(model)
     return filled(to_inputs(image, card_of(model)), valid, baseline).to(as_forward(model).device)
 
 # %% ../nbs/43_zoo.ipynb #09301ae4

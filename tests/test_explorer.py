@@ -4,7 +4,6 @@ from __future__ import annotations
 import io
 import json
 import re
-import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -38,6 +37,7 @@ from entropy_captum.explorer import SHOWN, Explorer, answer, explore
 from entropy_captum.files import Extent
 from entropy_captum.judgement import judge
 from entropy_captum.models import load_model
+from entropy_captum.notices import notify
 from entropy_captum.runtimes import export_onnx
 from entropy_captum.zoo import rooftop_unet
 
@@ -114,6 +114,7 @@ def test_what_is_chosen_during_a_run_is_for_the_next(explorer):
     assert {"entropy", "grad-cam"} & set(found.table["map"]) == {"entropy"}
 
 
+@pytest.mark.slow
 def test_a_run_cancelled_at_once_leaves_nothing_of_the_one_before(explorer):
     explorer.explain(1)
     assert explorer.wait(60) is not None
@@ -224,6 +225,22 @@ class Slow(torch.nn.Module):
         self.forwards += 1
         self.call(self.forwards)
         return self.bright(x)
+
+
+def test_the_last_words_come_with_all_that_is_said(explorer, monkeypatch):
+    """Whoever reads that a run is done may read its notices too, and start the next."""
+    sent, noisy = [], Slow(lambda number: notify(f"forward {min(number, 9)}"))
+    explorer = explore(noisy.eval(), explorer.subject.image, grid_size=4, n_samples=2)
+
+    def send(key=None) -> None:
+        keys = {key} if isinstance(key, str) else set(key or ())
+        sent.append((keys, explorer.message))
+
+    monkeypatch.setattr(explorer, "send_state", send)
+    explorer.explain(1)
+    explorer.wait(60)
+    last = [keys for keys, message in sent if "message" in keys and message.startswith("Done")]
+    assert last and last[0] >= {"running", "notices"}
 
 
 def test_the_errors_shrink_while_designs_come_in(explorer):
@@ -644,7 +661,11 @@ def test_the_picture_in_the_documentation_shows_the_words_of_today():
 def lab(tmp_path_factory):
     find_chromium()
     root = tmp_path_factory.mktemp("lab")
-    shutil.copy(NBS / "index.ipynb", root)
+    # Run as it is by `nbdev_test`; here what it shows is looked at, for which a coarse map will do.
+    landing = (NBS / "index.ipynb").read_text(encoding="utf-8")
+    assert landing.count("n_samples=8, grid_size=16") == 2 and landing.count("grid_size=16)") == 2
+    coarse = landing.replace("n_samples=8, grid_size=16", "n_samples=2, grid_size=4").replace("grid_size=16)", "grid_size=4)")
+    (root / "index.ipynb").write_text(coarse, encoding="utf-8")
     write_explorer(root / "explorer.ipynb", 4, 4)
     with run_lab(root, tmp_path_factory.mktemp("home")) as url, open_browser() as browser:
         yield url, browser, root
@@ -723,10 +744,10 @@ def test_views_box_and_what_python_sets(opened):
     page.mouse.down()
     page.mouse.move(box["x"] + 140, box["y"] + 150, steps=4)
     page.mouse.up()
-    page.wait_for_function("() => { const bar = document.querySelector('.ec-panel progress');"
+    page.wait_for_function("() => { const bar = document.querySelector('.ec-head progress');"
                            " return bar.hasAttribute('value') && bar.value > 0 && bar.value < bar.max; }", timeout=60_000)
     wait_for_message(page, "Done: gap")
-    assert page.locator(".ec-panel progress").evaluate("bar => bar.value === bar.max")
+    assert page.locator(".ec-head progress").evaluate("bar => bar.value === bar.max")
     shown = {"score": canvas.screenshot()}
     unit = page.locator(".ec-bar span").last.inner_text()
     panel.get_by_label("show").select_option("standard error")
@@ -741,7 +762,8 @@ def test_views_box_and_what_python_sets(opened):
     assert len(set(shown.values()) | {plain}) == 6, "the region of the box stays outlined"
 
     in_python(page, "explorer.method, explorer.grid_size, explorer.n_samples = 'sobol', 5, 2")
-    assert [panel.get_by_label(name).input_value() for name in ("method", "grid", "samples N")] == ["sobol", "5", "2"]
+    names = ("method", "patches a side", "random draws")
+    assert [panel.get_by_label(name).input_value() for name in names] == ["sobol", "5", "2"]
     page.get_by_role("button", name="Explain", exact=True).click()
     wait_for_message(page, "^(?!Done)")
     wait_for_message(page, "Done: gap")
@@ -769,7 +791,7 @@ def test_click_watch_cancel_and_save(lab, opened):
     assert "±" in page.locator(".ec-hover").inner_text() and "bit" in page.locator(".ec-hover").inner_text()
 
     page.screenshot(path=root / "explorer.png")
-    page.get_by_label("samples N").select_option("128")
+    page.get_by_label("random draws").select_option("128")
     page.get_by_role("button", name="Explain", exact=True).click()
     wait_for_message(page, "[2-9] of 128 designs")
     page.get_by_role("button", name="Cancel", exact=True).click()
@@ -827,7 +849,7 @@ def test_a_map_is_shown_under_its_own_name_only(opened):
     panel.get_by_label("method").select_option("entropy")
     assert canvas.screenshot() == shown and page.locator(".ec-verdict table").count() == 2
 
-    panel.get_by_label("beside it").select_option("method:sobol")
+    panel.get_by_label("compare with").select_option("method:sobol")
     assert [caption(page, k) for k in (0, 1)] == ["entropy: 4 x 4 patches, N = 4", "sobol: not explained yet"]
     page.get_by_role("button", name="Explain", exact=True).click()
     wait_for_message(page, "Done: gap entropy .* sobol")
@@ -844,7 +866,7 @@ def test_zoom_move_and_keys(opened):
     whole, message, roof = canvas.screenshot(), page.locator(".ec-message"), roof_on(canvas)
     page.get_by_role("button", name="zoom in").click()
     near = canvas.screenshot()
-    page.get_by_role("combobox", name="dragging").select_option("move")
+    page.get_by_role("combobox", name="drag to").select_option("move")
     box = canvas.bounding_box()
     page.mouse.move(box["x"] + 200, box["y"] + 200)
     page.mouse.down()
@@ -890,6 +912,7 @@ def check_by_axe(page) -> None:
 @pytest.mark.browser
 def test_ground_code_files_names_and_a_narrow_page(lab, opened):
     page, canvas = opened
+    check_by_axe(page)  # before anything is chosen
     canvas.click(position={"x": canvas.bounding_box()["width"] - 4, "y": canvas.bounding_box()["height"] - 4})
     wait_for_message(page, "no object at .* are outlined object \\d+ is the nearest")
     canvas.click(position=roof_on(canvas))
@@ -908,8 +931,8 @@ def test_ground_code_files_names_and_a_narrow_page(lab, opened):
             assert set(np.load(file)) >= {"entropy", "entropy error", "region"} if name == "npz" else file.read(4) == b"\x89PNG"
 
     explorer = page.locator(".ec-explorer")
-    for role, names in {"combobox": ("method", "beside it", "grid", "samples N", "show", "dragging"), "textbox": ("save to",),
-                        "checkbox": ("choose several",), "slider": ("opacity",),
+    for role, names in {"combobox": ("method", "compare with", "patches a side", "random draws", "show", "drag to"),
+                        "textbox": ("save to",), "checkbox": ("choose several",), "slider": ("opacity",),
                         "progressbar": ("done so far",), "application": ("entropy. The image",),
                         "button": ("zoom in", "zoom out", "show all", "Explain", "Cancel", "Save", "Copy as Python")}.items():
         for name in names:
@@ -919,10 +942,17 @@ def test_ground_code_files_names_and_a_narrow_page(lab, opened):
         "all => all.filter(one => !one.getAttribute('aria-label') && !one.textContent.trim() && !one.labels?.length).length")
     assert unnamed == 0
 
+    page.locator(".ec-verdict summary").click()
+    check_by_axe(page)  # with the code, and all tests open
+    page.locator(".ec-verdict summary").click()
+
     page.evaluate("jupyterapp.commands.execute('application:toggle-left-area')")
     page.set_viewport_size({"width": 390, "height": 900})
     page.wait_for_timeout(1000)
     shown, whole = canvas.bounding_box(), explorer.bounding_box()
+    verdict = page.locator(".ec-verdict")
+    assert "±" in verdict.inner_text() and verdict.evaluate("one => one.scrollWidth <= one.clientWidth"), "all of it can be read"
+    check_by_axe(page)
     assert shown["width"] > 0.95 * whole["width"] > 200 and shown["height"] == pytest.approx(shown["width"], rel=0.02)
 
 
@@ -953,7 +983,7 @@ assert len(explorer.kept) == 2 and explorer.result is second""")
     page.wait_for_function(f"() => document.querySelector('figcaption').textContent.startsWith('object {numbers[0]},')")
     assert canvas.screenshot() != later
     in_python(page, "assert explorer.result is first, 'what is shown is what is saved'")
-    panel.get_by_label("beside it").select_option("kept:1")
+    panel.get_by_label("compare with").select_option("kept:1")
     page.locator(CANVAS).nth(1).wait_for()
     page.wait_for_function("() => document.querySelectorAll('.ec-panes figcaption').length === 2")
     assert [caption(page, k).split(",")[0] for k in (0, 1)] == [f"object {number}" for number in numbers]
@@ -964,7 +994,7 @@ assert len(explorer.kept) == 2 and explorer.result is second""")
         said.append(page.locator(".ec-hover").inner_text())
     assert said[0] != said[1] and all(text.count("bit") == 1 for text in said), "each says what its own map has there"
     check_by_axe(page)
-    panel.get_by_label("beside it").select_option("method:")
+    panel.get_by_label("compare with").select_option("method:")
     page.wait_for_function("() => document.querySelectorAll('.ec-panes figcaption').length === 1")
     panel.get_by_label("building").select_option("1")
     page.wait_for_function(f"() => document.querySelector('figcaption').textContent.startsWith('object {numbers[1]},')")
@@ -989,6 +1019,7 @@ def test_warnings_and_cancelled_tests_are_on_the_page(lab):
     notices = page.locator(".ec-notices")
     assert "flat map" in notices.inner_text() and "use activation='none'" in notices.inner_text()
     assert not page.locator(".ec-verdict table").count()
+    check_by_axe(page)
     # A ring and what it holds have the same middle; keys reach both, and all in the order in which one reads.
     message, numbers = page.locator(".ec-message"), []
     canvas.focus()

@@ -100,7 +100,7 @@ explorer""")
         canvas.wait_for(timeout=120_000)
         wait_for_message(page, "Done: gap", 240)
         panel = page.locator(".ec-panel")
-        assert panel.get_by_label("grid").locator("option:checked").inner_text() == "by the object's size"
+        assert panel.get_by_label("patches a side").locator("option:checked").inner_text() == "by the object's size"
         assert page.locator(".ec-bar > span:first-child").all_inner_texts() == ["around it", "at the object"]
         assert "a scale of their own" in page.locator(".ec-legend").inner_text()
         panel.get_by_label("opacity").fill("0")

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from PIL import Image
@@ -19,7 +20,7 @@ from torch import nn
 
 from entropy_captum import EntropyCentric, RegionScore, l_sit
 from entropy_captum.card import to_inputs
-from entropy_captum.cli import in_options, main
+from entropy_captum.cli import in_options, main, print_counts, print_survey
 from entropy_captum.data import normalize
 from entropy_captum.drawn import procedural_scene
 from entropy_captum.evaluation import SitTester
@@ -29,7 +30,9 @@ from entropy_captum.forward import Forward
 from entropy_captum.judgement import judge
 from entropy_captum.models import load_model
 from entropy_captum.question import Question, doubt_of
+from entropy_captum.scene import Scene
 from entropy_captum.signs import signs
+from entropy_captum.zoo import predict_mask
 
 SCENE = procedural_scene(2, 64)
 X, ROOF = normalize(SCENE.image), torch.from_numpy(SCENE.label)
@@ -441,6 +444,7 @@ def test_a_flat_map(typed):
      "without --target a model needs a one-channel output, got 3 channels"),
     ("no pixel of class 0; pass region=", "no pixel of class 0; give --mask"),
     ("out of memory: going on with perturbations_per_eval=4", "out of memory: going on with --perturbations-per-eval 4"),
+    ("scenes='f[0-9]' finds nothing", "--scenes 'f[0-9]' finds nothing"), ("by scenes='east': east", "by --scenes east: east"),
     ("grid_size='adaptive' refines", "--grid-size adaptive refines"), ("tolerance=0.05. Then", "--tolerance 0.05. Then"),
     ("top must be at least 1", "--top must be at least 1"), ("top of the map, a target and a window", None),
     ("(nodata), say so: valid=mask, or --nodata VALUE", "(nodata), say so: --nodata VALUE"),
@@ -448,6 +452,41 @@ def test_a_flat_map(typed):
     ("--grid-size 0: expected a number", None), ("--n-samples 3, got target=road", "--n-samples 3, got --target road")])
 def test_the_terminal_speaks_of_options(message, typed_so):
     assert in_options(message) == (message if typed_so is None else typed_so)
+
+
+def test_reasons_of_studies_and_surveys_speak_of_options(tmp_path, capsys):
+    """Rows hold reasons as Python gives them; at the terminal they name what can be typed."""
+    reason = "ValueError: no pixel of class 0; pass region="
+    rows = pd.DataFrame({"dataset": "town", "tile": ["a", "b", "c"], "target": "", "method": "entropy",
+                         "status": ["error", "left out", "small"], "error": [reason, "it needs grid_size=8", "a larger grid_size"]})
+    print_counts(rows, tmp_path)
+    print_survey(pd.DataFrame({"status": ["error"], "error": [reason], "flags": [""]}), tmp_path)
+    said = capsys.readouterr().out
+    assert said.count("ValueError: no pixel of class 0; give --mask") == 2
+    assert "left out: entropy: it needs --grid-size 8" in said and "not explained: a larger --grid-size" in said
+
+
+@pytest.mark.parametrize("door", ["predict_mask", "scene", "explore"])
+def test_a_network_without_a_card_is_told_what_pixels_it_gets(door, tmp_path):
+    """Through every door that takes an image, once; with a card never."""
+    image = tmp_path / "aerial.png"
+    Image.fromarray(SCENE.image).save(image)
+
+    def opened(network):
+        with warnings.catch_warnings(record=True) as found:
+            warnings.simplefilter("always")
+            if door == "predict_mask":
+                predict_mask(network, SCENE.image)
+            elif door == "scene":
+                Scene(image, network).explain(point=(0, 7), methods=("distance",))
+            else:
+                explore(network, SCENE.image)
+        return [str(each.message) for each in found if "nothing says what pixel values" in str(each.message)]
+
+    bare = Bright()
+    (said,) = opened(bare)
+    assert said.startswith("Bright: ") and "from -1 to 1" in said and "load_model(model, dict(scale=" in said
+    assert not opened(bare) and not opened(load_model(Bright(), dict(scale=1 / 255, mean=0.5, std=0.5)))
 
 
 @pytest.mark.parametrize("door", ["estimate", "attribute"])

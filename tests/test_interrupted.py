@@ -15,9 +15,11 @@ import pandas as pd
 import pytest
 import torch
 from conftest import largest_file
+from typer.testing import CliRunner
 
 from entropy_captum import EntropyCentric, Estimate, study
-from entropy_captum.drawn import write_scenes
+from entropy_captum.cli import app
+from entropy_captum.drawn import write_drawn_raster, write_scenes
 from entropy_captum.explanation import ask, explain_question
 from entropy_captum.files import extent_of_array
 from entropy_captum.question import Budget
@@ -221,3 +223,24 @@ def test_a_training_whose_folder_cannot_be_made_says_so_before_it_begins(tmp_pat
     (tmp_path / "file").touch()
     with pytest.raises(ValueError, match="file/run: could not be written"):
         train([tmp_path / "toy"], tmp_path / "file/run", Recipe(encoder="resnet18", steps=10**6, procedural=0), show_progress=False)
+
+
+@pytest.mark.parametrize("place,line", [
+    pytest.param("survey", "explain scene.tif --footprints buildings.gpkg --scale 0 4095 --grid-size 2 --n-samples 2",
+                 marks=pytest.mark.slow),
+    ("study", "evaluate --data data --grid-size 2 --n-samples 2 --out run"), ("training", "train data --steps 1 --out weights")])
+def test_the_terminal_says_what_goes_on_after_ctrl_c(place, line, tmp_path, monkeypatch):
+    """Of many buildings too, which are one command with one building, of which nothing is kept."""
+    def stopped(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    write_drawn_raster(tmp_path, size=128)
+    write_scenes(tmp_path / "data/town", (2,), 64)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(f"entropy_captum.{place}.{place.replace('study', 'evaluate').replace('training', 'train')}", stopped)
+    done = CliRunner().invoke(app, line.split())
+    assert done.exit_code == 130 and "Stopped. What is done is kept: the same command goes on from there" in done.output
+    if place == "survey":
+        monkeypatch.setattr("entropy_captum.explanation.explain_question", stopped)
+        alone = CliRunner().invoke(app, [*line.split(), "--id", "1"])
+        assert alone.exit_code == 130 and "Stopped" not in alone.output

@@ -212,6 +212,7 @@ def test_a_view_is_captured_and_leaves_no_failure_behind():
     assert torch.allclose(found, want, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_auto_says_once_why_it_runs_in_full(caplog, image):
     model = small_net()
     with caplog.at_level(logging.DEBUG, "entropy_captum"):

@@ -10,13 +10,16 @@ from captum.attr import Attribution, GuidedGradCam, LayerGradCam, Occlusion, Sal
 from conftest import Encoded, small_net
 from distributed import Client, LocalCluster
 from torch import nn
+from typer.testing import CliRunner
 
 from entropy_captum import RegionScore
+from entropy_captum.cli import app
 from entropy_captum.drawn import write_scenes
 from entropy_captum.methods import REGISTRY, ask_of_image, feature_ids, method_names, register, run_methods
 from entropy_captum.question import Budget, Question
-from entropy_captum.study import evaluate, facts_of, run_id
+from entropy_captum.study import differences, evaluate, facts_of, read_rows, run_id
 from entropy_captum.tiles import Settings
+from entropy_captum.zoo import rooftop_unet
 
 
 @contextmanager
@@ -225,3 +228,38 @@ def test_a_feature_mask_as_an_array_is_what_methods_remove():
     assert all(len(heat.unique()) == 3 for each in found.values() for heat in each.maps)
     with pytest.raises(ValueError, match=r"regions \(K,H,W\) of one image, got shape \(24, 32\)"):
         ask_of_image(small_net(), x, regions[0])
+
+
+@pytest.mark.slow
+def test_a_method_is_known_by_its_place(tmp_path):
+    """A function of a file and a class of a package, at the terminal: the maps that Python gives."""
+    source = tmp_path / "mine.py"
+    source.write_text("def bright(model, inputs, region):\n    return inputs.mean(1)[0]\n")
+    write_scenes(tmp_path / "data/town", (2,), 128)
+    try:
+        done = CliRunner().invoke(app, ["evaluate", "--data", str(tmp_path / "data"), "--out", str(tmp_path / "run"), "--methods",
+                                        f"ones,{source}:bright,captum.attr:Saliency", "--grid-size", "4", "--n-samples", "2"])
+    finally:
+        REGISTRY.pop("bright", None), REGISTRY.pop("Saliency", None)
+    assert done.exit_code == 0, f"{done.output}{done.exception}"
+    rows = read_rows((tmp_path / "run").rglob("*.parquet"))
+    assert set(rows.method) == {"ones", "bright", "Saliency"} and set(rows.status) == {"ok"}
+    with registered(light=lambda model, inputs, region: inputs.mean(1)[0]):
+        other = evaluate(rooftop_unet(), tmp_path / "data", tmp_path / "other", Settings(("light", "random"), 4, 2),
+                         show_progress=False)
+    assert other.gap[other.method == "light"].item() == rows.gap[rows.method == "bright"].item()
+    homes = [next((tmp_path / name).glob("*/run.json")).parent for name in ("run", "other")]
+    told = differences(homes)
+    assert "methods=ones,bright,Saliency" in told[homes[0]] and "own methods=bright,Saliency" in told[homes[0]]
+    assert "methods=light,random" in told[homes[1]] and "own methods=light" in told[homes[1]]
+
+
+@pytest.mark.parametrize("method,said", [
+    ("nowhere.py:mine", "nowhere.py: no such file of Python code"), ("torch:pi", "must be a function or the class"),
+    ("captum.attr:Salience", "captum.attr:Salience: cannot be imported"), ("captum.attr:", "captum.attr:: cannot be imported"),
+    ("captum.attr:Saliency.attribute", "takes (self, inputs), expected a score"), ("mine.py", "unknown method 'mine.py'; known")])
+def test_a_place_without_a_method_is_refused_before_the_model_is_read(method, said, tmp_path):
+    write_scenes(tmp_path / "data/town", (2,), 64)
+    line = ["evaluate", "--data", str(tmp_path / "data"), "--out", str(tmp_path / "run"), "--methods", method]
+    done = CliRunner().invoke(app, line)
+    assert done.exit_code and said in f"{done.output}{done.exception}" and not (tmp_path / "run").exists()

@@ -62,9 +62,9 @@ def test_the_page_of_the_package_index_points_to_nothing_that_is_not_there(built
     here = [target.split(repository)[1].partition("#")[0] for target in targets if repository in target]
     assert len(here) > 30 and all((ROOT / path).is_file() for path in here)
     assert all(target.startswith("https://") for target in targets)
-    pictures = re.findall(r"!\[[^]]+\]\((\S+)\)", metadata)
-    assert pictures and all(url.startswith("https://raw.githubusercontent.com/") and (ROOT / url.split("/", 6)[6]).is_file()
-                            for url in pictures)
+    pictures = re.findall(r'\bsrc(?:set)?="([^"]+)"', metadata)
+    assert len(pictures) == 2 and "![" not in metadata
+    assert all(url.startswith("https://raw.githubusercontent.com/") and (ROOT / url.split("/", 6)[6]).is_file() for url in pictures)
     assert {line.split(",")[0] for line in metadata.splitlines() if line.startswith("Project-URL")} == {
         f"Project-URL: {name}" for name in ("Documentation", "Source", "Issues", "Changelog")}
 

@@ -52,6 +52,7 @@ def names_in(folder):
     return {path.name for path in folder.iterdir()}
 
 
+@pytest.mark.slow
 def test_the_record_of_an_explanation_names_its_files_and_none_of_them_outlives_it(told, tmp_path):
     """Also those of a method that is not known when the next one is saved."""
     own = replace(told, found={"my-own": told.found["entropy"]})
@@ -67,6 +68,7 @@ def test_the_record_of_an_explanation_names_its_files_and_none_of_them_outlives_
     assert not [name for name in names_in(tmp_path) if name.startswith("my-own")] and (tmp_path / "notes.txt").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("record", ["", "[1]", "{", '{"files": ["../kept", "/etc/passwd", 3, "sub/kept"]}'])
 def test_a_foreign_record_removes_nothing_elsewhere(told, tmp_path, record):
     (tmp_path / "kept").write_text("mine")

@@ -14,16 +14,16 @@ from shapely.geometry import box
 from typer.testing import CliRunner
 
 from entropy_captum.adapter import adapt
-from entropy_captum.card import ModelCard
+from entropy_captum.card import ModelCard, to_inputs
 from entropy_captum.cli import app
 from entropy_captum.drawn import procedural_scene
 from entropy_captum.explanation import ask, largest_object, object_of
 from entropy_captum.footprints import outline
 from entropy_captum.question import Budget
 from entropy_captum.raster import Band, moved, to_world
-from entropy_captum.request import read_request
+from entropy_captum.request import bands_for, in_numbers, read_request
 from entropy_captum.run import Quantity, answer
-from entropy_captum.scene import Scene, bands_for, in_numbers, window_side
+from entropy_captum.scene import Scene, window_side
 from entropy_captum.zoo import Padded, predict_mask, rooftop_unet
 
 PLACE = rasterio.Affine(0.3, 0, 691000, 0, -0.3, 5335000)
@@ -297,3 +297,40 @@ def test_a_world_file_places_a_picture(network, tile, tmp_path):
 def test_what_lies_elsewhere_is_fetched_only_if_asked_for():
     done = CliRunner().invoke(app, ["explain", "https://example.org/scene.tif", "--point", "5", "5"])
     assert "https://example.org/scene.tif: is no file on this machine; if it is to be fetched, say so" in str(done.exception)
+
+
+def test_a_network_of_blue_green_and_red_sees_these(tmp_path):
+    """Its adapter turns images of red, green and blue round; a raster is read as such an image, or its bands were turned twice."""
+    values = np.stack([np.full((40, 40), v, np.uint8) for v in (10, 20, 30)])  # red, green, blue
+    seen = []
+
+    def network(x):
+        seen.append(x[0, :, 0, 0].tolist())
+        return x[:, :1] * 0 + 5
+
+    card = ModelCard(bands=("blue", "green", "red"), scale=1.0, mean=0, std=1)
+    names = ("red", "green", "blue")
+    for name, order in (("rgb", (0, 1, 2)), ("bgr", (2, 1, 0))):
+        path = tmp_path / f"{name}.tif"
+        with rasterio.open(path, "w", driver="GTiff", width=40, height=40, count=3, dtype="uint8",
+                           transform=rasterio.Affine(1, 0, 0, 0, -1, 40)) as file:
+            file.write(values[list(order)])
+            for k, which in enumerate(order, 1):
+                file.set_band_description(k, names[which])
+        own = [order.index(which) + 1 for which in (2, 1, 0)]  # the numbers of blue, green and red
+        for bands in (None, own):
+            picture = Scene(path, adapt(network, card), bands=bands).picture
+            image = picture.read(None)[0]
+            assert image[0, 0].tolist() == [10, 20, 30] and [band.name for band in picture.bands] == [*names]
+            adapt(network, card)(to_inputs(image, card))
+            assert np.allclose(seen[-1], [30, 20, 10])
+
+
+def test_a_picture_of_a_palette_is_explained_by_its_colours(tmp_path):
+    image = np.zeros((40, 40, 3), np.uint8)
+    image[:, 20:] = (200, 100, 50)
+    Image.fromarray(image).quantize(2).save(tmp_path / "palette.tif")
+    scene = Scene(tmp_path / "palette.tif", rooftop_unet())
+    assert np.array_equal(scene.picture.read(None)[0], image)
+    with pytest.raises(ValueError, match=r"palette.tif: holds colours of a palette.*the model takes red, nir"):
+        Scene(tmp_path / "palette.tif", adapt(lambda x: x[:, :1], ModelCard(bands=("red", "nir"), mean=0, std=1)))

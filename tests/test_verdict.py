@@ -30,7 +30,7 @@ from entropy_captum.cli import print_table
 from entropy_captum.data import normalize
 from entropy_captum.drawn import procedural_scene
 from entropy_captum.evaluation import SitTester, random_attribution, verdict
-from entropy_captum.explorer import rows_of
+from entropy_captum.explorer import Explorer, rows_of
 from entropy_captum.judgement import MOVES, VERDICTS, Gap, GapTester, in_words, judge, moved, redrawn, sentences, with_outlines
 from entropy_captum.notices import waiting
 from entropy_captum.question import Question
@@ -227,8 +227,9 @@ def test_each_map_has_a_sentence_and_the_last_says_what_they_do_not(table):
         assert f"{row.verdict} on this building" in sentence and f"± {row[3]:.1f} points" in sentence
         spread = f"{chance['gap_r0.5']:.1f} ± {chance['gap_r0.5_se']:.1f} (the spread of 20 of them)"
         assert f"random maps get {spread}, nearness " in sentence and sentence.count("spread") == 1
-    shown = {row["map"]: row["gap"] for row in rows_of(table)}  # the explorer's table says so too
-    assert shown["random"] == spread and "spread" not in shown["distance"] and "±" in shown["distance"]
+    shown = {row["map"]: row["gap"] for row in rows_of(table)}  # the explorer says below its table what ± is
+    assert f"{shown['random']} (the spread of 20 of them)" == spread and "±" in shown["distance"]
+    assert "of random maps, how far 20 of them spread" in Explorer.caution.default_value
     assert "One building decides nothing" in last and "Table I" in last
 
 

@@ -1,0 +1,194 @@
+"""Tiles of other bands and depths in a study: read as `explain` reads a raster, never silently as something else."""
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import rasterio
+import torch
+from PIL import Image
+from torch import nn
+from typer.testing import CliRunner
+
+from entropy_captum.adapter import adapt
+from entropy_captum.card import ModelCard
+from entropy_captum.cli import app
+from entropy_captum.report import write_report
+from entropy_captum.study import evaluate, read_facts, retest, settings_of
+from entropy_captum.tiles import Settings, find_sources
+
+QUICK = Settings(("entropy", "random"), grid_size=4, n_samples=4, min_pixels=1)
+
+
+class Roofs(nn.Module):
+    """Bright blocks of the red band are roofs; logits (B,1,H,W)."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.smooth = nn.Conv2d(3, 1, 5, padding=2)
+        with torch.no_grad():
+            self.smooth.weight.copy_(torch.tensor([6.0, 1.0, 0.5])[None, :, None, None].expand(1, 3, 5, 5) / 25)
+
+    def forward(self, x):
+        return self.smooth(x)
+
+
+@pytest.fixture
+def model() -> Roofs:
+    torch.manual_seed(0)
+    return Roofs().eval()
+
+
+def picture(seed: int) -> np.ndarray:
+    """8-bit RGB of noise, (48,48,3), with two bright blocks."""
+    rng = np.random.default_rng(seed)
+    image = rng.integers(10, 110, (48, 48, 3), np.uint8)
+    image[6:20, 8:24], image[28:42, 26:40] = 220, (230, 190, 200)
+    return image
+
+
+def write_raster(path: Path, values: np.ndarray, names: tuple[str, ...] = (), **facts) -> None:
+    """Bands (H,W,C) as a GeoTIFF, with their names where they are given."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with rasterio.open(path, "w", driver="GTiff", height=48, width=48, count=values.shape[2], dtype=values.dtype.name,
+                       transform=rasterio.Affine(0.3, 0, 500000, 0, -0.3, 5300000), crs="EPSG:25832", **facts) as file:
+        file.write(values.transpose(2, 0, 1))
+        for k, name in enumerate(names, 1):
+            file.set_band_description(k, name)
+
+
+def numbers(rows: pd.DataFrame) -> pd.DataFrame:
+    """What does not depend on when, and from which files, rows were made."""
+    return rows.drop(columns=["dataset", "checksum", "run_id", "seconds_maps", "seconds_tests"])
+
+
+@pytest.fixture
+def eight(tmp_path, model) -> pd.DataFrame:
+    """The rows of two 8-bit RGB pictures."""
+    (tmp_path / "eight/image").mkdir(parents=True)
+    for seed in (1, 2):
+        Image.fromarray(picture(seed)).save(tmp_path / f"eight/image/s{seed}_a.png")
+    return numbers(evaluate(model, tmp_path / "eight", tmp_path / "of_eight", QUICK, show_progress=False))
+
+
+def test_twelve_bits_and_chosen_bands_give_the_rows_of_their_eight_bits(tmp_path, model, eight):
+    for seed in (1, 2):
+        twelve = np.rint(picture(seed) * (4095 / 255)).astype(np.uint16)
+        # Blue, green, red and near infrared, without names: the order is said by numbers.
+        write_raster(tmp_path / f"deep/image/s{seed}_a.tif", np.dstack([twelve[..., ::-1], twelve[..., :1] // 2]))
+    settings = Settings(**vars(QUICK) | {"bands": (3, 2, 1), "scale": (0, 4095)})
+    rows = evaluate(model, tmp_path / "deep", tmp_path / "of_deep", settings, show_progress=False, keep_maps=True)
+    assert (rows["status"] == "ok").all() and len(rows) == 4
+    pd.testing.assert_frame_equal(numbers(rows), eight)
+    (run,) = tmp_path.glob("of_deep/*/run.json")
+    facts = read_facts(run.parent)
+    assert "rasterio" in facts["versions"] and settings_of(facts) == settings, "what is kept says how tiles were read"
+    again = retest(model, run.parent, find_sources(tmp_path / "deep"), lambda maps: {"again": maps["entropy"]},
+                   show_progress=False)
+    assert np.allclose(again["gap"], rows.loc[rows["method"] == "entropy", "gap"])
+    page = write_report(run.parent, out=tmp_path / "page.html").read_text()
+    assert "have changed since" not in page and "not at hand" not in page and page.count("data:image/jpeg") >= 2
+
+
+def test_the_card_says_how_tiles_of_other_bands_are_read(tmp_path, model, eight):
+    """A network of physical numbers, its bands by name, whatever their order in the file; holes are no evidence."""
+    card = ModelCard(bands=("red", "green", "blue"), value_range=(0.0, 0.5), scale=4.0, mean=(1.0,) * 3, std=(1.0,) * 3)
+    for seed in (1, 2):
+        write_raster(tmp_path / f"light/image/s{seed}_a.tif", (picture(seed)[..., [1, 2, 0]] / np.float32(510)).astype(np.float32),
+                     ("green", "blue", "red"))
+    rows = evaluate(adapt(model, card), tmp_path / "light", tmp_path / "of_light", QUICK, show_progress=False)
+    columns = ["gap", "region_pixels", "clean_confidence"]
+    assert np.allclose(rows[columns], eight[columns], rtol=1e-3)
+
+
+def test_what_a_raster_says_it_does_not_hold_is_left_out(tmp_path, model):
+    """A file's own nodata is as `nodata` of the settings; both leave the pixels out of regions and areas."""
+    image = picture(1)
+    image[:, 30:] = 7
+    (tmp_path / "said/image").mkdir(parents=True)
+    Image.fromarray(image).save(tmp_path / "said/image/s_a.png")
+    write_raster(tmp_path / "own/image/s_a.tif", image, ("red", "green", "blue"), nodata=7)
+    said, own = (evaluate(model, tmp_path / name, tmp_path / f"of_{name}", Settings(**vars(QUICK) | known), show_progress=False)
+                 for name, known in (("said", {"nodata": (7.0,)}), ("own", {"bands": ("red", "green", "blue")})))
+    assert (own["region_pixels"] == said["region_pixels"]).all() and (own["region_pixels"] < 14 * 22).all()
+    assert np.allclose(own["clean_confidence"], said["clean_confidence"])
+
+
+@pytest.mark.parametrize(("options", "said"), [
+    ([], "--scale LOW HIGH"), (["--scale", "4095", "0"], "expected the lower number first"),
+    (["--bands", "1,2"], "--bands 1,2: the model takes 3: red, green, blue"), (["--bands", "1,2,9"], "9"),
+    (["--bands", ""], "--bands : the model takes 3")])
+def test_the_command_says_how_tiles_are_to_be_read(tmp_path, options, said):
+    write_raster(tmp_path / "deep/image/s_a.tif", picture(1).astype(np.uint16) * 16)
+    found = CliRunner().invoke(app, ["evaluate", "--data", str(tmp_path / "deep"), "--out", str(tmp_path / "run"),
+                                     "--grid-size", "4", "--n-samples", "4", "--methods", "random", *options])
+    assert found.exit_code != 0 and said in f"{' '.join(found.output.split())} {found.exception}"
+
+
+@pytest.mark.parametrize("kind", ["uint16", "float32"])
+def test_nodata_is_a_number_of_the_file_and_not_of_the_scale(tmp_path, model, kind):
+    """What a scale makes of other pixels is no nodata, and nodata beyond the scale is none of its ends."""
+    image, hole = picture(1).astype(kind) * np.dtype(kind).type(16), 65535 if kind == "uint16" else -9999
+    image[:, 30:] = hole
+    write_raster(tmp_path / "deep/image/s_a.tif", image)
+    rows = {}
+    for name, nodata in (("none", None), ("said", (float(hole),))):
+        settings = Settings(**vars(QUICK) | {"bands": (1, 2, 3), "scale": (800, 4080), "nodata": nodata})
+        rows[name] = evaluate(model, tmp_path / "deep", tmp_path / name, settings, show_progress=False)
+        assert (rows[name]["status"] == "ok").all(), rows[name]["error"].tolist()
+    write_raster(tmp_path / "marked/image/s_a.tif", image, nodata=hole)
+    settings = Settings(**vars(QUICK) | {"bands": ("1", "2", "3"), "scale": (800.0, 4080.0)})
+    own = evaluate(model, tmp_path / "marked", tmp_path / "own", settings, show_progress=False)
+    columns = ["region_pixels", "clean_confidence", "gap"]
+    pd.testing.assert_frame_equal(own[columns], rows["said"][columns])
+    assert not np.allclose(rows["said"]["clean_confidence"], rows["none"]["clean_confidence"])
+
+
+def test_a_tile_of_nothing_is_no_failure(tmp_path, model):
+    """At the rim of a mosaic tiles hold nothing; a run that goes on does not try them for ever."""
+    write_raster(tmp_path / "rim/image/s_a.tif", picture(1))
+    write_raster(tmp_path / "rim/image/s_b.tif", np.zeros_like(picture(1)), nodata=0)
+    settings = Settings(**vars(QUICK) | {"bands": (1, 2, 3)})
+    rows = evaluate(model, tmp_path / "rim", tmp_path / "run", settings, show_progress=False)
+    assert dict(rows.groupby("tile")["status"].first()) == {"s_a": "ok", "s_b": "absent"}
+
+
+@pytest.mark.parametrize("source", ["pictures", "rasters", "numbers"])
+def test_a_network_of_blue_green_and_red_sees_these(tmp_path, model, eight, source):
+    """However the bands lie in the file, and whether they are found as a picture's, by name, or in the order that is said."""
+    card = ModelCard(bands=("blue", "green", "red"), scale=1 / 127.5, mean=(1.0,) * 3, std=(1.0,) * 3)
+    turned, data, settings = adapt(nn.Sequential(Turned(), model), card), tmp_path / "eight", QUICK
+    if source != "pictures":
+        data = tmp_path / "green_first"
+        for seed in (1, 2):
+            write_raster(data / f"image/s{seed}_a.tif", picture(seed)[..., [1, 2, 0]].astype(np.uint16) * 16,
+                         ("green", "blue", "red") if source == "rasters" else ())
+        named = {} if source == "rasters" else {"bands": (2, 1, 3)}
+        settings = Settings(**vars(QUICK) | named | {"scale": (0, 4080)})
+    rows = evaluate(turned, data, tmp_path / "of_turned", settings, show_progress=False)
+    columns = ["gap", "region_pixels", "clean_confidence"]
+    assert (rows["status"] == "ok").all() and np.allclose(rows[columns], eight[columns], rtol=1e-3)
+
+
+def test_three_bands_that_are_others_go_by_their_names(tmp_path, model, eight):
+    """A card of near infrared, red and green: never red, green and blue in their place."""
+    card = ModelCard(bands=("nir", "red", "green"), scale=1 / 127.5, mean=(1.0,) * 3, std=(1.0,) * 3)
+    for seed in (1, 2):
+        write_raster(tmp_path / f"flown/image/s{seed}_a.tif", picture(seed)[..., [1, 2, 0]], ("red", "green", "nir"))
+    rows = evaluate(adapt(model, card), tmp_path / "flown", tmp_path / "of_flown", QUICK, show_progress=False)
+    columns = ["gap", "region_pixels", "clean_confidence"]
+    assert np.allclose(rows[columns], eight[columns], rtol=1e-3)
+    unlike = evaluate(adapt(model, card), tmp_path / "eight", tmp_path / "unlike", QUICK, show_progress=False)
+    assert (unlike["status"] == "error").all() and "which bands are the model's nir, red, green?" in unlike["error"][0]
+
+
+class Turned(nn.Module):
+    """The bands in the other order."""
+
+    def forward(self, x):
+        return x.flip(1)
+
+
+def test_one_reading_is_one_run():
+    said, meant = Settings(bands=("3", "2", "nir"), scale=(0.0, 4095.0)), Settings(bands=(3, 2, "nir"), scale=(0, 4095))
+    assert said == meant and repr(said.scale) == repr(meant.scale)
