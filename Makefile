@@ -10,10 +10,11 @@ OLDEST := $(shell sed -n 's/^requirements = *\(.* \)*torch>=\([0-9.]*\).*/torch=
 help:            ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/:/'
 
+# Compiled once here: each process of the tests that had to compile torch and the rest itself would take 20 s to start, not 9.
 $(STAMP): settings.ini setup.py
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install -q uv
-	$(BIN)/uv pip install -q --python $(BIN)/python -e '.[dev]' $(if $(filter oldest,$(TORCH)),'$(OLDEST)')
+	$(BIN)/uv pip install -q --compile-bytecode --python $(BIN)/python -e '.[dev]' $(if $(filter oldest,$(TORCH)),'$(OLDEST)')
 	@touch $(STAMP)
 
 demo: $(STAMP)   ## explain a building of a drawn scene by four methods; results in demo/

@@ -495,7 +495,7 @@ def test_a_cluster_gives_the_same_rows_though_a_worker_is_killed(model, tmp_path
     scheduler = dask("dask_scheduler", "--no-dashboard", *where)
     workers = []
     try:
-        while not address_file.exists():
+        while not (address_file.exists() and address_file.read_text().endswith("}")):  # it is there before it is written
             time.sleep(0.1)
         address = json.loads(address_file.read_text())["address"]
         options = ("--nthreads", "1", "--no-nanny", "--no-dashboard")
