@@ -20,7 +20,7 @@ from .files import is_remote, look
 from .labels import LabelValues, parse_values
 from .names import LITE0, STUDY_METHODS, Activation, BaselineName, FeatureKind, Grid, InferenceKind, Runtime
 from .notices import each_kind_once, needed, not_there, waiting
-from .request import Request, parse_nodata, read_request
+from .request import RGB, ImageFile, Request, parse_nodata, read_request
 from .writing import check_free, in_place_of, record_of, write_whole
 
 with needed("models"):
@@ -30,6 +30,7 @@ if TYPE_CHECKING:  # what takes a second or more is imported by the command that
     import pandas as pd
     from numpy.typing import NDArray
 
+    from entropy_captum.card import ModelCard
     from entropy_captum.explanation import Explanation
     from entropy_captum.forward import Model
 
@@ -84,7 +85,8 @@ Values = Annotated[list[str] | None, typer.Option(help="What a label's values me
 #: The option `--nodata`.
 #:
 #: :meta hide-value:
-NoData = Annotated[str | None, typer.Option(help="The value of pixels that hold nothing, as -9999 or 0,0,0.")]
+NoData = Annotated[str | None, typer.Option(help="The stored value of pixels that hold nothing, as -9999 or 0,0,0, "
+                                              "beside what the file marks.")]
 #: The option `--grid-size`.
 #:
 #: :meta hide-value:
@@ -387,6 +389,7 @@ class Reading(NamedTuple):
     stored: bool = False
     remote: bool = False
     id_column: str | None = None
+    nodata: tuple[float, ...] | None = None
 
 # %% ../nbs/66_cli.ipynb #190b21b0
 def is_scene(image: str, place: Place, reading: Reading) -> bool:
@@ -394,7 +397,7 @@ def is_scene(image: str, place: Place, reading: Reading) -> bool:
 
     Raises ValueError, naming the file, for what nothing here can read.
     """
-    options = (place.at, place.footprints, place.building, place.everything or None, *filter(None, reading))
+    options = (place.at, place.footprints, place.building, place.everything or None, *filter(None, reading._replace(nodata=None)))
     if any(option is not None for option in options) or str(place.window).endswith("m") or is_remote(image):
         return True
     try:
@@ -416,12 +419,26 @@ def side_of(window: str | None) -> int | None:
     return None if window is None else int(window)
 
 # %% ../nbs/66_cli.ipynb #f2298031
+def check_colours(image: str, card: ModelCard) -> None:
+    """Raises ValueError where the colours of an image file are none of a model's three bands by their names."""
+    names = [name.lower() for name in card.image_bands]
+    if len(names) == 3 and names != RGB and not image.endswith(".npy"):
+        raise ValueError(f"{image}: holds red, green and blue; the model takes {', '.join(card.bands)}; if these stand in their "
+                         f"places, say so: --bands 1,2,3")
+
+
 def find_request(image: str, place: Place, reading: Reading) -> Callable[[Model], Request]:
     """What makes the request for a network. Raises ValueError for what is wrong with the files, before any network is loaded."""
     files: dict[str, Any] = {"mask": place.mask, "label": place.label, "values": place.values}
     if not is_scene(image, place, reading):
-        request = read_request(Path(image), point=place.point, window=side_of(place.window), **files)
-        return lambda network: located(request)
+        request = read_request(ImageFile(Path(image), reading.nodata), point=place.point, window=side_of(place.window), **files)
+
+        def of_image(network: Model) -> Request:
+            from entropy_captum.adapter import card_of
+            check_colours(image, card_of(network))
+            return located(request)
+
+        return of_image
     with needed("geo"):
         from entropy_captum.raster import open_raster
     open_raster(image, remote=reading.remote)
@@ -499,7 +516,7 @@ def check_goals(place: Place, **goals: Any) -> dict[str, Any]:
     return goals
 
 
-def check_survey(place: Place, nodata: str | None, mistakes: bool, features: FeatureKind = "patches",
+def check_survey(place: Place, mistakes: bool, features: FeatureKind = "patches",
                  groups: Collection[str] | None = None, inference: InferenceKind = "auto") -> None:
     """Raises ValueError for what is asked of one image, where many buildings of a scene are meant."""
     if not place.is_survey:
@@ -515,8 +532,6 @@ def check_survey(place: Place, nodata: str | None, mistakes: bool, features: Fea
         raise ValueError(f"--groups {', '.join(groups)}: bands are told apart for one building; many are compared by their patches")
     if place.label is not None or place.values is not None or mistakes:
         raise ValueError("many buildings are compared with their footprints: --label, its values and --mistakes are for one image")
-    if nodata is not None:
-        raise ValueError(f"--nodata {nodata}: in a scene its file says what holds nothing (gdal_edit -a_nodata {nodata} FILE)")
 
 # %% ../nbs/66_cli.ipynb #7ed9b194
 def print_survey(table: pd.DataFrame, out: Path) -> None:
@@ -615,9 +630,9 @@ def explain(image: ImageName, point: Point = None, at: At = None, crs: Crs = "EP
     """
     check_model(model, model_card, out)
     check_mistakes(mistakes, labelled, label)
-    reading, grouped, empty = Reading(bands, scale, stored, remote, id_column), parse_groups(groups or ()), parse_nodata(nodata)
+    reading, grouped = Reading(bands, scale, stored, remote, id_column, parse_nodata(nodata)), parse_groups(groups or ())
     place = Place(at, crs, point, window, mask, label, parse_values(label_values or ()), footprints, building, everything)
-    check_survey(place, nodata, mistakes, features, grouped, inference)
+    check_survey(place, mistakes, features, grouped, inference)
     in_place_of(out, place.is_survey)
     grid, request_for = parse_grid(grid_size, finest, place.is_survey), find_request(image, place, reading)
     goals = check_goals(place, tolerance=tolerance, max_rows=max_rows, top=top, max_seconds=max_seconds)
@@ -629,7 +644,7 @@ def explain(image: ImageName, point: Point = None, at: At = None, crs: Crs = "EP
                       seed=seed, baseline=baseline, target=target)
         return survey_scene(image, network, place, reading, chosen, Many(min_area, cluster, patches, parquet, own), out)
     methods = checked(method)
-    request = replace(request_for(network), groups=grouped).without(empty)
+    request = replace(request_for(network), groups=grouped)
     budget = Budget(n_samples, perturbations_per_eval, seed, inference=inference, show_progress=sys.stderr.isatty(), **goals)
     asked = mistakes_of(request, network, out, target, labelled) if mistakes else {out: request}
     say_replaced(*asked)

@@ -21,7 +21,7 @@ from .files import check_mask
 from .files import read_image as read_image  # where readers look for it
 from .labels import Labels, LabelValues, read_labels
 from .labels import read_mask as read_mask
-from .request import ImageFile, Picture, picture_of
+from .request import Picture, picture_of
 from .notices import not_there
 
 # %% auto #0
@@ -98,7 +98,7 @@ class Tile:
         picture: the image as it is to be read, see `request.picture_of`; None: as 8-bit RGB. Raises ValueError if a file is none,
         or if their sizes differ.
         """
-        image, valid, _ = (picture or ImageFile(self.image)).read(None)
+        image, valid, _ = (picture or picture_of(self.image, RGB8)).read(None)
         if self.label is None:
             return image, valid, None
         labels = read_labels(self.label, self.values)

@@ -376,6 +376,26 @@ def check_image(image: Any) -> NDArray[np.uint8]:
                          f"{as_eight_bits(array)}{other_reading(array.shape)}")
     return array
 
+# %% ../nbs/30_files.ipynb #f0a1b2c3
+def check_nodata(nodata: tuple[float, ...], bands: int, kind: np.dtype[Any]) -> None:
+    """Raises ValueError, quoting them, for numbers that pixels of so many bands of a kind cannot have: one, or one per band."""
+    given = f"--nodata {','.join(f'{number:g}' for number in nodata)}"
+    if len(nodata) not in (1, bands):
+        raise ValueError(f"{given}: expected one number, or one for each of the {bands} bands")
+    if kind.kind in "iu" and not all(number == int(number) and fits(int(number), kind) for number in nodata):
+        raise ValueError(f"{given}: no pixel of this image can have this value, its numbers are {kind}")
+
+
+def fits(number: int, kind: np.dtype[Any]) -> bool:
+    """Whether a pixel of whole numbers of a kind can have a value."""
+    return bool(np.iinfo(kind).min <= number <= np.iinfo(kind).max)
+
+
+def other_than(image: NDArray[Any], nodata: tuple[float, ...]) -> NDArray[np.bool_]:
+    """Where (H,W) an image (H,W,C) has another value than the one that stands for nothing. Errors as `check_nodata`."""
+    check_nodata(nodata, image.shape[2], image.dtype)
+    return np.asarray((image != np.array(nodata).astype(image.dtype)).any(-1))
+
 # %% ../nbs/30_files.ipynb #3ba64caf
 def check_point(point: Sequence[int], size: Sequence[int], what: str = "image", hint: str = "") -> None:
     """Raises ValueError for a point (column, row) outside of what has a size (H,W), with a hint after it."""

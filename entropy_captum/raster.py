@@ -21,7 +21,7 @@ from typing import Any, NamedTuple, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from .files import Extent, Transform, Window, check_single, is_remote, look, read_image
+from .files import Extent, Transform, Window, check_single, is_remote, look, other_than, read_image
 from .notices import first_line, needed, not_there, notify
 from .tiff import HEADS, read_pages
 
@@ -253,13 +253,15 @@ def physical(values: NDArray[Any], scales: Sequence[float], offsets: Sequence[fl
         return (values * np.array(scales) + np.array(offsets)).astype(np.float32)
 
 # %% ../nbs/31_raster.ipynb #34d4ac1a
-def read_dataset(dataset: Any, bands: Sequence[Band], stored: bool, **window: Any) -> Pixels:
-    """Pixels of a data set. stored: as the file holds them, without scale and offset."""
+def read_dataset(dataset: Any, bands: Sequence[Band], stored: bool, nodata: tuple[float, ...] | None, **window: Any) -> Pixels:
+    """Pixels of a data set. stored: as the file holds them, without scale and offset. nodata: see `open_raster`."""
     numbers = [band.index for band in bands]
     values = np.moveaxis(dataset.read(numbers, **window), 0, -1)
     if values.dtype.kind not in "uif":
         raise ValueError(f"{dataset.name}: holds {values.dtype} numbers; expected whole or real ones")
     holes = without_data(values, [dataset.nodatavals[k - 1] for k in numbers])
+    if nodata is not None:  # of the numbers that are stored: a scale makes others of them
+        holes |= ~other_than(values, nodata)
     if dataset.colorinterp[0] is ColorInterp.palette and numbers == [1]:
         values, clear = coloured(dataset, values)
         holes |= clear
@@ -372,6 +374,7 @@ class Raster:
     stored: bool = False
     remote: bool = False
     driver: str = "GTiff"
+    nodata: tuple[float, ...] | None = None
 
     def read(self, window: Window) -> Pixels:
         """The pixels of rows and columns, and no more of the file than that. Raises ValueError for a window that is not inside."""
@@ -380,7 +383,7 @@ class Raster:
             raise ValueError(f"{self.path}: rows {rows.start} to {rows.stop} and columns {columns.start} to {columns.stop} are not "
                              f"inside {self.size[1]} x {self.size[0]} pixels")
         with opened(self.path, self.remote, known=True) as dataset:
-            pixels = read_dataset(dataset, self.bands, self.stored, window=RasterWindow.from_slices(rows, columns))
+            pixels = read_dataset(dataset, self.bands, self.stored, self.nodata, window=RasterWindow.from_slices(rows, columns))
         return as_a_tile(self.path, self.bands, window, pixels) if self.driver == "JPEG" and not is_remote(self.path) else pixels
 
     def overview(self, side: int = 1024, window: Window | None = None) -> Pixels:
@@ -388,7 +391,8 @@ class Raster:
         part = RasterWindow.from_slices(*(window or (slice(0, self.size[0]), slice(0, self.size[1]))))
         shape = tuple(max(1, round(n / max(1.0, max(part.height, part.width) / side))) for n in (part.height, part.width))
         with opened(self.path, self.remote, known=True) as dataset, rasterio.Env(GDAL_CACHEMAX=row_of_blocks(dataset)):
-            return read_dataset(dataset, self.bands, self.stored, window=part, out_shape=shape, resampling=Resampling.nearest)
+            return read_dataset(dataset, self.bands, self.stored, self.nodata, window=part, out_shape=shape,
+                                resampling=Resampling.nearest)
 
     def extent(self, window: Window, pixels: Pixels) -> Extent:
         """Where a window's result lies; the checksum is that of its pixels."""
@@ -501,11 +505,12 @@ def data_bands(dataset: Any) -> tuple[Band, ...]:
 
 # %% ../nbs/31_raster.ipynb #a59cdd7d
 def open_raster(path: str | Path, bands: Sequence[int | str] | None = None, *, remote: bool = False,
-                stored: bool = False) -> Raster:
+                stored: bool = False, nodata: tuple[float, ...] | None = None) -> Raster:
     """Open a GeoTIFF, COG, VRT, JPEG 2000, ENVI or other raster; nothing of its pixels is read yet.
 
     bands: numbers (from 1) or names, by default all but alpha. remote: also an address, or a VRT that names some. stored: pixels as
-    the file holds them, without its scale and offset.
+    the file holds them, without its scale and offset. nodata: stored values of pixels that hold nothing, one, or one per band,
+    beside those that the file marks.
     Raises ValueError, naming the file, for one that GDAL cannot read, several pictures, no such band, and what is no local file.
     """
     with opened(path, remote) as dataset:
@@ -513,8 +518,9 @@ def open_raster(path: str | Path, bands: Sequence[int | str] | None = None, *, r
             check_single(look(path))  # GDAL takes the first of several pictures, and looks at no orientation tag
         own = data_bands(dataset) if bands is None else choose_bands(bands_of(dataset), bands, str(path))
         crs, transform = place_of(dataset)
-        return Raster(str(path), (dataset.height, dataset.width), own, " and ".join(dict.fromkeys(
-            dataset.dtypes[band.index - 1] for band in own)), crs, transform, loss_of(dataset), stored, remote, dataset.driver)
+        numbers = " and ".join(dict.fromkeys(dataset.dtypes[band.index - 1] for band in own))
+        return Raster(str(path), (dataset.height, dataset.width), own, numbers, crs, transform, loss_of(dataset), stored, remote,
+                      dataset.driver, nodata)
 
 # %% ../nbs/31_raster.ipynb #ce9b2007
 def shown_bands(pixels: Pixels) -> tuple[NDArray[Any], NDArray[np.bool_]]:

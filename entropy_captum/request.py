@@ -15,8 +15,10 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from .files import Extent, Window, check_point, extent_of, look, other_reading, pixel_limit, read_image
-from .labels import Labels, LabelValues, as_text, read_labels
+from entropy_captum.files import (
+    Extent, Window, check_nodata, check_point, extent_of, look, other_reading, other_than, pixel_limit, read_image,
+)
+from .labels import Labels, LabelValues, read_labels
 from .notices import notify
 
 if TYPE_CHECKING:  # they need pandas, torch or GDAL, of which the command line knows nothing before its arguments are right
@@ -25,8 +27,8 @@ if TYPE_CHECKING:  # they need pandas, torch or GDAL, of which the command line 
     from entropy_captum.raster import Band, Pixels, Raster
 
 # %% auto #0
-__all__ = ['Mask', 'RGB', 'Places', 'Request', 'Overlay', 'Picture', 'ImageFile', 'RasterPicture', 'by_raster', 'picture_of',
-           'read_request']
+__all__ = ['Mask', 'RGB', 'Places', 'Request', 'Overlay', 'Picture', 'ImageFile', 'RasterPicture', 'by_raster', 'is_tiff',
+           'picture_of', 'read_request']
 
 # %% ../nbs/38_request.ipynb #27238f32
 #: A mask, bool (H,W).
@@ -44,28 +46,10 @@ def crop_window(shape: tuple[int, int], center: tuple[int, int], window: int) ->
     rows, columns = (slice(s, min(s + window, n)) for s, n in zip(starts, shape, strict=True))
     return rows, columns
 
-# %% ../nbs/38_request.ipynb #76626ce1
-def fits(number: int, kind: np.dtype[Any]) -> bool:
-    """Whether a pixel of whole numbers of a kind can have a value."""
-    return kind.kind == "b" or bool(np.iinfo(kind).min <= number <= np.iinfo(kind).max)
-
 # %% ../nbs/38_request.ipynb #14600bd5
 def evened(image: NDArray[Any], valid: Mask) -> NDArray[Any]:
     """An image (H,W,C) whose pixels that hold nothing are like the mean of the others."""
     return np.where(valid[..., None], image, image[valid].mean(0)).astype(image.dtype)
-
-# %% ../nbs/38_request.ipynb #3cf3b1f9
-def other_than(image: NDArray[Any], nodata: tuple[float, ...]) -> Mask:
-    """Where (H,W) an image (H,W,C) has another value than the one that stands for nothing, a number or one per band.
-
-    Raises ValueError for a value that no pixel can have, and for another count of numbers than of bands.
-    """
-    kind, bands, given = image.dtype, image.shape[2], f"--nodata {as_text(nodata)}"
-    if len(nodata) not in (1, bands):
-        raise ValueError(f"{given}: expected one number, or one for each of the {bands} bands")
-    if kind.kind != "f" and not all(number == int(number) and fits(int(number), kind) for number in nodata):
-        raise ValueError(f"{given}: no pixel of this image can have this value, its numbers are {kind}")
-    return np.asarray((image != np.array(nodata).astype(kind)).any(-1))
 
 # %% ../nbs/38_request.ipynb #c7d9e1f3
 def without_value(image: NDArray[Any], valid: Mask | None, nodata: tuple[float, ...] | None) -> tuple[NDArray[Any], Mask | None]:
@@ -97,16 +81,6 @@ class Request:
     flags: tuple[str, ...] = ()
     building: str = ""
     at: tuple[float, float, str] | None = None
-
-    def without(self, nodata: tuple[float, ...] | None) -> Request:
-        """The request with pixels of a value (a number, or one per band) marked; itself for None. Errors as `other_than`, and where
-        all have it."""
-        if nodata is None:
-            return self
-        image, valid = without_value(self.image, self.valid, nodata)
-        if valid is not None and not valid.any():
-            raise ValueError(f"--nodata {as_text(nodata)}: all pixels have this value")
-        return replace(self, valid=valid, image=image)
 
 # %% ../nbs/38_request.ipynb #a4124634
 def with_holes(image: NDArray[Any], path: Path) -> tuple[NDArray[Any], Mask | None]:
@@ -287,13 +261,13 @@ def check_count(bands: Sequence[int | str] | None, card: ModelCard) -> None:
 
 
 def raster_for(path: str | Path, card: ModelCard, bands: Sequence[int | str] | None = None, remote: bool = False,
-               stored: bool = False) -> Raster:
+               stored: bool = False, nodata: tuple[float, ...] | None = None) -> Raster:
     """A raster with the bands that a model takes, chosen or by the card's names. Raises ValueError where they do not fit."""
     from entropy_captum.raster import PALETTE, open_raster
     check_count(bands, card)
     if bands is not None:  # in the model's order, which for red, green and blue need not be that of images
         bands = [bands[card.bands.index(name)] for name in card.image_bands]
-    raster = open_raster(path, bands, remote=remote, stored=stored)
+    raster = open_raster(path, bands, remote=remote, stored=stored, nodata=nodata)
     if bands is None and raster.bands != PALETTE:
         return replace(raster, bands=bands_for(raster.bands, replace(card, bands=card.image_bands), str(path)))
     if bands is None and [name.lower() for name in card.image_bands] != RGB:
@@ -345,20 +319,20 @@ def as_called(bands: Sequence[Band], card: ModelCard) -> tuple[NamedBand, ...]:
 
 # %% ../nbs/38_request.ipynb #f689cfcc
 class RasterPicture:
-    """A raster as what a request is read from, in its model's bands and numbers. Raises ValueError for a scale that falls.
+    """A raster as what a request is read from, in its model's bands and numbers.
 
-    nodata: stored values (a number, or one per band) of pixels that hold nothing, beside those that the file marks. hollow: a
-    picture that holds nothing at all is no error.
+    Raises ValueError for a scale that falls, and for a nodata value that no pixel of the raster can have.
     """
 
-    def __init__(self, raster: Raster, card: ModelCard, scale: tuple[float, float] | None = None,
-                 nodata: tuple[float, ...] | None = None, hollow: bool = False) -> None:
-        self.raster, self.card, self.scale, self.nodata, self.hollow = raster, card, check_scale(scale), nodata, hollow
+    def __init__(self, raster: Raster, card: ModelCard, scale: tuple[float, float] | None = None) -> None:
+        self.raster, self.card, self.scale = raster, card, check_scale(scale)
+        if raster.nodata is not None:
+            check_nodata(raster.nodata, len(raster.bands), np.result_type(*raster.numbers.split(" and ")))
         self.path, self.size, self.hint = Path(raster.path), raster.size, ""
         self.bands: tuple[BandLike, ...] = as_called(raster.bands, card)
 
     def read(self, window: Window | None) -> tuple[NDArray[Any], Mask | None, Extent]:
-        """As in `request.Picture`. Raises ValueError where nothing is held, and for all of a scene that is too large."""
+        """As in `request.Picture`. Raises ValueError for all of a scene that is too large."""
         whole = (slice(0, self.size[0]), slice(0, self.size[1]))
         area = math.prod(s.stop - s.start for s in window or whole)
         if area > pixel_limit():
@@ -366,14 +340,6 @@ class RasterPicture:
                              "(twice PIL.Image.MAX_IMAGE_PIXELS); say which part is meant: --at LON LAT, --point COLUMN ROW, or "
                              "--footprints, and --window")
         pixels = self.raster.read(window or whole)
-        if self.nodata is not None:  # of the numbers that the file holds: a scale makes others of them
-            held = other_than(pixels.values, self.nodata)
-            pixels = pixels._replace(valid=held if pixels.valid is None else held & pixels.valid)
-        if pixels.valid is not None and not pixels.valid.any():
-            if self.hollow:
-                empty = np.full(pixels.values.shape, self.card.middle[0]).astype(np.uint8 if self.card.is_eight else np.float32)
-                return empty, pixels.valid, self.raster.extent(window or whole, pixels)
-            raise ValueError(f"{self.path}: no pixel of this window holds anything (nodata)")
         return self.numbers(pixels), pixels.valid, self.raster.extent(window or whole, pixels)
 
     def overlay(self, path: Path) -> Overlay | None:
@@ -382,6 +348,8 @@ class RasterPicture:
 
     def numbers(self, pixels: Pixels) -> NDArray[Any]:
         """Pixels as the model's numbers (H,W,C), those that hold nothing like the mean of the others. Errors as `in_numbers`."""
+        if pixels.valid is not None and not pixels.valid.any():
+            return np.full(pixels.values.shape, self.card.middle[0]).astype(np.uint8 if self.card.is_eight else np.float32)
         values = in_numbers(pixels.values, self.card, self.scale, str(self.path))
         return values if pixels.valid is None else evened(values, pixels.valid)
 
@@ -391,18 +359,24 @@ def by_raster(card: ModelCard, bands: str | Sequence[int | str] | None, scale: t
     usual = card.is_eight and [name.lower() for name in card.image_bands] == RGB
     return bands is not None or scale is not None or not usual
 
+
+def is_tiff(path: str | Path) -> bool:
+    """Whether a file is a TIFF, and GDAL is there to read it (extra `geo`). Raises ValueError, naming it, for no image file."""
+    return look(path).kind == "TIFF" and find_spec("rasterio") is not None
+
 # %% ../nbs/38_request.ipynb #c9e5a3b2
 def picture_of(path: Path, card: ModelCard, bands: str | Sequence[int | str] | None = None,
                scale: tuple[float, float] | None = None, nodata: tuple[float, ...] | None = None) -> Picture:
     """A file as a picture for a model of a card: a raster (extra `geo`) where `by_raster`, else an image file.
 
-    An array (.npy) is what it holds, where neither bands nor a scale are given. nodata: see `RasterPicture`. Raises ValueError for
-    bands that do not fit the card, a scale that falls, and what cannot be read.
+    A TIFF is a raster wherever that extra is installed, so that what it marks as nodata is seen; an array (.npy) is what it holds,
+    where neither bands nor a scale are given. nodata: see `open_raster`. Raises ValueError for bands that do not fit the card, a
+    scale that falls, and what cannot be read.
     """
     as_it_is = path.suffix == ".npy" and bands is None and scale is None
-    if as_it_is or not by_raster(card, bands, scale):
+    if as_it_is or not (by_raster(card, bands, scale) or is_tiff(path)):
         return ImageFile(path, nodata)
-    return RasterPicture(raster_for(path, card, parts_of(bands)), card, scale, nodata, hollow=True)
+    return RasterPicture(raster_for(path, card, parts_of(bands), nodata=nodata), card, scale)
 
 # %% ../nbs/38_request.ipynb #ed9589a8
 def overlaid(picture: Picture, path: Path | None) -> Overlay | None:
@@ -442,6 +416,8 @@ def read_request(image: Path | Picture, mask: Path | None = None, label: Path | 
     middle = point if whole is None else middle_marked(whole.of().mask, size, over)
     place = place_of(size, middle, window) or (slice(0, height), slice(0, width))
     pixels, valid, extent = picture.read(place)
+    if valid is not None and not valid.any():
+        raise ValueError(f"{picture.path}: no pixel of this window holds anything (nodata)")
     region = None if mask is None else read_over(mask, None, place, over, whole).of().mask
     if region is not None and not region.any():
         raise ValueError(f"{mask}: no pixel is set in {in_words(place)}; set what is to be explained, or give a --point")

@@ -156,15 +156,15 @@ class Scene:
     path: of the raster. model: from `load_model`, or any other (its pixels are then 8-bit RGB). footprints: a file of polygons, or
     rows as `read_footprints` gives them. bands: names or numbers, in the model's order. scale: the two numbers that become the ends
     of the model's value range. remote: fetch what is elsewhere. stored: ignore the file's own scale and offset. id_column: where
-    the file of footprints has its ids, by default as `footprints.ids_of`.
+    the file of footprints has its ids, by default as `footprints.ids_of`. nodata: as of `open_raster`.
     Raises ValueError, quoting it, for what does not fit.
     """
 
     def __init__(self, path: str | Path, model: Model, footprints: str | Path | GeoDataFrame | None = None, *,
                  bands: str | Sequence[int | str] | None = None, scale: tuple[float, float] | None = None, remote: bool = False,
-                 stored: bool = False, id_column: str | None = None) -> None:
+                 stored: bool = False, id_column: str | None = None, nodata: tuple[float, ...] | None = None) -> None:
         self.model, card = model, card_of(model)
-        self.raster = raster_for(path, card, parts_of(bands), remote, stored)
+        self.raster = raster_for(path, card, parts_of(bands), remote, stored, nodata)
         self.picture = RasterPicture(self.raster, card, scale)
         warn_of_loss(self.raster)
         self.footprints = laid_on(self.raster, footprints, remote, id_column)

@@ -232,7 +232,8 @@ def scene_code(subject: SceneSubject, place: tuple[int, ...] | str, methods: tup
     """Python that explains a place of a scene; `model`, and `footprints` where there are some, are the user's."""
     boxed = isinstance(place, tuple) and len(place) == 4
     scene, raster = subject.scene, subject.raster
-    settings = {"scale": (scene.picture.scale, None), "remote": (raster.remote, False), "stored": (raster.stored, False)}
+    settings = {"scale": (scene.picture.scale, None), "remote": (raster.remote, False), "stored": (raster.stored, False),
+                "nodata": (raster.nodata, None)}
     opened = [repr(raster.path), "model"] + ["footprints"] * bool(len(subject.names))
     opened += [] if raster.bands[0].name == "palette" else [f"bands={[band.index for band in raster.bands]}"]
     opened += [f"{name}={value!r}" for name, (value, usual) in settings.items() if value != usual]

@@ -90,9 +90,10 @@ def versions_of(*readers: str) -> dict[str, str]:
     return {"python": platform.python_version(), **{name: version(name) for name in packages}}
 
 # %% ../nbs/55_study.ipynb #af7c8d36
-def facts_of(settings: Settings, model: Model) -> dict[str, Any]:
+def facts_of(settings: Settings, model: Model, sources: Sequence[Source] = ()) -> dict[str, Any]:
     """What decides a run's numbers: settings, versions, the hashes of the weights and of the code, a method's of one's own too."""
-    raster = by_raster(card_of(model), settings.bands, settings.scale) and find_spec("rasterio") is not None
+    tiffs = any(source.tile.image.suffix.lower() in (".tif", ".tiff") for source in sources)
+    raster = (tiffs or by_raster(card_of(model), settings.bands, settings.scale)) and find_spec("rasterio") is not None
     readers = ("pillow", "rasterio") if raster else ("pillow",)
     own = {name: method.code() for name in settings.methods if isinstance(method := REGISTRY.get(name), Own)}
     return {"settings": asdict(settings), "weights": as_forward(model).key,
@@ -377,7 +378,7 @@ def evaluate(model: Model, data: str | Path | Sequence[Source], out: str | Path,
     scenes_found(sources, scenes)  # before hours of work: an expression that does not fit is an error
     known = {"model": type(getattr(model, "model", model)).__name__, "scenes": scenes,
              "data": [str(Path(data).resolve())] if isinstance(data, (str, Path)) else [], **(about or {})}
-    with RunFolder(out, facts_of(settings, model), known) as folder:
+    with RunFolder(out, facts_of(settings, model, sources), known) as folder:
         tell_of_others(folder)
         todo = [source for source in sources if not folder.done(source)]
         work, again = functools.partial(study_tile, settings=settings, run=folder.id), list[pd.DataFrame]()

@@ -312,7 +312,8 @@ def facts_of_survey(scene: Scene, buildings: GeoDataFrame, settings: SurveySetti
     raster, picture = scene.raster, scene.picture
     return {"settings": asdict(settings), "weights": as_forward(scene.model).key, "card": asdict(card_of(scene.model)),
             "raster": {"path": raster.path, "changed": 0 if raster.remote else changed(raster.path), "size": raster.size,
-                       "bands": [band.index for band in raster.bands], "scale": picture.scale, "stored": raster.stored},
+                       "bands": [band.index for band in raster.bands], "scale": picture.scale, "stored": raster.stored,
+                       "nodata": raster.nodata},
             "buildings": digest.hexdigest(), "versions": versions_of("rasterio", "shapely"), "code": code_hash()}
 
 # %% ../nbs/62_survey.ipynb #56004ba2
@@ -333,7 +334,7 @@ def raster_in(facts: Mapping[str, Any], place: Path) -> Raster | None:
     known = facts["raster"]
     for path in (known["path"], place / known["path"]):
         with suppress(ValueError, OSError):
-            return open_raster(path, known["bands"], stored=known["stored"])
+            return open_raster(path, known["bands"], stored=known["stored"], nodata=known["nodata"] and tuple(known["nodata"]))
     return None
 
 # %% ../nbs/62_survey.ipynb #55c55fac

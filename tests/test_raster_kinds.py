@@ -20,7 +20,7 @@ from shapely import box
 from entropy_captum import raster
 from entropy_captum.adapter import adapt, sized
 from entropy_captum.card import ModelCard
-from entropy_captum.cli import Place, check_survey
+from entropy_captum.cli import Place, Reading, check_survey, find_request
 from entropy_captum.drawn import procedural_scene
 from entropy_captum.files import extent_of
 from entropy_captum.footprints import outline
@@ -28,7 +28,7 @@ from entropy_captum.forward import as_forward
 from entropy_captum.question import Budget
 from entropy_captum.raster import changed, located, open_raster
 from entropy_captum.scene import Scene
-from entropy_captum.survey import SurveySettings, load_survey, plan, survey, survey_map
+from entropy_captum.survey import SurveySettings, facts_in, load_survey, plan, raster_in, survey, survey_map
 from entropy_captum.zoo import predict_mask
 
 PLACE = rasterio.Affine(0.3, 0, 691000, 0, -0.3, 5335000)
@@ -235,6 +235,49 @@ def test_a_coarse_copy_takes_no_longer_than_all_pixels(tmp_path, side):
     assert seconds[1] < 5 * seconds[0] + 0.1, seconds
 
 
+def test_nodata_that_is_named_is_as_nodata_that_the_file_marks(network, street, tmp_path):
+    """Of one building and of many; the numbers are those that are stored, not what the file's or a given scale makes of them."""
+    path, houses = street
+    with rasterio.open(path) as file:
+        deep = np.moveaxis(file.read(), 0, -1).astype(np.uint16) * 16
+    deep[:, 60:] = deep[40:48, 40:48] = 65535
+    bare = written(tmp_path / "bare.tif", deep, photometric="RGB")
+    marked = written(tmp_path / "marked.tif", deep, photometric="RGB", nodata=65535)
+    for one in (bare, marked):
+        with rasterio.open(one, "r+") as file:
+            file.scales, file.offsets = (0.5,) * 3, (8.0,) * 3
+    said, own = (Scene(one, network, houses, scale=(8, 2048), nodata=nodata)
+                 for one, nodata in ((bare, (65535.0,)), (marked, None)))
+    asked, wanted = (scene.request(point=(30, 30), window=64) for scene in (said, own))
+    assert not asked.valid.all() and (asked.valid == wanted.valid).all() and (asked.image == wanted.image).all()
+    settings = SurveySettings(grid_size=4, n_samples=4, window=64)
+    here, there = (survey(scene, tmp_path / name, settings, show_progress=False) for name, scene in (("a", said), ("b", own)))
+    columns = ["building", "status", "flags", "pixels", "context_reliance", "gap"]
+    pd.testing.assert_frame_equal(pd.DataFrame(here[columns]), pd.DataFrame(there[columns]))
+    assert {"ok", "no pixel"} <= set(here["status"]) and "on nodata" in " ".join(here["flags"])
+    assert (np.asarray(said.raster.overview(32).valid) == own.raster.overview(32).valid).all()
+    facts, _ = facts_in(next((tmp_path / "a").glob("*/run.json")).parent)
+    assert raster_in(facts, tmp_path).nodata == (65535.0,)
+    with pytest.raises(ValueError, match=r"--nodata 0\.5: no pixel of this image can have this value, its numbers are uint16"):
+        Scene(bare, network, houses, scale=(8, 2048), nodata=(0.5,))
+
+
+def test_an_image_is_read_with_its_nodata_and_for_the_bands_that_it_has(network, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    image = procedural_scene(2, 64).image
+    image[:, 30:] = 7
+    Image.fromarray(image).save("photo.png")
+    request = find_request("photo.png", Place(), Reading(nodata=(7.0,)))(network)
+    assert (request.valid == (image != 7).any(-1)).all()
+    with pytest.raises(ValueError, match=r"photo\.png: no pixel of this window holds anything"):
+        find_request("photo.png", Place(point=(60, 60), window="32"), Reading(nodata=tuple(map(float, image[60, 60]))))
+    infrared = adapt(Bright().eval(), ModelCard(bands=("nir", "red", "green"), mean=127.5, std=127.5, scale=1.0))
+    with pytest.raises(ValueError, match=r"photo\.png: holds red, green and blue; the model takes nir, red, green; if these stand "
+                                         r"in their places, say so: --bands 1,2,3"):
+        find_request("photo.png", Place(), Reading())(infrared)
+    assert (find_request("photo.png", Place(), Reading("1,2,3"))(infrared).image == image).all()
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("turned", [rasterio.Affine.rotation(33) @ rasterio.Affine.scale(0.3, -0.3),
                                     rasterio.Affine.scale(0.3, 0.3), rasterio.Affine.scale(-0.3, -0.3)],
@@ -288,7 +331,7 @@ def test_a_mask_is_not_left_out_of_account_where_something_else_is_asked_for(net
         Scene(path, network, houses).request(building=houses.building[1], mask=tmp_path / "mask.tif", window=64)
     for given, name in (({"mask": tmp_path / "mask.tif"}, "mask"), ({"point": (3, 3)}, "point"), ({"building": "4"}, "id")):
         with pytest.raises(ValueError, match=f"--all explains each building that is predicted, --{name} a single one"):
-            check_survey(Place(everything=True, **given), None, False)
+            check_survey(Place(everything=True, **given), False)
 
 
 def mosaic_of(folder, count, **options):

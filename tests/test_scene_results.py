@@ -261,9 +261,9 @@ def test_many_buildings_are_not_told_by_bands_and_no_option_of_one_is_left_unrea
                          ("--inference full is for one image", {"inference": "full"}),
                          ("--groups visible: bands are told apart for one", {"groups": {"visible": ["red", "green"]}})):
         with pytest.raises(ValueError, match=words):
-            check_survey(many, None, False, **given)
+            check_survey(many, False, **given)
     with pytest.raises(ValueError, match="--label, its values and --mistakes are for one image"):
-        check_survey(many._replace(values=parse_values(["building=1"])), None, False)
+        check_survey(many._replace(values=parse_values(["building=1"])), False)
 
 
 @pytest.mark.filterwarnings("ignore:Dataset has no geotransform")

@@ -108,14 +108,19 @@ def test_what_a_raster_says_it_does_not_hold_is_left_out(tmp_path, model):
     (tmp_path / "said/image").mkdir(parents=True)
     Image.fromarray(image).save(tmp_path / "said/image/s_a.png")
     write_raster(tmp_path / "own/image/s_a.tif", image, ("red", "green", "blue"), nodata=7)
-    said, own = (evaluate(model, tmp_path / name, tmp_path / f"of_{name}", Settings(**vars(QUICK) | known), show_progress=False)
-                 for name, known in (("said", {"nodata": (7.0,)}), ("own", {"bands": ("red", "green", "blue")})))
-    assert (own["region_pixels"] == said["region_pixels"]).all() and (own["region_pixels"] < 14 * 22).all()
-    assert np.allclose(own["clean_confidence"], said["clean_confidence"])
+    write_raster(tmp_path / "clear/image/s_a.tif", np.dstack([image, np.where((image == 7).all(-1), 0, 255).astype(np.uint8)]),
+                 alpha="yes", photometric="RGB")
+    named = {"bands": ("red", "green", "blue")}
+    said, *others = (evaluate(model, tmp_path / name, tmp_path / f"of_{name}_{k}", Settings(**vars(QUICK) | known),
+                              show_progress=False)
+                     for k, (name, known) in enumerate((("said", {"nodata": (7.0,)}), ("own", named), ("own", {}), ("clear", {}))))
+    for own in others:
+        assert (own["region_pixels"] == said["region_pixels"]).all() and (own["region_pixels"] < 14 * 22).all()
+        assert np.allclose(own["clean_confidence"], said["clean_confidence"])
 
 
 @pytest.mark.parametrize(("options", "said"), [
-    ([], "--scale LOW HIGH"), (["--scale", "4095", "0"], "expected the lower number first"),
+    ([], "for example --scale 0 4095 for 12 bits"), (["--scale", "4095", "0"], "expected the lower number first"),
     (["--bands", "1,2"], "--bands 1,2: the model takes 3: red, green, blue"), (["--bands", "1,2,9"], "9"),
     (["--bands", ""], "--bands : the model takes 3")])
 def test_the_command_says_how_tiles_are_to_be_read(tmp_path, options, said):
