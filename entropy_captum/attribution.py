@@ -38,7 +38,7 @@ def whose(example: int, count: int, name: str = "") -> str:
     """Whose scores are meant: those of a method, where it has a name, and of which of several examples."""
     return (f" of {name}" if name else "") + (f" of example {example}" if count > 1 else "")
 
-
+# %% ../nbs/24_attribution.ipynb #75855c49
 def warn_if_flat(scores: Tensor, error: Tensor, name: str = "") -> None:
     """Warn if an example's scores (B,d), of a method of a name, differ by no more than their errors, or hardly more."""
     if scores.shape[1] < 2:

@@ -688,7 +688,7 @@ AS_TYPED = {
 #: The parameters of commands that messages name as Python writes them.
 OPTIONS = ("n_samples", "grid_size", "perturbations_per_eval", "max_rows", "max_seconds", "label_values", "min_area", "id_column",
            "top", "tolerance", "finest", "target", "scenes", "seed", "inference", "features", "groups", "baseline", "runtime",
-           "window")
+           "window", "min_pixels")
 
 
 def in_options(message: str) -> str:

@@ -49,7 +49,7 @@ SUFFIXES = {".png", ".tif", ".tiff", ".jpg", ".jpeg"}
 #: Words that tell a label's name from its image's, and an image's from its label's, at the beginning or end.
 WORDS = {"label": ("label", "labels", "mask", "masks", "gt"), "image": ("image", "img", "sat", "rgb")}
 
-
+# %% ../nbs/40_data.ipynb #b3b45bb2
 def is_named(folder: Path, kind: int) -> bool:
     """Whether a folder is named as one of images (kind 0) or of labels (1)."""
     names = {layout[kind] for layout in LAYOUTS}
@@ -114,9 +114,15 @@ class Tile:
         return to_picture(image, card), labels
 
     def read(self, name: str | None = None) -> TilePixels:
-        """Image, label of a class (None: of the only one) and where it is known. Raises ValueError also for no such class."""
-        image, _, labels = self.read_classes()
-        return TilePixels(image, *((None, None) if labels is None else labels.of(name)))
+        """Image, label of a class (None: of the only one) and where it is known, which it is not where the image holds nothing.
+
+        Raises ValueError also for no such class.
+        """
+        image, valid, labels = self.read_classes()
+        if labels is None:
+            return TilePixels(image, None, None)
+        label, known = labels.of(name)
+        return TilePixels(image, label, valid if known is None else known if valid is None else known & valid)
 
 # %% ../nbs/40_data.ipynb #b9137643
 def by_name(paths: Sequence[Path], kind: str) -> Mapping[str, list[Path]]:

@@ -511,7 +511,7 @@ def demo_request(data: Path | None, seed: int) -> Request:
         extent = extent_of_array(scene.image, f"the drawn scene of seed {seed}")
         return Request(scene.image, extent, labels=Labels({UNNAMED: scene.label}))
     for tile in find_tiles(data):
-        image, _, labels = tile.read_classes()
-        if labels is None or labels.of().mask.any():
-            return Request(image, extent_of(tile.image), labels=labels)
+        image, valid, labels = tile.read_classes()
+        if labels is None or (labels.of().mask & (True if valid is None else valid)).any():
+            return Request(image, extent_of(tile.image), labels=labels, valid=valid)
     raise ValueError(f"{data}: no tile with a building in its label")

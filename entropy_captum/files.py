@@ -391,9 +391,24 @@ def fits(number: int, kind: np.dtype[Any]) -> bool:
     return bool(np.iinfo(kind).min <= number <= np.iinfo(kind).max)
 
 
+def without_data(values: NDArray[Any], nodata: Sequence[float | None]) -> NDArray[np.bool_]:
+    """Where (H,W) pixels of values (H,W,C) hold nothing by each band's nodata number, or are no finite numbers."""
+    found = [np.zeros(values.shape[:2], bool) if number is None else values[..., k] == number for k, number in enumerate(nodata)]
+    readings = {0.0, 255.0} if values.dtype == np.uint8 else {0.0}
+    doubtful = [number in readings and values.dtype.kind == "u" for number in nodata]
+    sure = [mask for mask, doubt in zip(found, doubtful, strict=True) if not doubt]
+    holes = np.all(found, 0) | (np.any(sure, 0) if sure else False)
+    return np.asarray(holes | ~np.isfinite(values).all(-1) if values.dtype.kind == "f" else holes)
+
+
 def other_than(image: NDArray[Any], nodata: tuple[float, ...]) -> NDArray[np.bool_]:
-    """Where (H,W) an image (H,W,C) has another value than the one that stands for nothing. Errors as `check_nodata`."""
+    """Where (H,W) an image (H,W,C) holds something else than what stands for nothing. Errors as `check_nodata`.
+
+    One number counts as that of a file does, see `without_data`; several are a pixel that has each of them in its band.
+    """
     check_nodata(nodata, image.shape[2], image.dtype)
+    if len(nodata) == 1:
+        return ~without_data(image, nodata * image.shape[2])
     return np.asarray((image != np.array(nodata).astype(image.dtype)).any(-1))
 
 # %% ../nbs/30_files.ipynb #3ba64caf

@@ -10,7 +10,7 @@ import inspect
 import re
 import time
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, NamedTuple
@@ -27,6 +27,7 @@ from .run import Quantity, answer
 from .cam import WEIGHTINGS, LayerScoreCam, default_layer, seg_grad_cam
 from .estimate import Estimate, total_order
 from .evaluation import distance_from, nearness, ones_attribution, random_attribution
+from .files import checksum
 from .forward import Model, TorchForward, eval_mode
 from .inference import FullInference
 from .judgement import CONTROLS
@@ -38,7 +39,7 @@ from .unoise import unoise
 
 # %% auto #0
 __all__ = ['PICK_FREEZE', 'REGISTRY', 'UNITS', 'ask_of_image', 'image_of', 'feature_ids', 'Maps', 'Counter', 'method_names',
-           'register', 'registered', 'check_methods', 'run_methods']
+           'register', 'hash_of_file', 'registered', 'check_methods', 'run_methods']
 
 # %% ../nbs/52_methods.ipynb #dc7b379e
 def ask_of_image(forward: Model, image: Tensor, regions: Tensor, **options: Any) -> Question:
@@ -259,10 +260,14 @@ def as_map(found: Any, size: tuple[int, int], name: str) -> Tensor:
 # %% ../nbs/52_methods.ipynb #7cef98e2
 @dataclass(frozen=True)
 class Own:
-    """A method that was registered: a Captum attribution, made by `method` of a score, or a function that returns the map."""
+    """A method that was registered: a Captum attribution, made by `method` of a score, or a function that returns the map.
+
+    file: the hash of the file that it was taken from, whose other lines it may call; none for one that is registered in Python.
+    """
 
     name: str
     method: Callable[..., Any]
+    file: str = ""
 
     def __call__(self, question: Question, budget: Budget) -> Maps:
         """The maps of a question. Raises TypeError or ValueError, naming the method, for what is no attribution or no map."""
@@ -289,15 +294,18 @@ class Own:
         return Maps(torch.stack(maps), counter.rows)
 
     def code(self) -> str:
-        """The source of the method, or its name where Python does not know it."""
+        """The source of the method, or its name where its file has a hash, after that, or Python does not know it."""
         method: Any = self.method
         arguments = ""
         if isinstance(method, partial):
             method, arguments = method.func, repr((method.args, method.keywords))
+        named = getattr(method, "__qualname__", type(method).__qualname__) + arguments
+        if self.file:
+            return self.file + named
         try:
             return inspect.getsource(method if inspect.isroutine(method) or isinstance(method, type) else type(method)) + arguments
         except (OSError, TypeError):
-            return getattr(method, "__qualname__", type(method).__qualname__) + arguments
+            return named
 
 # %% ../nbs/52_methods.ipynb #604b3c62
 def register(name: str, method: Callable[..., Any]) -> None:
@@ -321,6 +329,13 @@ def register(name: str, method: Callable[..., Any]) -> None:
     REGISTRY[name] = Own(name, method)
 
 
+def hash_of_file(method: Callable[..., Any]) -> str:
+    """The hash of the file that a method is written in; empty where there is none."""
+    with suppress(OSError, TypeError):
+        return checksum(inspect.getsourcefile(method))
+    return ""
+
+
 def registered(references: Sequence[str]) -> tuple[str, ...]:
     """The names of methods, each a name or the place of one, `file.py:function` or `package.module:Class`, which is registered.
 
@@ -331,9 +346,11 @@ def registered(references: Sequence[str]) -> tuple[str, ...]:
     for reference in references:
         _, placed, name = reference.rpartition(":")
         if placed:
-            own, known = Own(name, import_named(reference)), REGISTRY.get(name)
+            method, known = import_named(reference), REGISTRY.get(name)
+            own = Own(name, method, hash_of_file(method))
             if not (isinstance(known, Own) and known.code() == own.code()):
-                register(name, own.method)
+                register(name, method)
+                REGISTRY[name] = own
         chosen.append(name)
     return tuple(chosen)
 

@@ -42,7 +42,7 @@ def as_image(shape: tuple[int, ...]) -> str:
     way = "inputs.permute(2, 0, 1)[None], if its channels are last" if shape[2] < shape[0] else "inputs[None]"
     return f"one image is a batch of one: {way}"
 
-
+# %% ../nbs/04_perturbation.ipynb #01d4a162
 def has_channels_last(shape: tuple[int, ...]) -> bool:
     """Whether a batch of images looks like one of shape (B,H,W,C): as (B,C,H,W) they would be at most four pixels wide."""
     return len(shape) == 4 and shape[3] <= 4 and min(shape[1:3]) >= 16

@@ -21,7 +21,7 @@ from typing import Any, NamedTuple, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from .files import Extent, Transform, Window, check_single, is_remote, look, other_than, read_image
+from .files import Extent, Transform, Window, check_single, is_remote, look, other_than, read_image, without_data
 from .notices import first_line, needed, not_there, notify
 from .tiff import HEADS, read_pages
 
@@ -199,16 +199,6 @@ def choose_bands(known: Sequence[Band], chosen: Sequence[int | str], source: str
         raise ValueError(f"{source}: {asked}; it has {', '.join(map(str, known))}")
     return tuple(names[str(one).strip().lower()] for one in chosen)
 
-# %% ../nbs/31_raster.ipynb #2ffff775
-def without_data(values: NDArray[Any], nodata: Sequence[float | None]) -> NDArray[np.bool_]:
-    """Where (H,W) pixels of values (H,W,C) hold nothing by each band's nodata number, or are no finite numbers."""
-    found = [np.zeros(values.shape[:2], bool) if number is None else values[..., k] == number for k, number in enumerate(nodata)]
-    readings = {0.0, 255.0} if values.dtype == np.uint8 else {0.0}
-    doubtful = [number in readings and values.dtype.kind == "u" for number in nodata]
-    sure = [mask for mask, doubt in zip(found, doubtful, strict=True) if not doubt]
-    holes = np.all(found, 0) | (np.any(sure, 0) if sure else False)
-    return np.asarray(holes | ~np.isfinite(values).all(-1) if values.dtype.kind == "f" else holes)
-
 # %% ../nbs/31_raster.ipynb #1cd30518
 class Pixels(NamedTuple):
     """Pixels of a window as numbers (H,W,C), and which hold something, bool (H,W); None for all."""
@@ -260,11 +250,13 @@ def read_dataset(dataset: Any, bands: Sequence[Band], stored: bool, nodata: tupl
     if values.dtype.kind not in "uif":
         raise ValueError(f"{dataset.name}: holds {values.dtype} numbers; expected whole or real ones")
     holes = without_data(values, [dataset.nodatavals[k - 1] for k in numbers])
-    if nodata is not None:  # of the numbers that are stored: a scale makes others of them
+    palette = dataset.colorinterp[0] is ColorInterp.palette and numbers == [1]
+    of_colour = palette and nodata is not None and len(nodata) > 1
+    if nodata is not None and not of_colour:  # of the numbers that are stored: a scale makes others of them
         holes |= ~other_than(values, nodata)
-    if dataset.colorinterp[0] is ColorInterp.palette and numbers == [1]:
+    if palette:
         values, clear = coloured(dataset, values)
-        holes |= clear
+        holes |= clear | (~other_than(values, nodata) if of_colour and nodata else False)
     elif not stored:
         values = physical(values, [dataset.scales[k - 1] for k in numbers], [dataset.offsets[k - 1] for k in numbers])
     hidden = hidden_by(dataset, bands, **window)
@@ -509,14 +501,16 @@ def open_raster(path: str | Path, bands: Sequence[int | str] | None = None, *, r
     """Open a GeoTIFF, COG, VRT, JPEG 2000, ENVI or other raster; nothing of its pixels is read yet.
 
     bands: numbers (from 1) or names, by default all but alpha. remote: also an address, or a VRT that names some. stored: pixels as
-    the file holds them, without its scale and offset. nodata: stored values of pixels that hold nothing, one, or one per band,
-    beside those that the file marks.
+    the file holds them, without its scale and offset. nodata: the stored number of pixels that hold nothing, beside those that the
+    file marks, or one per band in the order of `bands` (of a palette: a colour) of pixels that have them all.
     Raises ValueError, naming the file, for one that GDAL cannot read, several pictures, no such band, and what is no local file.
     """
     with opened(path, remote) as dataset:
         if dataset.driver == "GTiff" and not remote:
             check_single(look(path))  # GDAL takes the first of several pictures, and looks at no orientation tag
         own = data_bands(dataset) if bands is None else choose_bands(bands_of(dataset), bands, str(path))
+        if data_bands(dataset) == PALETTE and [band.index for band in own] == [1]:
+            own = PALETTE
         crs, transform = place_of(dataset)
         numbers = " and ".join(dict.fromkeys(dataset.dtypes[band.index - 1] for band in own))
         return Raster(str(path), (dataset.height, dataset.width), own, numbers, crs, transform, loss_of(dataset), stored, remote,

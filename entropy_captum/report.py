@@ -77,7 +77,7 @@ def rows_of(run: Path, scenes: str | None = None) -> pd.DataFrame:
     """
     facts = read_facts(run)
     rows, settings = read_rows(sorted((run / "rows").rglob("*.parquet"))), facts["settings"]
-    rows = with_scenes(rows, scenes or facts.get("about", {}).get("scenes"))
+    rows = with_scenes(rows, facts.get("about", {}).get("scenes") if scenes is None else scenes)
     if not {"method", "baseline"} <= set(rows):  # nothing was explained
         return rows
     order = {name: k for column in ("methods", "baselines") for k, name in enumerate(settings[column])}
@@ -556,10 +556,10 @@ def pick_method(rows: pd.DataFrame) -> str:
     return "entropy" if "entropy" in names else names[0]
 
 # %% ../nbs/58_report.ipynb #cd7a07d6
-def still_there(run: Run, source: Source, checksums: Collection[str]) -> bool:
-    """Whether a tile's files are those of its rows; where a report has no label, whether there is an image that can be read."""
+def still_there(run: Run, source: Source, checksums: Collection[str], labelled: bool) -> bool:
+    """Whether a tile's files are those of its rows; of a tile labelled then and not now, whether there is an image to read."""
     try:
-        return source.checksum() in checksums if source.tile.label is not None else run.read(source.tile)[0].size > 0
+        return run.read(source.tile)[0].size > 0 if labelled and source.tile.label is None else source.checksum() in checksums
     except (ValueError, OSError, ImportError):
         return False
 
@@ -567,10 +567,12 @@ def still_there(run: Run, source: Source, checksums: Collection[str]) -> bool:
 def tile_sections(run: Run, rows: pd.DataFrame, method: str) -> list[dict[str, Any]]:
     """The best and the worst tiles, shown where their files are at hand, and as they were."""
     found, checksums = [], set(rows["checksum"])
+    counted = rows[rows["labelled_pixels"] >= 0] if "labelled_pixels" in rows else rows[:0]  # -1: there was no label
+    labelled = set(counted[["dataset", "tile"]].itertuples(index=False, name=None))
     for name, tiles in extreme_tiles(rows, method).items():
         keys = list(tiles[["dataset", "tile"]].itertuples(index=False, name=None))
         there = [key for key in keys if key in run.sources]
-        shown = [run.sources[key] for key in there if still_there(run, run.sources[key], checksums)]
+        shown = [run.sources[key] for key in there if still_there(run, run.sources[key], checksums, key in labelled)]
         pictures, text = [], ("The files of these tiles have changed since, so they are not shown." if there else
                               "The tiles are not at hand: --data FOLDER shows them.")
         if shown:

@@ -16,7 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from entropy_captum.files import (
-    Extent, Window, check_nodata, check_point, extent_of, look, other_reading, other_than, pixel_limit, read_image,
+    Extent, Window, advice_for, check_nodata, check_point, extent_of, look, other_reading, other_than, pixel_limit, read_image,
+    read_stored,
 )
 from .labels import Labels, LabelValues, read_labels
 from .notices import notify
@@ -52,11 +53,15 @@ def evened(image: NDArray[Any], valid: Mask) -> NDArray[Any]:
     return np.where(valid[..., None], image, image[valid].mean(0)).astype(image.dtype)
 
 # %% ../nbs/38_request.ipynb #c7d9e1f3
-def without_value(image: NDArray[Any], valid: Mask | None, nodata: tuple[float, ...] | None) -> tuple[NDArray[Any], Mask | None]:
-    """An image (H,W,C), and where it holds something but this value; for None as they are. Errors as `other_than`."""
+def without_value(image: NDArray[Any], valid: Mask | None, nodata: tuple[float, ...] | None,
+                  stored: NDArray[Any] | None = None) -> tuple[NDArray[Any], Mask | None]:
+    """An image (H,W,C), and where it, or what is stored of it, holds something but this value; for None as they are.
+
+    Errors as `other_than`.
+    """
     if nodata is None:
         return image, valid
-    held = other_than(image, nodata) & (True if valid is None else valid)
+    held = other_than(image if stored is None else stored, nodata) & (True if valid is None else valid)
     # What stands for nothing in other numbers, as -9999, would be no value of a pixel.
     return image if image.dtype == np.uint8 or not held.any() else evened(image, held), held
 
@@ -212,18 +217,24 @@ class Picture(Protocol):
 # %% ../nbs/38_request.ipynb #24423d83
 class ImageFile:
     """An image file as `files.read_image` reads it; pixels of an array that are not a number hold nothing, and those of a value
-    `nodata` (a number, or one per band)."""
+    `nodata` (a number, or one per band). Warns of a number in a TIFF that only GDAL looks at."""
 
     def __init__(self, path: Path, nodata: tuple[float, ...] | None = None) -> None:
         facts = look(path)
-        self.path, self.size, self.nodata = path, facts.size, nodata
+        self.path, self.size, self.facts, self.nodata = path, facts.size, facts, nodata
+        if nodata is None and find_spec("rasterio") is None and facts.page is not None and (marked := facts.page.tags.get(42113)):
+            value = marked[0].rstrip(b"\0 ").decode("ascii", "replace")
+            notify(f"{path}: marks its pixels of {value} as holding nothing, which is seen with the extra geo (pip install "
+                   f"'entropy_captum[geo]'), or where it is said: --nodata {value}")
         self.bands: tuple[BandLike, ...] = ()
         self.hint = other_reading((*facts.size, len(facts.bits))) if facts.kind == "NPY" else ""
 
     def read(self, window: Window | None) -> tuple[NDArray[Any], Mask | None, Extent]:
         """As in `Picture`."""
         image, valid = with_holes(read_image(self.path, window), self.path)
-        return *without_value(image, valid, self.nodata), extent_of(self.path, window)
+        is_number = self.facts.colour == "palette" and self.nodata is not None and len(self.nodata) == 1  # in the palette
+        stored = read_stored(self.facts, window).values[..., None] if is_number else None
+        return *without_value(image, valid, self.nodata, stored), extent_of(self.path, window)
 
     def overlay(self, path: Path) -> Overlay | None:
         """As in `Picture`: by world files, or what else says where both lie (extra `geo`)."""
@@ -248,8 +259,10 @@ def bands_for(known: Sequence[Band], card: ModelCard, source: str) -> tuple[Band
         return tuple(names[name.lower()] for name in card.bands)
     if len(known) == len(card.bands) and not any(map(named, known)):
         return tuple(known)
-    numbers = ",".join(str(band.index) for band in known[:len(card.bands)])
-    way = ",".join(card.bands) if any(map(named, known)) else f"{numbers} if band {known[0].index} is {card.bands[0]}"
+    few = len(known) < len(card.bands)
+    numbers = ",".join(str(known[min(k, len(known) - 1)].index) for k in range(len(card.bands)))
+    way = f"{numbers} takes one more than once" if few else ",".join(card.bands) if any(map(named, known)) else (
+        f"{numbers} if band {known[0].index} is {card.bands[0]}")
     raise ValueError(f"{source}: which bands are the model's {', '.join(card.bands)}? The raster has {', '.join(map(str, known))}; "
                      f"name or number {len(card.bands)} of them in the model's order: --bands {way}")
 
@@ -259,14 +272,16 @@ def check_count(bands: Sequence[int | str] | None, card: ModelCard) -> None:
     if bands is not None and len(bands) != len(card.bands):
         raise ValueError(f"--bands {','.join(map(str, bands))}: the model takes {len(card.bands)}: {', '.join(card.bands)}")
 
-
+# %% ../nbs/38_request.ipynb #387cbd61
 def raster_for(path: str | Path, card: ModelCard, bands: Sequence[int | str] | None = None, remote: bool = False,
                stored: bool = False, nodata: tuple[float, ...] | None = None) -> Raster:
     """A raster with the bands that a model takes, chosen or by the card's names. Raises ValueError where they do not fit."""
     from entropy_captum.raster import PALETTE, open_raster
     check_count(bands, card)
     if bands is not None:  # in the model's order, which for red, green and blue need not be that of images
-        bands = [bands[card.bands.index(name)] for name in card.image_bands]
+        order = [card.bands.index(name) for name in card.image_bands]
+        bands = [bands[k] for k in order]
+        nodata = nodata if nodata is None or len(nodata) != len(order) else tuple(nodata[k] for k in order)
     raster = open_raster(path, bands, remote=remote, stored=stored, nodata=nodata)
     if bands is None and raster.bands != PALETTE:
         return replace(raster, bands=bands_for(raster.bands, replace(card, bands=card.image_bands), str(path)))
@@ -282,10 +297,12 @@ def parts_of(text: str | Sequence[int | str] | None) -> list[int | str] | None:
     return [part.strip() for part in text.split(",") if part.strip()]
 
 # %% ../nbs/38_request.ipynb #a08562ee
-def in_numbers(values: NDArray[Any], card: ModelCard, scale: tuple[float, float] | None, source: str) -> NDArray[Any]:
+def in_numbers(values: NDArray[Any], card: ModelCard, scale: tuple[float, float] | None, source: str,
+               valid: Mask | None = None) -> NDArray[Any]:
     """Values (H,W,C) as the numbers of a card: those between `scale` spread over its value range, beyond cut off.
 
-    Of 8 bits they are rounded. Raises ValueError for other numbers than 8 bits without a scale, where the card's are.
+    Of 8 bits they are rounded. valid: which pixels (H,W) hold something. Raises ValueError for other numbers than 8 bits without a
+    scale, where the card's are.
     """
     (bottom, top), eight = card.value_range, card.is_eight
     if scale is not None:
@@ -293,7 +310,8 @@ def in_numbers(values: NDArray[Any], card: ModelCard, scale: tuple[float, float]
         spread = bottom + (top - bottom) * np.clip((values.astype(np.float64) - low) / (high - low), 0, 1)
         return np.rint(np.nan_to_num(spread)).astype(np.uint8) if eight else spread.astype(np.float32)
     if eight and values.dtype != np.uint8:
-        low, high = np.nanmin(values), np.nanmax(values)
+        held = values if valid is None else values[valid]
+        low, high = np.nanmin(held), np.nanmax(held)
         raise ValueError(f"{source}: holds {values.shape[2]} bands of {values.dtype}, here from {low:g} to {high:g}, and the model "
                          "takes 0 to 255: say which numbers become these, for example --scale 0 4095 for 12 bits, or give a "
                          "model card with the value_range that it was trained on")
@@ -327,7 +345,9 @@ class RasterPicture:
     def __init__(self, raster: Raster, card: ModelCard, scale: tuple[float, float] | None = None) -> None:
         self.raster, self.card, self.scale = raster, card, check_scale(scale)
         if raster.nodata is not None:
-            check_nodata(raster.nodata, len(raster.bands), np.result_type(*raster.numbers.split(" and ")))
+            from entropy_captum.raster import PALETTE
+            count = 3 if raster.bands == PALETTE and len(raster.nodata) > 1 else len(raster.bands)
+            check_nodata(raster.nodata, count, np.result_type(*raster.numbers.split(" and ")))
         self.path, self.size, self.hint = Path(raster.path), raster.size, ""
         self.bands: tuple[BandLike, ...] = as_called(raster.bands, card)
 
@@ -350,7 +370,7 @@ class RasterPicture:
         """Pixels as the model's numbers (H,W,C), those that hold nothing like the mean of the others. Errors as `in_numbers`."""
         if pixels.valid is not None and not pixels.valid.any():
             return np.full(pixels.values.shape, self.card.middle[0]).astype(np.uint8 if self.card.is_eight else np.float32)
-        values = in_numbers(pixels.values, self.card, self.scale, str(self.path))
+        values = in_numbers(pixels.values, self.card, self.scale, str(self.path), pixels.valid)
         return values if pixels.valid is None else evened(values, pixels.valid)
 
 # %% ../nbs/38_request.ipynb #a7c3e1f0
@@ -359,24 +379,26 @@ def by_raster(card: ModelCard, bands: str | Sequence[int | str] | None, scale: t
     usual = card.is_eight and [name.lower() for name in card.image_bands] == RGB
     return bands is not None or scale is not None or not usual
 
-
+# %% ../nbs/38_request.ipynb #41e211ac
 def is_tiff(path: str | Path) -> bool:
-    """Whether a file is a TIFF, and GDAL is there to read it (extra `geo`). Raises ValueError, naming it, for no image file."""
-    return look(path).kind == "TIFF" and find_spec("rasterio") is not None
+    """Whether a file is a TIFF of 8-bit RGB, or a palette, and GDAL is there to read it. Raises ValueError for no image file."""
+    facts = look(path)
+    return facts.kind == "TIFF" and not advice_for(facts) and find_spec("rasterio") is not None
 
 # %% ../nbs/38_request.ipynb #c9e5a3b2
 def picture_of(path: Path, card: ModelCard, bands: str | Sequence[int | str] | None = None,
                scale: tuple[float, float] | None = None, nodata: tuple[float, ...] | None = None) -> Picture:
     """A file as a picture for a model of a card: a raster (extra `geo`) where `by_raster`, else an image file.
 
-    A TIFF is a raster wherever that extra is installed, so that what it marks as nodata is seen; an array (.npy) is what it holds,
-    where neither bands nor a scale are given. nodata: see `open_raster`. Raises ValueError for bands that do not fit the card, a
-    scale that falls, and what cannot be read.
+    A TIFF of 8-bit RGB is a raster wherever that extra is installed, so that what it marks as nodata is seen; an array (.npy) is
+    what it holds, where neither bands nor a scale are given. nodata: see `open_raster`. Raises ValueError for bands that do not fit
+    the card, a scale that falls, and what cannot be read.
     """
     as_it_is = path.suffix == ".npy" and bands is None and scale is None
-    if as_it_is or not (by_raster(card, bands, scale) or is_tiff(path)):
+    otherwise = by_raster(card, bands, scale)
+    if as_it_is or not (otherwise or is_tiff(path)):
         return ImageFile(path, nodata)
-    return RasterPicture(raster_for(path, card, parts_of(bands), nodata=nodata), card, scale)
+    return RasterPicture(raster_for(path, card, parts_of(bands), stored=not otherwise, nodata=nodata), card, scale)
 
 # %% ../nbs/38_request.ipynb #ed9589a8
 def overlaid(picture: Picture, path: Path | None) -> Overlay | None:

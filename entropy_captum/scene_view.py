@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from scipy import ndimage
 
+from .adapter import card_of
 from .explanation import ask
 from .files import Window, check_point
 from .footprints import in_pixels, outline, polygons_in
@@ -227,16 +228,24 @@ def boxed_request(subject: SceneSubject, box: tuple[int, ...]) -> Request:
     return replace(request, region=predicted if predicted.any() else inside, point=None)
 
 # %% ../nbs/64_scene_view.ipynb #f1448aff
+def opened_by(subject: SceneSubject) -> list[str]:
+    """The arguments, as Python, by which `Scene` opens a scene as it was opened."""
+    raster, card, bands, nodata = subject.raster, card_of(subject.model), None, subject.raster.nodata
+    if raster.bands[0].name != "palette":  # of others `Scene` takes bands in the model's order, and their numbers
+        order = [card.image_bands.index(name) for name in card.bands]
+        bands = [raster.bands[k].index for k in order]
+        nodata = nodata if nodata is None or len(nodata) == 1 else tuple(nodata[k] for k in order)
+    settings = {"bands": (bands, None), "scale": (subject.scene.picture.scale, None), "remote": (raster.remote, False),
+                "stored": (raster.stored, False), "nodata": (nodata, None)}
+    given = [f"{name}={value!r}" for name, (value, usual) in settings.items() if value != usual]
+    return [repr(raster.path), "model", *["footprints"] * bool(len(subject.names)), *given]
+
+
 def scene_code(subject: SceneSubject, place: tuple[int, ...] | str, methods: tuple[str, ...], grid_size: int,
                n_samples: int) -> str:
     """Python that explains a place of a scene; `model`, and `footprints` where there are some, are the user's."""
     boxed = isinstance(place, tuple) and len(place) == 4
-    scene, raster = subject.scene, subject.raster
-    settings = {"scale": (scene.picture.scale, None), "remote": (raster.remote, False), "stored": (raster.stored, False),
-                "nodata": (raster.nodata, None)}
-    opened = [repr(raster.path), "model"] + ["footprints"] * bool(len(subject.names))
-    opened += [] if raster.bands[0].name == "palette" else [f"bands={[band.index for band in raster.bands]}"]
-    opened += [f"{name}={value!r}" for name, (value, usual) in settings.items() if value != usual]
+    opened = opened_by(subject)
     asked: dict[str, Any] = {} if boxed else named_place(place) | {"methods": list(methods)}
     asked["grid_size"] = grid_size
     options = {"target": (subject.target, None), "window": (subject.window, None), "baseline": (subject.baseline, "grey")}

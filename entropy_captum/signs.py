@@ -127,7 +127,7 @@ def read_as(model: Adapted | AdaptedForward, name: str, x: Tensor, label: NDArra
 USUAL = {"0 to 255": (1.0, 0.0, 1.0), "0 to 1": (1 / 255, 0.0, 1.0), "-1 to 1": (1 / 255, 0.5, 0.5),
          "ImageNet": (1 / 255, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225))}
 
-
+# %% ../nbs/49_signs.ipynb #84746a9d
 def other_cards(card: ModelCard) -> dict[str, ModelCard]:
     """The readings that a card is often mistaken for."""
     found = {"as the card says": card, "255 times as large": replace(card, scale=card.scale * 255),

@@ -178,6 +178,12 @@ def failed_anew(home: Path) -> pd.DataFrame:
     return pd.DataFrame(known, columns=["dataset", "tile", "target", "error"], dtype=object)
 
 
+def check_expression(home: Path, scenes: str | None) -> None:
+    """Raises ValueError where an expression for scenes finds nothing in the name of a tile that a run has rows of already."""
+    for path in home.glob("rows/**/*.parquet") if scenes is not None else ():
+        scene_of(Path(path.stem).stem, scenes)
+
+
 class RunFolder:
     """The files of one run. Enter it to write: raises ValueError where another process does.
 
@@ -206,6 +212,7 @@ class RunFolder:
             if self.about.get("scenes") is None and before.get("scenes") is not None:
                 notify(f"{self.home}: this run was begun with scenes={before['scenes']!r}; now a tile's scene is its name up to "
                        "the last _ again; give the expression anew to keep it")
+        check_expression(self.home, self.about.get("scenes"))
         about = {"date": datetime.date.today().isoformat(), **self.about}
         write_whole(self.home / "run.json",
                     lambda file: file.write_text(json.dumps(self.facts | {"about": about}, indent=1) + "\n"))
@@ -262,7 +269,8 @@ class RunFolder:
 def read_rows(paths: Iterable[str | Path]) -> pd.DataFrame:
     """The rows of some Parquet files in one table, in a fixed order: classes as in the files, of each the `LEFT_OUT` ones last.
 
-    Raises ValueError where there are none.
+    Scenes are by the tiles' names up to their last underscore; `report.rows_of` reads a run's as the run says. Raises ValueError
+    where there are none.
     """
     tables = [read_tile_rows(path) for path in paths]
     if not tables:
@@ -450,10 +458,11 @@ def compare_runs(one: Path, other: Path) -> pd.DataFrame:
     first, second, rows = kept_maps(one), kept_maps(other), []
     known = read_facts(one)
     grid, classes = known["settings"]["grid_size"], known.get("card", {}).get("classes", ())
+    scenes = known.get("about", {}).get("scenes")
     for name in sorted(first.keys() & second.keys()):
         which, ids = read_map_name(name), grid_feature_mask(first[name].shape, grid)
         dataset, _, image = which.key.rpartition("/")
-        facts = {"dataset": dataset, "scene": scene_of(Path(image).stem), "tile": Path(image).stem, "unit": which.unit}
+        facts = {"dataset": dataset, "scene": scene_of(Path(image).stem, scenes), "tile": Path(image).stem, "unit": which.unit}
         facts |= {} if which.target is None else {"target": class_name(which.target, classes)}
         control = first.get(f"{name.rpartition('/')[0]}/distance", np.full_like(first[name], np.nan))
         a, b, near = (cell_means(torch.from_numpy(heat), ids) for heat in (first[name], second[name], control))
@@ -495,8 +504,8 @@ def retest(model: Model, run: Path, sources: Sequence[Source], derive: Callable[
             raise ValueError(f"{source.tile.image}: has changed since the run kept its maps; run `entropy-captum evaluate` again")
         number = target if len(settings.targets) > 1 else None
         own = {name: heat for name, heat in maps.items() if (name.key, name.target) == (source.key, number)}
-        place = {"dataset": source.dataset, "scene": source.scene, "tile": source.tile.name,
-                 "target": class_name(target, classes)}
+        place = {"dataset": source.dataset, "scene": scene_of(source.tile.name, facts.get("about", {}).get("scenes")),
+                 "tile": source.tile.name, "target": class_name(target, classes)}
         tile = ask_tile(model, source, settings, target)
         rows += [place | row for row in retest_tile(tile, settings, own, derive)] if own else []
     return pd.DataFrame(rows)

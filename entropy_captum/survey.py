@@ -334,7 +334,7 @@ def raster_in(facts: Mapping[str, Any], place: Path) -> Raster | None:
     known = facts["raster"]
     for path in (known["path"], place / known["path"]):
         with suppress(ValueError, OSError):
-            return open_raster(path, known["bands"], stored=known["stored"], nodata=known["nodata"] and tuple(known["nodata"]))
+            return open_raster(path, known["bands"], stored=known["stored"], nodata=tuple(known.get("nodata") or ()) or None)
     return None
 
 # %% ../nbs/62_survey.ipynb #55c55fac

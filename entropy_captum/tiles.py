@@ -107,6 +107,8 @@ class Settings:
             raise ValueError(f"targets must be names or numbers of at least 0, or None alone, got {self.targets}")
         if check_scale(self.scale) is not None:
             object.__setattr__(self, "scale", tuple(map(float, self.scale or ())))
+        if self.nodata is not None:
+            object.__setattr__(self, "nodata", tuple(map(float, np.atleast_1d(self.nodata))))
         if self.bands is not None:  # of one form, as it is a part of what names a run
             object.__setattr__(self, "bands", tuple(int(band) if str(band).isdecimal() else band for band in self.bands))
         check_design(self.n_samples, self.grid_size**2, "supercube")
@@ -157,8 +159,10 @@ class Source:
         return f"{self.dataset}/{self.tile.image.name}"
 
     def checksum(self) -> str:
-        """The hash of the tile's files, and of what its label's values are said to mean."""
-        return checksum(self.tile.image, self.tile.label, note="" if self.tile.values is None else str(self.tile.values))
+        """The hash of the tile's files, those beside them that GDAL reads too, and of what its label's values are said to mean."""
+        beside = [path for ending in (".msk", ".MSK", ".aux.xml") if (path := Path(f"{self.tile.image}{ending}")).is_file()]
+        note = "" if self.tile.values is None else str(self.tile.values)
+        return checksum(self.tile.image, self.tile.label, *beside, note=note)
 
 # %% ../nbs/54_tiles.ipynb #48095912
 def find_homes(root: Path) -> list[Path]:

@@ -138,7 +138,7 @@ def record_of(folder: Path) -> dict[str, Any] | None:
     made = datetime.date.fromtimestamp(path.stat().st_mtime).isoformat()
     return {"made": made} | (said if isinstance(said, dict) else {})
 
-
+# %% ../nbs/02_writing.ipynb #ab3afb32
 def files_of(folder: Path) -> list[str]:
     """The names of the files of the explanation in a folder, as its record has them."""
     named = (record_of(folder) or {}).get("files", [])

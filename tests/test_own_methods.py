@@ -16,6 +16,7 @@ from entropy_captum import RegionScore
 from entropy_captum.cli import app
 from entropy_captum.drawn import write_scenes
 from entropy_captum.methods import REGISTRY, ask_of_image, feature_ids, method_names, register, run_methods
+from entropy_captum.methods import registered as method_names_at
 from entropy_captum.question import Budget, Question
 from entropy_captum.study import differences, evaluate, facts_of, read_rows, run_id
 from entropy_captum.tiles import Settings
@@ -252,6 +253,17 @@ def test_a_method_is_known_by_its_place(tmp_path):
     told = differences(homes)
     assert "methods=ones,bright,Saliency" in told[homes[0]] and "own methods=bright,Saliency" in told[homes[0]]
     assert "methods=light,random" in told[homes[1]] and "own methods=light" in told[homes[1]]
+
+
+def test_a_change_anywhere_in_the_file_of_a_method_makes_another_run(tmp_path):
+    source, model, ids = tmp_path / "mine.py", bright(), []
+    for factor in (1, -1, -1):
+        source.write_text(f"K = {factor}\n\n\ndef bright(model, inputs, region):\n    return K * inputs.mean(1)[0]\n")
+        try:
+            ids.append(run_id(facts_of(Settings(method_names_at([f"{source}:bright"]), 2, 2), model)))
+        finally:
+            REGISTRY.pop("bright", None)
+    assert ids[0] != ids[1] == ids[2]
 
 
 @pytest.mark.parametrize("method,said", [

@@ -28,7 +28,9 @@ from entropy_captum.forward import as_forward
 from entropy_captum.question import Budget
 from entropy_captum.raster import changed, located, open_raster
 from entropy_captum.scene import Scene
+from entropy_captum.scene_view import SceneSubject
 from entropy_captum.survey import SurveySettings, facts_in, load_survey, plan, raster_in, survey, survey_map
+from entropy_captum.survey_report import write_survey_report
 from entropy_captum.zoo import predict_mask
 
 PLACE = rasterio.Affine(0.3, 0, 691000, 0, -0.3, 5335000)
@@ -241,6 +243,7 @@ def test_nodata_that_is_named_is_as_nodata_that_the_file_marks(network, street, 
     with rasterio.open(path) as file:
         deep = np.moveaxis(file.read(), 0, -1).astype(np.uint16) * 16
     deep[:, 60:] = deep[40:48, 40:48] = 65535
+    deep[10:14, 10:14, 0] = 65535  # one band is enough, as it is where the file says it
     bare = written(tmp_path / "bare.tif", deep, photometric="RGB")
     marked = written(tmp_path / "marked.tif", deep, photometric="RGB", nodata=65535)
     for one in (bare, marked):
@@ -258,6 +261,8 @@ def test_nodata_that_is_named_is_as_nodata_that_the_file_marks(network, street, 
     assert (np.asarray(said.raster.overview(32).valid) == own.raster.overview(32).valid).all()
     facts, _ = facts_in(next((tmp_path / "a").glob("*/run.json")).parent)
     assert raster_in(facts, tmp_path).nodata == (65535.0,)
+    del facts["raster"]["nodata"]  # a survey from before
+    assert raster_in(facts, tmp_path).nodata is None
     with pytest.raises(ValueError, match=r"--nodata 0\.5: no pixel of this image can have this value, its numbers are uint16"):
         Scene(bare, network, houses, scale=(8, 2048), nodata=(0.5,))
 
@@ -268,7 +273,7 @@ def test_an_image_is_read_with_its_nodata_and_for_the_bands_that_it_has(network,
     image[:, 30:] = 7
     Image.fromarray(image).save("photo.png")
     request = find_request("photo.png", Place(), Reading(nodata=(7.0,)))(network)
-    assert (request.valid == (image != 7).any(-1)).all()
+    assert (request.valid == (image != 7).all(-1)).all()
     with pytest.raises(ValueError, match=r"photo\.png: no pixel of this window holds anything"):
         find_request("photo.png", Place(point=(60, 60), window="32"), Reading(nodata=tuple(map(float, image[60, 60]))))
     infrared = adapt(Bright().eval(), ModelCard(bands=("nir", "red", "green"), mean=127.5, std=127.5, scale=1.0))
@@ -276,6 +281,47 @@ def test_an_image_is_read_with_its_nodata_and_for_the_bands_that_it_has(network,
                                          r"in their places, say so: --bands 1,2,3"):
         find_request("photo.png", Place(), Reading())(infrared)
     assert (find_request("photo.png", Place(), Reading("1,2,3"))(infrared).image == image).all()
+
+
+def test_numbers_of_bands_are_in_the_order_of_the_bands_that_are_asked_for(tmp_path):
+    """Also for a network of blue, green and red, whose pictures are read as red, green and blue; and in the code that is copied."""
+    turned = sized(adapt(Bright().eval(), ModelCard(bands=("blue", "green", "red"), mean=127.5, std=127.5, scale=1.0)))
+    image = procedural_scene(2, 64).image
+    image[:8] = 1, 2, 3
+    path = written(tmp_path / "scene.tif", image, photometric="RGB")
+    scene = Scene(path, turned, bands=(3, 2, 1), nodata=(3.0, 2.0, 1.0))
+    pixels = scene.raster.read(PART)
+    np.testing.assert_array_equal(pixels.values, image[PART])
+    assert pixels.valid is None and not scene.raster.read((slice(0, 64), slice(0, 64))).valid[:8].any()
+    for one in (scene, Scene(path, turned)):
+        code = next(line for line in SceneSubject(turned, one).code((30, 30), ("entropy",), 4, 4).splitlines() if "Scene(" in line)
+        copied = {}
+        exec(code, {"Scene": Scene, "model": turned}, copied)
+        assert copied["scene"].raster == one.raster, code
+
+
+@pytest.mark.parametrize("kind", ["png", "tif"])
+@pytest.mark.parametrize(("nodata", "hidden"), [((1.0,), True), ((0.0,), False), ((0.0, 0.0, 0.0), True)])
+def test_nodata_of_a_palette_is_a_number_of_it_or_a_colour(network, tmp_path, kind, nodata, hidden):
+    image = Image.fromarray(np.repeat(np.repeat(np.eye(2, dtype=np.uint8), 32, 0), 32, 1), "P")
+    image.putpalette([90, 100, 70, 0, 0, 0])
+    image.save(tmp_path / f"pal.{kind}")
+    request = find_request(str(tmp_path / f"pal.{kind}"), Place(), Reading(nodata=nodata))(network)
+    assert (request.image == np.where(np.asarray(image)[..., None] == 1, 0, (90, 100, 70))).all() or kind == "tif"
+    assert ((~request.valid) == (np.asarray(image) == int(hidden))).all()
+
+
+def test_a_survey_of_a_palette_has_its_report(network, street, tmp_path):
+    path, houses = street
+    with rasterio.open(path) as file:
+        colours = Image.fromarray(np.moveaxis(file.read(), 0, -1)).quantize(16)
+    table = np.asarray(colours.getpalette("RGB")).reshape(-1, 3)
+    with rasterio.open(tmp_path / "pal.tif", "w", driver="GTiff", height=128, width=128, count=1, dtype="uint8", crs="EPSG:25832",
+                       transform=PLACE, photometric="palette") as file:
+        file.write(np.asarray(colours), 1)
+        file.write_colormap(1, {k: (*map(int, colour), 255) for k, colour in enumerate(table)})
+    done = survey(Scene(tmp_path / "pal.tif", network, houses), tmp_path / "out", QUICK, show_progress=False)
+    assert set(done["status"]) == {"ok"} and write_survey_report(tmp_path / "out").read_text().count("data:image/jpeg") >= 2
 
 
 @pytest.mark.slow

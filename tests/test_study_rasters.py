@@ -13,8 +13,10 @@ from typer.testing import CliRunner
 from entropy_captum.adapter import adapt
 from entropy_captum.card import ModelCard
 from entropy_captum.cli import app
-from entropy_captum.report import write_report
-from entropy_captum.study import evaluate, read_facts, retest, settings_of
+from entropy_captum.data import find_tiles
+from entropy_captum.explanation import demo_request
+from entropy_captum.report import rows_of, write_report
+from entropy_captum.study import compare_runs, evaluate, read_facts, retest, settings_of
 from entropy_captum.tiles import Settings, find_sources
 
 QUICK = Settings(("entropy", "random"), grid_size=4, n_samples=4, min_pixels=1)
@@ -120,7 +122,7 @@ def test_what_a_raster_says_it_does_not_hold_is_left_out(tmp_path, model):
 
 
 @pytest.mark.parametrize(("options", "said"), [
-    ([], "for example --scale 0 4095 for 12 bits"), (["--scale", "4095", "0"], "expected the lower number first"),
+    ([], "--scale LOW HIGH"), (["--scale", "4095", "0"], "expected the lower number first"),
     (["--bands", "1,2"], "--bands 1,2: the model takes 3: red, green, blue"), (["--bands", "1,2,9"], "9"),
     (["--bands", ""], "--bands : the model takes 3")])
 def test_the_command_says_how_tiles_are_to_be_read(tmp_path, options, said):
@@ -197,3 +199,76 @@ class Turned(nn.Module):
 def test_one_reading_is_one_run():
     said, meant = Settings(bands=("3", "2", "nir"), scale=(0.0, 4095.0)), Settings(bands=(3, 2, "nir"), scale=(0, 4095))
     assert said == meant and repr(said.scale) == repr(meant.scale)
+
+
+def test_a_mask_that_is_laid_beside_a_tile_makes_its_rows_old(tmp_path, model):
+    """GDAL reads what lies beside a file; a run that goes on must not keep what it said before."""
+    write_raster(tmp_path / "data/image/s_a.tif", picture(1))
+    before = evaluate(model, tmp_path / "data", tmp_path / "run", QUICK, show_progress=False)
+    with rasterio.Env(GDAL_TIFF_INTERNAL_MASK=False), rasterio.open(tmp_path / "data/image/s_a.tif", "r+") as file:
+        file.write_mask(np.arange(48) < np.full((48, 1), 30))
+    write_raster(tmp_path / "data/image/s_a.tif.again", picture(1))
+    (tmp_path / "data/image/s_a.tif.again").rename(tmp_path / "data/image/s_a.tif")
+    assert (tmp_path / "data/image/s_a.tif.msk").is_file()
+    after = evaluate(model, tmp_path / "data", tmp_path / "run", QUICK, show_progress=False)
+    assert (after["region_pixels"] < before["region_pixels"]).all() and set(after["status"]) == {"ok"}
+
+
+def test_what_a_tile_hides_is_neither_learned_nor_shown(tmp_path):
+    image = picture(1)
+    image[:, 30:] = 7
+    write_raster(tmp_path / "town/image/s_a.tif", image, nodata=7)
+    (tmp_path / "town/label").mkdir()
+    Image.fromarray(np.full((48, 48), 255, np.uint8)).save(tmp_path / "town/label/s_a.png")
+    (tile,) = find_tiles(tmp_path / "town")
+    known = tile.read().known
+    assert np.array_equal(known, (image != 7).all(-1)) and np.array_equal(demo_request(tmp_path / "town", 0).valid, known)
+
+
+def test_other_kinds_of_tiles_say_what_to_do(tmp_path, model):
+    """A grey tile, a scale of the file's own, and nodata in what numbers the file holds."""
+    write_raster(tmp_path / "grey/image/s_a.tif", picture(1)[..., :1])
+    for k, (known, said) in enumerate((({}, "save the band three times, as red, green and blue"),
+                                       ({"scale": (0, 255)}, "--bands 1,1,1 takes one more than once"))):
+        rows = evaluate(model, tmp_path / "grey", tmp_path / f"a{k}", Settings(**vars(QUICK) | known), show_progress=False)
+        assert rows["error"].str.contains(said, regex=False).all(), rows["error"].tolist()
+    write_raster(tmp_path / "scaled/image/s_a.tif", picture(1))
+    with rasterio.open(tmp_path / "scaled/image/s_a.tif", "r+") as file:
+        file.scales = (1 / 255,) * 3
+    rows = evaluate(model, tmp_path / "scaled", tmp_path / "c", QUICK, show_progress=False)
+    assert set(rows["status"]) == {"ok"}, "eight bits are what the network takes, whatever light they stand for"
+    deep = picture(1).astype(np.int16) * 16
+    deep[:, 40:] = -9999
+    write_raster(tmp_path / "deep/image/s_a.tif", deep, nodata=-9999)
+    rows = evaluate(model, tmp_path / "deep", tmp_path / "d", Settings(**vars(QUICK) | {"bands": (1, 2, 3)}), show_progress=False)
+    assert rows["error"].str.contains(r"here from 1\d\d to 3680").all(), rows["error"].tolist()
+
+
+def test_nodata_has_one_form(tmp_path):
+    assert Settings(nodata=0).nodata == Settings(nodata=(0,)).nodata == (0.0,)
+
+
+def test_scenes_stay_those_of_the_run(tmp_path, model):
+    """By whatever way its rows are read; and an expression must fit all tiles of a run."""
+    for k in range(3):
+        write_raster(tmp_path / f"data/image/f1_r{k}_c0.tif", picture(k))
+    made = evaluate(model, tmp_path / "data", tmp_path / "run", QUICK, keep_maps=True, scenes=r"^f\d", show_progress=False)
+    (home,) = (run.parent for run in tmp_path.glob("run/*/run.json"))
+    again = retest(model, home, find_sources(tmp_path / "data"), lambda maps: {"again": maps["entropy"]}, show_progress=False)
+    for rows in (made, again, compare_runs(home, home), rows_of(home)):
+        assert set(rows["scene"]) == {"f1"}
+    write_raster(tmp_path / "other/image/a0_c0.tif", picture(5))
+    with pytest.raises(ValueError, match=r"finds nothing in the name of the tile 'f1_r\d_c0'"):
+        evaluate(model, tmp_path / "other", tmp_path / "run", QUICK, scenes=r"^a\d", show_progress=False)
+    assert set(rows_of(home)["scene"]) == {"f1"}
+
+
+def test_a_report_shows_no_picture_of_another_file(tmp_path, model):
+    """Of tiles without labels too."""
+    write_raster(tmp_path / "data/image/s_a.tif", picture(1))
+    write_raster(tmp_path / "data/image/t_a.tif", picture(2))
+    evaluate(model, tmp_path / "data", tmp_path / "run", QUICK, show_progress=False)
+    assert "changed since" not in write_report(tmp_path / "run", tmp_path / "a.html", tmp_path / "data").read_text()
+    for name in "st":
+        write_raster(tmp_path / f"data/image/{name}_a.tif", picture(3))
+    assert "changed since" in write_report(tmp_path / "run", tmp_path / "b.html", tmp_path / "data").read_text()

@@ -52,11 +52,16 @@ def render() -> dict[Path, bytes]:
 
 
 def same(one: bytes, other: bytes) -> bool:
-    """Whether two files are equal, or nearly so as pictures: each release of an encoder rounds in its own way."""
+    """Whether two files are equal, or nearly so as pictures, also in each square of 8: encoders round in their own ways."""
     if one == other or not one.startswith(b"\xff\xd8"):
         return one == other
     a, b = (np.asarray(Image.open(io.BytesIO(data)).convert("RGB"), float) for data in (one, other))
-    return a.shape == b.shape and np.abs(a - b).mean() < 1
+    if a.shape != b.shape:
+        return False
+    away = np.abs(a - b).mean(-1)
+    rows, columns = (n // 8 * 8 for n in away.shape)
+    squares = away[:rows, :columns].reshape(rows // 8, 8, columns // 8, 8).mean((1, 3))
+    return bool(away.mean() < 1 and squares.max() < 20)
 
 
 def main() -> None:

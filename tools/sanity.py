@@ -5,7 +5,8 @@ shuffled, one part after the other from the output to the input, and by a networ
 `make train-others` makes). Twelve drawn scenes and twelve val tiles in $ENTROPY_CAPTUM_DATA, 256 pixels, N = 32.
 
 Rows go to nbs/results/sanity_cascade_256.csv; those that are there are kept and what is missing is made, the most telling first, so
-that a run can be stopped at any time and goes on later. Maps (means per cell) stay in runs/sanity. Usage: sanity.py [--minutes M]
+that a run can be stopped at any time and goes on later. Maps (means per cell) stay in runs/sanity.
+Usage: sanity.py [--minutes M] [--states "another design" stem] [--real]
 """
 from __future__ import annotations
 
@@ -175,22 +176,24 @@ def jobs() -> list[tuple[Case, str, tuple[str, ...]]]:
 
 def write_facts() -> None:
     """What the rows were made with, beside them."""
+    labels = json.loads(RESULTS.with_suffix(".json").read_text())["weights_of_shuffled_labels"] if RESULTS.exists() else None
     facts = {"settings": {"size": SIZE, "n_samples": SAMPLES, "grid_size": 8, "baseline": "grey", "seeds": [0, 1],
                           "building_pixels": PIXELS, "states": list(STATES), "methods": [m for family in FAMILIES for m in family]},
              "weights": weights_hash(rooftop_unet()), "weights_of_shuffled_labels":
-             weights_hash(rooftop_unet(LABELS)) if LABELS.is_file() else None,
+             weights_hash(rooftop_unet(LABELS)) if LABELS.is_file() else labels,
              "versions": {name: version(name) for name in ("torch", "captum", "numpy", "scipy")}}
     RESULTS.with_suffix(".json").write_text(json.dumps(facts, indent=1) + "\n")
 
 
-def run(minutes: float) -> None:
-    """Make the rows that are missing for so long."""
+def run(minutes: float, states: list[str], real: bool) -> None:
+    """Make the rows of some states that are missing, for so long; real: only those of val tiles."""
     end = time.monotonic() + 60 * minutes
     done = set()
     if RESULTS.exists():
         done = set(pd.read_csv(RESULTS)[["dataset", "tile", "state", "method"]].itertuples(index=False, name=None))
     write_facts()
-    todo = [job for job in jobs() if (job[0].dataset, job[0].tile, job[1], job[2][0]) not in done]
+    wanted = [job for job in jobs() if job[1] in states and not (real and job[0].dataset == "drawn")]
+    todo = [job for job in wanted if (job[0].dataset, job[0].tile, job[1], job[2][0]) not in done]
     for count, (case, state, family) in enumerate(todo):
         if time.monotonic() > end:
             print(f"{len(todo) - count} of {len(todo)} left; the same command goes on")
@@ -205,5 +208,7 @@ def run(minutes: float) -> None:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--minutes", type=float, default=1e9, help="begin nothing after so many")
+    parser.add_argument("--states", nargs="+", choices=STATES, default=list(STATES), help="only these states of the network")
+    parser.add_argument("--real", action="store_true", help="only val tiles")
     torch.set_num_threads(1)
-    run(parser.parse_args().minutes)
+    run(**vars(parser.parse_args()))
