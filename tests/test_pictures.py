@@ -9,6 +9,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from conftest import load_tool
 from matplotlib.colors import to_rgba
 from matplotlib.figure import Figure
 from PIL import Image
@@ -352,3 +353,18 @@ def test_in_the_dark_a_map_and_its_bar_keep_their_colours_and_a_plot_is_turned()
         assert same > 0.97 if ax is not second else same < 0.02, (ax, same)
     bars = (drawn == (31, 119, 180)).all(2)
     assert bars.sum() > 300 and (dark[bars] == dark[bars][0]).mean() > 0.99 and dark[bars][0].argmax() == 2
+
+
+def test_a_picture_of_the_readme_with_another_label_is_another():
+    """However an encoder rounds it is the same; a word that has changed is not, though it is a small part."""
+    same, paper = load_tool("render_readme").same, np.full((368, 1024, 3), 250, np.uint8)
+    paper[100:300, 200:800] = np.arange(200)[:, None, None]
+
+    def encoded(pixels, quality) -> bytes:
+        Image.fromarray(pixels).save(stream := io.BytesIO(), "JPEG", quality=quality)
+        return stream.getvalue()
+
+    other = paper.copy()
+    other[20:32, 300:340] = 0
+    assert same(encoded(paper, 90), encoded(paper, 91)) and not same(encoded(paper, 90), encoded(other, 90))
+    assert not same(encoded(paper, 90), encoded(paper[:-1], 90))
