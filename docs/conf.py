@@ -40,7 +40,7 @@ html_domain_indices = False
 html_copy_source = False
 # A copy of MathJax lies in _static: no page asks another host for anything.
 mathjax_path = "mathjax/tex-svg.js"
-mathjax3_config = {"options": {"enableMenu": False}}
+mathjax3_config = {"options": {"enableMenu": False}, "svg": {"scale": 0.9}}  # MathJax draws larger than the text around it
 
 # The notebooks carry their outputs; the build runs nothing.
 nb_execution_mode = "off"
@@ -167,8 +167,18 @@ def say_only_what_helps(_app: Any, doctree: nodes.document) -> None:
                 paragraph[:] = [nodes.Text("alias of "), nodes.literal("", shown.removeprefix("alias of "))]
 
 
+def keep_names_whole(_app: Any, doctree: nodes.document, _page: str) -> None:
+    """The names of the two tests do not break at their hyphens, which narrow columns of tables would do."""
+    for text in list(doctree.findall(nodes.Text)):
+        parts = re.split(r"\b([LH]-SIT)\b", str(text))
+        if len(parts) > 1 and not isinstance(text.parent, nodes.literal | nodes.literal_block | nodes.raw | nodes.math):
+            text.parent.replace(text, [nodes.inline("", part, classes=["whole"]) if k % 2 else nodes.Text(part)
+                                       for k, part in enumerate(parts) if part])
+
+
 def setup(app: Any) -> None:
     begin_with_what_users_call()
     app.connect("doctree-read", say_only_what_helps)
+    app.connect("doctree-resolved", keep_names_whole)
     app.connect("autodoc-process-signature", shorten_types)
     app.connect("autodoc-skip-member", skip_tuple_members)

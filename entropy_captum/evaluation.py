@@ -17,7 +17,7 @@ from scipy import ndimage
 from scipy.stats import rankdata
 from torch import Tensor
 
-from .inference import FullInference
+from .inference import FullInference, expand_arguments
 from .names import Activation, InferenceKind
 from .notices import needed
 from .perturbation import Baselines, as_tensor, spread_scores
@@ -48,7 +48,7 @@ Scale = Literal["minmax", "max", "rank"]
 
 
 def scale_attribution(attribution: NDArray[np.float64], scale: Scale = "minmax") -> NDArray[np.float64]:
-    """One map (H,W) scaled to [0, 1]; a constant map is not rescaled, only clipped. "rank": average ranks.
+    """One map (H,W) scaled to [0, 1]; a constant map is not rescaled, only clipped. "rank": average ranks. "max": 0 below 0.
 
     Raises ValueError for an unknown scale.
     """
@@ -60,7 +60,9 @@ def scale_attribution(attribution: NDArray[np.float64], scale: Scale = "minmax")
     if scale == "rank":
         ranks = rankdata(attribution).reshape(attribution.shape)
         return (ranks - ranks.min()) / (ranks.max() - ranks.min())
-    return np.clip(attribution / high, 0, 1) if scale == "max" else (attribution - low) / (high - low)
+    if scale == "max":
+        return np.clip(attribution / high, 0, 1) if high > 0 else np.zeros_like(attribution)
+    return (attribution - low) / (high - low)
 
 # %% ../nbs/27_evaluation.ipynb #25060bd9
 def kept_pixels(attribution: NDArray[np.float64], region: NDArray[np.bool_], low: bool, *, threshold: float = 0.1,
@@ -70,10 +72,10 @@ def kept_pixels(attribution: NDArray[np.float64], region: NDArray[np.bool_], low
 
     removed: the matched share; valid (H,W): only of these pixels. Raises ValueError for a share outside 0 to 1 or an unknown scale.
     """
-    if valid is not None:
-        attribution = np.where(valid, attribution, attribution[valid].min())
     if removed is None:
-        important = scale_attribution(attribution, scale) > threshold
+        counted = np.ones(attribution.shape, bool) if valid is None else valid
+        important = np.zeros(attribution.shape, bool)
+        important[counted] = scale_attribution(attribution[counted], scale) > threshold
         return region | (important if low else ~important)
     if not 0 <= removed <= 1:
         raise ValueError(f"removed must be a share from 0 to 1, got {removed!r}")
@@ -191,14 +193,33 @@ class Ground:
 
 # %% ../nbs/27_evaluation.ipynb #4c82a87f
 def find_ground(question: Question) -> Ground:
-    """The ground of a question with a region for each input. Raises ValueError for inputs that are no pictures."""
+    """The ground of a question with a region for each input.
+
+    Raises ValueError for inputs that are no pictures, and for a region of weights that are all below 0.5, which has no inside.
+    """
     inputs, weights, held, bases = check_pictures(question.tensors), question.regions, question.held, bases_of(question)
     inside, counted = (weights >= 0.5).cpu().numpy(), held.cpu().numpy()
+    for k, largest in enumerate(weights.amax((1, 2)).tolist()):
+        if 0 < largest < 0.5:
+            raise ValueError(f"region {k}: its largest weight is {largest:g}; expected at least one of 0.5 or more, for a test "
+                             "never removes the pixels of such weights")
     truth, known = (None, True) if question.label is None else check_label(question.label, inside.shape)
     filled = tuple(spread_over(held, x, base) for x, base in zip(inputs, bases, strict=True))
     return Ground(filled, bases, weights, inside, counted & ~inside, truth, known & counted)
 
 # %% ../nbs/27_evaluation.ipynb #11645e1f
+def argument_parts(question: Question, rows: int, at_once: int) -> list[tuple[Any, ...]]:
+    """The forward arguments of k versions of the examples, `rows` in all, k-major, for parts of so many rows.
+
+    Tensors with a value per example follow their examples.
+    """
+    batch = len(question.regions)
+    each = expand_arguments(question.additional_forward_args, rows // batch, torch.arange(batch), batch)
+    own = [isinstance(a, Tensor) and a.ndim > 0 and len(a) == rows for a in each]
+    return [tuple(a[k:k + at_once] if follows else a for a, follows in zip(each, own, strict=True))
+            for k in range(0, rows, at_once)]
+
+
 class State(NamedTuple):
     """Confidence, entropy (bits) and IoU of k versions of each example, (k,B)."""
 
@@ -228,7 +249,7 @@ class SitTester:
         self.watch, self.looked = watch or (lambda _: None), False
         self.question, self.inference, self.rows, self.ground = question, inference, rows, (ground := find_ground(question))
         self.engine, self.packed = FullInference(question.network), PackedRegions(ground.weights, torch.arange(len(ground.weights)))
-        alone = question.label is None and len(ground.inputs) == 1 and ground.inputs[0].ndim == 4
+        alone = question.label is question.additional_forward_args is None and len(ground.inputs) == 1 and ground.inputs[0].ndim == 4
         self.shortcut = region_forward(inference, self.engine, ground.inputs[0], ground.weights) if alone else None
         self.before = self.observe(ground.inputs)
 
@@ -236,7 +257,8 @@ class SitTester:
         """What the model says of the regions on k versions of the inputs, (k*B,...,H,W), k-major. Raises ValueError for NaN."""
         short, batch, rows = self.shortcut, len(self.ground.weights), len(versions[0])
         parts = zip(*(x.split(self.rows or rows) for x in versions), strict=True)
-        outputs = torch.cat([self._forward(part) for part in parts])
+        arguments = argument_parts(self.question, rows, self.rows or rows)
+        outputs = torch.cat([self._forward(part, own) for part, own in zip(parts, arguments, strict=True)])
         activation = resolve_activation(self.question.activation, outputs.shape[1])
         if short is None and not self.looked:  # a part of a map is too little to tell by
             warn_if_activated(outputs, activation)
@@ -251,9 +273,10 @@ class SitTester:
         confidence, entropy = (self.packed.mean(v).cpu() for v in (measure.probability, measure.entropy))
         return State(confidence, entropy, torch.tensor(overlap, dtype=torch.float64).reshape(confidence.shape))
 
-    def _forward(self, part: tuple[Tensor, ...]) -> Tensor:
+    def _forward(self, part: tuple[Tensor, ...], arguments: tuple[Any, ...]) -> Tensor:
         self.watch(len(part[0]))
-        return self.engine.clean(part) if self.shortcut is None else self.shortcut(part[0])
+        engine = FullInference(self.question.network, arguments) if arguments else self.engine
+        return engine.clean(part) if self.shortcut is None else self.shortcut(part[0])
 
     @torch.no_grad()
     def test(self, low: bool, attribution: Map, *, threshold: float = 0.1, removed: float | None = None,

@@ -459,7 +459,7 @@ def scenes_in(rows: pd.DataFrame) -> str:
 
 def rivals_text(rivals: pd.DataFrame) -> str:
     """What a reader has to know about a `rival_table`: units, direction, and why p-values are missing, where some are."""
-    missing = f" No p-value (–) where there are fewer than {FEWEST} scenes, or where the two never differ."
+    missing = f" No p-value (–) where there are fewer than {FEWEST} scenes."
     return ("Paired on the same scenes, whose number is in the last column: the gap on equal area in points; a difference above 0 "
             "and more than half of the scenes won speak for entropy. p-values corrected for the number of rivals."
             + missing * bool(rivals[["sign_flip_holm", "wilcoxon_holm"]].isna().any(axis=None)))

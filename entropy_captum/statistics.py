@@ -34,13 +34,15 @@ def classes_in(rows: pd.DataFrame) -> list[str]:
 
 # %% ../nbs/56_statistics.ipynb #455a8924
 def tile_means(rows: pd.DataFrame, column: str) -> pd.Series:
-    """The mean of a column per data set (without its split), scene and tile: over the buildings of the tile.
+    """The mean of a column per data set (without its split), scene and tile (with its split): over the buildings of the tile.
 
     Raises ValueError for rows of several classes: those of one tile are no replicates.
     """
     if len(found := classes_in(rows)) > 1:
         raise ValueError(f"rows of several classes ({', '.join(found)}): a mean is of one, as rows[rows['target'] == {found[0]!r}]")
-    return rows.assign(dataset=whole_sets(rows)).groupby(["dataset", "scene", "tile"], sort=True)[column].mean()
+    # Splits may number their tiles alike.
+    own = rows.assign(dataset=whole_sets(rows), tile=rows["dataset"] + "/" + rows["tile"].astype(str))
+    return own.groupby(["dataset", "scene", "tile"], sort=True)[column].mean()
 
 # %% ../nbs/56_statistics.ipynb #c6f1bc18
 #: Fewer units than this have no interval and no p-value.
@@ -144,7 +146,7 @@ class Comparison(NamedTuple):
 
 # %% ../nbs/56_statistics.ipynb #b0e4a52f
 def compare(a: pd.Series, b: pd.Series, rival: str) -> Comparison:
-    """Paired comparison of two series of unit means (index: data set, scene); p-values are NaN below 8 units.
+    """Paired comparison of two series of unit means (index: data set, scene); p-values are NaN below 8 units, 1 where none differ.
 
     `effect_size`: the mean difference over the standard deviation of the differences (Cohen's d_z).
     """
@@ -155,7 +157,8 @@ def compare(a: pd.Series, b: pd.Series, rival: str) -> Comparison:
     wins = share_won(d)
     size = mean / values.std(ddof=1) if n > 1 and np.ptp(values) else float("nan")
     if n < FEWEST or not values.any():
-        return Comparison(rival, mean, low, high, size, wins, float("nan"), float("nan"), n)
+        p = 1.0 if n >= FEWEST else float("nan")
+        return Comparison(rival, mean, low, high, size, wins, p, p, n)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         p = float(stats.wilcoxon(values).pvalue)
@@ -167,6 +170,17 @@ def tile_counts(rows: pd.DataFrame) -> pd.DataFrame:
     keys = ["dataset", "target"] if len(classes_in(rows)) > 1 else ["dataset"]
     tiles = rows.drop_duplicates([*keys, "tile"])
     return pd.crosstab([tiles[key] for key in keys], tiles["status"])
+
+# %% ../nbs/56_statistics.ipynb #a7d1c0e5
+#: The columns of a pair of methods.
+SIDES = ("one", "other")
+
+
+def paired(one: pd.DataFrame, other: pd.DataFrame, column: str) -> pd.DataFrame:
+    """A row per object that two methods' rows have a number of, in `SIDES`: means over seeds. A tile of one alone tells nothing."""
+    keys = [key for key in ("dataset", "scene", "tile", "target", "unit", "baseline") if key in one]
+    sides = [rows.groupby(keys, sort=False)[column].mean().rename(side) for rows, side in zip((one, other), SIDES, strict=True)]
+    return pd.concat(sides, axis=1, join="inner").dropna().reset_index()
 
 # %% ../nbs/56_statistics.ipynb #8203c6c5
 def method_table(rows: pd.DataFrame, columns: Sequence[str]) -> pd.DataFrame:
@@ -180,20 +194,22 @@ def method_table(rows: pd.DataFrame, columns: Sequence[str]) -> pd.DataFrame:
 def rival_table(rows: pd.DataFrame, column: str = "gap", method: str = "entropy") -> pd.DataFrame:
     """A method against every other on one column (larger is better), with Holm's correction of both p-values.
 
-    `tile_wins`: the share of tiles where the method is better (ties count half), which the tests do not use.
+    Compared are the objects of tiles where both have a number. `tile_wins`: the share of tiles where the method is better (ties
+    count half), which the tests do not use.
 
     Raises ValueError where there are no rows of the method.
     """
     good = rows[rows["status"] == "ok"]
-    units = {str(name): scene_means(part, column) for name, part in good.groupby("method", sort=False)}
-    if method not in units:
-        raise ValueError(f"no rows of the method {method!r}; there are {', '.join(units) or 'none'}")
-    found = pd.DataFrame([compare(units[method], other, name) for name, other in units.items() if name != method],
+    known = {str(name): part for name, part in good.groupby("method", sort=False)}
+    if method not in known:
+        raise ValueError(f"no rows of the method {method!r}; there are {', '.join(known) or 'none'}")
+    pairs = {name: paired(known[method], other, column) for name, other in known.items() if name != method}
+    one, other = SIDES
+    found = pd.DataFrame([compare(scene_means(pair, one), scene_means(pair, other), name) for name, pair in pairs.items()],
                          columns=Comparison._fields)
     for test in ("wilcoxon", "sign_flip"):
         found[f"{test}_holm"] = holm(found[test].to_numpy(float))
-    tiles = {name: tile_means(part, column) for name, part in good.groupby("method", sort=False)}
-    return found.assign(tile_wins=[share_won((tiles[method] - tiles[name]).dropna()) for name in found["rival"]])
+    return found.assign(tile_wins=[share_won(tile_means(pair, one) - tile_means(pair, other)) for pair in pairs.values()])
 
 # %% ../nbs/56_statistics.ipynb #f0ccbd27
 def removed_shares(rows: pd.DataFrame) -> list[float]:

@@ -42,8 +42,9 @@ with needed("study"):
     import pandas as pd
 
 # %% auto #0
-__all__ = ['Values', 'Settings', 'scene_of', 'Source', 'find_homes', 'name_homes', 'find_sources', 'scenes_found', 'cell_means',
-           'held_ids', 'rank_correlation', 'rank_given', 'study_class', 'study_tile', 'MapName', 'read_map_name']
+__all__ = ['SPLITS', 'Values', 'Settings', 'scene_of', 'Source', 'find_homes', 'name_homes', 'find_sources', 'scenes_found',
+           'cell_means', 'held_ids', 'rank_correlation', 'rank_given', 'study_class', 'study_tile', 'MapName',
+           'read_map_name']
 
 # %% ../nbs/54_tiles.ipynb #c3781695
 @dataclass(frozen=True)
@@ -174,8 +175,13 @@ def find_homes(root: Path) -> list[Path]:
     return [path for path in (root, *parts) if image_folder(path) is not None]
 
 
+#: Splits of a data set: scenes that lie in several are one.
+SPLITS = ("train", "val", "test")
+
+
 def name_homes(roots: Sequence[Path]) -> dict[Path, str]:
-    """The homes of data sets in folders, and their names: the path in the folder, after the folder's name where two would be alike.
+    """The homes of data sets in folders, and their names: the path in the folder, after the folder's name where two would be alike,
+    or where it is a split alone (train, val, test).
 
     Raises ValueError for a folder that is not there, for one in another, and for names that stay alike.
     """
@@ -187,7 +193,7 @@ def name_homes(roots: Sequence[Path]) -> dict[Path, str]:
     if len({home.resolve() for home, *_ in found}) < len(found):
         raise ValueError(f"{', '.join(map(str, roots))}: the same tiles twice; give each folder once, and none inside another")
     short = [own or folder for _, folder, own in found]
-    names = [f"{folder}/{own}" if own and short.count(name) > 1 else name
+    names = [f"{folder}/{own}" if own and (short.count(name) > 1 or own in SPLITS) else name
              for (_, folder, own), name in zip(found, short, strict=True)]
     for name in names:
         if names.count(name) > 1:
@@ -223,7 +229,8 @@ def find_sources(folder: str | Path | Sequence[str | Path], limit: int | None = 
 # %% ../nbs/54_tiles.ipynb #ca8d8557
 def scenes_found(sources: Sequence[Source], scenes: str | None = None) -> str:
     """How many scenes the tiles are of, which intervals and p-values count, and the first of them. scenes: as of `scene_of`."""
-    counts = Counter((source.dataset, scene_of(source.tile.name, scenes)) for source in sources)
+    split = f"/({'|'.join(SPLITS)})$"
+    counts = Counter((re.sub(split, "", source.dataset), scene_of(source.tile.name, scenes)) for source in sources)
     first = ", ".join(f"{scene} ({n})" for (_, scene), n in list(counts.items())[:3])
     how = "the tiles' names up to their last _" if scenes is None else f"scenes='{scenes}'"
     return f"{len(counts)} {'scene' if len(counts) == 1 else 'scenes'} by {how}: {first}{', ...' if len(counts) > 3 else ''}"

@@ -135,3 +135,46 @@ def test_the_curve_is_that_of_single_tests():
                 want = tester.test(which, heat, removed=removed).confidence_drop
                 assert torch.allclose(found[k], want, equal_nan=True, atol=1e-4)
     assert torch.isnan(low[:, 1]).all() and torch.isfinite(low[:, 0]).all()
+
+
+class Louder(torch.nn.Module):
+    """A network whose logits are multiplied by an argument, a value per example or one for all."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.net = small_net().eval()
+
+    def forward(self, x, gain=1.0):
+        return self.net(x) * (gain[:, None, None, None] if torch.is_tensor(gain) and gain.ndim else gain)
+
+
+@pytest.mark.parametrize("rows", [None, 1, 3])
+def test_further_arguments_of_a_network_go_along(rows):
+    """Each example keeps its own, however many versions of it run at once: as if each were tested alone with it built in."""
+    model, x, heat, gains = Louder().eval(), torch.randn(2, 3, 8, 8), torch.rand(2, 8, 8), torch.tensor([5.0, 0.5])
+    region = torch.zeros(2, 8, 8)
+    region[:, 2:5, 2:5] = 1
+    for given, own in (((gains,), gains), ((torch.tensor(5.0),), (5.0, 5.0))):
+        tester = SitTester(Question(model, x, region, additional_forward_args=given), rows=rows)
+        drops = torch.stack(tester.curve(heat, (0.3, 0.5), perturbations_per_eval=3))
+        for k, gain in enumerate(own):
+            alone = SitTester(Question(lambda x, gain=float(gain): model(x, gain), x[k:k + 1], region[k:k + 1]))
+            assert torch.allclose(tester.before.confidence[:, k], alone.before.confidence[:, 0], atol=1e-6)
+            assert torch.allclose(drops[:, :, k], torch.stack(alone.curve(heat[k:k + 1], (0.3, 0.5)))[..., 0], atol=1e-4)
+
+
+def test_ranks_are_of_pixels_that_hold_something_and_nothing_below_zero_is_important():
+    heat, valid = np.random.default_rng(0).random((10, 20)), np.zeros((10, 20), bool)
+    valid[:, :10] = True
+    none = np.zeros((10, 20), bool)
+    part = kept_pixels(heat[:, :10], none[:, :10], True, threshold=0.5, scale="rank")
+    assert (kept_pixels(heat, none, True, threshold=0.5, scale="rank", valid=valid)[:, :10] == part).all() and part.mean() == 0.5
+    for values in ([-3.0, -2.0, -1.0], [-3.0, -2.0, 0.0]):
+        assert not kept_pixels(np.array([values]), np.zeros((1, 3), bool), True, scale="max").any()
+
+
+def test_a_region_without_an_inside_is_named():
+    region = torch.zeros(1, 8, 8)
+    region[:, 2:5, 2:5] = 0.4
+    with pytest.raises(ValueError, match=r"region 0: its largest weight is 0\.4; expected at least one of 0\.5 or more"):
+        SitTester(Question(small_net().eval(), torch.randn(1, 3, 8, 8), region))

@@ -153,3 +153,29 @@ def test_far_is_distance_with_the_ranking_turned_round():
     assert derived[measured].to_numpy() == pytest.approx(far[measured].to_numpy(), abs=1e-5)
     assert abs(derived.gap.item()) > 0.01 and derived.l_sit_kept_area.isna().all()
     assert with_far(rows()).equals(rows())
+
+
+def test_a_tile_that_one_method_says_nothing_of_compares_nothing():
+    """Pairs are of what both have: elsewhere a method that is strong on other tiles would be taken for better."""
+    rows = [{"dataset": "d", "scene": f"s{s}", "tile": t, "unit": "class", "baseline": "grey", "seed": 0, "method": method,
+             "status": "ok", "gap": gap} for s in range(10)
+            for t, method, gap in (("1", "entropy", 10 + 0.01 * s), ("2", "entropy", 0.001 * s**2), ("1", "sobol", np.nan),
+                                   ("2", "sobol", 1.0))]
+    (found,) = rival_table(pd.DataFrame(rows)).itertuples()
+    assert found.difference == pytest.approx(np.mean([0.001 * s**2 - 1 for s in range(10)]))
+    assert (found.wins, found.tile_wins, found.units) == (0, 0, 10) and found.high < 0
+
+
+def test_a_rival_that_never_differs_counts_in_the_correction():
+    rng = np.random.default_rng(0)
+    rows = [{"dataset": "d", "scene": f"s{s}", "tile": "1", "method": method, "status": "ok", "gap": gap} for s in range(12)
+            for method, gap in (("entropy", 1.0 + s), ("same", 1.0 + s), ("other", s + rng.normal()))]
+    found = rival_table(pd.DataFrame(rows)).set_index("rival")
+    assert found.loc["same", "sign_flip"] == found.loc["same", "wilcoxon"] == 1
+    assert found.loc["other", "sign_flip_holm"] == pytest.approx(min(1, 2 * found.loc["other", "sign_flip"]))
+
+
+def test_splits_join_scenes_and_not_tiles():
+    rows = pd.DataFrame([{"dataset": f"d/{split}", "scene": "s", "tile": "1", "status": "ok", "gap": gap}
+                         for split, gap in (("train", 1.0), ("val", 2.0), ("val", 4.0))])
+    assert scene_means(rows, "gap").to_list() == [2.0]
