@@ -309,7 +309,7 @@ def test_two_folders_are_one_study(tmp_path: Path) -> None:
     both = find_sources([tmp_path / "a", tmp_path / "b", tmp_path / "c"])
     assert [source.key for source in both] == ["a/val/town0_1.png", "b/val/town0_1.png", "c/town0_1.png", "a/val/town1_1.png",
                                                "b/val/town1_1.png"]
-    assert [source.dataset for source in find_sources([tmp_path / "a", tmp_path / "c"])] == ["val", "c", "val"]
+    assert [source.dataset for source in find_sources([tmp_path / "a", tmp_path / "c"])] == ["a/val", "c", "a/val"]
     assert {source.dataset for source in find_sources([tmp_path / "a", tmp_path / "b"], skip=["a/val"])} == {"b/val"}
     with pytest.raises(ValueError, match=r"the same tiles twice; give each folder once"):
         find_sources([tmp_path / "a", tmp_path / "a/val"])

@@ -17,7 +17,7 @@ from entropy_captum.data import find_tiles
 from entropy_captum.explanation import demo_request
 from entropy_captum.report import rows_of, write_report
 from entropy_captum.study import compare_runs, evaluate, read_facts, retest, settings_of
-from entropy_captum.tiles import Settings, find_sources
+from entropy_captum.tiles import Settings, find_sources, scenes_found
 
 QUICK = Settings(("entropy", "random"), grid_size=4, n_samples=4, min_pixels=1)
 
@@ -272,3 +272,12 @@ def test_a_report_shows_no_picture_of_another_file(tmp_path, model):
     for name in "st":
         write_raster(tmp_path / f"data/image/{name}_a.tif", picture(3))
     assert "changed since" in write_report(tmp_path / "run", tmp_path / "b.html", tmp_path / "data").read_text()
+
+
+def test_splits_of_a_folder_are_of_one_data_set_whichever_folder_is_given(tmp_path):
+    for split in ("train", "val"):
+        write_raster(tmp_path / f"all/inria/{split}/image/s_{split}.tif", picture(1))
+    for root in (tmp_path / "all", tmp_path / "all/inria"):
+        sources = find_sources(root)
+        assert [source.dataset for source in sources] == ["inria/train", "inria/val"]
+        assert scenes_found(sources).startswith("1 scene by the tiles' names up to their last _: s (2)")
