@@ -676,7 +676,7 @@ def test_kept_maps_are_tested_again_and_maps_made_of_them(model, tmp_path):
     both = turned.merge(again, on=keys, suffixes=("", "_straight"))
     assert len(both) == len(turned) >= 8 and not np.allclose(both.gap, both.gap_straight)
     with pytest.raises(ValueError, match="no maps of these tiles"):
-        study.retest(model, run, find_sources(data / "drawn"), lambda maps: maps)
+        study.retest(model, run, find_sources(data / "drawn/val"), lambda maps: maps)
     image = find_sources(data)[0].tile.image
     Image.fromarray(np.zeros((32, 32, 3), np.uint8)).save(image)
     with pytest.raises(ValueError, match=f"{image.name}: has changed"):
