@@ -99,11 +99,15 @@ class ModelCard:
         return self.value_range == (0.0, 255.0)
 
     @property
+    def is_rgb(self) -> bool:
+        """Whether the bands are red, green and blue, in whatever order."""
+        return sorted(name.lower() for name in self.bands) == ["blue", "green", "red"]
+
+    @property
     def image_bands(self) -> tuple[str, ...]:
         """The bands of an image in their order: the card's, but red, green and blue in this order, which `adapter` turns round."""
-        rgb = {"red": 0, "green": 1, "blue": 2}
-        turned = {name.lower() for name in self.bands} == set(rgb)
-        return tuple(sorted(self.bands, key=lambda name: rgb[name.lower()])) if turned else self.bands
+        order = ("red", "green", "blue").index
+        return tuple(sorted(self.bands, key=lambda name: order(name.lower()))) if self.is_rgb else self.bands
 
     @property
     def middle(self) -> tuple[float, float]:

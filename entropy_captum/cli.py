@@ -20,7 +20,7 @@ from .files import is_remote, look
 from .labels import LabelValues, parse_values
 from .names import LITE0, STUDY_METHODS, Activation, BaselineName, FeatureKind, Grid, InferenceKind, Runtime
 from .notices import each_kind_once, needed, not_there, waiting
-from .request import RGB, ImageFile, Request, parse_nodata, read_request
+from .request import ImageFile, Request, parse_nodata, read_request
 from .writing import check_free, in_place_of, record_of, write_whole
 
 with needed("models"):
@@ -421,10 +421,9 @@ def side_of(window: str | None) -> int | None:
 # %% ../nbs/66_cli.ipynb #f2298031
 def check_colours(image: str, card: ModelCard) -> None:
     """Raises ValueError where the colours of an image file are none of a model's three bands by their names."""
-    names = [name.lower() for name in card.image_bands]
-    if len(names) == 3 and names != RGB and not image.endswith(".npy"):
+    if len(card.bands) == 3 and not card.is_rgb and not image.endswith(".npy"):
         raise ValueError(f"{image}: holds red, green and blue; the model takes {', '.join(card.bands)}; if these stand in their "
-                         f"places, say so: --bands 1,2,3")
+                         "places, say so: --bands 1,2,3")
 
 
 def find_request(image: str, place: Place, reading: Reading) -> Callable[[Model], Request]:

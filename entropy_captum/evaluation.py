@@ -208,6 +208,14 @@ def find_ground(question: Question) -> Ground:
     return Ground(filled, bases, weights, inside, counted & ~inside, truth, known & counted)
 
 # %% ../nbs/27_evaluation.ipynb #11645e1f
+class State(NamedTuple):
+    """Confidence, entropy (bits) and IoU of k versions of each example, (k,B)."""
+
+    confidence: Tensor
+    entropy: Tensor
+    iou: Tensor
+
+# %% ../nbs/27_evaluation.ipynb #48decf64
 def argument_parts(question: Question, rows: int, at_once: int) -> list[tuple[Any, ...]]:
     """The forward arguments of k versions of the examples, `rows` in all, k-major, for parts of so many rows.
 
@@ -218,14 +226,6 @@ def argument_parts(question: Question, rows: int, at_once: int) -> list[tuple[An
     own = [isinstance(a, Tensor) and a.ndim > 0 and len(a) == rows for a in each]
     return [tuple(a[k:k + at_once] if follows else a for a, follows in zip(each, own, strict=True))
             for k in range(0, rows, at_once)]
-
-
-class State(NamedTuple):
-    """Confidence, entropy (bits) and IoU of k versions of each example, (k,B)."""
-
-    confidence: Tensor
-    entropy: Tensor
-    iou: Tensor
 
 # %% ../nbs/27_evaluation.ipynb #e8b402dc
 #: The shares of the surroundings that a curve removes.

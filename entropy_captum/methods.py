@@ -39,7 +39,7 @@ from .unoise import unoise
 
 # %% auto #0
 __all__ = ['PICK_FREEZE', 'REGISTRY', 'UNITS', 'ask_of_image', 'image_of', 'feature_ids', 'Maps', 'Counter', 'method_names',
-           'register', 'hash_of_file', 'registered', 'check_methods', 'run_methods']
+           'register', 'registered', 'check_methods', 'run_methods']
 
 # %% ../nbs/52_methods.ipynb #dc7b379e
 def ask_of_image(forward: Model, image: Tensor, regions: Tensor, **options: Any) -> Question:
@@ -258,6 +258,13 @@ def as_map(found: Any, size: tuple[int, int], name: str) -> Tensor:
     return heat.reshape(-1, *size).mean(0)
 
 # %% ../nbs/52_methods.ipynb #7cef98e2
+def hash_of_file(method: Callable[..., Any]) -> str:
+    """The hash of the file that a method is written in; empty where there is none."""
+    with suppress(OSError, TypeError):
+        return checksum(inspect.getsourcefile(method))
+    return ""
+
+
 @dataclass(frozen=True)
 class Own:
     """A method that was registered: a Captum attribution, made by `method` of a score, or a function that returns the map.
@@ -327,13 +334,6 @@ def register(name: str, method: Callable[..., Any]) -> None:
     if len(needed := needs(method)) not in (1, 3):
         raise TypeError(f"the method {name!r} takes ({', '.join(needed)}), expected a score, or the model, inputs and region")
     REGISTRY[name] = Own(name, method)
-
-
-def hash_of_file(method: Callable[..., Any]) -> str:
-    """The hash of the file that a method is written in; empty where there is none."""
-    with suppress(OSError, TypeError):
-        return checksum(inspect.getsourcefile(method))
-    return ""
 
 
 def registered(references: Sequence[str]) -> tuple[str, ...]:

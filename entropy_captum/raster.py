@@ -251,12 +251,12 @@ def read_dataset(dataset: Any, bands: Sequence[Band], stored: bool, nodata: tupl
         raise ValueError(f"{dataset.name}: holds {values.dtype} numbers; expected whole or real ones")
     holes = without_data(values, [dataset.nodatavals[k - 1] for k in numbers])
     palette = dataset.colorinterp[0] is ColorInterp.palette and numbers == [1]
-    of_colour = palette and nodata is not None and len(nodata) > 1
-    if nodata is not None and not of_colour:  # of the numbers that are stored: a scale makes others of them
-        holes |= ~other_than(values, nodata)
+    number, colour = (None, nodata) if palette and len(nodata or ()) > 1 else (nodata, None)
+    if number is not None:  # that is stored: a scale makes another of it
+        holes |= ~other_than(values, number)
     if palette:
         values, clear = coloured(dataset, values)
-        holes |= clear | (~other_than(values, nodata) if of_colour and nodata else False)
+        holes |= clear if colour is None else clear | ~other_than(values, colour)
     elif not stored:
         values = physical(values, [dataset.scales[k - 1] for k in numbers], [dataset.offsets[k - 1] for k in numbers])
     hidden = hidden_by(dataset, bands, **window)
@@ -508,9 +508,9 @@ def open_raster(path: str | Path, bands: Sequence[int | str] | None = None, *, r
     with opened(path, remote) as dataset:
         if dataset.driver == "GTiff" and not remote:
             check_single(look(path))  # GDAL takes the first of several pictures, and looks at no orientation tag
-        own = data_bands(dataset) if bands is None else choose_bands(bands_of(dataset), bands, str(path))
-        if data_bands(dataset) == PALETTE and [band.index for band in own] == [1]:
-            own = PALETTE
+        whole = data_bands(dataset)
+        own = whole if bands is None else choose_bands(bands_of(dataset), bands, str(path))
+        own = whole if whole == PALETTE and [band.index for band in own] == [1] else own
         crs, transform = place_of(dataset)
         numbers = " and ".join(dict.fromkeys(dataset.dtypes[band.index - 1] for band in own))
         return Raster(str(path), (dataset.height, dataset.width), own, numbers, crs, transform, loss_of(dataset), stored, remote,

@@ -39,7 +39,8 @@ from entropy_captum.statistics import (
     whole_sets,
     with_far,
 )
-from .study import differences, failed_anew, failures, left_out, read_facts, read_rows, remarks, with_scenes
+from .study import (differences, failed_anew, failures, left_out, read_facts, read_rows, remarks, scenes_of,
+                                  with_scenes)
 from .tiles import LEFT_OUT, SMALL, Source, cut_centre, find_sources
 from .writing import write_whole
 from .zoo import class_shares
@@ -77,7 +78,7 @@ def rows_of(run: Path, scenes: str | None = None) -> pd.DataFrame:
     """
     facts = read_facts(run)
     rows, settings = read_rows(sorted((run / "rows").rglob("*.parquet"))), facts["settings"]
-    rows = with_scenes(rows, facts.get("about", {}).get("scenes") if scenes is None else scenes)
+    rows = with_scenes(rows, scenes_of(facts) if scenes is None else scenes)
     if not {"method", "baseline"} <= set(rows):  # nothing was explained
         return rows
     order = {name: k for column in ("methods", "baselines") for k, name in enumerate(settings[column])}

@@ -15,10 +15,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from entropy_captum.files import (
-    Extent, Window, advice_for, check_nodata, check_point, extent_of, look, other_reading, other_than, pixel_limit, read_image,
-    read_stored,
-)
+from .files import (Extent, Window, advice_for, check_nodata, check_point, extent_of, look, other_reading, other_than,
+                                  pixel_limit, read_image, read_stored)
 from .labels import Labels, LabelValues, read_labels
 from .notices import notify
 
@@ -28,15 +26,12 @@ if TYPE_CHECKING:  # they need pandas, torch or GDAL, of which the command line 
     from entropy_captum.raster import Band, Pixels, Raster
 
 # %% auto #0
-__all__ = ['Mask', 'RGB', 'Places', 'Request', 'Overlay', 'Picture', 'ImageFile', 'RasterPicture', 'by_raster', 'is_tiff',
-           'picture_of', 'read_request']
+__all__ = ['Mask', 'Places', 'Request', 'Overlay', 'Picture', 'ImageFile', 'RasterPicture', 'by_raster', 'picture_of',
+           'read_request']
 
 # %% ../nbs/38_request.ipynb #27238f32
 #: A mask, bool (H,W).
 Mask = NDArray[np.bool_]
-
-#: The bands of an image file, in its order.
-RGB = ["red", "green", "blue"]
 
 # %% ../nbs/38_request.ipynb #070e51b7
 def crop_window(shape: tuple[int, int], center: tuple[int, int], window: int) -> tuple[slice, slice]:
@@ -285,7 +280,7 @@ def raster_for(path: str | Path, card: ModelCard, bands: Sequence[int | str] | N
     raster = open_raster(path, bands, remote=remote, stored=stored, nodata=nodata)
     if bands is None and raster.bands != PALETTE:
         return replace(raster, bands=bands_for(raster.bands, replace(card, bands=card.image_bands), str(path)))
-    if bands is None and [name.lower() for name in card.image_bands] != RGB:
+    if bands is None and not card.is_rgb:
         raise ValueError(f"{path}: holds colours of a palette, red, green and blue; the model takes {', '.join(card.bands)}")
     return raster
 
@@ -376,8 +371,7 @@ class RasterPicture:
 # %% ../nbs/38_request.ipynb #a7c3e1f0
 def by_raster(card: ModelCard, bands: str | Sequence[int | str] | None, scale: tuple[float, float] | None) -> bool:
     """Whether files are read as rasters: where `bands` or `scale` say how, or a model's card takes other than 8-bit RGB."""
-    usual = card.is_eight and [name.lower() for name in card.image_bands] == RGB
-    return bands is not None or scale is not None or not usual
+    return bands is not None or scale is not None or not (card.is_eight and card.is_rgb)
 
 # %% ../nbs/38_request.ipynb #41e211ac
 def is_tiff(path: str | Path) -> bool:

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from scipy import ndimage
 
-from .adapter import card_of
+from .adapter import card_of, in_order
 from .explanation import ask
 from .files import Window, check_point
 from .footprints import in_pixels, outline, polygons_in
@@ -24,7 +24,7 @@ from .forward import Model
 from .names import BaselineName
 from .predicted import Cell, predict_cell
 from .question import Question
-from .raster import Raster, between, read_crs, stretched, to_world
+from .raster import PALETTE, Raster, between, read_crs, stretched, to_world
 from .region import objects
 from .request import Request, read_request
 from .scene import Scene, window_side
@@ -231,8 +231,8 @@ def boxed_request(subject: SceneSubject, box: tuple[int, ...]) -> Request:
 def opened_by(subject: SceneSubject) -> list[str]:
     """The arguments, as Python, by which `Scene` opens a scene as it was opened."""
     raster, card, bands, nodata = subject.raster, card_of(subject.model), None, subject.raster.nodata
-    if raster.bands[0].name != "palette":  # of others `Scene` takes bands in the model's order, and their numbers
-        order = [card.image_bands.index(name) for name in card.bands]
+    if raster.bands != PALETTE:  # of others `Scene` takes bands in the model's order, and their numbers
+        order = in_order(card) or range(len(card.bands))
         bands = [raster.bands[k].index for k in order]
         nodata = nodata if nodata is None or len(nodata) == 1 else tuple(nodata[k] for k in order)
     settings = {"bands": (bands, None), "scale": (subject.scene.picture.scale, None), "remote": (raster.remote, False),

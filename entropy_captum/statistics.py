@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from .notices import needed
+from .tiles import whole_set
 
 with needed("study"):
     import pandas as pd
@@ -25,7 +26,7 @@ __all__ = ['FEWEST', 'classes_in', 'scene_means', 'Interval', 'mean_interval', '
 # %% ../nbs/56_statistics.ipynb #db5d33c5
 def whole_sets(rows: pd.DataFrame) -> pd.Series:
     """The data set of every row, its splits joined: "inria/val" is "inria"."""
-    return rows["dataset"].str.replace(r"/(train|val|test)$", "", regex=True)
+    return rows["dataset"].map(whole_set)
 
 # %% ../nbs/56_statistics.ipynb #edbceaef
 def classes_in(rows: pd.DataFrame) -> list[str]:

@@ -71,8 +71,8 @@ with needed("study"):
     import pyarrow as pyarrow  # what pandas reads and writes Parquet with
 
 # %% auto #0
-__all__ = ['Result', 'read_facts', 'read_rows', 'with_scenes', 'failures', 'evaluate', 'left_out', 'remarks', 'kept_maps',
-           'compare_runs', 'retest']
+__all__ = ['Result', 'read_facts', 'read_rows', 'scenes_of', 'with_scenes', 'failures', 'evaluate', 'left_out', 'remarks',
+           'kept_maps', 'compare_runs', 'retest']
 
 # %% ../nbs/55_study.ipynb #ea623355
 def code_hash() -> str:
@@ -281,6 +281,11 @@ def read_rows(paths: Iterable[str | Path]) -> pd.DataFrame:
     return rows.sort_values(keys, kind="stable", ignore_index=True).drop(columns=["place", "late"])
 
 # %% ../nbs/55_study.ipynb #cfa68722
+def scenes_of(facts: Mapping[str, Any]) -> str | None:
+    """The expression by which a run, of these facts, found its scenes; None for the tiles' names up to their last underscore."""
+    return facts.get("about", {}).get("scenes")
+
+
 def with_scenes(rows: pd.DataFrame, scenes: str | None) -> pd.DataFrame:
     """The rows with the scene that `tiles.scene_of` finds in each tile's name, for an expression `scenes`; None: as they are."""
     return rows if scenes is None else rows.assign(scene=[scene_of(tile, scenes) for tile in rows["tile"]])
@@ -458,7 +463,7 @@ def compare_runs(one: Path, other: Path) -> pd.DataFrame:
     first, second, rows = kept_maps(one), kept_maps(other), []
     known = read_facts(one)
     grid, classes = known["settings"]["grid_size"], known.get("card", {}).get("classes", ())
-    scenes = known.get("about", {}).get("scenes")
+    scenes = scenes_of(known)
     for name in sorted(first.keys() & second.keys()):
         which, ids = read_map_name(name), grid_feature_mask(first[name].shape, grid)
         dataset, _, image = which.key.rpartition("/")
@@ -504,7 +509,7 @@ def retest(model: Model, run: Path, sources: Sequence[Source], derive: Callable[
             raise ValueError(f"{source.tile.image}: has changed since the run kept its maps; run `entropy-captum evaluate` again")
         number = target if len(settings.targets) > 1 else None
         own = {name: heat for name, heat in maps.items() if (name.key, name.target) == (source.key, number)}
-        place = {"dataset": source.dataset, "scene": scene_of(source.tile.name, facts.get("about", {}).get("scenes")),
+        place = {"dataset": source.dataset, "scene": scene_of(source.tile.name, scenes_of(facts)),
                  "tile": source.tile.name, "target": class_name(target, classes)}
         tile = ask_tile(model, source, settings, target)
         rows += [place | row for row in retest_tile(tile, settings, own, derive)] if own else []

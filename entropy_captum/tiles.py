@@ -42,9 +42,9 @@ with needed("study"):
     import pandas as pd
 
 # %% auto #0
-__all__ = ['SPLITS', 'Values', 'Settings', 'scene_of', 'Source', 'find_homes', 'name_homes', 'find_sources', 'scenes_found',
-           'cell_means', 'held_ids', 'rank_correlation', 'rank_given', 'study_class', 'study_tile', 'MapName',
-           'read_map_name']
+__all__ = ['SPLITS', 'Values', 'Settings', 'scene_of', 'Source', 'find_homes', 'whole_set', 'name_homes', 'find_sources',
+           'scenes_found', 'cell_means', 'held_ids', 'rank_correlation', 'rank_given', 'study_class', 'study_tile',
+           'MapName', 'read_map_name']
 
 # %% ../nbs/54_tiles.ipynb #c3781695
 @dataclass(frozen=True)
@@ -179,6 +179,11 @@ def find_homes(root: Path) -> list[Path]:
 SPLITS = ("train", "val", "test")
 
 
+def whole_set(dataset: str) -> str:
+    """The name of a data set without its split: of "inria/val" it is "inria"."""
+    return re.sub(f"/({'|'.join(SPLITS)})$", "", dataset)
+
+
 def name_homes(roots: Sequence[Path]) -> dict[Path, str]:
     """The homes of data sets in folders, and their names: the path in the folder, after the folder's name where two would be alike,
     or where it is a split alone (train, val, test).
@@ -229,8 +234,7 @@ def find_sources(folder: str | Path | Sequence[str | Path], limit: int | None = 
 # %% ../nbs/54_tiles.ipynb #ca8d8557
 def scenes_found(sources: Sequence[Source], scenes: str | None = None) -> str:
     """How many scenes the tiles are of, which intervals and p-values count, and the first of them. scenes: as of `scene_of`."""
-    split = f"/({'|'.join(SPLITS)})$"
-    counts = Counter((re.sub(split, "", source.dataset), scene_of(source.tile.name, scenes)) for source in sources)
+    counts = Counter((whole_set(source.dataset), scene_of(source.tile.name, scenes)) for source in sources)
     first = ", ".join(f"{scene} ({n})" for (_, scene), n in list(counts.items())[:3])
     how = "the tiles' names up to their last _" if scenes is None else f"scenes='{scenes}'"
     return f"{len(counts)} {'scene' if len(counts) == 1 else 'scenes'} by {how}: {first}{', ...' if len(counts) > 3 else ''}"

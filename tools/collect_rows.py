@@ -13,7 +13,7 @@ import pandas as pd
 
 from entropy_captum.report import find_run
 from entropy_captum.statistics import tile_counts
-from entropy_captum.study import read_facts, read_rows, with_scenes
+from entropy_captum.study import read_facts, read_rows, scenes_of, with_scenes
 
 RESULTS = Path(__file__).parent.parent / "nbs" / "results"
 KEYS = ["dataset", "tile", "unit", "baseline", "seed", "method"]
@@ -27,8 +27,7 @@ def collect(name: str, runs: Sequence[Path], results: Path = RESULTS, without: S
     but for their likeness to maps that were; a run's rows of other tiles or methods, and other columns, are left out.
     """
     homes = [find_run(run) for run in runs]
-    found = [with_scenes(read_rows(sorted((home / "rows").rglob("*.parquet"))), read_facts(home).get("about", {}).get("scenes"))
-             for home in homes]
+    found = [with_scenes(read_rows(sorted((home / "rows").rglob("*.parquet"))), scenes_of(read_facts(home))) for home in homes]
     rows = pd.concat(found, ignore_index=True)
     # Not what a run says about itself: the folders of a machine.
     facts = {home.name: {name: fact for name, fact in read_facts(home).items() if name != "about"} for home in homes}
