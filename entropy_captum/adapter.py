@@ -199,6 +199,7 @@ class AdaptedForward(Forward):
     def __init__(self, function: Callable[..., Any], card: ModelCard) -> None:
         self.function, self.card, self.adapted = function, card, Adapted(function, card)
         self.activation, self.classes = card.activation, card.classes
+        self.dtype = torch.float16 if card.dtype == "float16" else None
 
     @property
     def key(self) -> str | None:  # type: ignore[override]

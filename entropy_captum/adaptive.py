@@ -18,7 +18,7 @@ from scipy.special import digamma, polygamma, stdtr
 
 from .estimate import DEGREES, PRIOR, Estimator, History, mean_change
 from .question import Budget
-from .sampling import PickFreeze, Row, supercube
+from .sampling import A, PickFreeze, Row, supercube
 
 # %% auto #0
 __all__ = ['seen', 'cut', 'Goal', 'goal_of', 'make_plan', 'told_apart', 'weights_of', 'plans', 'AdaptiveHistory']
@@ -46,9 +46,12 @@ def adaptive_designs(half: int, fresh: int, n_features: int, seed: int) -> list[
     return [*chain.from_iterable(pilots), *supercube(fresh, n_features, [seed, 0])]
 
 # %% ../nbs/21_adaptive.ipynb #af650c2f
-def shrunk_variance(mean: np.ndarray, variance: np.ndarray, degrees: float) -> np.ndarray:
-    """Variances (d,), of so many degrees of freedom, drawn towards their law on the mean. Source: Smyth 2004, with a trend."""
-    known = (mean > 0) & (variance > 0)
+def shrunk_variance(mean: np.ndarray, variance: np.ndarray, degrees: float, floor: float = 0.0) -> np.ndarray:
+    """Variances (d,), of so many degrees of freedom, drawn towards their law on the mean. Source: Smyth 2004, with a trend.
+
+    floor: means up to it may be rounding, which is under no law.
+    """
+    known = (mean > floor) & (variance > 0)
     if known.sum() < 4:
         return variance
     centre = digamma(degrees / 2) - np.log(degrees / 2)
@@ -71,10 +74,14 @@ class Known(NamedTuple):
     n: np.ndarray
 
 # %% ../nbs/21_adaptive.ipynb #e2ed6df0
-def seen(changes: np.ndarray, degrees: float = 1.0) -> Known:
-    """What changes (n,d) tell, NaN where not asked, their variances shrunk as those of n - 1 times so many degrees of freedom."""
+def seen(changes: np.ndarray, degrees: float = 1.0, floor: float = 0.0) -> Known:
+    """What changes (n,d) tell, NaN where not asked, their variances shrunk as those of n - 1 times so many degrees of freedom.
+
+    floor: means up to it may be rounding, which needs no designs.
+    """
     mean, n = np.nanmean(changes, 0), (~np.isnan(changes)).sum(0)
-    return Known(mean, shrunk_variance(mean, np.nanvar(changes, 0, ddof=1), degrees * float(np.median(n) - 1)), n)
+    variance = shrunk_variance(mean, np.nanvar(changes, 0, ddof=1), degrees * float(np.median(n) - 1), floor)
+    return Known(mean, np.where(mean > floor, variance, 0.0), n)
 
 # %% ../nbs/21_adaptive.ipynb #c10dacaf
 def cut(mean: np.ndarray, top: int) -> float:
@@ -152,17 +159,19 @@ class Goal:
         return np.maximum(self.counts(low * weight - self.half), least)
 
 # %% ../nbs/21_adaptive.ipynb #94086cfe
-def goal_of(budget: Budget, rows: Sequence[Row], skipped: frozenset[tuple[int, ...]] = frozenset(), spent: int = 0) -> Goal:
-    """The goal of a budget, for designs of so many rows of which some never come, when `spent` rows of each region are gone.
+def goal_of(budget: Budget, rows: Sequence[Row], spent: int = 0) -> Goal:
+    """The goal of a budget, for designs of so many rows, when `spent` rows of each region are gone.
 
-    Raises ValueError where `max_rows` does not hold a pilot of four designs, or `top` is not below the number of features.
+    Rows count also where they change nothing and are not run: what a region is asked must not depend on the engine, or on what
+    is asked beside it. Raises ValueError where `max_rows` does not hold a pilot of four designs, or `top` is not below the number
+    of features.
     """
     bases, features = sum(not row.changed for row in rows), sum(len(row.changed) == 1 for row in rows)
     if budget.tolerance is not None:
         return Goal(4, budget.n_samples - 8, bases, budget.tolerance)
     if budget.top is not None and budget.top >= features:
         raise ValueError(f"top must be below the number of features, {features}, got {budget.top}")
-    each = sum(row.changed not in skipped for row in rows)
+    each = len(rows)
     most = budget.n_samples * (4 if budget.top is None else 1)  # a clock that comes first is looked at after the pilot
     left = most * each if budget.max_rows is None else budget.max_rows - spent
     half = 4 if left >= 8 * each else 2
@@ -179,10 +188,13 @@ class Plan(NamedTuple):
     shares: np.ndarray
 
 # %% ../nbs/21_adaptive.ipynb #c34ef421
-def make_plan(pilot: np.ndarray, goal: Goal) -> Plan:
-    """The plan for a pilot's changes (2 half,d); wishes that do not fit into the rows are cut to half, and again."""
+def make_plan(pilot: np.ndarray, goal: Goal, floor: float = 0.0) -> Plan:
+    """The plan for a pilot's changes (2 half,d); wishes that do not fit into the rows are cut to half, and again.
+
+    floor: mean changes up to it may be rounding.
+    """
     nothing, first = np.zeros(pilot.shape[1], np.int64), goal.allowed[:2].max()
-    whole, *halves = (seen(part, degrees) for part, degrees in
+    whole, *halves = (seen(part, degrees, floor) for part, degrees in
                       ((pilot, 1.0), (pilot[goal.half:], 0.7), (pilot[:goal.half], 0.7)))
     for share in (1.0, 0.5, 0.25, 0.0):
         rows = None if goal.rows is None else share * goal.rows
@@ -195,12 +207,13 @@ def make_plan(pilot: np.ndarray, goal: Goal) -> Plan:
     return Plan(goal.needed(whole, least, goal.rows), shares)
 
 # %% ../nbs/21_adaptive.ipynb #d2133a51
-def law_of_halves(first: np.ndarray, second: np.ndarray, half: int) -> tuple[float, float] | None:
+def law_of_halves(first: np.ndarray, second: np.ndarray, half: int, floor: float = 0.0) -> tuple[float, float] | None:
     """Log variance of one design at a mean of 1, and its slope, from how far the halves' means, each (d,), lie apart.
 
-    A log-linear fit of the squares on the mean of the half that is known. None for fewer than four features that changed.
+    A log-linear fit of the squares on the mean of the half that is known. None for fewer than four features that changed by more
+    than the `floor`, up to which it may be rounding.
     """
-    known = (first > 0) & (second > 0) & (first != second)
+    known = (first > floor) & (second > floor) & (first != second)
     if known.sum() < 4:
         return None
     mean = np.concatenate([first[known], second[known]])
@@ -223,11 +236,12 @@ def planned_weights(plan: Plan, done: np.ndarray, half: int, designs: int) -> np
     return np.concatenate([np.repeat((1 - shares) / size, half, 0), later * shares.mean(0) / np.maximum(done, 1)])
 
 # %% ../nbs/21_adaptive.ipynb #6fcc84ce
-def counted_mean(delta: np.ndarray, points: np.ndarray, weights: np.ndarray, half: int) -> tuple[np.ndarray, np.ndarray]:
+def counted_mean(delta: np.ndarray, points: np.ndarray, weights: np.ndarray, half: int,
+                 floor: float = 0.0) -> tuple[np.ndarray, np.ndarray]:
     """The mean change and its standard error, each (d,), from the changes (n,d) of a pilot and what came after, NaN where not
     asked, each of which counts by its weight (n,d).
 
-    points: (a, b) of each design, (n,d,2).
+    points: (a, b) of each design, (n,d,2). floor: means up to it may be rounding, which is under no law.
     """
     size = 2 * half
     pilot, done = delta[:size], (~np.isnan(delta[size:])).sum(0)
@@ -240,10 +254,10 @@ def counted_mean(delta: np.ndarray, points: np.ndarray, weights: np.ndarray, hal
             calmer[same] = np.minimum(error**2 * (n - 1) / np.maximum(variance[same], 1e-300), 1)
     value = (weights * np.nan_to_num(delta)).sum(0)
     variance = (pilot.var(0) * size + variance * done) / (size - 1 + done)
-    law, degrees = law_of_halves(pilot[:half].mean(0), pilot[half:].mean(0), half), 0.7 * (size + done - 1)
+    law, degrees = law_of_halves(pilot[:half].mean(0), pilot[half:].mean(0), half, floor), 0.7 * (size + done - 1)
     if law is not None:
         expected = np.exp(law[0]) * np.maximum(value, 1e-300) ** law[1]
-        variance = np.where(value > 0, (PRIOR * expected + degrees * variance) / (PRIOR + degrees), 0.0)
+        variance = np.where(value > floor, (PRIOR * expected + degrees * variance) / (PRIOR + degrees), variance)
     return value, np.sqrt(variance * ((weights[:size] ** 2).sum(0) + calmer * (weights[size:] ** 2).sum(0)))
 
 
@@ -289,12 +303,14 @@ def stream_weights(wished: np.ndarray, done: np.ndarray, half: int, designs: int
     return weights
 
 # %% ../nbs/21_adaptive.ipynb #83f054f9
-def search_on(delta: np.ndarray, wished: np.ndarray, goal: Goal, rows: int, left: int) -> tuple[np.ndarray, np.ndarray]:
+def search_on(delta: np.ndarray, wished: np.ndarray, goal: Goal, rows: int, left: int,
+              floor: float = 0.0) -> tuple[np.ndarray, np.ndarray]:
     """Designs of each feature after the pilot, (d,), when `rows` are to be spent in all, of which some are left, and new wishes.
 
-    delta: the changes so far, NaN where not asked, (n,d). wished: how far each stream wants the other to go, (2,d).
+    delta: the changes so far, NaN where not asked, (n,d). wished: how far each stream wants the other to go, (2,d). floor: mean
+    changes up to it may be rounding.
     """
-    asked, streams = seen(delta), [seen(delta[own], 0.7) for own in streams_of(len(delta), goal.half)]
+    asked, streams = seen(delta, 1.0, floor), [seen(delta[own], 0.7, floor) for own in streams_of(len(delta), goal.half)]
     done = asked.n - 2 * goal.half
     for share in (1.0, 0.75, 0.5, 0.25, 0.0):
         wishes = np.stack([goal.needed(known, wish, share * rows) for known, wish in zip(streams[::-1], wished, strict=True)])
@@ -349,16 +365,17 @@ def weights_of(history: AdaptiveHistory, region: int, delta: np.ndarray) -> np.n
 
 def plans(history: AdaptiveHistory, regions: np.ndarray) -> Iterator[None]:
     """Each time that these regions, int64 (r,), have plans with more designs."""
-    goal, tables = history.goal, partial(history.table, values=history.delta, columns=history.features)
+    goal, floors = history.goal, history.floors()
+    tables = partial(history.table, values=history.delta, columns=history.features)
     if goal.top is not None:
         for rows in goal.looks:
             for region in regions[~history.known()[regions].all(1)]:
                 left, wished = rows - int(history.spent[region]), history.wished[region]
-                history.fresh[region], history.wished[region] = search_on(tables(region), wished, goal, rows, left)
+                history.fresh[region], history.wished[region] = search_on(tables(region), wished, goal, rows, left, floors[region])
             yield
         return
     for region in regions:
-        history.fresh[region], history.shares[region] = make_plan(tables(region), goal)
+        history.fresh[region], history.shares[region] = make_plan(tables(region), goal, floors[region])
     yield
     while goal.rows is None:
         ask_again(history, regions)
@@ -410,10 +427,16 @@ class AdaptiveHistory(History):
         """The mean change of each feature and its standard error, each (R,d)."""
         if self.n.min() < self.pilot:  # a stream looks at the pilot
             return super().over_designs(mean_change, (self.delta, self.features), least=1)
-        value, error = np.stack([counted_mean(delta, self.drawn, weights_of(self, region, delta), self.goal.half)
-                                 for region in range(len(self.n))
+        value, error = np.stack([counted_mean(delta, self.drawn, weights_of(self, region, delta), self.goal.half, floor)
+                                 for region, floor in enumerate(self.floors())
                                  for delta in [self.table(region, self.delta, self.features)]], 1)
         return value, error
+
+    def floors(self) -> np.ndarray:
+        """Mean changes of entropy, (R,), up to which they may be rounding: dH = |z| f (1 - f) dz of z = log(f / (1 - f))."""
+        f = np.stack(self.f[:self.pilot])[..., self.column[A]].mean(0)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            return np.nan_to_num(4 * self.rounding * f * (1 + np.abs(np.log(f))) ** 2 / np.log(2))
 
     def over_designs(self, estimator: Estimator, *parts: tuple[list[np.ndarray], int | list[int]],
                      least: int = 2) -> tuple[np.ndarray, np.ndarray]:
@@ -430,7 +453,9 @@ class AdaptiveHistory(History):
 
     def known(self) -> np.ndarray:
         """Which features are told from those on the other side of the goal's `top`, bool (R,d); see `told_apart`."""
-        parts = zip(*self.changes(), DEGREES["adaptive"](self.counts()), strict=True)
+        value, error = self.changes()
+        some = value > self.floors()[:, None]
+        parts = zip(np.where(some, value, 0.0), np.where(some, error, 0.0), DEGREES["adaptive"](self.counts()), strict=True)
         return np.stack([told_apart(*part, self.goal.top or 1, len(self.goal.looks) + 1) for part in parts])
 
     def separated(self) -> NDArray[np.bool_]:
@@ -455,13 +480,14 @@ def rows_within(history: AdaptiveHistory, owners: np.ndarray, total: int) -> int
 
     Rows that several regions of an example need are run once.
     """
-    goal, asked = history.goal, range(len(owners))
+    goal, asked, floors = history.goal, range(len(owners)), history.floors()
     each, limit = total // len(owners), goal.rows or 0
 
     def taken(rows: int) -> tuple[int, int]:
         """Rows that are run for all regions, and of all regions, if each is given so many."""
         tables = (history.table(region, history.delta, history.features) for region in asked)
-        fresh = np.stack([make_plan(table, replace(goal, rows=rows)).fresh for table in tables])
+        own = replace(goal, rows=rows)
+        fresh = np.stack([make_plan(table, own, floor).fresh for table, floor in zip(tables, floors, strict=True)])
         return sum(goal.cost(fresh[owners == o].max(0)) for o in np.unique(owners)), sum(map(goal.cost, fresh))
 
     if goal.top is not None or len(owners) < 2 or each >= limit:

@@ -281,7 +281,8 @@ class PickFreezeAttribution(OfRegions):
             grid_size: Cells a side, or (rows, columns), default 8; or "adaptive", with finest patches of `finest` pixels: `refine`.
             seed: Of the design.
             tolerance: Each feature is asked until its standard error is at most this, in at most N designs; see `adaptive`.
-            max_rows: Rows per example, spent where they lower the largest error most, on a feature in at most 4 N designs.
+            max_rows: Rows per example, run or known to change nothing, spent where they lower the largest error most, on a feature
+                in at most 4 N designs.
             top: So many features are told from the others, in at most `max_rows`, by default those of N designs.
             max_seconds: Spent as `max_rows`: as many as the seconds allow, which `settings` then names.
 

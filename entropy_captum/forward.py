@@ -27,7 +27,7 @@ from .notices import notify
 from .perturbation import CHANNELS_FIRST
 
 # %% auto #0
-__all__ = ['Model', 'TURN', 'advise', 'eval_mode', 'Forward', 'TorchForward', 'as_forward']
+__all__ = ['Model', 'TURN', 'advise', 'eval_mode', 'Forward', 'TorchForward', 'as_forward', 'precision']
 
 # %% ../nbs/05_forward.ipynb #40edb348
 #: A network, or any function, that returns score maps (B,K,h,w).
@@ -72,8 +72,18 @@ def check_outputs(outputs: Any, batch: int) -> Tensor:
 # %% ../nbs/05_forward.ipynb #bac59685
 def weights_dtype(modules: Iterable[nn.Module]) -> torch.dtype | None:
     """The floating dtype of all parameters; None where there are several or none."""
-    kinds = {p.dtype for module in modules for p in module.parameters() if p.is_floating_point()}
+    kinds = weights_dtypes(modules)
     return kinds.pop() if len(kinds) == 1 else None
+
+
+def weights_dtypes(modules: Iterable[nn.Module]) -> set[torch.dtype]:
+    """The floating dtypes of the parameters."""
+    return {p.dtype for module in modules for p in module.parameters() if p.is_floating_point()}
+
+
+def fewest_digits(dtypes: Iterable[torch.dtype]) -> torch.dtype | None:
+    """That of floating dtypes whose numbers lie farthest apart, relative to their size; None for none."""
+    return max(dtypes, key=lambda dtype: torch.finfo(dtype).eps, default=None)
 
 # %% ../nbs/05_forward.ipynb #b8c95c67
 def cause_of(errors: Iterable[Exception], x: Tensor, modules: Iterable[nn.Module]) -> str:
@@ -308,7 +318,8 @@ class Forward(ABC):
     """Maps inputs to score maps.
 
     device: where inputs belong. key: stands for the weights, in caches and saved settings; None where they cannot be known. module:
-    the network whose graph incremental inference may capture, None where there is none. dtype: of the weights, where that is one.
+    the network whose graph incremental inference may capture, None where there is none. dtype: of the weights, of several that with
+    the fewest digits.
     settled: whether all networks in it are known and in eval mode; else one input is checked to have one answer. classes: names of
     the channels; activation: how scores become probabilities; both by the model's card, where it has one. speed: how many times as
     fast it is as `module`, where another program runs that.
@@ -345,7 +356,7 @@ class TorchForward(Forward):
     def __init__(self, function: Callable[..., Any]) -> None:
         self.function, self.modules = function, find_modules(function)
         self.module = function if isinstance(function, nn.Module) else None
-        self.dtype, self.settled = weights_dtype(self.modules), bool(self.modules)
+        self.dtype, self.settled = fewest_digits(weights_dtypes(self.modules)), bool(self.modules)
         card = getattr(function, "card", None)
         self.classes, self.activation = getattr(card, "classes", ()), getattr(card, "activation", "auto")
 
@@ -377,3 +388,9 @@ def as_forward(model: Callable[..., Any]) -> Forward:
     if not callable(model):
         raise TypeError(f"expected a network or a function that returns score maps (B,K,h,w), got {type(model).__name__}")
     return TorchForward(model)
+
+
+def precision(forward: Forward, x: Tensor) -> torch.dtype:
+    """The dtype in which a forward computes on inputs (B, ...), whatever its outputs are turned into."""
+    device = x.device.type
+    return torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else forward.dtype or x.dtype

@@ -12,7 +12,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from .forward import as_forward, first_time, random_state, warn_if_unsteady
+from .forward import as_forward, first_time, precision, random_state, warn_if_unsteady
 from .notices import notify
 from .perturbation import Perturbation
 from .sampling import PickFreeze, Row
@@ -83,10 +83,8 @@ class FullInference:
         if not self.looked and (not self.forward.settled or drawn or len(inputs[0]) > 1):
             self.looked = True
             if first_time(self.forward.origin):
-                device = inputs[0].device.type
-                autocast = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else None
-                dtype = autocast or self.forward.dtype or inputs[0].dtype
-                warn_if_unsteady(lambda rows, n: self._forward(rows, n, examples[:1], batch), inputs, outputs, dtype)
+                warn_if_unsteady(lambda rows, n: self._forward(rows, n, examples[:1], batch), inputs, outputs,
+                                 precision(self.forward, inputs[0]))
         return outputs
 
     def clean(self, inputs: tuple[Tensor, ...]) -> Tensor:

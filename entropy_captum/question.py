@@ -266,11 +266,11 @@ class Budget:
 
     n_samples: designs N, at least 2. perturbations_per_eval: rows per forward and example. seed: of the designs. tolerance: a
     feature is asked until its standard error is at most this, in at most N designs (with a sampler other than "supercube", for
-    Sobol indices and for N < 8 an example is, until all are). max_rows: of each region, spent where they lower the largest error
-    most; a feature is asked in at most 4 N designs. top: they are spent, by default those of N designs at most, until so many
-    features are told from the others, see `adaptive`. max_seconds: spent as max_rows, as many as they allow. sampler, scramble: see
-    `sampling`. first_order: also the row B, for first-order indices. inference: "full", "incremental" or "auto"; max_memory: bytes
-    that it may hold. runtime: what makes full forwards, see `faster`.
+    Sobol indices and for N < 8 an example is, until all are). max_rows: of each region, run or known to change nothing, spent where
+    they lower the largest error most; a feature is asked in at most 4 N designs. top: they are spent, by default those of N designs
+    at most, until so many features are told from the others, see `adaptive`. max_seconds: spent as max_rows, as many as they allow.
+    sampler, scramble: see `sampling`. first_order: also the row B, for first-order indices. inference: "full", "incremental" or
+    "auto"; max_memory: bytes that it may hold. runtime: what makes full forwards, see `faster`.
     Raises ValueError, quoting it, for a number out of range or an unknown name.
     """
 

@@ -41,7 +41,7 @@ from entropy_captum.statistics import (
 )
 from .study import (differences, failed_anew, failures, left_out, read_facts, read_rows, remarks, scenes_of,
                                   with_scenes)
-from .tiles import LEFT_OUT, SMALL, Source, cut_centre, find_sources
+from .tiles import HELD, LEFT_OUT, SMALL, Source, cut_centre, find_sources
 from .writing import write_whole
 from .zoo import class_shares
 
@@ -216,7 +216,7 @@ def kept_map(run: Path, source: Source, method: str, target: int | None = None) 
     found = zarr.open_group(run / "maps.zarr", mode="r").get(source.key if target is None else f"{source.key}/target-{target}")
     # unit/baseline/seed/method: the first of each.
     while isinstance(found, zarr.Group):
-        names = sorted(found.keys())
+        names = sorted(set(found.keys()) - {HELD})
         found = found[method if method in names else names[0]]
     return None if found is None else np.asarray(found)
 

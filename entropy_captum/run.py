@@ -21,7 +21,7 @@ from tqdm import tqdm
 from .adaptive import AdaptiveHistory, Goal, goal_of, rows_within
 from .estimate import Estimate, History, Importance, entropy_change, first_order, total_order
 from .faster import FastForward, choose_engine
-from .forward import TorchForward
+from .forward import TorchForward, precision
 from .incremental import IncrementalInference
 from .inference import Block, FullInference
 from .notices import notify, waiting
@@ -59,7 +59,7 @@ def varying_probability(tally: Tally, block: Block, measure: Measure) -> Tensor:
     p, q = tally.packed.mean(measure.probability), tally.packed.mean(measure.complement)
     if tally.sure is None:
         for history in tally.histories.values():
-            history.rounding = torch.finfo(block.outputs.dtype).eps
+            history.rounding = max(torch.finfo(dtype).eps for dtype in (tally.dtype, block.outputs.dtype))
         tally.sure = p[block.row.index(A)] > 0.5
     return torch.where(tally.sure[tally.active.to(p.device)], q, p)
 
@@ -114,6 +114,7 @@ class Tally:
         self.histories = new_histories(reductions, len(question.regions), rows, stratified, goal)
         self.column = next(iter(self.histories.values())).column
         self.classes, self.sure = cast(Tensor | None, None), cast(Tensor | None, None)
+        self.dtype = precision(question.network, question.tensors[0])
         self.activate(torch.arange(len(question.regions)))
 
     def activate(self, regions: Tensor, rows: Sequence[Row] | None = None) -> None:
@@ -300,11 +301,13 @@ class Moment(NamedTuple):
     completed: bool
 
 
-def mind_the_clock(run: Run, history: AdaptiveHistory, took: float) -> int | None:
-    """The rows of each region for which, after a pilot that took so many seconds, there is time: its goal; None without a limit."""
+def mind_the_clock(run: Run, history: AdaptiveHistory, took: float) -> None:
+    """Of a budget with `max_seconds`, make the rows of each region for which there is time, after a pilot that took so many
+    seconds, its goal.
+    """
     limit, gone = run.budget.max_seconds, time.perf_counter() - run.started
     if limit is None:
-        return None
+        return
     if gone > limit:
         notify(f"max_seconds={limit:g} were over after {gone:.1f} s, with the pilot of {history.pilot} designs, which is all")
     per_second = run.done * len(run.question.tensors[0]) / took
@@ -313,7 +316,6 @@ def mind_the_clock(run: Run, history: AdaptiveHistory, took: float) -> int | Non
     run.budget = replace(run.budget, max_rows=rows + history.goal.pilot + run.settings[0]["region_predicted"])
     for settings in run.settings:
         settings["max_rows"] = run.budget.max_rows
-    return run.budget.max_rows
 
 
 def facts_of_run(run: Run, history: History) -> dict[str, Any]:
@@ -343,13 +345,20 @@ class Run:
         with waiting("preparing the network", budget.show_progress, 20):
             self.engine = choose_engine(full, self.perturbation, self.question.regions, budget)
         rows, skipped = budget.rows(self.perturbation.n_features), self.engine.skipped
-        goal = goal_of(budget, rows, skipped, question.region is None) if adaptive else None
+        goal = goal_of(budget, rows, question.region is None) if adaptive else None
         self.tally = Tally(self.question, list(dict.fromkeys(q.reduction for q in quantities)), rows, skipped,
                            budget.sampler == "supercube", goal)
 
+    def expected_rows(self) -> int:
+        """So many rows will be run for each example, as far as is known: those that change nothing are not, and count in a goal."""
+        history, run = self.history(self.quantities[0]), self.tally.forwards
+        if self.budget.max_rows is None or not isinstance(history, AdaptiveHistory):
+            return self.budget.n_samples * run
+        return (history.goal.rows or 0) + history.pilot * run
+
     def progress(self) -> tqdm[NoReturn]:
         """A bar over the rows."""
-        rows, quiet = self.budget.max_rows or self.budget.n_samples * self.tally.forwards, not self.budget.show_progress
+        rows, quiet = self.expected_rows(), not self.budget.show_progress
         return tqdm(total=rows, desc=self.quantities[0].name, unit="row", leave=None, disable=quiet)  # below another it goes
 
     def history(self, quantity: Quantity) -> History:
@@ -377,7 +386,8 @@ class Run:
         designs, owners, before = history.draw(self.budget.seed), self.question.owners.cpu(), time.perf_counter()
         history.numbers.extend(range(history.pilot))
         yield from self._feed(bar, iter(designs), parts(0, history.pilot, streamed), self.tally.rows)
-        bar.total = mind_the_clock(self, history, time.perf_counter() - before) or bar.total
+        mind_the_clock(self, history, time.perf_counter() - before)
+        bar.total = self.expected_rows()
         for example in owners.unique():
             for span in history.spans((owners == example).nonzero().flatten().numpy()):
                 self.tally.activate(torch.from_numpy(span.regions), span.rows)

@@ -39,6 +39,7 @@ from .perturbation import grid_feature_mask
 from .region import check_target, class_number, resolve_activation
 from .request import by_raster, check_count, picture_of
 from entropy_captum.tiles import (
+    HELD,
     LEFT_OUT,
     SMALL,
     Asked,
@@ -72,7 +73,7 @@ with needed("study"):
 
 # %% auto #0
 __all__ = ['Result', 'read_facts', 'read_rows', 'scenes_of', 'with_scenes', 'failures', 'evaluate', 'left_out', 'remarks',
-           'kept_maps', 'compare_runs', 'retest']
+           'kept_arrays', 'kept_maps', 'compare_runs', 'retest']
 
 # %% ../nbs/55_study.ipynb #ea623355
 def code_hash() -> str:
@@ -437,14 +438,19 @@ def remarks(rows: pd.DataFrame) -> list[str]:
     return found
 
 # %% ../nbs/55_study.ipynb #f799b967
-def kept_maps(run: Path) -> dict[str, Values]:
-    """The kept maps (H,W) of a run's finished tiles, by the names that `read_map_name` reads. Raises ValueError for none."""
+def kept_arrays(run: Path) -> dict[str, NDArray[Any]]:
+    """The maps (H,W) that a run kept, and the masks `HELD` of its tiles, by name. Raises ValueError for a run that keeps none."""
     if not (run / "maps.zarr").is_dir():
         raise ValueError(f"{run}: no maps were kept; run `entropy-captum evaluate` with --keep-maps")
     import zarr
     root = zarr.open_group(run / "maps.zarr", mode="r")
-    return {name: np.asarray(array) for name, array in root.members(max_depth=None)
-            if isinstance(array, zarr.Array) and (run / "rows" / f"{read_map_name(name).key}.parquet").is_file()}
+    return {name: np.asarray(array) for name, array in root.members(max_depth=None) if isinstance(array, zarr.Array)}
+
+
+def kept_maps(run: Path) -> dict[str, Values]:
+    """The kept maps (H,W) of a run's finished tiles, by the names that `read_map_name` reads. Raises ValueError for none."""
+    return {name: heat for name, heat in kept_arrays(run).items() if not name.endswith(f"/{HELD}")
+            and (run / "rows" / f"{read_map_name(name).key}.parquet").is_file()}
 
 # %% ../nbs/55_study.ipynb #9ebdca95
 def settings_of(facts: dict[str, Any]) -> Settings:
@@ -458,14 +464,16 @@ def settings_of(facts: dict[str, Any]) -> Settings:
 def compare_runs(one: Path, other: Path) -> pd.DataFrame:
     """A row per map that both runs kept: `rank`, and `rank_given_nearness` (to the first run's object, where it ran `distance`).
 
-    Raises ValueError where a run kept none.
+    Cells are compared where pixels hold something: where none do, all maps agree. Raises ValueError where a run kept none.
     """
     first, second, rows = kept_maps(one), kept_maps(other), []
-    known = read_facts(one)
+    known, masks = read_facts(one), (kept_arrays(one), kept_arrays(other))
     grid, classes = known["settings"]["grid_size"], known.get("card", {}).get("classes", ())
     scenes = scenes_of(known)
     for name in sorted(first.keys() & second.keys()):
         which, ids = read_map_name(name), grid_feature_mask(first[name].shape, grid)
+        for arrays in masks:
+            ids = torch.where(torch.from_numpy(arrays.get(f"{which.key}/{HELD}", np.ones(ids.shape[-2:], bool))), ids, -1)
         dataset, _, image = which.key.rpartition("/")
         facts = {"dataset": dataset, "scene": scene_of(Path(image).stem, scenes), "tile": Path(image).stem, "unit": which.unit}
         facts |= {} if which.target is None else {"target": class_name(which.target, classes)}

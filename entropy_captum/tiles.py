@@ -42,7 +42,7 @@ with needed("study"):
     import pandas as pd
 
 # %% auto #0
-__all__ = ['SPLITS', 'Values', 'Settings', 'scene_of', 'Source', 'find_homes', 'whole_set', 'name_homes', 'find_sources',
+__all__ = ['SPLITS', 'Values', 'HELD', 'Settings', 'scene_of', 'Source', 'find_homes', 'whole_set', 'name_homes', 'find_sources',
            'scenes_found', 'cell_means', 'held_ids', 'rank_correlation', 'rank_given', 'study_class', 'study_tile',
            'MapName', 'read_map_name']
 
@@ -420,7 +420,10 @@ def half_removed(tester: GapTester, tests: dict[str, float], method: str, found:
 
 
 def explain_tile(tile: Asked, settings: Settings) -> Iterator[dict[str, Any]]:
-    """The rows of a tile, and under "map" the heat map (H,W) of each; last those of methods that cannot be asked of the model."""
+    """The rows of a tile, under "map" with the heat map (H,W) of each, under "held" with where its pixels hold something (H,W).
+
+    Last come those of methods that cannot be asked of the model.
+    """
     cells: Cells = {}
     left_out = left_out_rows(tile, settings)
     methods = [name for name in settings.methods if name not in {row["method"] for row in left_out}]
@@ -445,7 +448,8 @@ def explain_tile(tile: Asked, settings: Settings) -> Iterator[dict[str, Any]]:
                            | map_columns(heat, [each[method].maps[k] for each in noisy], away[k], held))
                     yield {"unit": unit, "baseline": baseline, "seed": seed, "method": method, "status": "ok", "error": "",
                            "region_pixels": int(regions[k].sum()), "forwards": of_method.forwards, **clean, **row,
-                           "seconds_maps": of_method.seconds, "seconds_tests": time.perf_counter() - start, "map": heat.numpy()}
+                           "seconds_maps": of_method.seconds, "seconds_tests": time.perf_counter() - start, "map": heat.numpy(),
+                           "held": held}
     yield from left_out
 
 # %% ../nbs/54_tiles.ipynb #1811fa3e
@@ -481,7 +485,7 @@ def tile_rows(rows: Sequence[dict[str, Any]], source: Source, run: str) -> pd.Da
 
 # %% ../nbs/54_tiles.ipynb #cdc016a2
 def study_class(model: Model, source: Source, settings: Settings, target: int | str | None) -> list[dict[str, Any]]:
-    """The rows of one tile about one class, with their maps (H,W) under "map"; what goes wrong becomes a row of status "error"."""
+    """The rows of one tile about one class, with maps as of `explain_tile`; what goes wrong becomes a row of status "error"."""
     facts: dict[str, Any] = {"target": class_name(target, card_of(model).classes)}
     try:
         facts["checksum"] = source.checksum()
@@ -493,8 +497,15 @@ def study_class(model: Model, source: Source, settings: Settings, target: int | 
     return [facts | row for row in rows]
 
 
+#: The name, no method's, of the mask (H,W) of pixels that hold something, which stands beside a tile's maps where some do not.
+HELD = "pixels held"
+
+
 def study_tile(model: Model, source: Source, settings: Settings, run: str) -> tuple[pd.DataFrame, dict[str, NDArray[Any]]]:
-    """The rows of one tile, class by class, and its maps (H,W) by name; what goes wrong becomes a row of status "error"."""
+    """The rows of one tile, class by class, and its maps (H,W) by name, with the mask `HELD` where there is one.
+
+    What goes wrong becomes a row of status "error".
+    """
     rows, maps = [], dict[str, NDArray[Any]]()
     for target in settings.targets:
         number = class_number(target, card_of(model).classes) if len(settings.targets) > 1 else None
@@ -502,6 +513,8 @@ def study_tile(model: Model, source: Source, settings: Settings, run: str) -> tu
             if "map" in row:
                 name = MapName(source.key, number, row["unit"], row["baseline"], row["seed"], row["method"])
                 maps[f"{name.home}/{name.method}"] = row.pop("map")
+                if not (held := row.pop("held")).all():
+                    maps[HELD] = held
             rows.append(row)
     return tile_rows(rows, source, run), maps
 

@@ -138,6 +138,30 @@ def test_an_index_made_of_rounding_is_undefined_and_said_so():
     assert torch.isnan(e.scores).all()
 
 
+@pytest.mark.parametrize("halved", ["all", "some", "autocast"])
+def test_the_rounding_of_networks_in_half_precision_is_known(halved):
+    """Their outputs become float32, which knows nothing of the eight bits that they were made of."""
+    class Flat(nn.Module):
+        """Logits near 4 that the input moves by less than bfloat16 can tell: numbers there lie 0.03 apart."""
+
+        def __init__(self):
+            super().__init__()
+            self.weight, self.other = (nn.Parameter(torch.ones(1, 3, 1, 1)) for _ in range(2))
+
+        def forward(self, x):
+            moved = nn.functional.conv2d(x, self.weight * 1e-2)
+            return (moved + torch.full_like(moved, 4.0)).float() + 0 * self.other.sum().float()
+
+    net, x = Flat(), torch.rand(1, 3, 16, 24)
+    if halved != "autocast":
+        net.weight.data = net.weight.data.bfloat16()
+        net.other.data = net.other.data.bfloat16() if halved == "all" else net.other.data
+        x = x.bfloat16()
+    with torch.autocast("cpu", torch.bfloat16, enabled=halved == "autocast"), pytest.warns(UserWarning, match="undefined"):
+        found = SobolTotal(net, inference="full").estimate(x, region=REGION, grid_size=4, n_samples=8)
+    assert torch.isnan(found.scores).all()
+
+
 # ---- names with dots
 
 def test_names_with_dots_are_names(tmp_path):

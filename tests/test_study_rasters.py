@@ -6,7 +6,9 @@ import pandas as pd
 import pytest
 import rasterio
 import torch
+import zarr
 from PIL import Image
+from scipy.stats import spearmanr
 from torch import nn
 from typer.testing import CliRunner
 
@@ -16,7 +18,7 @@ from entropy_captum.cli import app
 from entropy_captum.data import find_tiles
 from entropy_captum.explanation import demo_request
 from entropy_captum.report import rows_of, write_report
-from entropy_captum.study import compare_runs, evaluate, read_facts, retest, settings_of
+from entropy_captum.study import compare_runs, evaluate, kept_maps, read_facts, retest, settings_of
 from entropy_captum.tiles import Settings, find_sources, scenes_found
 
 QUICK = Settings(("entropy", "random"), grid_size=4, n_samples=4, min_pixels=1)
@@ -261,6 +263,30 @@ def test_scenes_stay_those_of_the_run(tmp_path, model):
     with pytest.raises(ValueError, match=r"finds nothing in the name of the tile 'f1_r\d_c0'"):
         evaluate(model, tmp_path / "other", tmp_path / "run", QUICK, scenes=r"^a\d", show_progress=False)
     assert set(rows_of(home)["scene"]) == {"f1"}
+
+
+def test_runs_are_compared_where_tiles_hold_something(tmp_path, model):
+    """Cells that hold nothing are alike in all maps, which is no agreement of theirs."""
+    image = picture(1)
+    image[:, 24:] = 7
+    write_raster(tmp_path / "data/image/s_a.tif", image, nodata=7)
+    write_raster(tmp_path / "data/image/s_b.tif", picture(2))
+    settings = Settings(**vars(QUICK) | {"methods": ("entropy", "distance"), "grid_size": 4})
+    homes, rng = [], np.random.default_rng(0)
+    for name in ("one", "two"):
+        evaluate(model, tmp_path / "data", tmp_path / name, settings, keep_maps=True, show_progress=False)
+        homes += [run.parent for run in tmp_path.glob(f"{name}/*/run.json")]
+        root = zarr.open_group(homes[-1] / "maps.zarr")
+        for place, heat in kept_maps(homes[-1]).items():  # by chance, and nothing where there is nothing
+            drawn = rng.random((4, 4)).repeat(12, 0).repeat(12, 1)
+            root[place][:] = drawn * (np.arange(48) < (24 if "s_a" in place else 48)) if place.endswith("/entropy") else heat
+    found = compare_runs(*homes).set_index(["tile", "method"])["rank"]
+    for tile, columns in (("s_a", 2), ("s_b", 4)):
+        one, two = (heat[::12, ::12][:, :columns].ravel() for home in homes for place, heat in kept_maps(home).items()
+                    if tile in place and place.endswith("/entropy"))
+        assert found[tile, "entropy"] == pytest.approx(spearmanr(one, two).statistic) and abs(found[tile, "entropy"]) < 0.5
+    report = write_report(homes[0], tmp_path / "a.html", tmp_path / "data").read_text()
+    assert "the map, bright where" in report
 
 
 def test_a_report_shows_no_picture_of_another_file(tmp_path, model):
