@@ -53,9 +53,9 @@ class PairBudget(Budget):
 
 # %% ../nbs/25_interactions.ipynb #10878ecd
 def budget_for(budget: Budget, pairs: Sequence[tuple[int, int]]) -> PairBudget:
-    """The budget for all designs with these pairs; what is asked by need (`tolerance`, `max_rows`) is not."""
+    """The budget for all designs with these pairs, without a goal: nothing is asked by need."""
     own = {field.name: getattr(budget, field.name) for field in fields(Budget)}
-    return PairBudget(**own | {"tolerance": None, "max_rows": None, "first_order": False}, pairs=tuple(pairs))
+    return PairBudget(**own | dict.fromkeys(budget.goals) | {"first_order": False}, pairs=tuple(pairs))
 
 # %% ../nbs/25_interactions.ipynb #5250af39
 class Pair(NamedTuple):
@@ -176,16 +176,18 @@ def answer_pairs(question: Question, budget: Budget, quantity: Quantity, among: 
     """
     if len(question.tensors[0]) != 1:
         raise ValueError(f"interactions are of one image (batch 1), got {len(question.tensors[0])}")
-    scores, spent, d = None, 0, question.perturbation.n_features
+    scores, predicted, d = None, question.region is None, question.perturbation.n_features
+    spent = int(predicted)  # the forward that finds the region
     if check_among(among, d):
         search = Run(question, budget, [quantity])
         deque(search.advance(), maxlen=0)
-        scores, spent, question = search.estimates()[0].scores, search.done, search.question
+        scores, spent, question = search.estimates()[0].scores, spent + search.done, search.question
     regions = 1 if question.region is None else len(question.regions)
     features = chosen_features(among, scores, regions, d)
     pairs = sorted({(min(pair), max(pair)) for own in features.tolist() for pair in combinations(own, 2)})
     run = Run(question, budget_for(budget, pairs), [replace(quantity, importance=entropy_change)])
     deque(run.advance(), maxlen=0)
+    run.settings[0]["region_predicted"] = predicted
     return gather(run, quantity, features, pairs, spent)
 
 # %% ../nbs/25_interactions.ipynb #0d9a296b

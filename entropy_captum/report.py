@@ -50,7 +50,7 @@ with needed("study"):
     from jinja2 import Environment
 
 # %% auto #0
-__all__ = ['TESTS', 'CHARACTER', 'BASELINES', 'RIVALS', 'LINES', 'TEX', 'find_run', 'wide_table', 'in_latex', 'as_latex',
+__all__ = ['TESTS', 'CHARACTER', 'BASELINES', 'RIVALS', 'LINES', 'TEX', 'find_run', 'fewer', 'wide_table', 'in_latex', 'as_latex',
            'Report', 'classes_table', 'study_report', 'make_report', 'write_report']
 
 # %% ../nbs/58_report.ipynb #5aafb66e
@@ -96,10 +96,17 @@ def with_interval(row: pd.Series[Any], digits: int = 2) -> str:
     return mean if np.isnan(row["low"]) else f"{mean} [{row['low']:.{digits}f}, {row['high']:.{digits}f}]"
 
 # %% ../nbs/58_report.ipynb #0c95a75e
+def fewer(tiles: int, of: int) -> str:
+    """ " (3 of 8 tiles)", where a mean is of some of the tiles that another method's is of; empty for all or none."""
+    return f" ({tiles} of {of} tiles)" if 0 < tiles < of else ""
+
+
 def wide_table(rows: pd.DataFrame, columns: dict[str, str]) -> pd.DataFrame:
-    """Methods down, columns across (row column -> heading), each cell a mean with its interval."""
+    """Methods down, columns across (row column -> heading), each cell a mean with its interval, marked where tiles are `fewer`."""
     table = method_table(rows, [column for column in columns if column in rows])
-    texts = [with_interval(row, 0 if row["column"] == "forwards" else 2) for _, row in table.iterrows()]
+    most = table.groupby("column")["tiles"].transform("max")
+    texts = [with_interval(row, 0 if row["column"] == "forwards" else 2) + fewer(row["tiles"], whole)
+             for (_, row), whole in zip(table.iterrows(), most, strict=True)]
     shown = table.assign(text=texts).pivot(index="method", columns="column", values="text")
     ordered = shown.loc[table["method"].unique(), table["column"].unique()].rename(columns=columns)
     return ordered.rename_axis(columns=None).reset_index()

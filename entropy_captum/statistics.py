@@ -185,9 +185,13 @@ def paired(one: pd.DataFrame, other: pd.DataFrame, column: str) -> pd.DataFrame:
 
 # %% ../nbs/56_statistics.ipynb #8203c6c5
 def method_table(rows: pd.DataFrame, columns: Sequence[str]) -> pd.DataFrame:
-    """Per method and column: the mean over scenes, its interval and the number of scenes."""
+    """Per method and column: the mean over scenes, its interval and the number of scenes, and of how many `tiles` it is.
+
+    Where methods differ in tiles, because one is undefined on some, so do what their means are of; `rival_table` pairs tiles.
+    """
     good = rows[rows["status"] == "ok"]
-    found = [{"method": method, "column": column, **mean_interval(scene_means(part, column))._asdict()}
+    found = [{"method": method, "column": column, **mean_interval(scene_means(part, column))._asdict(),
+              "tiles": int(tile_means(part, column).count())}
              for method, part in good.groupby("method", sort=False) for column in columns]
     return pd.DataFrame(found)
 

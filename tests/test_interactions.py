@@ -82,6 +82,25 @@ def test_the_batch_changes_nothing_and_rows_are_counted():
     found = interactions(EntropyCentric(model, inference="full"), X, among=3, **CALL)
     assert int(found.n_forwards) == 8 * (37 + 7)
     assert sum(len(seen) for seen in model.seen) - int(found.n_forwards) in (0, 1)  # one more to see whether it is steady
+    assert not found.settings["region_predicted"]
+
+
+@pytest.mark.parametrize("among", [3, [14, 15, 20]])
+def test_the_forward_that_finds_the_region_counts(among):
+    model, call = Recorder(NET), {name: value for name, value in CALL.items() if name != "region"}
+    found = interactions(EntropyCentric(model, inference="full"), X, among=among, **call)
+    assert sum(len(seen) for seen in model.seen) - int(found.n_forwards) in (0, 1)
+    assert int(found.n_forwards) == 1 + 8 * (37 * (among == 3) + 7) and found.settings["region_predicted"]
+
+
+@pytest.mark.parametrize("goal", [{"top": 3}, {"max_rows": 400}, {"max_seconds": 600.0}], ids=lambda goal: next(iter(goal)))
+def test_a_goal_is_of_the_search_alone(goal):
+    model = Recorder(NET)
+    found = interactions(EntropyCentric(model, inference="full"), X, among=3, **CALL, **goal)
+    assert int(found.n_samples) == 8 and sum(len(seen) for seen in model.seen) - int(found.n_forwards) in (0, 1)
+    named = interactions(EntropyCentric(NET, inference="full"), X, among=sorted(found.features[0].tolist()), **CALL)
+    order = found.features[0].argsort()
+    torch.testing.assert_close(found.values[0][order][:, order], named.values[0], equal_nan=True)
 
 
 @pytest.mark.slow

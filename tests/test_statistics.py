@@ -7,6 +7,7 @@ from scipy import stats
 
 from entropy_captum.evaluation import SitTester
 from entropy_captum.question import Question
+from entropy_captum.report import wide_table
 from entropy_captum.statistics import (
     compare,
     curves,
@@ -114,7 +115,16 @@ def test_buildings_are_averaged_in_tiles_and_tiles_in_scenes():
     # Tile 1 has the mean 1, so scene s has (1 + 4) / 2.
     assert scene_means(only, "gap").to_list() == [2.5, 10]
     table = method_table(rows(), ["gap"])
-    assert table["mean"].to_list() == [6.25, 0] and table.units.to_list() == [2, 2]
+    assert table["mean"].to_list() == [6.25, 0] and table.units.to_list() == [2, 2] and table.tiles.to_list() == [3, 3]
+
+
+def test_means_of_fewer_tiles_say_so():
+    """A method that is undefined on one tile has a mean of others than its rivals."""
+    some = rows()
+    some.loc[(some.method == "sobol") & (some.tile == "2"), "gap"] = np.nan
+    assert method_table(some, ["gap"]).tiles.to_list() == [3, 2]
+    shown = wide_table(some, {"gap": "gap (points)"}).set_index("method")["gap (points)"]
+    assert shown["entropy"] == "6.25" and shown["sobol"] == "0.00 (2 of 3 tiles)"
 
 
 def test_tiles_won_are_counted_whatever_their_scene():
