@@ -19,7 +19,7 @@ from tqdm import tqdm
 from .forward import Model, as_written, call_model, eval_mode, find_modules
 from .inference import expand_arguments
 from .perturbation import Baselines, as_tensor, check_baselines
-from .region import RegionScore
+from .region import RegionScore, check_region
 
 # %% auto #0
 __all__ = ['Weighting', 'WEIGHTINGS', 'default_layer', 'seg_grad_cam', 'ChannelScores', 'LayerScoreCam']
@@ -97,7 +97,8 @@ def scaled_channels(activation: Tensor, size: tuple[int, int]) -> tuple[Tensor, 
     """Channels (B,C,h,w) upsampled to `size` and scaled to [0, 1], and which are not constant, bool (B,C)."""
     up = F.interpolate(activation, size, mode="bilinear", align_corners=False)
     low, high = up.amin((2, 3), keepdim=True), up.amax((2, 3), keepdim=True)
-    varies = high > low
+    # Resizing makes rounding of a constant, which is no pattern.
+    varies = activation.amax((2, 3), keepdim=True) > activation.amin((2, 3), keepdim=True)
     return torch.where(varies, (up - low) / torch.where(varies, high - low, 1), 0), varies[:, :, 0, 0]
 
 # %% ../nbs/26_cam.ipynb #413aa9dc
@@ -165,6 +166,7 @@ class LayerScoreCam(LayerAttribution):
         if inputs.ndim != 4:
             raise ValueError(f"LayerScoreCam masks pixels of inputs (B,C,H,W), got shape {tuple(inputs.shape)}")
         x = inputs.detach()
+        additional_forward_args = self._arguments(x, additional_forward_args)
         base = check_baselines(baselines, (x,))[0].expand_as(x)
         activation = self._activation(x, additional_forward_args)
         masks, varies = scaled_channels(activation, (x.shape[2], x.shape[3]))
@@ -174,6 +176,13 @@ class LayerScoreCam(LayerAttribution):
             keep = masks[:, part].transpose(0, 1)[:, :, None]
             scores.append(self._score((base + (x - base) * keep).flatten(0, 1), additional_forward_args, len(part), len(x)))
         return ChannelScores(activation, torch.cat(scores).T, varies, self._score(base, additional_forward_args, 1, len(x))[0])
+
+    def _arguments(self, x: Tensor, arguments: Any) -> Any:
+        """The arguments with the region of a `RegionScore` for each of the inputs (B,C,H,W), where it was for a part of them."""
+        given = arguments if isinstance(arguments, tuple) else (arguments,)
+        if not isinstance(self.forward_func, RegionScore) or given[0] is None:
+            return arguments
+        return (check_region(given[0], len(x), x.shape[-2:]).to(x.device), *given[1:])
 
     def _activation(self, x: Tensor, arguments: Any) -> Tensor:
         kept: list[Any] = []

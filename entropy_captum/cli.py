@@ -735,7 +735,7 @@ def print_counts(rows: pd.DataFrame, out: Path) -> None:
 def print_study(rows: pd.DataFrame, out: Path, baseline: str) -> None:
     """Print how many tiles were explained, and means for a baseline, class by class. Raises ValueError if all failed."""
     from entropy_captum.report import TESTS, classes_table, wide_table
-    from entropy_captum.statistics import classes_in, with_far
+    from entropy_captum.statistics import classes_in, whole_sets, with_far
 
     print_counts(rows, out)
     if (rows["status"] == "error").all():
@@ -748,7 +748,7 @@ def print_study(rows: pd.DataFrame, out: Path, baseline: str) -> None:
     for name, part in good.groupby("target", sort=False):
         table = wide_table(with_far(part), {name: TESTS[name] for name in columns}).to_string(index=False)
         typer.echo(f"\n{name}\n{table}" if several else table)
-    scenes = len(good[["dataset", "scene"]].drop_duplicates())
+    scenes = len(good.assign(dataset=whole_sets(good))[["dataset", "scene"]].drop_duplicates())
     typer.echo(f"\nMeans over {scenes} {'scenes' if scenes != 1 else 'scene'}; gap and drops are points of confidence. The higher "
                "the gap, the better the map; `far` is\n`distance` turned round. Intervals, tests between methods, and maps: "
                f"entropy-captum report {out}")

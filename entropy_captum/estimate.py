@@ -27,7 +27,8 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure  # drawing is imported when something is drawn
 
 # %% auto #0
-__all__ = ['Importance', 'jansen', 'saltelli', 'entropy_change', 'total_order', 'first_order', 'Saved', 'Estimate']
+__all__ = ['Importance', 'jansen', 'jansen_parts', 'saltelli', 'saltelli_parts', 'beyond_first', 'entropy_change', 'total_order',
+           'first_order', 'interaction_order', 'Saved', 'Estimate']
 
 # %% ../nbs/20_estimate.ipynb #f407bc61
 #: The relative rounding of float64.
@@ -60,8 +61,13 @@ def over_variance(value: np.ndarray, left: np.ndarray, f: np.ndarray, rounding: 
 # %% ../nbs/20_estimate.ipynb #46e851ef
 def jansen(f: np.ndarray, f_changed: np.ndarray, rounding: float = DOUBLE) -> tuple[np.ndarray, np.ndarray]:
     """Total-order indices and their errors, each (R,d), from f(A) (N,R) and f(C_i) (N,R,d). Source: Jansen 1999."""
+    return over_variance(*jansen_parts(f, f_changed), f, rounding)
+
+
+def jansen_parts(f: np.ndarray, f_changed: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """What `jansen` divides by the variance, (R,d), and the same without each design, (N,R,d)."""
     squares = (f[..., None] - f_changed) ** 2
-    return over_variance(squares.mean(0) / 2, (squares.sum(0) - squares) / (2 * (len(f) - 1)), f, rounding)
+    return squares.mean(0) / 2, (squares.sum(0) - squares) / (2 * (len(f) - 1))
 
 # %% ../nbs/20_estimate.ipynb #841e69fc
 def saltelli(f: np.ndarray, f_changed: np.ndarray, f_b: np.ndarray, rounding: float = DOUBLE) -> tuple[np.ndarray, np.ndarray]:
@@ -69,12 +75,23 @@ def saltelli(f: np.ndarray, f_changed: np.ndarray, f_b: np.ndarray, rounding: fl
 
     Source: Saltelli et al. 2010 (Comput. Phys. Commun. 181), table 2 (b), centred.
     """
+    return over_variance(*saltelli_parts(f, f_changed, f_b), f, rounding)
+
+
+def saltelli_parts(f: np.ndarray, f_changed: np.ndarray, f_b: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """What `saltelli` divides by the variance, (R,d), and the same without each design, (N,R,d)."""
     n, moved = len(f), f_changed - f[..., None]
     products = (f_b - f_b.mean(0))[..., None] * (moved - moved.mean(0))
     total = products.sum(0)
     with np.errstate(divide="ignore", invalid="ignore"):
         left = (total - products * n / (n - 1)) / (n - 2)
-    return over_variance(total / (n - 1), left, f, rounding)
+    return total / (n - 1), left
+
+
+def beyond_first(f: np.ndarray, f_changed: np.ndarray, f_b: np.ndarray, rounding: float = DOUBLE) -> tuple[np.ndarray, np.ndarray]:
+    """Total minus first-order indices and their errors, each (R,d): the share that features have only together. As `saltelli`."""
+    (total, total_left), (first, first_left) = jansen_parts(f, f_changed), saltelli_parts(f, f_changed, f_b)
+    return over_variance(total - first, total_left - first_left, f, rounding)
 
 # %% ../nbs/20_estimate.ipynb #992a4215
 #: How many designs' worth the law of all features weighs in an adaptive error; see `adaptive`.
@@ -189,6 +206,12 @@ def total_order(history: History) -> tuple[np.ndarray, np.ndarray]:
 def first_order(history: History) -> tuple[np.ndarray, np.ndarray]:
     """First-order Sobol indices and their jackknife errors, each (R,d); needs designs with the row B."""
     return history.over_designs(partial(saltelli, rounding=history.rounding), (history.f, history.column[A]),
+                                (history.f, history.features), (history.f, history.column[B]))
+
+
+def interaction_order(history: History) -> tuple[np.ndarray, np.ndarray]:
+    """Total minus first-order Sobol indices and their jackknife errors, each (R,d); needs designs with the row B."""
+    return history.over_designs(partial(beyond_first, rounding=history.rounding), (history.f, history.column[A]),
                                 (history.f, history.features), (history.f, history.column[B]))
 
 # %% ../nbs/20_estimate.ipynb #d9f616ab

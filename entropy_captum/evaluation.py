@@ -17,7 +17,7 @@ from scipy import ndimage
 from scipy.stats import rankdata
 from torch import Tensor
 
-from .inference import FullInference, expand_arguments
+from .inference import FullInference
 from .names import Activation, InferenceKind
 from .notices import needed
 from .perturbation import Baselines, as_tensor, spread_scores
@@ -215,18 +215,6 @@ class State(NamedTuple):
     entropy: Tensor
     iou: Tensor
 
-# %% ../nbs/27_evaluation.ipynb #48decf64
-def argument_parts(question: Question, rows: int, at_once: int) -> list[tuple[Any, ...]]:
-    """The forward arguments of k versions of the examples, `rows` in all, k-major, for parts of so many rows.
-
-    Tensors with a value per example follow their examples.
-    """
-    batch = len(question.regions)
-    each = expand_arguments(question.additional_forward_args, rows // batch, torch.arange(batch), batch)
-    own = [isinstance(a, Tensor) and a.ndim > 0 and len(a) == rows for a in each]
-    return [tuple(a[k:k + at_once] if follows else a for a, follows in zip(each, own, strict=True))
-            for k in range(0, rows, at_once)]
-
 # %% ../nbs/27_evaluation.ipynb #e8b402dc
 #: The shares of the surroundings that a curve removes.
 REMOVED = tuple(round(0.1 * k, 1) for k in range(1, 10))
@@ -248,7 +236,8 @@ class SitTester:
         check_inference(inference, None)
         self.watch, self.looked = watch or (lambda _: None), False
         self.question, self.inference, self.rows, self.ground = question, inference, rows, (ground := find_ground(question))
-        self.engine, self.packed = FullInference(question.network), PackedRegions(ground.weights, torch.arange(len(ground.weights)))
+        self.engine = FullInference(question.network, question.additional_forward_args)
+        self.packed = PackedRegions(ground.weights, torch.arange(len(ground.weights)))
         alone = question.label is question.additional_forward_args is None and [x.ndim for x in ground.inputs] == [4]
         self.shortcut = region_forward(inference, self.engine, ground.inputs[0], ground.weights) if alone else None
         self.before = self.observe(ground.inputs)
@@ -256,9 +245,8 @@ class SitTester:
     def observe(self, versions: tuple[Tensor, ...]) -> State:
         """What the model says of the regions on k versions of the inputs, (k*B,...,H,W), k-major. Raises ValueError for NaN."""
         short, batch, rows = self.shortcut, len(self.ground.weights), len(versions[0])
-        parts = zip(*(x.split(self.rows or rows) for x in versions), strict=True)
-        arguments = argument_parts(self.question, rows, self.rows or rows)
-        outputs = torch.cat([self._forward(part, own) for part, own in zip(parts, arguments, strict=True)])
+        parts = zip(*(x.split(self.rows or rows) for x in (torch.arange(rows) % batch, *versions)), strict=True)
+        outputs = torch.cat([self._forward(part, examples) for examples, *part in parts])
         activation = resolve_activation(self.question.activation, outputs.shape[1])
         if short is None and not self.looked:  # a part of a map is too little to tell by
             warn_if_activated(outputs, activation)
@@ -273,10 +261,10 @@ class SitTester:
         confidence, entropy = (self.packed.mean(v).cpu() for v in (measure.probability, measure.entropy))
         return State(confidence, entropy, torch.tensor(overlap, dtype=torch.float64).reshape(confidence.shape))
 
-    def _forward(self, part: tuple[Tensor, ...], arguments: tuple[Any, ...]) -> Tensor:
+    def _forward(self, part: Sequence[Tensor], examples: Tensor) -> Tensor:
         self.watch(len(part[0]))
-        engine = FullInference(self.question.network, arguments) if arguments else self.engine
-        return engine.clean(part) if self.shortcut is None else self.shortcut(part[0])
+        batch = len(self.ground.weights)
+        return self.engine.outputs_of(tuple(part), 1, examples, batch) if self.shortcut is None else self.shortcut(part[0])
 
     @torch.no_grad()
     def test(self, low: bool, attribution: Map, *, threshold: float = 0.1, removed: float | None = None,

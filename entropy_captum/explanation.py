@@ -34,6 +34,7 @@ from .evaluation import SitTester, State, kept_pixels, region_iou
 from .figures import Tested, explanation_figure, jpeg_of, panel
 from .files import Extent, extent_of, extent_of_array
 from .forward import Model
+from .inference import bind_arguments
 from .judgement import judge
 from .labels import UNNAMED, Label, Labels
 from .measures import measure_map
@@ -222,7 +223,7 @@ def picture(question: Question, x: Tensor) -> Image8:
 def predicted(question: Question, x: Tensor) -> Mask:
     """Where (H,W) a question's model predicts its class in inputs (1,C,H,W)."""
     named = question.channel if isinstance(question.channel, int) else None
-    return predict(sized(question.forward), x, named, question.activation)[0].cpu().numpy()
+    return predict(sized(bind_arguments(question).forward), x, named, question.activation)[0].cpu().numpy()
 
 # %% ../nbs/59_explanation.ipynb #d3ef0884
 def tested(tester: SitTester, heat: Tensor, unit: str, estimate: Estimate | None = None) -> Tested:
@@ -482,7 +483,8 @@ def search_for(question: Question, budget: Budget, methods: Sequence[str]) -> Se
         return None
     for name in methods:
         if name in PICK_FREEZE:
-            return refined(question, budget, PICK_FREEZE[name])
+            # The scores take a row more where first-order indices are asked for, which the search leaves room for.
+            return refined(question, replace(budget, first_order=INTERACTION in methods), PICK_FREEZE[name])
     raise ValueError(f"an adaptive grid needs one of the methods {', '.join(PICK_FREEZE)}, got {', '.join(methods)}")
 
 # %% ../nbs/59_explanation.ipynb #679b8915
@@ -496,7 +498,7 @@ def explain_question(request: Request, question: Question, budget: Budget, metho
         found = {name: maps if maps.estimate is None else
                  maps._replace(forwards=maps.forwards + search.rows, estimate=search.mark(maps.estimate))
                  for name, maps in found.items()}
-    estimates = {name: each.estimate for name, each in found.items() if each.estimate is not None and name != INTERACTION}
+    estimates = {name: each.estimate for name, each in found.items() if each.estimate is not None}
     for name, estimate in estimates.items():
         warn_if_flat(estimate.scores, estimate.standard_error, name)
     table = judge(tester, {name: each.maps for name, each in found.items()}, estimates,

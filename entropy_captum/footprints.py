@@ -392,7 +392,9 @@ def metres_between(crs: Any, start: Any, end: Any) -> str:
     if crs is None:
         return f"{start.distance(end):.3g} away, in the units of its coordinates"
     if crs.is_geographic:
-        return f"{crs.get_geod().inv(start.x, start.y, end.x, end.y)[2]:.1f} m away"
+        radians = crs.axis_info[0].unit_conversion_factor  # some count in grads
+        ends = (angle * radians for point in (start, end) for angle in (point.x, point.y))
+        return f"{crs.get_geod().inv(*ends, radians=True)[2]:.1f} m away"
     return f"{start.distance(end) * crs.axis_info[0].unit_conversion_factor:.1f} m away"
 
 # %% ../nbs/32_footprints.ipynb #33bd081c

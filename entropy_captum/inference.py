@@ -6,15 +6,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
-from .forward import as_forward, first_time, precision, random_state, warn_if_unsteady
+from .forward import Forward, Model, as_forward, first_time, precision, random_state, warn_if_unsteady
 from .notices import notify
 from .perturbation import Perturbation
+from .question import Question
 from .sampling import PickFreeze, Row
 
 # %% auto #0
@@ -59,6 +60,27 @@ def expand_arguments(arguments: Any, k: int, examples: Tensor, batch: int) -> tu
                  # The model's own copy, as of the inputs: it may write into it.
                  else a.clone() if isinstance(a, Tensor) else a for a in arguments)
 
+# %% ../nbs/08_inference.ipynb #b1f0d2a7
+class Bound:
+    """A network that is given its other forward arguments: k-major rows of `examples`, int64 (b,), of a batch of B, get theirs."""
+
+    def __init__(self, model: Model, arguments: Any, examples: Tensor, batch: int) -> None:
+        self.model, self.arguments, self.examples, self.batch = model, arguments, examples, batch
+
+    def __call__(self, *inputs: Tensor) -> Any:
+        extra = expand_arguments(self.arguments, len(inputs[0]) // len(self.examples), self.examples, self.batch)
+        return self.model(*inputs, extra=extra) if isinstance(self.model, Forward) else self.model(*inputs, *extra)
+
+
+def bind_arguments(question: Question, examples: Tensor | None = None) -> Question:
+    """A question whose forward has its `additional_forward_args`, for callers with inputs alone: rows of `examples`, or all."""
+    if question.additional_forward_args is None:
+        return question
+    batch = len(question.tensors[0])
+    own = torch.arange(batch) if examples is None else examples.cpu()
+    return replace(question, forward=Bound(question.forward, question.additional_forward_args, own, batch),
+                   additional_forward_args=None)
+
 # %% ../nbs/08_inference.ipynb #7c2865e8
 class FullInference:
     """Runs every row through the whole model, `perturbations_per_eval` rows at a time.
@@ -75,7 +97,8 @@ class FullInference:
         self.forward, self.arguments, self.rows_per_forward = as_forward(forward_func), arguments, perturbations_per_eval
         self.looked = False
 
-    def _forward(self, inputs: tuple[Tensor, ...], k: int, examples: Tensor, batch: int) -> Tensor:
+    def outputs_of(self, inputs: tuple[Tensor, ...], k: int, examples: Tensor, batch: int) -> Tensor:
+        """The score maps (k*b,K,h,w) of k-major rows of `examples`, int64 (b,), of a batch of B, with their forward arguments."""
         extra = expand_arguments(self.arguments, k, examples, batch)
         random = random_state(inputs[0].device)
         outputs = self.forward(*inputs, extra=extra)
@@ -83,20 +106,20 @@ class FullInference:
         if not self.looked and (not self.forward.settled or drawn or len(inputs[0]) > 1):
             self.looked = True
             if first_time(self.forward.origin):
-                warn_if_unsteady(lambda rows, n: self._forward(rows, n, examples[:1], batch), inputs, outputs,
+                warn_if_unsteady(lambda rows, n: self.outputs_of(rows, n, examples[:1], batch), inputs, outputs,
                                  precision(self.forward, inputs[0]))
         return outputs
 
     def clean(self, inputs: tuple[Tensor, ...]) -> Tensor:
         """The score maps (B,K,h,w) of the unperturbed inputs (B, ...)."""
         batch = len(inputs[0])
-        return self._forward(inputs, 1, torch.arange(batch, device=inputs[0].device), batch)
+        return self.outputs_of(inputs, 1, torch.arange(batch, device=inputs[0].device), batch)
 
     def _run(self, perturbation: Perturbation, keep: Tensor, examples: Tensor) -> Tensor:
         """Score maps (k,B,K,h,w) of keep weights (k,d), in halves if they do not fit into memory."""
         batch = len(perturbation.inputs[0])
         try:
-            outputs = self._forward(perturbation(keep, examples), len(keep), examples, batch)
+            outputs = self.outputs_of(perturbation(keep, examples), len(keep), examples, batch)
             return outputs.reshape(len(keep), len(examples), *outputs.shape[1:])
         except torch.OutOfMemoryError:
             if len(keep) == 1:

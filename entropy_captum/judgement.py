@@ -27,6 +27,7 @@ from entropy_captum.evaluation import (
     random_attribution,
     verdict,
 )
+from .inference import bind_arguments
 from .notices import notify, waiting
 from .perturbation import spread_scores
 from .question import Question
@@ -62,6 +63,7 @@ def with_outlines(question: Question) -> Question:
     """
     if len(question.regions) != 1:
         raise ValueError(f"the error of a gap is of one region of one image, got {len(question.regions)}; see `Question.each`")
+    question = bind_arguments(question)  # whose batch is one still
     count, region, held = len(MOVES), question.regions[0], question.held[0].cpu()
     mask = region.cpu().numpy() >= 0.5
     masks = torch.stack([torch.from_numpy(moved(mask, k)).float() * held if k else region.cpu().float() for k in MOVES])
@@ -79,9 +81,11 @@ def redrawn(heat: Tensor, estimate: Estimate | None, example: int = 0, count: in
         return heat.expand(count, *heat.shape)
     error = estimate.standard_error[example].double().cpu().nan_to_num()
     off = torch.from_numpy(np.random.default_rng(seed).standard_normal((count, len(error)))) * error
-    index, shape = estimate.index[0].cpu(), estimate.shapes[0]
-    index = index[[example]] if len(index) > 1 else index
-    return heat.double().cpu() + spread_scores(off, index, shape).flatten(1, -3).mean(1)
+    moves = []
+    for index, shape in zip(estimate.index, estimate.shapes, strict=True):
+        own = index[[example]] if len(index) > 1 else index
+        moves.append(spread_scores(off, own.cpu(), shape).flatten(1, -3).mean(1))
+    return heat.double().cpu() + torch.stack(moves).mean(0)  # of several inputs the mean, as of the map
 
 # %% ../nbs/28_judgement.ipynb #05a13124
 class Gap(NamedTuple):

@@ -25,11 +25,11 @@ from tqdm import tqdm
 from .attribution import EntropyCentric, SobolTotal, warn_of_border
 from .run import Quantity, answer
 from .cam import WEIGHTINGS, LayerScoreCam, default_layer, seg_grad_cam
-from .estimate import Estimate, total_order
+from .estimate import Estimate, interaction_order, total_order
 from .evaluation import distance_from, nearness, ones_attribution, random_attribution
 from .files import checksum
 from .forward import Model, TorchForward, eval_mode
-from .inference import FullInference
+from .inference import FullInference, bind_arguments
 from .judgement import CONTROLS
 from .models import import_named
 from .notices import notify
@@ -88,18 +88,16 @@ INTERACTION = "interaction"
 
 
 def pick_freeze_map(estimate: Estimate, name: str) -> Maps:
-    """The scores of an estimate as maps, or total minus first order; first-order rows are counted for the latter alone."""
-    rows, values = int(estimate.n_forwards[0]), estimate.scores
-    if name == INTERACTION and estimate.first_order is not None:
-        values = estimate.total_order - estimate.first_order
-    elif estimate.first_order is not None:
+    """The scores of an estimate as maps; rows of first-order indices are counted for the `INTERACTION` alone."""
+    rows = int(estimate.n_forwards[0])
+    if name != INTERACTION and estimate.first_order is not None:
         rows -= int(estimate.n_samples[0].max())
-    return Maps(estimate.spread(values)[0].mean(1).float(), rows, estimate)  # features may differ from band to band
+    return Maps(estimate.spread(estimate.scores)[0].mean(1).float(), rows, estimate)  # features may differ from band to band
 
 # %% ../nbs/52_methods.ipynb #b09eb97d
 def pick_freeze_maps(question: Question, budget: Budget, names: Sequence[str]) -> dict[str, Maps]:
     """Entropy, Sobol and interaction maps from one set of forwards. Raises ValueError for a question that does not fit."""
-    quantities = [PICK_FREEZE.get(name, PICK_FREEZE["sobol"]) for name in names]
+    quantities = [PICK_FREEZE.get(name, Quantity("Sobol Interaction", importance=interaction_order)) for name in names]
     estimates = answer(question, replace(budget, first_order=INTERACTION in names), quantities)
     warn_of_border(estimates[0], question)
     return {name: pick_freeze_map(estimate, name) for name, estimate in zip(names, estimates, strict=True)}
@@ -161,8 +159,8 @@ def captum_maps(question: Question, budget: Budget, make: Callable[[RegionScore]
              "sliding_window_shapes": cell, "strides": cell}
     maps = []
     with Counter(question.forward) as counter, eval_mode(question.forward), torch.random.fork_rng():
-        torch.manual_seed(budget.seed)
         for score in scores_of(replace(question, forward=counter.model)):
+            torch.manual_seed(budget.seed)  # for each region, whatever is asked beside it
             attribution = make(score)
             takes = inspect.signature(attribution.attribute).parameters
             # Captum warns of inputs that it has to prepare for gradients itself.
@@ -294,8 +292,8 @@ class Own:
         named = {name: offered[name] for name in OFFERED if name in inspect.signature(self.method).parameters}
         size = (image.shape[2], image.shape[3])
         with Counter(question.forward) as counter, eval_mode(question.forward), torch.random.fork_rng():
-            torch.manual_seed(budget.seed)
             for region in question.regions:
+                torch.manual_seed(budget.seed)
                 found = self.method(counter.model, image.clone(), region[None].clone(), **named)
                 maps.append(as_map(found, size, self.name))
         return Maps(torch.stack(maps), counter.rows)
@@ -440,14 +438,14 @@ def run_methods(question: Question, budget: Budget, names: Sequence[str]) -> dic
     Raises ValueError for an unknown name, quoting it.
     """
     check_methods(names)
-    found: dict[str, Maps] = {}
-    for family, run in (((*PICK_FREEZE, INTERACTION), pick_freeze_maps), (SCORE_CAMS, score_cam_maps)):
+    found, bound = dict[str, Maps](), bind_arguments(question)
+    for family, run, own in (((*PICK_FREEZE, INTERACTION), pick_freeze_maps, question), (SCORE_CAMS, score_cam_maps, bound)):
         asked = [name for name in family if name in names]
         if asked:
-            found |= timed(run, question, budget, asked)
+            found |= timed(run, own, budget, asked)
     for name in names:
         if name not in found:
-            found |= timed(single_map, question, budget, (name,))
+            found |= timed(single_map, bound, budget, (name,))
     shown = {name: found[name].maps.detach().cpu() for name in names}
     if question.valid is not None:  # what holds nothing explains nothing
         shown = {name: torch.where(question.held.cpu(), maps, 0) for name, maps in shown.items()}

@@ -318,12 +318,14 @@ def steps_of(crs: str, transform: Transform, column: float, row: float) -> NDArr
             raise ValueError(f"the CRS {system.name} has no unit of length")
         a, b, _, d, e, _ = transform
         return np.array([[a, b], [d, e]]) * factors.pop()
-    degrees, globe = between(crs, system.geodetic_crs.to_wkt()), cast(pyproj.Geod, system.get_geod())
+    angles, globe = between(crs, system.geodetic_crs.to_wkt()), cast(pyproj.Geod, system.get_geod())
+    radians = system.geodetic_crs.axis_info[0].unit_conversion_factor  # some count in grads
 
     def step(dx: float, dy: float) -> tuple[float, float]:
-        start, end = (degrees.transform(*to_world(transform, column + k * dx, row + k * dy)) for k in (-0.5, 0.5))
-        azimuth, _, metres = globe.inv(*start, *end)
-        return metres * math.sin(math.radians(azimuth)), metres * math.cos(math.radians(azimuth))
+        ends = (angles.transform(*to_world(transform, column + k * dx, row + k * dy)) for k in (-0.5, 0.5))
+        (x, y), (u, v) = ((east * radians, north * radians) for east, north in ends)
+        azimuth, _, metres = globe.inv(x, y, u, v, radians=True)
+        return metres * math.sin(azimuth), metres * math.cos(azimuth)
 
     return np.array([step(1, 0), step(0, 1)]).T
 

@@ -218,7 +218,7 @@ class Search:
         first, self.bases = len(self.leaves.now), 1 + budget.first_order
         each = budget.n_samples * (first + self.bases)
         self.most = 4 * each if budget.max_rows is None else budget.max_rows
-        if self.most < (least := each + LOOKS * (first + 1)):
+        if self.most < (least := each + LOOKS * (first + 1) + (question.region is None)):
             raise ValueError(f"max_rows={budget.max_rows} does not hold a look at {first} patches and {budget.n_samples} designs "
                              f"of them; that takes {least}")
         self.settings = describe(quantity, question, budget) | {"finest": finest, "error": "sample deviation"}

@@ -232,8 +232,9 @@ class RegionScore(nn.Module):
 
     `score`: "probability" (eq. 5), "logit" (the raw score of the class) or "entropy" in bits (eq. 4). The region comes from the
     constructor or from `forward(x, region)`, which Captum expands for every method as `additional_forward_args`; it is
-    never predicted from a perturbed input. Raises ValueError for unknown options, and for a constructor region with differing
-    rows and another batch than the input's: repeating it would be wrong for methods that stack inputs in another order.
+    never predicted from a perturbed input. So may the class, `forward(x, region, target)`. Raises ValueError for unknown options,
+    and for a constructor's region or target that differs between examples and has another batch than the input: repeating it would
+    be wrong for methods that stack inputs in another order.
     """
 
     def __init__(self, model: Model, region: Tensor | NDArray[Any] | None = None,
@@ -261,8 +262,16 @@ class RegionScore(nn.Module):
         check_size("region", own, size)
         return own if len(own) == batch else own[:1].expand(batch, -1, -1)
 
-    def forward(self, inputs: Tensor, region: Tensor | NDArray[Any] | None = None) -> Tensor:
-        """Scores (B,) of inputs (B,C,H,W) over a region (H,W), (B,H,W), or the constructor's.
+    def _target(self, target: int | list[int] | Tensor | None, batch: int, n_classes: int) -> Tensor:
+        own = torch.as_tensor(0 if self.target is None else self.target).reshape(-1)
+        if target is None and len(own) != batch and bool((own != own[:1]).any()):
+            raise ValueError(f"the constructor's target names {len(own)} different classes, the input has {batch} rows; pass them "
+                             "as additional_forward_args=(region, target) instead")
+        return check_target(self.target if target is None else target, batch, n_classes)
+
+    def forward(self, inputs: Tensor, region: Tensor | NDArray[Any] | None = None,
+                target: int | list[int] | Tensor | None = None) -> Tensor:
+        """Scores (B,) of inputs (B,C,H,W) over a region (H,W), (B,H,W), or the constructor's; so of the class, one or (B,).
 
         Raises ValueError without any region, or for a region, target or output that does not fit; TypeError for no tensor.
         """
@@ -273,14 +282,14 @@ class RegionScore(nn.Module):
             self.looked = True
             warn_if_activated(outputs, "none" if self.score == "logit" else activation)
             warn_if_training(self.model)
-        target = check_target(self.target, len(inputs), outputs.shape[1]).to(outputs.device)
+        classes = self._target(target, len(inputs), outputs.shape[1]).to(outputs.device)
         scores = resize_outputs(outputs, (weights.shape[1], weights.shape[2])).flatten(2) * weights.flatten(1)[:, None]
-        own = scores.gather(1, target[:, None, None].expand(-1, 1, scores.shape[2]))[:, 0]
+        own = scores.gather(1, classes[:, None, None].expand(-1, 1, scores.shape[2]))[:, 0]
         values = own
         if self.score != "logit" and activation == "none":
             values = binary_entropy(own) if self.score == "entropy" else own
         elif self.score != "logit":
-            z = log_odds(scores, target[:, None], activation)
+            z = log_odds(scores, classes[:, None], activation)
             values = binary_entropy_from_log_odds(z) if self.score == "entropy" else z.sigmoid()
         total = (values * weights.flatten(1)).sum(1)
         return total / weights.sum((1, 2)) if self.reduce == "mean" else total

@@ -206,10 +206,12 @@ def against_rivals(rivals: pd.DataFrame, level: float = 0.05) -> str:
 
 # %% ../nbs/58_report.ipynb #94e3c185
 def extreme_tiles(rows: pd.DataFrame, method: str, count: int = 4) -> dict[str, pd.DataFrame]:
-    """The tiles with the largest and the smallest mean gap of a method; no tile is in both."""
-    good = rows[(rows["status"] == "ok") & (rows["method"] == method)]
-    tiles = good.groupby(["dataset", "tile"], as_index=False).agg(
-        gap=("gap", "mean"), confidence=("clean_confidence", "mean"), pixels=("region_pixels", "sum"))
+    """The tiles with the largest and the smallest mean gap of a method, where it has one; no tile is in both."""
+    good = rows[(rows["status"] == "ok") & (rows["method"] == method)].dropna(subset="gap")
+    units = good.groupby([key for key in ("dataset", "tile", "target", "unit") if key in good], as_index=False).agg(
+        gap=("gap", "mean"), confidence=("clean_confidence", "mean"), pixels=("region_pixels", "first"))  # of all seeds the same
+    tiles = units.groupby(["dataset", "tile"], as_index=False).agg(
+        gap=("gap", "mean"), confidence=("confidence", "mean"), pixels=("pixels", "sum"))
     tiles = tiles.sort_values("gap", ascending=False)
     few = min(count, len(tiles) // 2)
     return {"best": tiles.head(few or len(tiles)), "worst": tiles.tail(few).iloc[::-1]}
@@ -638,11 +640,11 @@ def class_sections(rows: pd.DataFrame) -> list[dict[str, Any]]:
 
 def status_sections(rows: pd.DataFrame, settings: dict[str, Any]) -> list[dict[str, Any]]:
     """How many tiles were explained, and which methods were left out, and why."""
-    tiles = rows.drop_duplicates(["dataset", "tile"])
+    tiles, found_ones = rows.drop_duplicates(["dataset", "tile"]), set(rows["status"])
     meant = {"ok": "explained", "absent": "the network predicts nothing there", SMALL: "it predicts too little to explain",
              "error": "see below"}
-    text = (f"Methods: {len(settings['methods'])}; tiles: {len(tiles)}; data sets: {tiles['dataset'].nunique()}. "
-            f"{'; '.join(f'{name}: {words}' for name, words in meant.items() if (tiles['status'] == name).any())}.")
+    text = (f"Methods: {len(settings['methods'])}; tiles: {len(tiles)}; data sets: {whole_sets(tiles).nunique()}. "
+            f"{'; '.join(f'{name}: {words}' for name, words in meant.items() if name in found_ones)}.")
     said = [f"{remark[0].upper()}{remark[1:]}." for remark in remarks(rows)]
     found = [section("Tiles", " ".join([text, *said]), tile_counts(rows).rename_axis(columns=None).reset_index())]
     if reasons := left_out(rows):

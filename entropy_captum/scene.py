@@ -236,10 +236,10 @@ class Scene:
 SMALLEST = 5.0
 
 # %% ../nbs/60_scene.ipynb #07185d16
-def drawn_shapes(table: GeoDataFrame, raster: Raster, shrink: float) -> tuple[list[int], list[Any]]:
-    """The rows of a table that have polygons, and the corners (K,2) of each in dots of a copy that is `shrink` times smaller."""
+def drawn_shapes(table: GeoDataFrame, raster: Raster, size: tuple[int, int]) -> tuple[list[int], list[Any]]:
+    """The rows of a table that have polygons, and the corners (K,2) of each in dots of a copy of a size (rows, columns)."""
     assert raster.transform is not None
-    rows, found = list[int](), list[Any]()
+    rows, found, shrink = list[int](), list[Any](), np.divide(raster.size, size)[::-1]
     for k, shape in enumerate(table.geometry):
         for part in shapely.get_parts(shape) if shape is not None else ():
             if isinstance(part, shapely.Polygon) and not part.is_empty:
@@ -259,8 +259,7 @@ def survey_figure(raster: Raster, table: GeoDataFrame, column: str = "context_re
     if raster.transform is None:
         raise ValueError(f"{raster.path}: does not say where on Earth it lies, so buildings have no place on it")
     seen = stretched(raster.overview(side))
-    shrink = raster.size[0] / seen.shape[0]
-    rows, corners = drawn_shapes(table, raster, shrink)
+    rows, corners = drawn_shapes(table, raster, seen.shape[:2])
     values = table[column].to_numpy(float)[rows]
     figure = Figure(figsize=(7, 6 * seen.shape[0] / seen.shape[1]), layout="constrained")  # a seventh is for the colours
     ax = figure.subplots()

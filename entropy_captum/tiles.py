@@ -412,10 +412,10 @@ def left_out_rows(tile: Asked, settings: Settings) -> list[dict[str, Any]]:
             for name, reason in reasons_against(asked, settings.methods).items()]
 
 # %% ../nbs/54_tiles.ipynb #eaeb113f
-def half_removed(tester: GapTester, tests: dict[str, float], method: str, found: Maps, k: int) -> dict[str, float]:
+def half_removed(tester: GapTester, tests: dict[str, float], found: Maps, k: int) -> dict[str, float]:
     """The gap of region k's map with half of the surroundings removed, as it was tested, and its standard error."""
-    gap, estimate = tests["h_drop_r0.5"] - tests["l_drop_r0.5"], None if method == INTERACTION else found.estimate
-    versions = tester.versions(redrawn(found.maps[k].nan_to_num(), estimate, k))
+    gap = tests["h_drop_r0.5"] - tests["l_drop_r0.5"]
+    versions = tester.versions(redrawn(found.maps[k].nan_to_num(), found.estimate, k))
     return {"gap_r0.5": gap, "gap_r0.5_se": Gap.of(gap, versions).error}
 
 
@@ -444,7 +444,7 @@ def explain_tile(tile: Asked, settings: Settings) -> Iterator[dict[str, Any]]:
                 for method, of_method in found.items():
                     start, heat, key = time.perf_counter(), of_method.maps[k], (unit, baseline, seed, method)
                     tests = tests_of(tester.tester, heat, settings, seed)
-                    row = (tests | half_removed(tester, tests, method, of_method, k) | ranks_of(cells, key, near[k], settings)
+                    row = (tests | half_removed(tester, tests, of_method, k) | ranks_of(cells, key, near[k], settings)
                            | map_columns(heat, [each[method].maps[k] for each in noisy], away[k], held))
                     yield {"unit": unit, "baseline": baseline, "seed": seed, "method": method, "status": "ok", "error": "",
                            "region_pixels": int(regions[k].sum()), "forwards": of_method.forwards, **clean, **row,

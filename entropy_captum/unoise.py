@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from .checkpoints import load_weights
 from .evaluation import REMOVED, Map, check_maps, find_ground, scale_attribution
 from .forward import Model, call_model, check_outputs, eval_mode, find_modules, weights_hash
+from .inference import bind_arguments
 from .names import Activation
 from .perturbation import Baselines, spread_scores
 from .question import Mask, Question, bases_of, check_inputs
@@ -99,7 +100,8 @@ def stake_of(question: Question) -> Stake:
     image = torch.where(held, question.tensors[0], base)
     channel = question.channel
     target = channel if channel is None or isinstance(channel, int) else torch.as_tensor(channel).reshape(-1)[rows.cpu()]
-    return Stake(question.forward, image[rows], base[rows], question.regions, held[rows], target, question.activation)
+    forward = bind_arguments(question, rows).forward
+    return Stake(forward, image[rows], base[rows], question.regions, held[rows], target, question.activation)
 
 # %% ../nbs/51_unoise.ipynb #5b3a0ca1
 @dataclass(frozen=True)
@@ -144,7 +146,8 @@ def step_down(stake: Stake, logits: Tensor, parameters: Sequence[Tensor], optimi
     if not lost.requires_grad:
         raise ValueError("unoise needs gradients, and the model gives none with respect to its input: it runs without them, or is "
                          "no torch network")
-    loss = torch.log1p(lost).sum() - recipe.strength * F.logsigmoid(logits).mean((1, 2, 3)).sum()
+    held = stake.held.to(logits)  # what holds nothing takes no noise and has no part in its mean
+    loss = torch.log1p(lost).sum() - recipe.strength * ((F.logsigmoid(logits) * held).sum((1, 2, 3)) / held.sum((1, 2, 3))).sum()
     for parameter, gradient in zip(parameters, torch.autograd.grad(loss, list(parameters)), strict=True):
         parameter.grad = gradient
     if longest < float("inf"):

@@ -241,8 +241,9 @@ def class_table(model: Model, image: NDArray[Any], labels: Labels | None = None,
     """
     with needed("models"):
         import pandas as pd
-    outputs, named = score_maps(sized(model), inputs_for(model, image), activation)
     classes, held, rows = card_of(model).classes, np.ones(image.shape[:2], bool) if valid is None else valid, []
+    some = None if held.all() or not held.any() else held
+    outputs, named = score_maps(sized(model), inputs_for(model, image, some), activation)
     for k in range(outputs.shape[1]):
         name = class_name(k if outputs.shape[1] > 1 else None, classes)
         label = None if labels is None else labels.find(name, classes or range(outputs.shape[1]))
