@@ -11,7 +11,7 @@ from conftest import Recorder, small_net
 from torch import nn
 
 from entropy_captum import EntropyCentric, LayerScoreCam, RegionScore, SobolTotal
-from entropy_captum.cam import default_layer, seg_grad_cam
+from entropy_captum.cam import default_layer, scaled_channels, seg_grad_cam
 from entropy_captum.zoo import Padded, paper_unet
 
 REGION = torch.zeros(8, 8)
@@ -292,3 +292,9 @@ def test_score_map_of_another_size_is_resized():
     half.eval()
     assert torch.allclose(attribution, EntropyCentric(Resized()).attribute(X, region=REGION, **SMALL), atol=1e-6)
     assert np.isfinite(attribution.numpy()).all()
+
+
+def test_resizing_makes_no_pattern_of_a_constant_channel():
+    activation = torch.cat([torch.full((1, 1, 8, 8), 0.1), torch.rand(1, 1, 8, 8)], 1)
+    masks, varies = scaled_channels(activation, (64, 64))
+    assert varies.tolist() == [[False, True]] and not masks[0, 0].any() and masks[0, 1].max() == 1

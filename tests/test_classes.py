@@ -26,7 +26,7 @@ from entropy_captum.request import Request, read_request
 from entropy_captum.statistics import curves, method_table, rival_table, scene_means, tile_counts, with_far
 from entropy_captum.study import RunFolder, evaluate, kept_maps, left_out, read_facts, retest, settings_of
 from entropy_captum.tiles import Settings, cell_means, find_sources, held_ids
-from entropy_captum.zoo import class_table, predict_mask
+from entropy_captum.zoo import class_table, predict_mask, rooftop_unet
 
 NAMES = SCENE_CLASSES
 CODE = "building=1;road=2;tree=3;water=4"
@@ -663,3 +663,14 @@ def test_a_request_knows_where_it_lies():
     scene = procedural_scene(0, 64)
     request = Request(scene.image, extent_of_array(scene.image, "a scene"))
     assert request.labels is None
+
+
+def test_what_lies_where_nothing_is_held_does_not_reach_the_network():
+    """A network that looks around: its table is the same whatever a file has in pixels that hold nothing."""
+    image, valid = procedural_scene(2, 64).image, np.ones((64, 64), bool)
+    valid[:, 40:] = False
+    tables = []
+    for fill in (0, 255, 90):
+        image = np.where(valid[..., None], image, np.uint8(fill))
+        tables.append(class_table(rooftop_unet(), image, valid=valid))
+    assert tables[0].equals(tables[1]) and tables[0].equals(tables[2])

@@ -2,10 +2,13 @@
 import math
 
 import numpy as np
+import pyproj
 import pytest
+import shapely
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from entropy_captum.footprints import metres_between
 from entropy_captum.measures import (
     area_outside,
     bearing,
@@ -134,3 +137,18 @@ def test_what_cannot_be_told_is_nan():
     nowhere = measure_map(np.ones(16), np.ones(16), GRID, region)
     assert nowhere["context_reliance"] == pytest.approx(1 - (4 / 36) / 16) and np.isnan(nowhere["distance_half_m"])
     assert middle_of(region) == (4, 4)
+
+
+@pytest.mark.parametrize(("code", "place"), [("EPSG:27572", (600000.0, 2200000.0)), ("EPSG:2154", (700000.0, 6600000.0))])
+def test_a_metre_is_a_metre_where_angles_are_counted_in_grads(code, place):
+    """Both are conformal grids of France, the older of a datum whose angles are in grads (400 to a circle)."""
+    steps = steps_of(code, (1.0, 0, place[0], 0, -1.0, place[1]), 0, 0)
+    assert np.linalg.norm(steps, axis=0) == pytest.approx(1, rel=2e-3)
+    assert abs(np.degrees(np.arctan2(steps[1, 0], steps[0, 0]))) < 2.5  # east is east
+
+
+def test_distances_of_points_in_grads():
+    apart = 1e-4
+    crs = pyproj.CRS("EPSG:4807")
+    north = metres_between(crs, shapely.Point(0, 54), shapely.Point(0, 54 + apart))
+    assert float(north.split()[0]) == pytest.approx(apart * 0.9 * 111_200, rel=5e-3)  # a grad is nine tenths of a degree

@@ -1,5 +1,6 @@
 """Methods of one's own: checked when they are registered, run as they are, and named where they return no map."""
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
@@ -135,10 +136,10 @@ def test_a_function_is_given_what_it_names_and_cannot_spoil_the_rest(question):
 
     before = question.inputs.clone(), question.regions.clone()
     with registered(mine=greedy):
-        first, again = (run_methods(question, BUDGET, ["mine"])["mine"].maps for _ in range(2))
+        other, first, again = (run_methods(question, replace(BUDGET, seed=seed), ["mine"])["mine"].maps for seed in (6, 5, 5))
     assert seen == {"target": None, "seed": 5, "activation": "auto", "cells": [0, 1, 2, 3], "steps": 3}
     assert torch.equal(question.inputs, before[0]) and torch.equal(question.regions, before[1])
-    assert torch.equal(first, again) and not torch.equal(first[0], first[1])
+    assert torch.equal(first, again) and not torch.equal(first, other)
 
 
 def test_an_attribution_of_a_layer_is_made_of_the_network_in_the_score(question):
@@ -275,3 +276,18 @@ def test_a_place_without_a_method_is_refused_before_the_model_is_read(method, sa
     line = ["evaluate", "--data", str(tmp_path / "data"), "--out", str(tmp_path / "run"), "--methods", method]
     done = CliRunner().invoke(app, line)
     assert done.exit_code and said in f"{done.output}{done.exception}" and not (tmp_path / "run").exists()
+
+
+def test_what_is_drawn_for_a_region_does_not_depend_on_those_beside_it():
+    net, x = small_net(), torch.rand(1, 3, 16, 16)
+    regions = torch.zeros(2, 16, 16)
+    regions[0, :6, :6], regions[1, 8:, 8:] = 1, 1
+
+    def drawn(model, inputs, region):
+        return torch.rand(16, 16) + region[0]
+
+    with registered(drawn=drawn):
+        for name in ("kernel-shap", "drawn"):
+            both = run_methods(ask_of_image(net, x, regions, grid_size=4), Budget(4, 8), [name])[name].maps
+            alone = run_methods(ask_of_image(net, x, regions[1:], grid_size=4), Budget(4, 8), [name])[name].maps
+            assert torch.equal(both[1], alone[0])

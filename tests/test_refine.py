@@ -250,3 +250,12 @@ def test_command_line(tmp_path):
     assert limited.settings["max_rows"] == 700 >= int(limited.n_forwards) > limited.settings["search_rows"] > 0
     wrong = CliRunner().invoke(app, [*call[:2], "--grid-size", "fine"])
     assert wrong.exit_code != 0 and "--grid-size" in str(wrong.output) + str(wrong.exception)
+
+
+def test_the_forward_that_finds_the_region_is_held_by_max_rows_too():
+    call = {k: v for k, v in CALL.items() if k != "region"}
+    with pytest.raises(ValueError, match="that takes 1041"):
+        EntropyCentric(NET, inference="full").estimate(X, **call | {"max_rows": 1040})
+    model = Recorder(NET)
+    found = EntropyCentric(model, inference="full").estimate(X, **call | {"max_rows": 1041})
+    assert int(found.n_forwards) <= 1041 and sum(map(len, model.seen)) - int(found.n_forwards) in (0, 1)

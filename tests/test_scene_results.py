@@ -22,9 +22,9 @@ from entropy_captum.explanation import dataset_of, explain_question
 from entropy_captum.footprints import in_pixels, outline
 from entropy_captum.labels import parse_values
 from entropy_captum.question import Budget
-from entropy_captum.raster import open_raster
+from entropy_captum.raster import open_raster, stretched
 from entropy_captum.request import read_request
-from entropy_captum.scene import Scene
+from entropy_captum.scene import Scene, drawn_shapes
 from entropy_captum.survey import SurveySettings, ask_window, building_row, first_window, load_survey, plan, survey, survey_map
 from entropy_captum.survey_report import make_survey_report
 from entropy_captum.zoo import Padded, rooftop_unet
@@ -341,3 +341,15 @@ def test_the_first_window_is_that_of_the_first_building_that_has_one(street):
     assert left_out == {"a": "outside", "b": "outside", "c": "too large"}
     assert first_window(frame, street.picture, 48) == (slice(*job.rows), slice(*job.columns))
     assert first_window(frame.head(3), street.picture, 48) is None
+
+
+def test_buildings_lie_where_they_are_on_a_copy_of_any_shape(tmp_path):
+    """A copy's sides are rounded each by itself; what ends at the scene's right and lower border ends there."""
+    for height, width in ((20, 3000), (50, 3000), (3000, 100)):
+        path = write(tmp_path / f"{height}.tif", np.zeros((height, width, 3), np.uint8), (0.5, 0, 500000, 0, -0.5, 5300000))
+        right, low = 500000 + 0.5 * width, 5300000 - 0.5 * height
+        table = GeoDataFrame({"context_reliance": [0.5]}, geometry=[box(right - 10, low, right, low + 5)], crs="EPSG:25832")
+        raster = open_raster(path)
+        size = stretched(raster.overview(800)).shape[:2]
+        _, (corners,) = drawn_shapes(table, raster, size)
+        assert corners.max(0) == pytest.approx(size[::-1])

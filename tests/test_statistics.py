@@ -5,9 +5,10 @@ import pytest
 import torch
 from scipy import stats
 
+from entropy_captum.cli import print_study
 from entropy_captum.evaluation import SitTester
 from entropy_captum.question import Question
-from entropy_captum.report import wide_table
+from entropy_captum.report import extreme_tiles, status_sections, wide_table
 from entropy_captum.statistics import (
     compare,
     curves,
@@ -189,3 +190,36 @@ def test_splits_join_scenes_and_not_tiles():
     rows = pd.DataFrame([{"dataset": f"d/{split}", "scene": "s", "tile": "1", "status": "ok", "gap": gap}
                          for split, gap in (("train", 1.0), ("val", 2.0), ("val", 4.0))])
     assert scene_means(rows, "gap").to_list() == [2.0]
+
+
+def a_study(gaps, **facts):
+    """Rows of a method on tiles t0, t1, ... with these gaps."""
+    return pd.DataFrame([{"dataset": "d", "scene": f"s{k}", "tile": f"t{k}", "target": "", "unit": "class", "status": "ok",
+                          "method": "entropy", "gap": gap, "clean_confidence": 0.9, "region_pixels": 100 + k, "seed": 0,
+                          **facts} for k, gap in enumerate(gaps)])
+
+
+def test_a_tile_without_a_gap_is_neither_best_nor_worst():
+    found = extreme_tiles(a_study([0, 1, np.nan, 3, 4, np.nan, 6, 7]), "entropy", 2)
+    assert found["best"].tile.to_list() == ["t7", "t6"] and found["worst"].tile.to_list() == ["t0", "t1"]
+
+
+def test_pixels_of_a_tile_are_counted_once_however_many_seeds_and_buildings_it_has():
+    rows = pd.concat([a_study([1, 2]).assign(seed=seed, unit=unit, region_pixels=pixels)
+                      for seed in (0, 1) for unit, pixels in (("1", 30), ("2", 50))])
+    assert extreme_tiles(rows, "entropy", 1)["best"].pixels.to_list() == [80]
+
+
+def test_the_state_of_every_class_is_explained():
+    rows = pd.concat([a_study([1, 2]).assign(target="building"), a_study([1, 2]).assign(target="road", status="absent")])
+    (tiles,) = status_sections(rows.assign(error=""), {"methods": ["entropy"]})
+    assert "ok: explained" in str(tiles) and "absent: the network predicts nothing there" in str(tiles)
+
+
+def test_data_sets_and_scenes_are_counted_without_their_splits(capsys, tmp_path):
+    """A scene that has tiles in two splits of a data set is one; the means are over that many."""
+    tests = dict.fromkeys(("l_sit_confidence_drop", "h_sit_confidence_drop", "l_sit_kept_area", "h_sit_kept_area"), 0.5)
+    rows = pd.concat([a_study(range(5), dataset=name, baseline="grey", error="", **tests) for name in ("d/train", "d/val")])
+    print_study(rows, tmp_path, "grey")
+    assert "Means over 5 scenes" in capsys.readouterr().out
+    assert "data sets: 1." in str(status_sections(rows, {"methods": ["entropy"]})[0])

@@ -25,6 +25,7 @@ from scipy import stats
 
 from entropy_captum import SobolTotal, report, study, tiles, workers
 from entropy_captum.cli import print_counts
+from entropy_captum.estimate import beyond_first
 from entropy_captum.labels import LabelValues
 from entropy_captum.methods import (
     REGISTRY,
@@ -696,3 +697,27 @@ def test_the_random_control_is_another_one_on_every_tile_and_seed_and_region(mod
 
     maps = torch.cat([drawn(0, 0), drawn(0, 1), drawn(1, 0)])
     assert len(torch.unique(maps.flatten(1), dim=0)) == 6 and torch.equal(maps[:2], drawn(0, 0))
+
+
+def test_an_interaction_has_an_error_of_its_own(model):
+    """The jackknife of total minus first order, by a plain loop; not the error of the Sobol index beside it."""
+    x, region = torch.randn(1, 3, 32, 32), torch.zeros(1, 32, 32)
+    region[0, :16, :16] = 1
+    found = run_methods(ask_of_image(model, x, region, grid_size=2), Budget(16, 8), ["sobol", "interaction"])
+    rng = np.random.default_rng(0)
+    f, changed, other = rng.random((12, 1)), rng.random((12, 1, 3)), rng.random((12, 1))
+
+    def index(n):
+        a, c, b = f[n], changed[n], other[n]
+        variance = a.var(0, ddof=1)
+        total = ((a[..., None] - c) ** 2).mean(0)[0] / 2
+        first = [np.cov(b[:, 0], c[:, 0, i] - a[:, 0])[0, 1] for i in range(3)]
+        return (total - first) / variance
+
+    left = np.stack([index(np.arange(12) != k) for k in range(12)])
+    value, error = beyond_first(f, changed, other)
+    assert value[0] == pytest.approx(index(np.arange(12))) and error[0] == pytest.approx(left.std(0) * np.sqrt(11))
+    estimate, sobol = found["interaction"].estimate, found["sobol"].estimate
+    assert torch.allclose(estimate.scores, estimate.total_order - estimate.first_order)
+    assert not torch.allclose(estimate.standard_error, sobol.standard_error) and not torch.allclose(estimate.scores, sobol.scores)
+    assert estimate.settings["method"] == "Sobol Interaction" and estimate.settings["error"] == "jackknife"

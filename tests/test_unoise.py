@@ -257,3 +257,16 @@ def test_several_inputs_are_refused():
     x = torch.rand(1, 3, 16, 16)
     with pytest.raises(ValueError, match=r"\(1, 3, 16, 16\), \(1, 3, 16, 16\)"):
         learn_noise(Question(lambda a, b: a + b, (x, x), torch.ones(1, 16, 16)))
+
+
+def test_pixels_that_hold_nothing_do_not_count_in_the_mean_of_the_noise():
+    """An image alone, and beside twice as much that holds nothing."""
+    case, cells = plant("patch", 1), torch.arange(64) // 16
+    mask, region = (cells[:, None] * 4 + cells)[None, None], torch.as_tensor(case.region).reshape(1, 64, 64)
+    alone = learn_noise(Question(case.model, case.inputs, region, feature_mask=mask))
+    wide = [nn.functional.pad(values, (0, 128)) for values in (case.inputs, region.float(), mask)]
+    valid = torch.zeros(64, 192, dtype=torch.bool)
+    valid[:, :64] = True
+    beside = learn_noise(Question(lambda x: nn.functional.pad(case.model(x[..., :64]), (0, 128)), wide[0], wide[1],
+                                  feature_mask=wide[2], valid=valid))
+    assert (beside - alone).abs().max() < 0.01  # the noise itself is drawn for images of another size

@@ -33,6 +33,7 @@ from entropy_captum.evaluation import SitTester, random_attribution, verdict
 from entropy_captum.explorer import Explorer, rows_of
 from entropy_captum.judgement import MOVES, VERDICTS, Gap, GapTester, in_words, judge, moved, redrawn, sentences, with_outlines
 from entropy_captum.notices import waiting
+from entropy_captum.perturbation import grid_feature_mask
 from entropy_captum.question import Question
 from entropy_captum.region import object_at
 from entropy_captum.report import one_decides_nothing
@@ -101,6 +102,7 @@ def test_the_error_of_a_gap_is_that_of_a_plain_loop():
 
 
 def test_rows_of_the_error_are_counted_and_come_in_batches():
+    GapTester(SitTester(question(), "full"))  # whether the network is steady is looked at once
     seen = []
     handle = NET.register_forward_pre_hook(lambda _, inputs: seen.append(len(inputs[0])))
     try:
@@ -374,3 +376,19 @@ def test_the_report_says_how_sure_one_tile_is_and_reads_old_rows():
     assert "standard error of 5.5 points" in one_decides_nothing(rows, "entropy")
     assert one_decides_nothing(rows.drop(columns="gap_r0.5_se"), "entropy") == ""
     assert one_decides_nothing(rows.assign(**{"gap_r0.5_se": np.nan}), "entropy") == ""
+
+
+def test_scores_of_several_inputs_are_redrawn_in_all_of_them():
+    """Features 0 to 15 of one input and 16 to 31 of the other: a pixel's map is the mean of two scores, its error of both."""
+    def forward(one, other):
+        return (one - 2 * other).mean(1, keepdim=True) * 3
+
+    inputs = (torch.rand(1, 1, 16, 16), torch.rand(1, 1, 16, 16))
+    mask = grid_feature_mask((16, 16), 4)
+    region = torch.zeros(1, 16, 16)
+    region[0, 2:10, 3:12] = 1
+    estimate = EntropyCentric(forward).estimate(inputs, region=region, feature_mask=(mask, mask + 16), n_samples=8)
+    heat = torch.stack([each[0, 0] for each in estimate.to_attribution()]).mean(0)
+    found = (redrawn(heat, estimate, count=4000) - heat)[:, ::4, ::4].flatten(1).std(0)
+    first, second = estimate.standard_error[0].reshape(2, 16)
+    assert found.numpy() == pytest.approx(np.hypot(first, second) / 2, rel=0.08, abs=1e-9)
