@@ -147,7 +147,8 @@ def step_down(stake: Stake, logits: Tensor, parameters: Sequence[Tensor], optimi
         raise ValueError("unoise needs gradients, and the model gives none with respect to its input: it runs without them, or is "
                          "no torch network")
     held = stake.held.to(logits)  # what holds nothing takes no noise and has no part in its mean
-    loss = torch.log1p(lost).sum() - recipe.strength * ((F.logsigmoid(logits) * held).sum((1, 2, 3)) / held.sum((1, 2, 3))).sum()
+    noise_held = (F.logsigmoid(logits) * held).mean((1, 2, 3)) / held.mean((1, 2, 3))
+    loss = torch.log1p(lost).sum() - recipe.strength * noise_held.sum()
     for parameter, gradient in zip(parameters, torch.autograd.grad(loss, list(parameters)), strict=True):
         parameter.grad = gradient
     if longest < float("inf"):
