@@ -218,7 +218,7 @@ def demo(data: Annotated[Path | None, typer.Option(help="A folder of tiles; defa
     from entropy_captum.zoo import predict_mask
 
     request = demo_request(data, seed)
-    request = replace(request, region=largest_object(predict_mask(network, request.image, target=target)))
+    request = replace(request, region=largest_object(predict_mask(network, request.image, target=target, valid=request.valid)))
     height, width = request.image.shape[:2]
     typer.echo(f"explaining a building of {int(request.region.sum())} pixels in a tile of {width} x {height}")  # type: ignore[union-attr]
     budget = Budget(n_samples, perturbations_per_eval, seed, show_progress=sys.stderr.isatty())

@@ -69,14 +69,15 @@ def pictures_in(folder: Path) -> list[Path]:
 
 # %% ../nbs/40_data.ipynb #e11194eb
 class TilePixels(NamedTuple):
-    """The image, uint8 (H,W,3), the label, bool (H,W), and where it is known, bool (H,W).
+    """The image, uint8 (H,W,3), the label, where it is known, and where the image holds something, bool (H,W) each.
 
-    label: None without one. known: None where it is everywhere; where it is not, the label is False.
+    label: None without one. known, valid: None for everywhere. Where it is not known, the label is False.
     """
 
     image: NDArray[np.uint8]
     label: NDArray[np.bool_] | None
     known: NDArray[np.bool_] | None
+    valid: NDArray[np.bool_] | None
 
 
 @dataclass(frozen=True)
@@ -120,9 +121,10 @@ class Tile:
         """
         image, valid, labels = self.read_classes()
         if labels is None:
-            return TilePixels(image, None, None)
+            return TilePixels(image, None, None, valid)
         label, known = labels.of(name)
-        return TilePixels(image, label, valid if known is None else known if valid is None else known & valid)
+        known = valid if known is None else known if valid is None else known & valid
+        return TilePixels(image, label if known is None else label & known, known, valid)
 
 # %% ../nbs/40_data.ipynb #b9137643
 def by_name(paths: Sequence[Path], kind: str) -> Mapping[str, list[Path]]:

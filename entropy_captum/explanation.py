@@ -102,7 +102,7 @@ def choose_region(request: Request, model: Model, target: int | str | None = Non
         if not (request.region & valid).any():
             raise ValueError("--nodata: all pixels of the mask hold nothing")
         return request.region & valid
-    predicted = predict_mask(model, request.image, target=target) & valid
+    predicted = predict_mask(model, request.image, target=target, valid=request.valid)
     if request.point is not None:
         return object_of(request, predicted)
     if not predicted.any():
@@ -157,11 +157,8 @@ def ask(model: Model, request: Request, baseline: BaselineName = "grey", grid_si
     `bands.feature_mask_of`. Raises ValueError for an image or a region that does not fit, a class that the model has not, a grid
     finer than the image, and groups of bands that do not fit.
     """
-    card = card_of(model)
     image = inputs_for(model, request.image, request.valid, baseline)
-    # The region is predicted on what is explained: pixels that hold nothing already hold what replaces them.
-    seen = request if request.valid is None else replace(request, image=from_inputs(image, card))
-    region, label = choose_region(seen, model, target), label_of(request, model, target)
+    region, label = choose_region(request, model, target), label_of(request, model, target)
     grid = grid_size if grid_size is not None else grid_for(region) if features == "patches" else GRIDS[0]
     return Question(model, image, region[None], target, baselines=named_baseline(baseline, image), valid=request.valid,
                     label=None if label is None else label.truth, **features_of(request, model, features, grid, finest))
@@ -191,7 +188,8 @@ def find_mistakes(request: Request, model: Model, target: int | str | None = Non
     predicted and the label says that it is this one.
     Raises ValueError without a label, for a class that the label has not or that is the target, and for no mistake at the point.
     """
-    label, predicted = label_of(request, model, target), predict_mask(model, request.image, target=target)
+    label = label_of(request, model, target)
+    predicted = predict_mask(model, request.image, target=target, valid=request.valid)
     if request.labels is None or label is None:
         raise ValueError("mistakes are told by a label: give --label")
     limits = (np.ones_like(predicted), request.valid, label.known, request.region)

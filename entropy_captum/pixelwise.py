@@ -19,7 +19,7 @@ from torch import Tensor
 from .card import ModelCard, make_card
 
 # %% auto #0
-__all__ = ['ArrayModel', 'fingerprint', 'PixelClassifier']
+__all__ = ['whole_again', 'ArrayModel', 'fingerprint', 'PixelClassifier']
 
 # %% ../nbs/47_pixelwise.ipynb #4dd92de3
 def as_scores(found: Any, shape: tuple[int, ...]) -> NDArray[Any]:
@@ -33,6 +33,16 @@ def as_scores(found: Any, shape: tuple[int, ...]) -> NDArray[Any]:
     return scores.reshape(*shape, -1).astype(np.float32 if scores.itemsize <= 4 else np.float64)
 
 # %% ../nbs/47_pixelwise.ipynb #fbc2879e
+def whole_again(pixels: NDArray[Any], card: ModelCard) -> NDArray[Any]:
+    """Pixels with the whole numbers that files hold in place of what 24 bits made of them on the way through [-1, 1].
+
+    What is farther from one than that rounding stays as it is; of a card with a scale, a mean or a deviation, all does.
+    """
+    whole, step = np.round(pixels), 2.0**-22 * max(map(abs, card.value_range))
+    as_in_files = card.scale == 1 and set(card.mean) == {0.0} and set(card.std) == {1.0} and step < 0.1
+    return np.where(np.abs(pixels - whole) <= step, whole, pixels) if as_in_files else pixels
+
+
 class ArrayModel:
     """A function of arrays as a model: images (B,C,H,W), tensors, to score maps (B,K,H,W) on the same device.
 
@@ -56,7 +66,7 @@ class ArrayModel:
 
     def __call__(self, images: Tensor) -> Tensor:
         """The score maps (B,K,H,W) of images (B,C,H,W)."""
-        pixels = images.detach().cpu().permute(0, 2, 3, 1).contiguous().numpy()
+        pixels = whole_again(images.detach().cpu().permute(0, 2, 3, 1).contiguous().numpy(), self.card)
         scores = as_scores(self.scores(pixels), pixels.shape[:3])
         return torch.from_numpy(scores).permute(0, 3, 1, 2).to(images.device)
 

@@ -224,7 +224,7 @@ def boxed_request(subject: SceneSubject, box: tuple[int, ...]) -> Request:
     (row, _), (column, _) = request.extent.rows, request.extent.columns
     inside = np.zeros(request.image.shape[:2], bool)
     inside[top - row:bottom - row, left - column:right - column] = True
-    predicted = inside & predict_mask(subject.model, request.image, target=subject.target)
+    predicted = inside & predict_mask(subject.model, request.image, target=subject.target, valid=request.valid)
     return replace(request, region=predicted if predicted.any() else inside, point=None)
 
 # %% ../nbs/64_scene_view.ipynb #f1448aff

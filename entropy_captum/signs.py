@@ -133,7 +133,8 @@ def other_cards(card: ModelCard) -> dict[str, ModelCard]:
     found = {"as the card says": card, "255 times as large": replace(card, scale=card.scale * 255),
              "255 times as small": replace(card, scale=card.scale / 255)}
     if {name.lower() for name in card.bands} == {"red", "green", "blue"}:
-        found["red and blue swapped"] = replace(card, bands=card.bands[::-1])
+        others = {"red": "blue", "blue": "red"}
+        found["red and blue swapped"] = replace(card, bands=tuple(others.get(name.lower(), name) for name in card.bands))
     return found
 
 # %% ../nbs/49_signs.ipynb #f146b0a7

@@ -43,8 +43,8 @@ with needed("study"):
 
 # %% auto #0
 __all__ = ['SPLITS', 'Values', 'HELD', 'Settings', 'scene_of', 'Source', 'find_homes', 'whole_set', 'name_homes', 'find_sources',
-           'scenes_found', 'cell_means', 'held_ids', 'rank_correlation', 'rank_given', 'study_class', 'study_tile',
-           'MapName', 'read_map_name']
+           'scenes_found', 'cell_means', 'held_ids', 'rank_correlation', 'stepped', 'rank_given', 'study_class',
+           'study_tile', 'MapName', 'read_map_name']
 
 # %% ../nbs/54_tiles.ipynb #c3781695
 @dataclass(frozen=True)
@@ -280,8 +280,8 @@ def read_tile(model: Model, source: Source, settings: Settings) -> tuple[NDArray
 def ask_tile(model: Model, source: Source, settings: Settings, target: int | str | None = None) -> Asked:
     """Read, crop and segment a tile. Raises ValueError for files that do not fit, or a class that the model has not."""
     (image, held, labels), card = read_tile(model, source, settings), card_of(model)
-    # Predicted on what is explained: pixels that hold nothing already hold what replaces them.
-    inputs = inputs_for(model, image, held if held.any() and not held.all() else None, settings.baselines[0])
+    # Predicted with grey where pixels hold nothing: an object must not depend on the baselines that it is explained with.
+    inputs = inputs_for(model, image, held if held.any() and not held.all() else None)
     outputs, activation = score_maps(model, inputs, settings.activation)
     index = check_target(class_number(target, card.classes), 1, outputs.shape[1])
     units, masks = find_regions(predicted_region(outputs, index, activation)[0].cpu().numpy() & held, settings)
@@ -310,9 +310,16 @@ def held_ids(question: Question) -> Tensor:
 
 # %% ../nbs/54_tiles.ipynb #86eecc2a
 def rank_correlation(a: NDArray[np.float64], b: NDArray[np.float64]) -> float:
-    """Spearman's, of two (d,); NaN where one is constant."""
+    """Spearman's, of two (d,); NaN where one is constant. Values that differ by rounding alone are tied, see `stepped`."""
     from scipy.stats import spearmanr  # slow to import
+    a, b = stepped(a), stepped(b)
     return float("nan") if np.ptp(a) == 0 or np.ptp(b) == 0 else float(spearmanr(a, b).statistic)
+
+
+def stepped(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Values (d,) in steps of a millionth of the largest: what batches of other sizes round otherwise must not have a rank."""
+    largest = np.abs(values).max(initial=0.0)
+    return np.round(values / largest * 1e6) if largest > 0 else values
 
 # %% ../nbs/54_tiles.ipynb #60548c14
 #: Distance bands around an object, each with its name, beyond, and up to how many pixels.
@@ -383,7 +390,8 @@ def noisy_inputs(inputs: Tensor, settings: Settings, seed: int) -> list[Tensor]:
 def sensitivity(heat: Tensor, noisy: Sequence[Tensor]) -> float:
     """The largest relative change (Euclidean) of a map (H,W) among noisy ones, like `sensitivity_max`; NaN without any."""
     size = float(heat.double().norm())
-    return max((float((other - heat).double().norm()) / size for other in noisy if size), default=float("nan"))
+    changes = [float((other - heat).double().norm()) / size for other in noisy if size]
+    return float(np.max(changes)) if changes else float("nan")  # NaN if one is, in whatever order they come
 
 # %% ../nbs/54_tiles.ipynb #56b902c2
 def map_columns(heat: Tensor, noisy: Sequence[Tensor], away: Values, held: Values | bool = True) -> dict[str, float]:

@@ -9,6 +9,7 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -19,7 +20,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from tqdm import tqdm
 
 from .checkpoints import load_weights, read_checkpoint, reading
-from .data import Tile, find_tiles, normalize
+from .data import Tile, TilePixels, find_tiles, normalize
 from .drawn import procedural_scene
 from .forward import weights_hash
 from .names import LITE0
@@ -74,11 +75,13 @@ def jitter_colors(image: NDArray[np.uint8], rng: np.random.Generator) -> NDArray
     return np.asarray(np.clip(pixels * 255, 0, 255), np.uint8)
 
 # %% ../nbs/50_training.ipynb #0124ef9a
-#: An image, uint8 (H,W,3), and its label, bool (H,W).
-Pair = tuple[NDArray[np.uint8], NDArray[np.bool_]]
+#: An image, uint8 (H,W,3), and its label (H,W): bool, or bytes of which `UNKNOWN` says that it is not known there.
+Pair = tuple[NDArray[np.uint8], NDArray[Any]]
+#: What stands in a label where nobody knows it.
+UNKNOWN = 255
 
 
-def random_crop(image: NDArray[np.uint8], label: NDArray[np.bool_], size: int, rng: np.random.Generator,
+def random_crop(image: NDArray[np.uint8], label: NDArray[Any], size: int, rng: np.random.Generator,
                 scales: tuple[float, float] = (0.6, 1.6)) -> Pair:
     """A crop of an image (H,W,3) and label (H,W): random place, scale and orientation, (size,size), with jittered colours."""
     side = min(int(size * np.exp(rng.uniform(*np.log(scales)))), *label.shape)
@@ -131,23 +134,25 @@ class CropSampler:
             tile = (self.scenes[int(rng.integers(len(self.scenes)))] if procedural
                     else self.tiles[int(rng.choice(len(self.tiles), p=self.shares))])
             image, label = random_crop(*tile, self.recipe.crop, rng, self.recipe.scales)
-            if label.any():
+            if (label == 1).any():
                 break
         return image, label
 
     def __call__(self, step: int) -> tuple[Tensor, Tensor]:
-        """Inputs (N,3,S,S) and labels (N,1,S,S) of one step."""
+        """Inputs (N,3,S,S) and labels (N,1,S,S) of one step, NaN where they are not known."""
         rng = np.random.default_rng((self.recipe.seed, step))
         images, labels = zip(*(self.crop(rng) for _ in range(self.recipe.batch_size)), strict=True)
         return (torch.cat([normalize(image) for image in images]),
-                torch.stack([torch.from_numpy(label.copy())[None].float() for label in labels]))
+                torch.stack([torch.from_numpy(np.where(label == UNKNOWN, np.nan, label))[None].float() for label in labels]))
 
 # %% ../nbs/50_training.ipynb #bb395fb7
 def segmentation_loss(logits: Tensor, labels: Tensor) -> Tensor:
-    """Binary cross-entropy plus Dice loss, both (B,1,H,W), averaged over the batch."""
-    p, dims = logits.sigmoid(), (1, 2, 3)
+    """Binary cross-entropy plus Dice loss, both (B,1,H,W), averaged over the batch, where labels are known (not NaN)."""
+    known = ~labels.isnan()
+    labels, p, dims = labels.nan_to_num(), logits.sigmoid() * known, (1, 2, 3)
     dice = (2 * (p * labels).sum(dims) + 1) / (p.sum(dims) + labels.sum(dims) + 1)
-    return F.binary_cross_entropy_with_logits(logits, labels) + (1 - dice).mean()
+    entropy = F.binary_cross_entropy_with_logits(logits[known], labels[known]) if known.any() else 0 * logits.sum()
+    return entropy + (1 - dice).mean()
 
 # %% ../nbs/50_training.ipynb #2a69977b
 def imagenet_lite0() -> dict[str, Tensor]:
@@ -236,7 +241,10 @@ def training_steps(run: Training, sampler: CropSampler, device: torch.device) ->
     while run.step < run.recipe.steps:
         run.model.train()
         inputs, labels = (t.to(device, memory_format=torch.channels_last) for t in sampler(run.step))
-        loss = segmentation_loss(run.model(inputs), labels)
+        with torch.random.fork_rng():  # dropout by the step's own seed: a run that goes on gives what one in one piece does
+            torch.manual_seed(int(np.random.SeedSequence((run.recipe.seed, run.step)).generate_state(1)[0]))
+            outputs = run.model(inputs)
+        loss = segmentation_loss(outputs, labels)
         run.optimizer.zero_grad()
         loss.backward()
         run.optimizer.step()
@@ -268,11 +276,17 @@ def find_splits(data: Sequence[str | Path]) -> dict[str, Split]:
             for folder in data}
 
 # %% ../nbs/50_training.ipynb #6202deb2
+def pair_of(pixels: TilePixels) -> Pair:
+    """What training takes of a tile that has a label."""
+    label = cast(NDArray[np.bool_], pixels.label)
+    return pixels.image, label if pixels.known is None else np.where(pixels.known, label, np.uint8(UNKNOWN))
+
+
 def run_training(run: Training, splits: Mapping[str, Split], out: Path, validate_every: int, device: torch.device,
                  show_progress: bool) -> list[dict[str, float]]:
     """Advance a run to its end, validating and saving on the way; returns the log: step, loss, IoU per data set."""
     log = [entry for entry in json.loads((out / "log.json").read_text()) if entry["step"] <= run.step] if run.step else []
-    pairs = [[(image, label) for image, label, _ in (tile.read() for tile in split.train) if label is not None]
+    pairs = [[pair_of(pixels) for pixels in (tile.read() for tile in split.train) if pixels.label is not None]
              for split in splits.values()]
     losses: list[float] = []
     with tqdm(total=run.recipe.steps, initial=run.step, desc="training", disable=not show_progress) as bar:

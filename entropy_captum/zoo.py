@@ -178,12 +178,17 @@ def predict(model: Model, inputs: Tensor, target: int | str | None = None, activ
 
 # %% ../nbs/43_zoo.ipynb #e5098b8c
 def predict_mask(model: Model, image: NDArray[Any], scale: float = 1.0, *, target: int | str | None = None,
-                 activation: Activation = "auto") -> NDArray[np.bool_]:
-    """Where (H,W) a network predicts a class in an image (H,W,C), by `predict`, at a `scale`. Errors as that and `to_inputs`."""
-    inputs = inputs_for(model, image)
+                 activation: Activation = "auto", valid: NDArray[np.bool_] | None = None) -> NDArray[np.bool_]:
+    """Where (H,W) a network predicts a class in an image (H,W,C), by `predict`, at a `scale`. Errors as that and `to_inputs`.
+
+    valid: the pixels that hold something (H,W); the others are grey to the network, whatever they hold, and predicted nowhere.
+    """
+    held = None if valid is None or valid.all() or not valid.any() else valid
+    inputs = inputs_for(model, image, held)
     if scale != 1:
         inputs = F.interpolate(inputs, scale_factor=scale, mode="bilinear", align_corners=False)
-    return predict(sized(model), inputs, target, activation, (image.shape[0], image.shape[1]))[0].cpu().numpy()
+    found = predict(sized(model), inputs, target, activation, (image.shape[0], image.shape[1]))[0].cpu().numpy()
+    return found if valid is None else found & valid
 
 # %% ../nbs/43_zoo.ipynb #16c69a84
 def dataset_iou(model: Model, tiles: Sequence[Tile], scale: float = 1.0, *, target: int | str | None = None,
@@ -191,8 +196,8 @@ def dataset_iou(model: Model, tiles: Sequence[Tile], scale: float = 1.0, *, targ
     """Pooled intersection over union of a class, by `predict`, over the labelled tiles. Raises ValueError if there is none."""
     if not (read := [tile.read() for tile in tiles if tile.label is not None]):
         raise ValueError("none of the tiles has a label")
-    counted = [np.ones(image.shape[:2], bool) if known is None else known for image, _, known in read]
-    predictions = [predict_mask(model, each.image, scale, target=target, activation=activation)[known]
+    counted = [np.ones(each.image.shape[:2], bool) if each.known is None else each.known for each in read]
+    predictions = [predict_mask(model, each.image, scale, target=target, activation=activation, valid=each.valid)[known]
                    for each, known in zip(read, counted, strict=True)]
     labels = [each.label[known] for each, known in zip(read, counted, strict=True) if each.label is not None]
     return iou(np.concatenate(predictions), np.concatenate(labels))

@@ -483,3 +483,15 @@ def test_pictures_of_changed_images_are_stretched_as_the_image_is():
     shown = to_picture(changed, card, image)
     assert (shown[8:] == to_picture(image, card)[8:]).all() and (shown[:8] == 255).all()
     assert (to_picture(changed, card)[8:] != shown[8:]).any()
+
+
+@pytest.mark.parametrize("most", [255, 10000, 65535])
+def test_pixels_are_the_whole_numbers_that_files_hold(most):
+    """A threshold at a value finds the pixels that have it, also of 16 bits, which float32 in [-1, 1] does not hold exactly."""
+    seen = []
+    model = load_model(ArrayModel(lambda pixels: seen.append(pixels.copy()) or pixels.mean(-1) / most, value_range=(0, most)))
+    values = np.arange(most + 1).repeat(3).reshape(1, -1, 3).astype(np.uint16 if most > 255 else np.uint8)
+    model(to_inputs(values, model.card))
+    assert np.array_equal(seen[-1], values[None])
+    model(to_inputs(values, model.card) * 0.37)  # what is faded is no whole number
+    assert (seen[-1] != np.round(seen[-1])).mean() > 0.5

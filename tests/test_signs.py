@@ -22,7 +22,7 @@ from entropy_captum.pixelwise import PixelClassifier
 from entropy_captum.runtimes import run_by
 from entropy_captum.scene import Scene
 from entropy_captum.scene_view import SceneSubject
-from entropy_captum.signs import divergence, inspect_model, readings, signs, warn_of_signs
+from entropy_captum.signs import divergence, inspect_model, other_cards, readings, signs, warn_of_signs
 from entropy_captum.zoo import rooftop_unet
 
 CARD = ModelCard(multiple=32, classes=("building",))
@@ -241,3 +241,9 @@ def test_each_column_of_an_inspection_has_a_line_that_says_what_it_is():
     for column in head:
         assert re.search(rf"^{column}: .+", shown, re.M), column
     assert "iou" not in head and "\niou:" not in shown  # there is no label
+
+
+@pytest.mark.parametrize("bands", [("red", "green", "blue"), ("green", "red", "blue"), ("Blue", "green", "Red")])
+def test_red_and_blue_are_swapped_wherever_they_stand(bands):
+    swapped = other_cards(replace(CARD, bands=bands))["red and blue swapped"].bands
+    assert [name.lower() for name in swapped] == [{"red": "blue", "blue": "red"}.get(name.lower(), name) for name in bands]

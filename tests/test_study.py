@@ -721,3 +721,15 @@ def test_an_interaction_has_an_error_of_its_own(model):
     assert torch.allclose(estimate.scores, estimate.total_order - estimate.first_order)
     assert not torch.allclose(estimate.standard_error, sobol.standard_error) and not torch.allclose(estimate.scores, sobol.scores)
     assert estimate.settings["method"] == "Sobol Interaction" and estimate.settings["error"] == "jackknife"
+
+
+def test_values_that_differ_by_rounding_have_no_rank_and_noise_of_nan_stays():
+    """As they come of another batch: zeros of which some are 1e-10."""
+    rng = np.random.default_rng(0)
+    heat, other = np.append(rng.random(20), np.zeros(40)), rng.random(60)
+    noisy = heat + np.append(np.zeros(20), rng.random(40) * 1e-10)
+    assert tiles.rank_correlation(noisy, other) == pytest.approx(tiles.rank_correlation(heat, other), abs=1e-12)
+    assert tiles.rank_correlation(heat, other) == pytest.approx(stats.spearmanr(heat, other).statistic)
+    assert np.isnan(tiles.rank_correlation(np.zeros(4), other[:4]))
+    flat, nan = torch.ones(4, 4), torch.full((4, 4), torch.nan)
+    assert all(np.isnan(tiles.sensitivity(flat, order)) for order in ([1.3 * flat, nan], [nan, 1.3 * flat]))

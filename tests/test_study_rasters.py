@@ -12,14 +12,17 @@ from scipy.stats import spearmanr
 from torch import nn
 from typer.testing import CliRunner
 
-from entropy_captum.adapter import adapt
+from entropy_captum.adapter import adapt, card_of
 from entropy_captum.card import ModelCard
 from entropy_captum.cli import app
 from entropy_captum.data import find_tiles
-from entropy_captum.explanation import demo_request
+from entropy_captum.explanation import ask, demo_request, find_mistakes
 from entropy_captum.report import rows_of, write_report
+from entropy_captum.request import picture_of, read_request
 from entropy_captum.study import compare_runs, evaluate, kept_maps, read_facts, retest, settings_of
 from entropy_captum.tiles import Settings, find_sources, scenes_found
+from entropy_captum.training import CropSampler, Recipe, pair_of, segmentation_loss
+from entropy_captum.zoo import dataset_iou, predict_mask
 
 QUICK = Settings(("entropy", "random"), grid_size=4, n_samples=4, min_pixels=1)
 
@@ -307,3 +310,76 @@ def test_splits_of_a_folder_are_of_one_data_set_whichever_folder_is_given(tmp_pa
         sources = find_sources(root)
         assert [source.dataset for source in sources] == ["inria/train", "inria/val"]
         assert scenes_found(sources).startswith("1 scene by the tiles' names up to their last _: s (2)")
+
+
+def test_rows_of_a_baseline_do_not_depend_on_those_beside_it(tmp_path):
+    """A network that looks around, at a hole: what it predicts beside the hole is predicted with grey in it."""
+    image = picture(1)
+    image[20:34, 20:30] = 7
+    write_raster(tmp_path / "data/image/s_a.tif", image, nodata=7)
+    torch.manual_seed(2)
+    around = Roofs().eval()
+    around.smooth = nn.Conv2d(3, 1, 15, padding=7)
+    around.smooth.weight.data.normal_(0.02, 0.05)
+    found = []
+    for k, baselines in enumerate((("grey", "black"), ("black", "grey"), ("black",))):
+        settings = Settings(**vars(QUICK) | {"baselines": baselines})
+        rows = evaluate(around, tmp_path / "data", tmp_path / f"run{k}", settings, show_progress=False)
+        rows = rows[(rows["baseline"] == "black") & (rows["method"] == "entropy")].reset_index(drop=True)
+        found.append(rows.drop(columns=["run_id", *(name for name in rows if "seconds" in name or "first" in name)]))
+    assert len(found[0]) == 1 and found[0]["predicted_pixels"][0] > 0
+    for other in found[1:]:
+        pd.testing.assert_frame_equal(found[0], other[list(found[0])])
+
+
+def test_mistakes_and_iou_are_told_with_grey_where_nothing_is_held(tmp_path):
+    """Whatever a file holds there, and of a PNG as of a TIFF."""
+    torch.manual_seed(2)
+    around = Roofs().eval()
+    around.smooth = nn.Conv2d(3, 1, 15, padding=7)
+    around.smooth.weight.data.normal_(0.02, 0.05)
+    label = np.zeros((48, 48), np.uint8)
+    label[6:20, 8:24] = 255
+    wrong, scores = [], []
+    for fill in (255, 0):
+        image = picture(1)
+        image[image == fill] = 100
+        image[:, 30:] = fill
+        home = tmp_path / str(fill)
+        write_raster(home / "image/s_a.tif", image, nodata=fill)
+        (home / "label").mkdir()
+        Image.fromarray(label).save(home / "label/s_a.png")
+        Image.fromarray(image).save(home / "plain.png")
+        for path, nodata in ((home / "image/s_a.tif", None), (home / "plain.png", (float(fill),))):
+            request = read_request(picture_of(path, card_of(around), nodata=nodata), label=home / "label/s_a.png")
+            held = ask(around, request).held[0].numpy()
+            assert not held[:, 30:].any() and held[:, :30].all()
+            predicted = predict_mask(around, request.image, valid=held)
+            mistakes = find_mistakes(request, around)
+            assert np.array_equal(mistakes["false-positives"], predicted & (label == 0) & held)
+            wrong.append(mistakes["false-positives"])
+        scores.append(dataset_iou(around, find_tiles(home)))
+    assert all(np.array_equal(wrong[0], other) for other in wrong[1:]) and scores[0] == scores[1]
+
+
+def test_what_is_not_known_is_not_learned(tmp_path):
+    image = picture(1)
+    image[:, 30:] = 7
+    write_raster(tmp_path / "town/image/s_a.tif", image, nodata=7)
+    (tmp_path / "town/label").mkdir()
+    Image.fromarray(np.full((48, 48), 255, np.uint8)).save(tmp_path / "town/label/s_a.png")
+    pixels = find_tiles(tmp_path / "town")[0].read()
+    assert not (pixels.label & ~pixels.known).any()
+    sampler = CropSampler([[pair_of(pixels)]], Recipe(crop=32, batch_size=4, procedural=0))
+    _, labels = sampler(0)
+    assert labels.isnan().any() and (labels[~labels.isnan()] == 1).all()
+    logits = torch.randn(4, 1, 32, 32, requires_grad=True)
+    loss = segmentation_loss(logits, labels)
+    loss.backward()
+    assert torch.isfinite(loss) and not logits.grad[labels.isnan()].any() and logits.grad[~labels.isnan()].all()
+    known = ~labels.isnan()
+    by_hand = torch.nn.functional.softplus(-logits[known]).mean()
+    for p, truth, some in zip(logits.sigmoid(), labels, known, strict=True):
+        by_hand = by_hand + (1 - (2 * (p * truth)[some].sum() + 1) / (p[some].sum() + truth[some].sum() + 1)) / 4
+    torch.testing.assert_close(loss, by_hand)
+    assert torch.isfinite(segmentation_loss(logits, torch.full_like(logits, torch.nan)))

@@ -80,7 +80,7 @@ def val_cases() -> Iterator[Case]:
     root, found = Path(os.environ["ENTROPY_CAPTUM_DATA"]), 0
     sources = find_sources(root, skip=[f"massachusetts/{split}" for split in ("train", "val")])
     for number, source in enumerate(s for s in sources if s.dataset.endswith("/val")):
-        image, label, _ = source.tile.read()
+        image, label = source.tile.read()[:2]
         image, label = cut_centre(image, SIZE), cut_centre(label, SIZE)
         region = building_of(objects(label)) if label.shape == (SIZE, SIZE) else None
         if region is not None and found < CASES:

@@ -20,7 +20,7 @@ from entropy_captum.perturbation import grid_feature_mask
 from entropy_captum.question import Question
 from entropy_captum.region import objects
 from entropy_captum.tiles import cut_centre
-from entropy_captum.training import CropSampler, Recipe, find_splits
+from entropy_captum.training import CropSampler, Recipe, find_splits, pair_of
 from entropy_captum.unoise import NETWORK_RECIPE, noise_test, save_noise, train_noise, unoise
 from entropy_captum.zoo import rooftop_unet
 
@@ -31,7 +31,7 @@ def main(steps: int = NETWORK_RECIPE.steps, tiles: int = 4) -> None:
     """Train, save, test."""
     model, out = rooftop_unet(), ROOT / "runs" / "unoise"
     splits = find_splits([Path(os.environ["ENTROPY_CAPTUM_DATA"]) / name for name in NAMES])
-    pairs = [[(image, label) for image, label, _ in (tile.read() for tile in split.train) if label is not None]
+    pairs = [[pair_of(pixels) for pixels in (tile.read() for tile in split.train) if pixels.label is not None]
              for split in splits.values()]
     recipe = replace(NETWORK_RECIPE, steps=steps)
     network, log = train_noise(model, CropSampler(pairs, Recipe(crop=128, scales=(0.9, 1.12))), recipe)
@@ -40,7 +40,7 @@ def main(steps: int = NETWORK_RECIPE.steps, tiles: int = 4) -> None:
     rows = []
     for name, split in splits.items():
         for tile in split.val[:tiles]:
-            image, label, _ = tile.read()
+            image, label = tile.read()[:2]
             ids = None if label is None else objects(cut_centre(label, SIZE), 200)
             if ids is None or not ids.any():
                 continue
