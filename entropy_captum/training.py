@@ -19,6 +19,8 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from tqdm import tqdm
 
+from .adapter import adapt
+from .card import ModelCard
 from .checkpoints import load_weights, read_checkpoint, reading
 from .data import Tile, TilePixels, find_tiles, normalize
 from .drawn import procedural_scene
@@ -288,13 +290,13 @@ def run_training(run: Training, splits: Mapping[str, Split], out: Path, validate
     log = [entry for entry in json.loads((out / "log.json").read_text()) if entry["step"] <= run.step] if run.step else []
     pairs = [[pair_of(pixels) for pixels in (tile.read() for tile in split.train) if pixels.label is not None]
              for split in splits.values()]
-    losses: list[float] = []
+    losses, seen = list[float](), adapt(run.average.module, ModelCard(multiple=32))  # as `rooftop_unet` will take pictures
     with tqdm(total=run.recipe.steps, initial=run.step, desc="training", disable=not show_progress) as bar:
         for loss in training_steps(run, CropSampler(pairs, run.recipe), device):
             losses.append(loss)
             bar.update()
             if run.step % validate_every == 0 or run.step == run.recipe.steps:
-                scores = {name: dataset_iou(run.average.module, split.val) for name, split in splits.items()}
+                scores = {name: dataset_iou(seen, split.val) for name, split in splits.items()}
                 log.append({"step": run.step, "loss": float(np.mean(losses)), **scores})
                 write_whole(out / "log.json", lambda file: file.write_text(json.dumps(log, indent=1)))
                 run.save(out / "state.pt")

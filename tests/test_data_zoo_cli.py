@@ -5,6 +5,7 @@ import re
 import subprocess
 import sys
 import types
+import warnings
 from contextlib import suppress
 from pathlib import Path
 
@@ -92,7 +93,9 @@ def test_interrupted_training_equals_an_undisturbed_one(encoder, tmp_path, monke
         write_scenes(tmp_path / "toy" / split, (1,), 64)
     recipe = Recipe(encoder=encoder, steps=4, batch_size=2, crop=64, procedural=0)
     torch.manual_seed(1)
-    whole = train([tmp_path / "toy"], tmp_path / "whole", recipe, validate_every=2, show_progress=False)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", UserWarning)  # what its own network takes is known
+        whole = train([tmp_path / "toy"], tmp_path / "whole", recipe, validate_every=2, show_progress=False)
 
     import entropy_captum.training as training
     real, calls = training.segmentation_loss, []
