@@ -74,7 +74,8 @@ def test_a_command_of_the_documents_works(path, line, workplace, monkeypatch):
         if "--cluster" in arguments:  # a real scheduler with workers of its own is in test_study
             del arguments[arguments.index("--cluster"):][:2]
         known = set(REGISTRY)
-        done = CliRunner().invoke(app, [*arguments, *SMALLER[arguments[0]]])
+        many = "--footprints" in arguments and "--id" not in arguments
+        done = CliRunner().invoke(app, [*arguments, *SMALLER[arguments[0]], *(["--window", "96"] if many else [])])
         for own in set(REGISTRY) - known:  # a command registers methods for its process, which here is that of other tests too
             del REGISTRY[own]
         assert done.exit_code == 0, f"{path}: {line}\n{done.output}\n{done.exception}"

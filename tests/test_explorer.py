@@ -969,6 +969,7 @@ def test_several_buildings_together_and_beside_each_other(opened, theme):
         y, x = np.argwhere(procedural_scene(2).instances == instance).mean(0) / 256
         canvas.click(position={"x": x * box["width"], "y": y * box["height"]}, modifiers=["Shift"])
         wait_for_message(page, f"{len(numbers) + 1} chosen")
+        page.wait_for_function("() => /object \\d+/.test(document.querySelector('.ec-hover').textContent)")
         numbers.append(int(re.search(r"object (\d+)", page.locator(".ec-hover").inner_text()).group(1)))
     assert canvas.screenshot() != plain
     page.get_by_role("button", name="Explain", exact=True).click()
