@@ -267,11 +267,14 @@ def weighed_mean(delta: np.ndarray, points: np.ndarray, plan: Plan, half: int) -
     return counted_mean(delta, points, planned_weights(plan, done, half, len(delta)), half)
 
 # %% ../nbs/21_adaptive.ipynb #95bb54f2
-def told_apart(value: np.ndarray, error: np.ndarray, degrees: np.ndarray, top: int, looks: int) -> NDArray[np.bool_]:
+def told_apart(value: np.ndarray, error: np.ndarray, degrees: np.ndarray, top: int, looks: int,
+               floor: float = 0.0) -> NDArray[np.bool_]:
     """Which features, (d,), are told from all on the other side of the cut, when one looks so many times.
 
-    From values with errors of so many degrees of freedom, each (d,). Source: Welch 1947, Bonferroni.
+    From values with errors of so many degrees of freedom, each (d,); up to the `floor` values may be rounding, which is no
+    difference. Source: Welch 1947, Bonferroni.
     """
+    value, error = (np.where(value > floor, each, 0.0) for each in (value, error))
     order = np.argsort(-value, kind="stable")
     (strong, weak), squares = (order[:top, None], order[None, top:]), error**2
     both = squares[strong] + squares[weak]
@@ -332,6 +335,13 @@ class Span(NamedTuple):
 #: From how many designs of a feature its Sobol index is made; NaN for fewer.
 ENOUGH = 16
 
+
+def floors_of(history: AdaptiveHistory) -> np.ndarray:
+    """Mean changes of entropy, (R,), up to which they may be rounding: dH = |z| f (1 - f) dz of z = log(f / (1 - f))."""
+    f = np.stack(history.f[:history.pilot])[..., history.column[A]].mean(0)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.nan_to_num(4 * history.rounding * f * (1 + np.abs(np.log(f))) ** 2 / np.log(2))
+
 # %% ../nbs/21_adaptive.ipynb #0ade4f3e
 def steps(done: NDArray[np.int64], fresh: NDArray[np.int64]) -> Iterator[tuple[int, int, NDArray[np.bool_]]]:
     """From where to where designs are run that lead from `done` to `fresh`, each (R,d), and for whom, bool (R,d)."""
@@ -365,7 +375,7 @@ def weights_of(history: AdaptiveHistory, region: int, delta: np.ndarray) -> np.n
 
 def plans(history: AdaptiveHistory, regions: np.ndarray) -> Iterator[None]:
     """Each time that these regions, int64 (r,), have plans with more designs."""
-    goal, floors = history.goal, history.floors()
+    goal, floors = history.goal, floors_of(history)
     tables = partial(history.table, values=history.delta, columns=history.features)
     if goal.top is not None:
         for rows in goal.looks:
@@ -398,8 +408,7 @@ class AdaptiveHistory(History):
         size = len(self.n), len(self.features)
         self.fresh, self.done = np.zeros((2, *size), np.int64)
         self.shares, self.pilot = np.zeros((size[0], 2, size[1])), 2 * self.goal.half
-        self.spent = np.zeros(size[0], np.int64)
-        self.wished = np.zeros((size[0], 2, size[1]), np.int64)
+        self.spent, self.wished = np.zeros(size[0], np.int64), np.zeros((size[0], 2, size[1]), np.int64)
 
     def draw(self, seed: int) -> list[PickFreeze]:
         """The designs that may be run, the pilot's first."""
@@ -428,15 +437,9 @@ class AdaptiveHistory(History):
         if self.n.min() < self.pilot:  # a stream looks at the pilot
             return super().over_designs(mean_change, (self.delta, self.features), least=1)
         value, error = np.stack([counted_mean(delta, self.drawn, weights_of(self, region, delta), self.goal.half, floor)
-                                 for region, floor in enumerate(self.floors())
+                                 for region, floor in enumerate(floors_of(self))
                                  for delta in [self.table(region, self.delta, self.features)]], 1)
         return value, error
-
-    def floors(self) -> np.ndarray:
-        """Mean changes of entropy, (R,), up to which they may be rounding: dH = |z| f (1 - f) dz of z = log(f / (1 - f))."""
-        f = np.stack(self.f[:self.pilot])[..., self.column[A]].mean(0)
-        with np.errstate(divide="ignore", invalid="ignore"):
-            return np.nan_to_num(4 * self.rounding * f * (1 + np.abs(np.log(f))) ** 2 / np.log(2))
 
     def over_designs(self, estimator: Estimator, *parts: tuple[list[np.ndarray], int | list[int]],
                      least: int = 2) -> tuple[np.ndarray, np.ndarray]:
@@ -453,10 +456,9 @@ class AdaptiveHistory(History):
 
     def known(self) -> np.ndarray:
         """Which features are told from those on the other side of the goal's `top`, bool (R,d); see `told_apart`."""
-        value, error = self.changes()
-        some = value > self.floors()[:, None]
-        parts = zip(np.where(some, value, 0.0), np.where(some, error, 0.0), DEGREES["adaptive"](self.counts()), strict=True)
-        return np.stack([told_apart(*part, self.goal.top or 1, len(self.goal.looks) + 1) for part in parts])
+        parts = zip(*self.changes(), DEGREES["adaptive"](self.counts()), floors_of(self), strict=True)
+        top, looks = self.goal.top or 1, len(self.goal.looks) + 1
+        return np.stack([told_apart(value, error, n, top, looks, floor) for value, error, n, floor in parts])
 
     def separated(self) -> NDArray[np.bool_]:
         """Of which regions, (R,), the strongest are told from all others."""
@@ -480,7 +482,7 @@ def rows_within(history: AdaptiveHistory, owners: np.ndarray, total: int) -> int
 
     Rows that several regions of an example need are run once.
     """
-    goal, asked, floors = history.goal, range(len(owners)), history.floors()
+    goal, asked, floors = history.goal, range(len(owners)), floors_of(history)
     each, limit = total // len(owners), goal.rows or 0
 
     def taken(rows: int) -> tuple[int, int]:

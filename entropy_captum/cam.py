@@ -22,7 +22,7 @@ from .perturbation import Baselines, as_tensor, check_baselines
 from .region import RegionScore, check_region
 
 # %% auto #0
-__all__ = ['Weighting', 'WEIGHTINGS', 'default_layer', 'seg_grad_cam', 'ChannelScores', 'LayerScoreCam']
+__all__ = ['Weighting', 'WEIGHTINGS', 'default_layer', 'seg_grad_cam', 'ChannelScores', 'with_regions', 'LayerScoreCam']
 
 # %% ../nbs/26_cam.ipynb #01087edb
 #: What networks call the part of them that turns an image into maps of features.
@@ -125,6 +125,14 @@ class ChannelScores(NamedTuple):
             w = torch.where(self.varies.any(1, keepdim=True), lowest.softmax(1), 0).nan_to_num(0)
         return (w[:, :, None, None] * self.activation).sum(1, keepdim=True).relu()
 
+
+def with_regions(score: Any, x: Tensor, arguments: Any) -> Any:
+    """Arguments of a `RegionScore` with a region for each input (B,C,H,W), where one was for several; others as they are."""
+    given = arguments if isinstance(arguments, tuple) else (arguments,)
+    if not isinstance(score, RegionScore) or given[0] is None:
+        return arguments
+    return (check_region(given[0], len(x), x.shape[-2:]).to(x.device), *given[1:])
+
 # %% ../nbs/26_cam.ipynb #af12fac7
 class LayerScoreCam(LayerAttribution):
     """Score-CAM of a layer: (B,1,h,w), after ReLU. `forward_func` gives one number per example (a RegionScore).
@@ -165,8 +173,7 @@ class LayerScoreCam(LayerAttribution):
         """What both weightings are made of, for inputs (B,C,H,W): one set of forwards serves them. Raises as `attribute`."""
         if inputs.ndim != 4:
             raise ValueError(f"LayerScoreCam masks pixels of inputs (B,C,H,W), got shape {tuple(inputs.shape)}")
-        x = inputs.detach()
-        additional_forward_args = self._arguments(x, additional_forward_args)
+        x, additional_forward_args = inputs.detach(), with_regions(self.forward_func, inputs, additional_forward_args)
         base = check_baselines(baselines, (x,))[0].expand_as(x)
         activation = self._activation(x, additional_forward_args)
         masks, varies = scaled_channels(activation, (x.shape[2], x.shape[3]))
@@ -176,13 +183,6 @@ class LayerScoreCam(LayerAttribution):
             keep = masks[:, part].transpose(0, 1)[:, :, None]
             scores.append(self._score((base + (x - base) * keep).flatten(0, 1), additional_forward_args, len(part), len(x)))
         return ChannelScores(activation, torch.cat(scores).T, varies, self._score(base, additional_forward_args, 1, len(x))[0])
-
-    def _arguments(self, x: Tensor, arguments: Any) -> Any:
-        """The arguments with the region of a `RegionScore` for each of the inputs (B,C,H,W), where it was for a part of them."""
-        given = arguments if isinstance(arguments, tuple) else (arguments,)
-        if not isinstance(self.forward_func, RegionScore) or given[0] is None:
-            return arguments
-        return (check_region(given[0], len(x), x.shape[-2:]).to(x.device), *given[1:])
 
     def _activation(self, x: Tensor, arguments: Any) -> Tensor:
         kept: list[Any] = []

@@ -27,8 +27,8 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure  # drawing is imported when something is drawn
 
 # %% auto #0
-__all__ = ['Importance', 'jansen', 'jansen_parts', 'saltelli', 'saltelli_parts', 'beyond_first', 'entropy_change', 'total_order',
-           'first_order', 'interaction_order', 'Saved', 'Estimate']
+__all__ = ['Importance', 'jansen', 'jansen_parts', 'saltelli', 'saltelli_parts', 'entropy_change', 'total_order', 'first_order',
+           'interaction_order', 'Saved', 'Estimate']
 
 # %% ../nbs/20_estimate.ipynb #f407bc61
 #: The relative rounding of float64.
@@ -87,7 +87,7 @@ def saltelli_parts(f: np.ndarray, f_changed: np.ndarray, f_b: np.ndarray) -> tup
         left = (total - products * n / (n - 1)) / (n - 2)
     return total / (n - 1), left
 
-
+# %% ../nbs/20_estimate.ipynb #2d762919
 def beyond_first(f: np.ndarray, f_changed: np.ndarray, f_b: np.ndarray, rounding: float = DOUBLE) -> tuple[np.ndarray, np.ndarray]:
     """Total minus first-order indices and their errors, each (R,d): the share that features have only together. As `saltelli`."""
     (total, total_left), (first, first_left) = jansen_parts(f, f_changed), saltelli_parts(f, f_changed, f_b)

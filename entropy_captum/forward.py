@@ -27,7 +27,7 @@ from .notices import notify
 from .perturbation import CHANNELS_FIRST
 
 # %% auto #0
-__all__ = ['Model', 'TURN', 'advise', 'eval_mode', 'Forward', 'TorchForward', 'as_forward', 'precision']
+__all__ = ['Model', 'TURN', 'advise', 'eval_mode', 'Forward', 'TorchForward', 'as_forward']
 
 # %% ../nbs/05_forward.ipynb #40edb348
 #: A network, or any function, that returns score maps (B,K,h,w).
@@ -75,12 +75,12 @@ def weights_dtype(modules: Iterable[nn.Module]) -> torch.dtype | None:
     kinds = weights_dtypes(modules)
     return kinds.pop() if len(kinds) == 1 else None
 
-
+# %% ../nbs/05_forward.ipynb #22a6e285
 def weights_dtypes(modules: Iterable[nn.Module]) -> set[torch.dtype]:
     """The floating dtypes of the parameters."""
     return {p.dtype for module in modules for p in module.parameters() if p.is_floating_point()}
 
-
+# %% ../nbs/05_forward.ipynb #d128c494
 def fewest_digits(dtypes: Iterable[torch.dtype]) -> torch.dtype | None:
     """That of floating dtypes whose numbers lie farthest apart, relative to their size; None for none."""
     return max(dtypes, key=lambda dtype: torch.finfo(dtype).eps, default=None)
@@ -389,7 +389,7 @@ def as_forward(model: Callable[..., Any]) -> Forward:
         raise TypeError(f"expected a network or a function that returns score maps (B,K,h,w), got {type(model).__name__}")
     return TorchForward(model)
 
-
+# %% ../nbs/05_forward.ipynb #ec13dcf5
 def precision(forward: Forward, x: Tensor) -> torch.dtype:
     """The dtype in which a forward computes on inputs (B, ...), whatever its outputs are turned into."""
     device = x.device.type

@@ -71,7 +71,7 @@ class Bound:
         extra = expand_arguments(self.arguments, len(inputs[0]) // len(self.examples), self.examples, self.batch)
         return self.model(*inputs, extra=extra) if isinstance(self.model, Forward) else self.model(*inputs, *extra)
 
-
+# %% ../nbs/08_inference.ipynb #fb0c3895
 def bind_arguments(question: Question, examples: Tensor | None = None) -> Question:
     """A question whose forward has its `additional_forward_args`, for callers with inputs alone: rows of `examples`, or all."""
     if question.additional_forward_args is None:

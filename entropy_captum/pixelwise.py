@@ -42,7 +42,7 @@ def whole_again(pixels: NDArray[Any], card: ModelCard) -> NDArray[Any]:
     as_in_files = card.scale == 1 and set(card.mean) == {0.0} and set(card.std) == {1.0} and step < 0.1
     return np.where(np.abs(pixels - whole) <= step, whole, pixels) if as_in_files else pixels
 
-
+# %% ../nbs/47_pixelwise.ipynb #b24acac9
 class ArrayModel:
     """A function of arrays as a model: images (B,C,H,W), tensors, to score maps (B,K,H,W) on the same device.
 

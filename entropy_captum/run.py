@@ -301,13 +301,13 @@ class Moment(NamedTuple):
     completed: bool
 
 
-def mind_the_clock(run: Run, history: AdaptiveHistory, took: float) -> None:
+def mind_the_clock(run: Run, history: AdaptiveHistory, took: float) -> int:
     """Of a budget with `max_seconds`, make the rows of each region for which there is time, after a pilot that took so many
-    seconds, its goal.
+    seconds, its goal. Returns the rows that are expected by now.
     """
     limit, gone = run.budget.max_seconds, time.perf_counter() - run.started
     if limit is None:
-        return
+        return expected_rows(run)
     if gone > limit:
         notify(f"max_seconds={limit:g} were over after {gone:.1f} s, with the pilot of {history.pilot} designs, which is all")
     per_second = run.done * len(run.question.tensors[0]) / took
@@ -316,6 +316,7 @@ def mind_the_clock(run: Run, history: AdaptiveHistory, took: float) -> None:
     run.budget = replace(run.budget, max_rows=rows + history.goal.pilot + run.settings[0]["region_predicted"])
     for settings in run.settings:
         settings["max_rows"] = run.budget.max_rows
+    return expected_rows(run)
 
 
 def facts_of_run(run: Run, history: History) -> dict[str, Any]:
@@ -323,6 +324,14 @@ def facts_of_run(run: Run, history: History) -> dict[str, Any]:
     told = {"activation": run.tally.activation, "ran_by": ran_by(run.engine)}
     searched = isinstance(history, AdaptiveHistory) and history.goal.top is not None
     return told | ({"separated": history.separated().tolist()} if searched else {})  # type: ignore[attr-defined]
+
+
+def expected_rows(run: Run) -> int:
+    """So many rows will be run for each example, as far as is known: those that change nothing are not, and count in a goal."""
+    history = run.history(run.quantities[0])
+    if run.budget.max_rows is None or not isinstance(history, AdaptiveHistory):
+        return run.budget.n_samples * run.tally.forwards
+    return (history.goal.rows or 0) + history.pilot * run.tally.forwards
 
 # %% ../nbs/22_run.ipynb #8c4583f6
 def designs_of(budget: Budget, perturbation: Perturbation) -> Iterator[PickFreeze]:
@@ -349,16 +358,9 @@ class Run:
         self.tally = Tally(self.question, list(dict.fromkeys(q.reduction for q in quantities)), rows, skipped,
                            budget.sampler == "supercube", goal)
 
-    def expected_rows(self) -> int:
-        """So many rows will be run for each example, as far as is known: those that change nothing are not, and count in a goal."""
-        history, run = self.history(self.quantities[0]), self.tally.forwards
-        if self.budget.max_rows is None or not isinstance(history, AdaptiveHistory):
-            return self.budget.n_samples * run
-        return (history.goal.rows or 0) + history.pilot * run
-
     def progress(self) -> tqdm[NoReturn]:
         """A bar over the rows."""
-        rows, quiet = self.expected_rows(), not self.budget.show_progress
+        rows, quiet = expected_rows(self), not self.budget.show_progress
         return tqdm(total=rows, desc=self.quantities[0].name, unit="row", leave=None, disable=quiet)  # below another it goes
 
     def history(self, quantity: Quantity) -> History:
@@ -386,8 +388,7 @@ class Run:
         designs, owners, before = history.draw(self.budget.seed), self.question.owners.cpu(), time.perf_counter()
         history.numbers.extend(range(history.pilot))
         yield from self._feed(bar, iter(designs), parts(0, history.pilot, streamed), self.tally.rows)
-        mind_the_clock(self, history, time.perf_counter() - before)
-        bar.total = self.expected_rows()
+        bar.total = mind_the_clock(self, history, time.perf_counter() - before)
         for example in owners.unique():
             for span in history.spans((owners == example).nonzero().flatten().numpy()):
                 self.tally.activate(torch.from_numpy(span.regions), span.rows)

@@ -446,7 +446,7 @@ def kept_arrays(run: Path) -> dict[str, NDArray[Any]]:
     root = zarr.open_group(run / "maps.zarr", mode="r")
     return {name: np.asarray(array) for name, array in root.members(max_depth=None) if isinstance(array, zarr.Array)}
 
-
+# %% ../nbs/55_study.ipynb #69442af1
 def kept_maps(run: Path) -> dict[str, Values]:
     """The kept maps (H,W) of a run's finished tiles, by the names that `read_map_name` reads. Raises ValueError for none."""
     return {name: heat for name, heat in kept_arrays(run).items() if not name.endswith(f"/{HELD}")

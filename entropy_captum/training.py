@@ -277,13 +277,16 @@ def find_splits(data: Sequence[str | Path]) -> dict[str, Split]:
     return {Path(folder).name: Split(find_tiles(Path(folder) / "train"), find_tiles(Path(folder) / "val"))
             for folder in data}
 
-# %% ../nbs/50_training.ipynb #6202deb2
+
 def pair_of(pixels: TilePixels) -> Pair:
     """What training takes of a tile that has a label."""
     label = cast(NDArray[np.bool_], pixels.label)
     return pixels.image, label if pixels.known is None else np.where(pixels.known, label, np.uint8(UNKNOWN))
 
+# %% ../nbs/50_training.ipynb #6202deb2
+#| exporti
 
+# %% ../nbs/50_training.ipynb #ef35b1df
 def run_training(run: Training, splits: Mapping[str, Split], out: Path, validate_every: int, device: torch.device,
                  show_progress: bool) -> list[dict[str, float]]:
     """Advance a run to its end, validating and saving on the way; returns the log: step, loss, IoU per data set."""

@@ -469,7 +469,7 @@ def test_a_window_keeps_its_place(tmp_path, monkeypatch, capsys):
     path = tmp_path / "scene.png"
     Image.fromarray(scene.image).save(path)
     Image.fromarray(scene.label.astype(np.uint8) * 255).save(tmp_path / "label.png")
-    monkeypatch.setattr("entropy_captum.explanation.predict_mask", lambda model, image, target: (
+    monkeypatch.setattr("entropy_captum.explanation.predict_mask", lambda model, image, target, valid: (
         (np.arange(image.shape[1]) < 40) & np.ones((image.shape[0], 1), bool)))
     asked = ["explain", str(path), "--point", "150", "170", "--window", "64", "--grid-size", "2", "--n-samples", "2", "--label",
              str(tmp_path / "label.png"), "--out", str(tmp_path / "out")]
@@ -492,7 +492,7 @@ def test_a_window_keeps_its_place(tmp_path, monkeypatch, capsys):
 def test_errors_speak_of_the_image_not_of_the_window(tmp_path, monkeypatch, capsys):
     Image.fromarray(procedural_scene(3, 256).image).save(tmp_path / "scene.png")
     diagonal = np.eye(64, dtype=bool) & (np.arange(64) > 50)
-    monkeypatch.setattr("entropy_captum.explanation.predict_mask", lambda model, image, target: diagonal)
+    monkeypatch.setattr("entropy_captum.explanation.predict_mask", lambda model, image, target, valid: diagonal)
     asked = ["explain", tmp_path / "scene.png", "--point", 150, 170, "--window", 64, "--out", tmp_path / "out"]
     said = run(monkeypatch, capsys, *asked)
     # The window begins at column 118 and row 138; its pixel (51, 51) is the nearest.
