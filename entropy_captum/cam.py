@@ -98,7 +98,7 @@ def scaled_channels(activation: Tensor, size: tuple[int, int]) -> tuple[Tensor, 
     up = F.interpolate(activation, size, mode="bilinear", align_corners=False)
     low, high = up.amin((2, 3), keepdim=True), up.amax((2, 3), keepdim=True)
     # Resizing makes rounding of a constant, which is no pattern.
-    varies = activation.amax((2, 3), keepdim=True) > activation.amin((2, 3), keepdim=True)
+    varies = (activation.amax((2, 3), keepdim=True) > activation.amin((2, 3), keepdim=True)) & (high > low)
     return torch.where(varies, (up - low) / torch.where(varies, high - low, 1), 0), varies[:, :, 0, 0]
 
 # %% ../nbs/26_cam.ipynb #413aa9dc
@@ -129,7 +129,7 @@ class ChannelScores(NamedTuple):
 def with_regions(score: Any, x: Tensor, arguments: Any) -> Any:
     """Arguments of a `RegionScore` with a region for each input (B,C,H,W), where one was for several; others as they are."""
     given = arguments if isinstance(arguments, tuple) else (arguments,)
-    if not isinstance(score, RegionScore) or given[0] is None:
+    if not isinstance(score, RegionScore) or not given or given[0] is None:
         return arguments
     return (check_region(given[0], len(x), x.shape[-2:]).to(x.device), *given[1:])
 

@@ -41,7 +41,7 @@ from .measures import measure_map
 from .methods import INTERACTION, PICK_FREEZE, UNITS, Maps, image_of, leave_out, run_methods
 from .names import BaselineName, FeatureKind, Grid
 from .notices import needed
-from .perturbation import named_baseline
+from .perturbation import filled, named_baseline
 from .question import Budget, Question
 from .refine import Search, refined
 from .region import nearest_pixel, object_at, objects
@@ -316,8 +316,8 @@ class Explanation:
 
     @cached_property
     def predicted(self) -> Mask:
-        """Where (H,W) the network predicts the class in the image."""
-        return predicted(self.question, image_of(self.question)[0])
+        """Where (H,W) the network predicts the class in the image, with grey where that holds nothing."""
+        return predicted(self.question, filled(image_of(self.question)[0], self.question.valid, "grey"))
 
     @property
     def picture(self) -> Image8:

@@ -62,13 +62,24 @@ def expand_arguments(arguments: Any, k: int, examples: Tensor, batch: int) -> tu
 
 # %% ../nbs/08_inference.ipynb #b1f0d2a7
 class Bound:
-    """A network that is given its other forward arguments: k-major rows of `examples`, int64 (b,), of a batch of B, get theirs."""
+    """A network that is given its other forward arguments: k-major rows of `examples`, int64 (b,), of a batch of B, get theirs.
+
+    Other attributes are the network's. Raises ValueError for rows that are not k times the examples.
+    """
 
     def __init__(self, model: Model, arguments: Any, examples: Tensor, batch: int) -> None:
         self.model, self.arguments, self.examples, self.batch = model, arguments, examples, batch
 
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__") or "model" not in self.__dict__:  # as when it is unpickled
+            raise AttributeError(name)
+        return getattr(self.model, name)
+
     def __call__(self, *inputs: Tensor) -> Any:
-        extra = expand_arguments(self.arguments, len(inputs[0]) // len(self.examples), self.examples, self.batch)
+        k, rest = divmod(len(inputs[0]), len(self.examples))
+        if rest:
+            raise ValueError(f"{len(inputs[0])} rows, expected a multiple of the {len(self.examples)} examples with arguments")
+        extra = expand_arguments(self.arguments, k, self.examples, self.batch)
         return self.model(*inputs, extra=extra) if isinstance(self.model, Forward) else self.model(*inputs, *extra)
 
 # %% ../nbs/08_inference.ipynb #fb0c3895
@@ -105,7 +116,8 @@ class FullInference:
         drawn = not torch.equal(random, random_state(inputs[0].device))
         if not self.looked and (not self.forward.settled or drawn or len(inputs[0]) > 1):
             self.looked = True
-            if first_time(self.forward.origin):
+            origin = self.forward.origin
+            if first_time(origin.model if isinstance(origin, Bound) else origin):
                 warn_if_unsteady(lambda rows, n: self.outputs_of(rows, n, examples[:1], batch), inputs, outputs,
                                  precision(self.forward, inputs[0]))
         return outputs

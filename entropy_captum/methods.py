@@ -29,13 +29,14 @@ from .estimate import Estimate, interaction_order, total_order
 from .evaluation import distance_from, nearness, ones_attribution, random_attribution
 from .files import checksum
 from .forward import Model, TorchForward, eval_mode
-from .inference import FullInference, bind_arguments
+from .inference import Bound, FullInference, bind_arguments
 from .judgement import CONTROLS
 from .models import import_named
 from .notices import notify
+from .perturbation import spread_scores
 from .question import Budget, Question, bases_of, of_image, shapes
 from .region import RegionScore, resize_outputs
-from .unoise import unoise
+from .unoise import NoiseRecipe, learn_noise
 
 # %% auto #0
 __all__ = ['PICK_FREEZE', 'REGISTRY', 'UNITS', 'ask_of_image', 'image_of', 'feature_ids', 'Maps', 'Counter', 'method_names',
@@ -112,14 +113,15 @@ class Counter:
             return model(*inputs)
 
         self.rows, self.hooks = 0, ExitStack()
-        self.model = model if isinstance(model, nn.Module) else counted
+        self.inner = model.model if isinstance(model, Bound) else model
+        self.model = model if isinstance(self.inner, nn.Module) else counted
 
     def _count(self, _: Any, inputs: tuple[Any, ...], __: Any = None) -> None:
         self.rows += len(inputs[0])
 
     def __enter__(self) -> Counter:
-        if isinstance(self.model, nn.Module):
-            self.hooks.callback(self.model.register_forward_hook(self._count).remove)
+        if isinstance(self.inner, nn.Module):
+            self.hooks.callback(self.inner.register_forward_hook(self._count).remove)
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -205,6 +207,17 @@ def control_maps(question: Question, budget: Budget, name: str) -> Maps:
     return Maps(heat.float().cpu(), 0)
 
 # %% ../nbs/52_methods.ipynb #74a3ca60
+def noise_maps(question: Question, budget: Budget) -> Maps:
+    """How much of each region's surroundings must be kept from noise; of the budget the seed."""
+    image_of(question)
+    with Counter(question.forward) as counter:
+        asked, recipe = replace(question, forward=counter.model), NoiseRecipe(seed=budget.seed)
+        scales = torch.cat([learn_noise(one, recipe) for one in asked.each()])
+    index = question.perturbation.index[0]
+    heat = spread_scores(1 - scales, index, (index.shape[1], *question.tensors[0].shape[2:]))
+    return Maps(heat.mean(1).detach().float(), counter.rows)
+
+
 def grad_cam_maps(question: Question, budget: Budget) -> Maps:
     """Seg-Grad-CAM of each region; nothing of the budget is needed."""
     image, _ = image_of(question)
@@ -218,7 +231,7 @@ def grad_cam_maps(question: Question, budget: Budget) -> Maps:
 #: The methods with forwards of their own, by name.
 #:
 #: :meta hide-value:
-REGISTRY: dict[str, Callable[[Question, Budget], Maps]] = {"grad-cam": grad_cam_maps, "rise": rise_maps}
+REGISTRY: dict[str, Callable[[Question, Budget], Maps]] = {"grad-cam": grad_cam_maps, "rise": rise_maps, "unoise": noise_maps}
 
 
 def method_names() -> tuple[str, ...]:
@@ -357,7 +370,6 @@ register("occlusion", Occlusion)
 register("ablation", FeatureAblation)
 register("kernel-shap", KernelShap)
 register("input-x-gradient", InputXGradient)
-register("unoise", unoise)
 
 # %% ../nbs/52_methods.ipynb #8c286027
 #: The unit of each method's map.
@@ -386,7 +398,7 @@ def timed(run: Callable[[Question, Budget, Sequence[str]], dict[str, Maps]], que
 def without_layer(question: Question) -> str:
     """Why no layer of a question's model can be looked into; empty where one can. Takes a forward."""
     try:
-        default_layer(question.forward, image_of(question)[0])
+        default_layer(bind_arguments(question).forward, image_of(question)[0])
     except ValueError as problem:
         return f"it looks into a layer, and {problem}"
     return ""

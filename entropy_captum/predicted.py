@@ -17,7 +17,6 @@ from .adapter import sized
 from .files import Transform
 from .footprints import outline
 from .forward import Model
-from .names import BaselineName
 from .notices import needed
 from .raster import steps_of, to_world
 from .region import objects
@@ -70,15 +69,14 @@ def cells_of(size: tuple[int, int], window: int) -> list[Cell]:
             for j, (columns, across) in enumerate(spans(size[1], window))]
 
 # %% ../nbs/61_predicted.ipynb #1ca8acfb
-def predict_cell(model: Model, cell: Cell, picture: RasterPicture, target: int | str | None = None,
-                 baseline: BaselineName = "grey") -> NDArray[np.bool_]:
-    """Where (h,w) a network predicts a class in a cell of a scene; nowhere where nothing is held."""
+def predict_cell(model: Model, cell: Cell, picture: RasterPicture, target: int | str | None = None) -> NDArray[np.bool_]:
+    """Where (h,w) a network predicts a class in a cell of a scene; nowhere where nothing is held, which is grey to it."""
     window = tuple(slice(*side) for side in cell.window)
     shape = tuple(high - low for low, high in (cell.rows, cell.columns))
     pixels = picture.raster.read(window)  # type: ignore[arg-type]
     if pixels.valid is not None and not pixels.valid.any():
         return np.zeros(shape, bool)
-    image = inputs_for(model, picture.numbers(pixels), pixels.valid, baseline)
+    image = inputs_for(model, picture.numbers(pixels), pixels.valid)
     found = predict(sized(model), image, target)[0].cpu().numpy()
     return np.ascontiguousarray((found if pixels.valid is None else found & pixels.valid)[cell.inside])
 

@@ -263,11 +263,12 @@ class RegionScore(nn.Module):
         return own if len(own) == batch else own[:1].expand(batch, -1, -1)
 
     def _target(self, target: int | list[int] | Tensor | None, batch: int, n_classes: int) -> Tensor:
-        own = torch.as_tensor(0 if self.target is None else self.target).reshape(-1)
-        if target is None and len(own) != batch and bool((own != own[:1]).any()):
-            raise ValueError(f"the constructor's target names {len(own)} different classes, the input has {batch} rows; pass them "
-                             "as additional_forward_args=(region, target) instead")
-        return check_target(self.target if target is None else target, batch, n_classes)
+        named = self.target if target is None else target
+        own = torch.as_tensor(0 if named is None else named).reshape(-1)
+        if len(own) != batch and bool((own != own[:1]).any()):  # which rows are whose is known to who stacked them
+            raise ValueError(f"target names {len(own)} classes, the input has {batch} rows; pass a tensor of one class for each "
+                             "example as additional_forward_args=(region, target)")
+        return check_target(named, batch, n_classes)
 
     def forward(self, inputs: Tensor, region: Tensor | NDArray[Any] | None = None,
                 target: int | list[int] | Tensor | None = None) -> Tensor:

@@ -172,7 +172,7 @@ def predicted_in(subject: SceneSubject, box: tuple[int, ...]) -> list[dict[str, 
     if len(subject.names) or (right - left) * (bottom - top) > LOOKED_AT:
         return []
     cell = Cell((0, 0), (top, bottom), (left, right), ((top, bottom), (left, right)))
-    ids = objects(predict_cell(subject.model, cell, subject.scene.picture, subject.target, subject.baseline), 20)
+    ids = objects(predict_cell(subject.model, cell, subject.scene.picture, subject.target), 20)
     if subject.looked_at in ((), box):  # else another part is on the page by now, and clicks mean that
         subject.seen = (slice(top, bottom), slice(left, right)), ids
     return predicted_outlines(ids, left, top)

@@ -438,19 +438,26 @@ def remarks(rows: pd.DataFrame) -> list[str]:
     return found
 
 # %% ../nbs/55_study.ipynb #f799b967
-def kept_arrays(run: Path) -> dict[str, NDArray[Any]]:
-    """The maps (H,W) that a run kept, and the masks `HELD` of its tiles, by name. Raises ValueError for a run that keeps none."""
+def kept_arrays(run: Path, masks: bool) -> dict[str, NDArray[Any]]:
+    """The maps (H,W) that a run kept of finished tiles, by name, or their `masks`, where they have some, by the tile's key.
+
+    Raises ValueError for a run that keeps none.
+    """
     if not (run / "maps.zarr").is_dir():
         raise ValueError(f"{run}: no maps were kept; run `entropy-captum evaluate` with --keep-maps")
     import zarr
     root = zarr.open_group(run / "maps.zarr", mode="r")
-    return {name: np.asarray(array) for name, array in root.members(max_depth=None) if isinstance(array, zarr.Array)}
+    ended = {place.relative_to(run / "rows").with_suffix("").as_posix() for place in (run / "rows").rglob("*.parquet")}
+    arrays = {name: array for name, array in root.members(max_depth=None) if isinstance(array, zarr.Array)}
+    if masks:
+        return {key: np.asarray(arrays[f"{key}/{HELD}"]) for key in ended if f"{key}/{HELD}" in arrays}
+    return {name: np.asarray(array) for name, array in arrays.items()
+            if not name.endswith(f"/{HELD}") and read_map_name(name).key in ended}
 
 # %% ../nbs/55_study.ipynb #69442af1
 def kept_maps(run: Path) -> dict[str, Values]:
     """The kept maps (H,W) of a run's finished tiles, by the names that `read_map_name` reads. Raises ValueError for none."""
-    return {name: heat for name, heat in kept_arrays(run).items() if not name.endswith(f"/{HELD}")
-            and (run / "rows" / f"{read_map_name(name).key}.parquet").is_file()}
+    return kept_arrays(run, masks=False)
 
 # %% ../nbs/55_study.ipynb #9ebdca95
 def settings_of(facts: dict[str, Any]) -> Settings:
@@ -467,13 +474,13 @@ def compare_runs(one: Path, other: Path) -> pd.DataFrame:
     Cells are compared where pixels hold something: where none do, all maps agree. Raises ValueError where a run kept none.
     """
     first, second, rows = kept_maps(one), kept_maps(other), []
-    known, masks = read_facts(one), (kept_arrays(one), kept_arrays(other))
+    known, masks = read_facts(one), [kept_arrays(run, masks=True) for run in (one, other)]
     grid, classes = known["settings"]["grid_size"], known.get("card", {}).get("classes", ())
     scenes = scenes_of(known)
     for name in sorted(first.keys() & second.keys()):
         which, ids = read_map_name(name), grid_feature_mask(first[name].shape, grid)
         for arrays in masks:
-            ids = torch.where(torch.from_numpy(arrays.get(f"{which.key}/{HELD}", np.ones(ids.shape[-2:], bool))), ids, -1)
+            ids = torch.where(torch.from_numpy(arrays.get(which.key, np.ones(ids.shape[-2:], bool))), ids, -1)
         dataset, _, image = which.key.rpartition("/")
         facts = {"dataset": dataset, "scene": scene_of(Path(image).stem, scenes), "tile": Path(image).stem, "unit": which.unit}
         facts |= {} if which.target is None else {"target": class_name(which.target, classes)}

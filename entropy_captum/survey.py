@@ -37,7 +37,7 @@ from .measures import measure_map
 from .methods import PICK_FREEZE, UNITS
 from .names import BaselineName
 from .notices import first_line, needed
-from .perturbation import named_baseline
+from .perturbation import filled, named_baseline
 from .predicted import Cell, as_footprints, cells_of, find_objects, predict_cell
 from .question import Budget, Question, of_image
 from .run import answer
@@ -199,7 +199,8 @@ def survey_window(model: Model, job: Job, picture: RasterPicture, settings: Surv
         if question is not None:
             budget = Budget(settings.n_samples, settings.perturbations_per_eval, settings.seed)
             (estimate,) = answer(question, budget, [PICK_FREEZE[settings.method]])
-            predicted = predict(sized(model), question.tensors[0], settings.target)[0].cpu().numpy()
+            seen = filled(question.tensors[0], question.valid, "grey")  # an object does not depend on the baseline
+            predicted = predict(sized(model), seen, settings.target)[0].cpu().numpy()
             predicted &= question.held[0].cpu().numpy()
             arrays = {"scores": estimate.scores.cpu().numpy(), "errors": estimate.standard_error.cpu().numpy(),
                       "patches": estimate.patches(0).astype(np.int32)}
@@ -506,7 +507,7 @@ def predicted_buildings(scene: Scene, out: str | Path, settings: SurveySettings 
     cells = cells_of(raster.size, settings.window)
     with PredictionFolder(Path(out) / "prediction", facts_of_survey(scene, nothing, alone)) as folder:
         todo = [cell for cell in cells if not folder.done(cell)]
-        work = functools.partial(predict_cell, picture=scene.picture, target=settings.target, baseline=settings.baseline)
+        work = functools.partial(predict_cell, picture=scene.picture, target=settings.target)
         with (running(cluster, scene.model, todo, work, refuse) as results,
               tqdm(total=len(cells), initial=len(cells) - len(todo), unit="cell", disable=not show_progress) as bar):
             for cell, mask in results:

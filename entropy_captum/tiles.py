@@ -281,7 +281,7 @@ def ask_tile(model: Model, source: Source, settings: Settings, target: int | str
     """Read, crop and segment a tile. Raises ValueError for files that do not fit, or a class that the model has not."""
     (image, held, labels), card = read_tile(model, source, settings), card_of(model)
     # Predicted with grey where pixels hold nothing: an object must not depend on the baselines that it is explained with.
-    inputs = inputs_for(model, image, held if held.any() and not held.all() else None)
+    inputs = inputs_for(model, image, held)
     outputs, activation = score_maps(model, inputs, settings.activation)
     index = check_target(class_number(target, card.classes), 1, outputs.shape[1])
     units, masks = find_regions(predicted_region(outputs, index, activation)[0].cpu().numpy() & held, settings)

@@ -243,7 +243,8 @@ def training_steps(run: Training, sampler: CropSampler, device: torch.device) ->
     while run.step < run.recipe.steps:
         run.model.train()
         inputs, labels = (t.to(device, memory_format=torch.channels_last) for t in sampler(run.step))
-        with torch.random.fork_rng():  # dropout by the step's own seed: a run that goes on gives what one in one piece does
+        # Dropout by the step's own seed: a run that goes on gives what one in one piece does.
+        with torch.random.fork_rng([device] if device.type == "cuda" else []):
             torch.manual_seed(int(np.random.SeedSequence((run.recipe.seed, run.step)).generate_state(1)[0]))
             outputs = run.model(inputs)
         loss = segmentation_loss(outputs, labels)
@@ -279,12 +280,11 @@ def find_splits(data: Sequence[str | Path]) -> dict[str, Split]:
 
 
 def pair_of(pixels: TilePixels) -> Pair:
-    """What training takes of a tile that has a label."""
-    label = cast(NDArray[np.bool_], pixels.label)
-    return pixels.image, label if pixels.known is None else np.where(pixels.known, label, np.uint8(UNKNOWN))
-
-# %% ../nbs/50_training.ipynb #6202deb2
-#| exporti
+    """What training takes of a tile that has a label: grey where it holds nothing, as the network will see it."""
+    label, image = cast(NDArray[np.bool_], pixels.label), pixels.image
+    if pixels.valid is not None:
+        image = np.where(pixels.valid[..., None], image, np.uint8(128))
+    return image, label if pixels.known is None else np.where(pixels.known, label, np.uint8(UNKNOWN))
 
 # %% ../nbs/50_training.ipynb #ef35b1df
 def run_training(run: Training, splits: Mapping[str, Split], out: Path, validate_every: int, device: torch.device,

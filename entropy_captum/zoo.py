@@ -144,10 +144,12 @@ def inputs_for(model: Model, image: NDArray[Any], valid: NDArray[np.bool_] | Non
                baseline: BaselineName = "grey") -> Tensor:
     """An image (H,W,C) as a model's card wants it, (1,C,H,W) on its device; pixels that hold nothing are as a baseline makes them.
 
-    Warns as `warn_of_no_card`. Errors as `card.to_inputs`, and as `perturbation.filled` for pixels that are not valid (H,W).
+    An image of which nothing is valid stays as it is. Warns as `warn_of_no_card`. Errors as `card.to_inputs`, and as
+    `perturbation.filled` for a mask of another size.
     """
     warn_of_no_card(model)
-    return filled(to_inputs(image, card_of(model)), valid, baseline).to(as_forward(model).device)
+    held = None if valid is None or valid.all() or not valid.any() else valid
+    return filled(to_inputs(image, card_of(model)), held, baseline).to(as_forward(model).device)
 
 # %% ../nbs/43_zoo.ipynb #09301ae4
 def score_maps(model: Model, inputs: Tensor, activation: Activation = "auto",
@@ -183,8 +185,7 @@ def predict_mask(model: Model, image: NDArray[Any], scale: float = 1.0, *, targe
 
     valid: the pixels that hold something (H,W); the others are grey to the network, whatever they hold, and predicted nowhere.
     """
-    held = None if valid is None or valid.all() or not valid.any() else valid
-    inputs = inputs_for(model, image, held)
+    inputs = inputs_for(model, image, valid)
     if scale != 1:
         inputs = F.interpolate(inputs, scale_factor=scale, mode="bilinear", align_corners=False)
     found = predict(sized(model), inputs, target, activation, (image.shape[0], image.shape[1]))[0].cpu().numpy()
@@ -247,8 +248,7 @@ def class_table(model: Model, image: NDArray[Any], labels: Labels | None = None,
     with needed("models"):
         import pandas as pd
     classes, held, rows = card_of(model).classes, np.ones(image.shape[:2], bool) if valid is None else valid, []
-    some = None if held.all() or not held.any() else held
-    outputs, named = score_maps(sized(model), inputs_for(model, image, some), activation)
+    outputs, named = score_maps(sized(model), inputs_for(model, image, valid), activation)
     for k in range(outputs.shape[1]):
         name = class_name(k if outputs.shape[1] > 1 else None, classes)
         label = None if labels is None else labels.find(name, classes or range(outputs.shape[1]))

@@ -1,14 +1,18 @@
 """What goes along with inputs follows its examples: further arguments of a network, regions and classes that differ."""
+import pickle
+from dataclasses import replace
+
 import pytest
 import torch
-from captum.attr import FeatureAblation, IntegratedGradients
+from captum.attr import FeatureAblation, IntegratedGradients, LayerGradCam
 from conftest import Encoded, small_net
 from torch import nn
 
 from entropy_captum import LayerScoreCam, RegionScore
 from entropy_captum.evaluation import SitTester
+from entropy_captum.inference import Bound, bind_arguments
 from entropy_captum.judgement import GapTester
-from entropy_captum.methods import method_names, run_methods
+from entropy_captum.methods import captum_maps, leave_out, method_names, run_methods
 from entropy_captum.question import Budget, Question
 from entropy_captum.unoise import learn_noise, noise_test
 
@@ -49,8 +53,11 @@ def test_classes_that_differ_follow_their_examples(make):
 def test_classes_of_the_constructor_are_not_dealt_out_to_another_batch():
     score = RegionScore(small_net(2).eval(), REGIONS[0], [0, 1])
     assert score(X[:2]).shape == (2,)
-    with pytest.raises(ValueError, match=r"target names 2 different classes, the input has 4 rows; .*=\(region, target\)"):
+    with pytest.raises(ValueError, match=r"target names 2 classes, the input has 4 rows; .*=\(region, target\)"):
         score(X)
+    two = small_net(2).eval()
+    with pytest.raises(ValueError, match="target names 2 classes, the input has 6 rows"):  # a list is stacked by nobody
+        LayerScoreCam(RegionScore(two), two[0]).attribute(X[:2], (REGIONS[:2], [0, 1]), 3)
 
 
 @pytest.mark.parametrize("per_eval", [1, 2, 16])
@@ -71,6 +78,28 @@ def test_every_method_asks_the_network_with_its_arguments(net, name, shape):
     without = run_methods(Question(net, X[:1], **options), asked, [name])[name].maps
     torch.testing.assert_close(given, bound, rtol=1e-4, atol=1e-6)
     assert not torch.allclose(given, without, rtol=1e-2, atol=1e-6)
+
+
+def test_what_can_be_asked_is_found_with_the_arguments(net):
+    """Of a network that must be given some; and what `register` says of the network in a score stays true."""
+    class Needy(Gained):
+        def forward(self, x, gain):
+            return super().forward(x, gain)
+
+    needy, gain = Needy().eval(), torch.tensor([0.2, 3.0, -1.0])
+    question = Question(needy, X[:1], REGIONS[:1], additional_forward_args=gain, grid_size=4)
+    assert leave_out(question, ["grad-cam", "score-cam"]) == ["grad-cam", "score-cam"]
+    found = captum_maps(bind_arguments(question), Budget(4, 4), lambda score: LayerGradCam(score, score.model.encoder))
+    assert found.maps.shape == (1, 16, 16) and found.forwards > 0
+    bound = bind_arguments(replace(question, forward=net)).forward
+    assert torch.equal(pickle.loads(pickle.dumps(bound))(X), bound(X)) and bound.encoder is net.encoder
+    with pytest.raises(ValueError, match="3 rows, expected a multiple of the 2 examples"):
+        Bound(needy, gain, torch.arange(2), 2)(X[:3])
+
+
+def test_no_arguments_are_none(net):
+    cam = LayerScoreCam(RegionScore(net, REGIONS[0]), net.encoder)
+    assert torch.equal(cam.attribute(X[:1], ()), cam.attribute(X[:1]))
 
 
 def test_noise_meets_the_network_with_its_arguments(net):

@@ -1,5 +1,6 @@
 """Tiles of other bands and depths in a study: read as `explain` reads a raster, never silently as something else."""
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -17,10 +18,10 @@ from entropy_captum.card import ModelCard
 from entropy_captum.cli import app
 from entropy_captum.data import find_tiles
 from entropy_captum.explanation import ask, demo_request, find_mistakes
-from entropy_captum.report import rows_of, write_report
+from entropy_captum.report import kept_map, rows_of, write_report
 from entropy_captum.request import picture_of, read_request
-from entropy_captum.study import compare_runs, evaluate, kept_maps, read_facts, retest, settings_of
-from entropy_captum.tiles import Settings, find_sources, scenes_found
+from entropy_captum.study import compare_runs, evaluate, kept_maps, read_facts, retest, save_maps, settings_of
+from entropy_captum.tiles import HELD, Settings, find_sources, scenes_found
 from entropy_captum.training import CropSampler, Recipe, pair_of, segmentation_loss
 from entropy_captum.zoo import dataset_iou, predict_mask
 
@@ -288,8 +289,16 @@ def test_runs_are_compared_where_tiles_hold_something(tmp_path, model):
         one, two = (heat[::12, ::12][:, :columns].ravel() for home in homes for place, heat in kept_maps(home).items()
                     if tile in place and place.endswith("/entropy"))
         assert found[tile, "entropy"] == pytest.approx(spearmanr(one, two).statistic) and abs(found[tile, "entropy"]) < 0.5
-    report = write_report(homes[0], tmp_path / "a.html", tmp_path / "data").read_text()
-    assert "the map, bright where" in report
+
+
+def test_the_mask_beside_maps_is_no_map(tmp_path):
+    """Of a run of several classes, whose maps lie beside it under a later name."""
+    heat = np.random.default_rng(0).random((4, 4))
+    save_maps(tmp_path / "maps.zarr", "town/a.png", {"target-1/class/grey/0/entropy": heat, HELD: heat > 0.5})
+    assert np.array_equal(kept_map(tmp_path, SimpleNamespace(key="town/a.png"), "entropy"), heat)
+    assert kept_maps(tmp_path) == {} and (tmp_path / "rows/town").mkdir(parents=True) is None
+    pd.DataFrame().to_parquet(tmp_path / "rows/town/a.png.parquet")
+    assert list(kept_maps(tmp_path)) == ["town/a.png/target-1/class/grey/0/entropy"]
 
 
 def test_a_report_shows_no_picture_of_another_file(tmp_path, model):

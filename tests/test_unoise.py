@@ -13,7 +13,7 @@ from entropy_captum.drawn import procedural_scene
 from entropy_captum.evaluation import random_attribution
 from entropy_captum.forward import weights_hash
 from entropy_captum.methods import ask_of_image, leave_out, method_names, run_methods
-from entropy_captum.perturbation import grid_feature_mask
+from entropy_captum.perturbation import grid_feature_mask, spread_scores
 from entropy_captum.planted import auc, plant
 from entropy_captum.question import Budget, Question
 from entropy_captum.training import CropSampler, Recipe
@@ -270,3 +270,17 @@ def test_pixels_that_hold_nothing_do_not_count_in_the_mean_of_the_noise():
     beside = learn_noise(Question(lambda x: nn.functional.pad(case.model(x[..., :64]), (0, 128)), wide[0], wide[1],
                                   feature_mask=wide[2], valid=valid))
     assert (beside - alone).abs().max() < 0.01  # the noise itself is drawn for images of another size
+
+
+def test_as_a_method_it_knows_what_holds_nothing():
+    """What lies there is not seen, and the mean of the noise is that of the rest; regions are learned each by itself."""
+    case, valid = plant("patch", 1), torch.ones(64, 64, dtype=torch.bool)
+    valid[:, :16] = False
+    marked = case.inputs.clone()
+    marked[..., :16] = 5.0
+    maps = [run_methods(replace(case.question(), inputs=x, valid=valid), Budget(2, 8, seed=3), ["unoise"])["unoise"].maps
+            for x in (case.inputs, marked)]
+    assert torch.equal(*maps) and not maps[0][..., :16].any()
+    alone = learn_noise(replace(case.question(), valid=valid), NoiseRecipe(seed=3))
+    index = replace(case.question(), valid=valid).perturbation.index[0]
+    torch.testing.assert_close(maps[0], spread_scores(1 - alone, index, (index.shape[1], 64, 64)).mean(1))
