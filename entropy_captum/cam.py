@@ -22,7 +22,7 @@ from .perturbation import Baselines, as_tensor, check_baselines
 from .region import RegionScore, check_region
 
 # %% auto #0
-__all__ = ['Weighting', 'WEIGHTINGS', 'default_layer', 'seg_grad_cam', 'ChannelScores', 'with_regions', 'LayerScoreCam']
+__all__ = ['Weighting', 'WEIGHTINGS', 'default_layer', 'seg_grad_cam', 'ChannelScores', 'LayerScoreCam']
 
 # %% ../nbs/26_cam.ipynb #01087edb
 #: What networks call the part of them that turns an image into maps of features.
@@ -125,7 +125,7 @@ class ChannelScores(NamedTuple):
             w = torch.where(self.varies.any(1, keepdim=True), lowest.softmax(1), 0).nan_to_num(0)
         return (w[:, :, None, None] * self.activation).sum(1, keepdim=True).relu()
 
-
+# %% ../nbs/26_cam.ipynb #d0c15f9e
 def with_regions(score: Any, x: Tensor, arguments: Any) -> Any:
     """Arguments of a `RegionScore` with a region for each input (B,C,H,W), where one was for several; others as they are."""
     given = arguments if isinstance(arguments, tuple) else (arguments,)

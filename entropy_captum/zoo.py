@@ -82,7 +82,7 @@ def unet_of(content: Mapping[Any, Any], path: str | Path) -> tuple[nn.Module, Mo
     card = ModelCard(multiple=32, classes=("building",) if classes == 1 else ())
     return fill(new_unet(trained_encoder(content), classes), content, path), card
 
-
+# %% ../nbs/43_zoo.ipynb #3fa5664c
 def read_unet(weights: str | Path | None = None) -> tuple[nn.Module, ModelCard]:
     """What `rooftop_unet` reads, with its card."""
     path = BUNDLED_WEIGHTS if weights is None else weights
