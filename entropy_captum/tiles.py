@@ -318,8 +318,9 @@ def rank_correlation(a: NDArray[np.float64], b: NDArray[np.float64]) -> float:
 
 def stepped(values: NDArray[np.float64]) -> NDArray[np.float64]:
     """Values (d,) in steps of a millionth of the largest: what batches of other sizes round otherwise must not have a rank."""
-    largest = np.abs(values).max(initial=0.0)
-    return np.round(values / largest * 1e6) if largest > 0 else values
+    own = np.asarray(values, float)
+    largest = np.abs(own).max(initial=0.0)
+    return np.round(own / largest * 1e6) if largest > 0 else own
 
 # %% ../nbs/54_tiles.ipynb #60548c14
 #: Distance bands around an object, each with its name, beyond, and up to how many pixels.
