@@ -73,7 +73,7 @@ with needed("study"):
 
 # %% auto #0
 __all__ = ['Result', 'read_facts', 'read_rows', 'scenes_of', 'with_scenes', 'failures', 'evaluate', 'left_out', 'remarks',
-           'kept_arrays', 'kept_maps', 'compare_runs', 'retest']
+           'kept_maps', 'kept_masks', 'compare_runs', 'retest']
 
 # %% ../nbs/55_study.ipynb #ea623355
 def code_hash() -> str:
@@ -438,26 +438,27 @@ def remarks(rows: pd.DataFrame) -> list[str]:
     return found
 
 # %% ../nbs/55_study.ipynb #f799b967
-def kept_arrays(run: Path, masks: bool) -> dict[str, NDArray[Any]]:
-    """The maps (H,W) that a run kept of finished tiles, by name, or their `masks`, where they have some, by the tile's key.
-
-    Raises ValueError for a run that keeps none.
-    """
+def kept_arrays(run: Path) -> tuple[dict[str, Any], set[str]]:
+    """What a run kept beside its rows, not read yet, by name, and the keys of its finished tiles. Raises ValueError for nothing."""
     if not (run / "maps.zarr").is_dir():
         raise ValueError(f"{run}: no maps were kept; run `entropy-captum evaluate` with --keep-maps")
     import zarr
     root = zarr.open_group(run / "maps.zarr", mode="r")
     ended = {place.relative_to(run / "rows").with_suffix("").as_posix() for place in (run / "rows").rglob("*.parquet")}
-    arrays = {name: array for name, array in root.members(max_depth=None) if isinstance(array, zarr.Array)}
-    if masks:
-        return {key: np.asarray(arrays[f"{key}/{HELD}"]) for key in ended if f"{key}/{HELD}" in arrays}
-    return {name: np.asarray(array) for name, array in arrays.items()
-            if not name.endswith(f"/{HELD}") and read_map_name(name).key in ended}
+    return {name: array for name, array in root.members(max_depth=None) if isinstance(array, zarr.Array)}, ended
 
 # %% ../nbs/55_study.ipynb #69442af1
 def kept_maps(run: Path) -> dict[str, Values]:
     """The kept maps (H,W) of a run's finished tiles, by the names that `read_map_name` reads. Raises ValueError for none."""
-    return kept_arrays(run, masks=False)
+    arrays, ended = kept_arrays(run)
+    return {name: np.asarray(array) for name, array in arrays.items()
+            if not name.endswith(f"/{HELD}") and read_map_name(name).key in ended}
+
+
+def kept_masks(run: Path) -> dict[str, NDArray[np.bool_]]:
+    """Where (H,W) the finished tiles of a run hold something, by their keys; of those that do not everywhere."""
+    arrays, ended = kept_arrays(run)
+    return {key: np.asarray(arrays[f"{key}/{HELD}"]) for key in ended if f"{key}/{HELD}" in arrays}
 
 # %% ../nbs/55_study.ipynb #9ebdca95
 def settings_of(facts: dict[str, Any]) -> Settings:
@@ -474,7 +475,7 @@ def compare_runs(one: Path, other: Path) -> pd.DataFrame:
     Cells are compared where pixels hold something: where none do, all maps agree. Raises ValueError where a run kept none.
     """
     first, second, rows = kept_maps(one), kept_maps(other), []
-    known, masks = read_facts(one), [kept_arrays(run, masks=True) for run in (one, other)]
+    known, masks = read_facts(one), [kept_masks(run) for run in (one, other)]
     grid, classes = known["settings"]["grid_size"], known.get("card", {}).get("classes", ())
     scenes = scenes_of(known)
     for name in sorted(first.keys() & second.keys()):

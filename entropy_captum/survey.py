@@ -502,7 +502,7 @@ def predicted_buildings(scene: Scene, out: str | Path, settings: SurveySettings 
     settings, raster = settings or SurveySettings(), scene.raster
     if raster.transform is None or raster.metres is None:
         raise ValueError(f"{raster.path}: does not say where on Earth it lies, so its buildings have no area; see --point, --mask")
-    alone = SurveySettings(window=settings.window, target=settings.target, baseline=settings.baseline)
+    alone = SurveySettings(window=settings.window, target=settings.target)
     nothing = GeoDataFrame({"building": []}, geometry=[], crs=raster.crs)
     cells = cells_of(raster.size, settings.window)
     with PredictionFolder(Path(out) / "prediction", facts_of_survey(scene, nothing, alone)) as folder:

@@ -220,12 +220,18 @@ def test_a_mask_that_is_laid_beside_a_tile_makes_its_rows_old(tmp_path, model):
     assert (after["region_pixels"] < before["region_pixels"]).all() and set(after["status"]) == {"ok"}
 
 
-def test_what_a_tile_hides_is_neither_learned_nor_shown(tmp_path):
+def write_half_known(folder: Path) -> np.ndarray:
+    """A tile that holds nothing from column 30 on, and a label that says building everywhere; returns the image (48,48,3)."""
     image = picture(1)
     image[:, 30:] = 7
-    write_raster(tmp_path / "town/image/s_a.tif", image, nodata=7)
-    (tmp_path / "town/label").mkdir()
-    Image.fromarray(np.full((48, 48), 255, np.uint8)).save(tmp_path / "town/label/s_a.png")
+    write_raster(folder / "image/s_a.tif", image, nodata=7)
+    (folder / "label").mkdir()
+    Image.fromarray(np.full((48, 48), 255, np.uint8)).save(folder / "label/s_a.png")
+    return image
+
+
+def test_what_a_tile_hides_is_neither_learned_nor_shown(tmp_path):
+    image = write_half_known(tmp_path / "town")
     (tile,) = find_tiles(tmp_path / "town")
     known = tile.read().known
     assert np.array_equal(known, (image != 7).all(-1)) and np.array_equal(demo_request(tmp_path / "town", 0).valid, known)
@@ -321,15 +327,21 @@ def test_splits_of_a_folder_are_of_one_data_set_whichever_folder_is_given(tmp_pa
         assert scenes_found(sources).startswith("1 scene by the tiles' names up to their last _: s (2)")
 
 
-def test_rows_of_a_baseline_do_not_depend_on_those_beside_it(tmp_path):
+@pytest.fixture
+def around() -> Roofs:
+    """A network that looks seven pixels around."""
+    torch.manual_seed(2)
+    made = Roofs().eval()
+    made.smooth = nn.Conv2d(3, 1, 15, padding=7)
+    made.smooth.weight.data.normal_(0.02, 0.05)
+    return made
+
+
+def test_rows_of_a_baseline_do_not_depend_on_those_beside_it(tmp_path, around):
     """A network that looks around, at a hole: what it predicts beside the hole is predicted with grey in it."""
     image = picture(1)
     image[20:34, 20:30] = 7
     write_raster(tmp_path / "data/image/s_a.tif", image, nodata=7)
-    torch.manual_seed(2)
-    around = Roofs().eval()
-    around.smooth = nn.Conv2d(3, 1, 15, padding=7)
-    around.smooth.weight.data.normal_(0.02, 0.05)
     found = []
     for k, baselines in enumerate((("grey", "black"), ("black", "grey"), ("black",))):
         settings = Settings(**vars(QUICK) | {"baselines": baselines})
@@ -341,12 +353,8 @@ def test_rows_of_a_baseline_do_not_depend_on_those_beside_it(tmp_path):
         pd.testing.assert_frame_equal(found[0], other[list(found[0])])
 
 
-def test_mistakes_and_iou_are_told_with_grey_where_nothing_is_held(tmp_path):
+def test_mistakes_and_iou_are_told_with_grey_where_nothing_is_held(tmp_path, around):
     """Whatever a file holds there, and of a PNG as of a TIFF."""
-    torch.manual_seed(2)
-    around = Roofs().eval()
-    around.smooth = nn.Conv2d(3, 1, 15, padding=7)
-    around.smooth.weight.data.normal_(0.02, 0.05)
     label = np.zeros((48, 48), np.uint8)
     label[6:20, 8:24] = 255
     wrong, scores = [], []
@@ -372,11 +380,7 @@ def test_mistakes_and_iou_are_told_with_grey_where_nothing_is_held(tmp_path):
 
 
 def test_what_is_not_known_is_not_learned(tmp_path):
-    image = picture(1)
-    image[:, 30:] = 7
-    write_raster(tmp_path / "town/image/s_a.tif", image, nodata=7)
-    (tmp_path / "town/label").mkdir()
-    Image.fromarray(np.full((48, 48), 255, np.uint8)).save(tmp_path / "town/label/s_a.png")
+    write_half_known(tmp_path / "town")
     pixels = find_tiles(tmp_path / "town")[0].read()
     assert not (pixels.label & ~pixels.known).any()
     sampler = CropSampler([[pair_of(pixels)]], Recipe(crop=32, batch_size=4, procedural=0))
