@@ -2,6 +2,8 @@
 
 Buildings are windows of 64 pixels of the val tiles in $ENTROPY_CAPTUM_DATA; the truth is the mean of independent Latin hypercubes.
 Every estimate is kept in runs/designs: a run that is stopped goes on where it was, and a longer `--truth` adds to a shorter one.
+The rows of each building go to nbs/benchmarks/designs-buildings.csv at once, and those that are there are not made again (on another
+machine either); the table of a grid is renewed when all of its buildings are there.
 """
 from __future__ import annotations
 
@@ -16,7 +18,7 @@ from typing import NamedTuple, get_args
 import numpy as np
 import pandas as pd
 import torch
-from benchmark_tables import replace_rows
+from benchmark_tables import FOLDER, renew, replace_rows
 from torch import Tensor, nn
 
 from entropy_captum import EntropyCentric, Estimate, rooftop_unet
@@ -27,6 +29,7 @@ from entropy_captum.tiles import rank_correlation
 
 ROOT = Path(__file__).resolve().parent.parent
 KEPT = ROOT / "runs" / "designs"
+BY_BUILDING = FOLDER / "designs-buildings.csv"
 DATASETS = ("whu", "inria", "massachusetts", "jonkoping")
 SAMPLERS = ("supercube", "sobol", "latin", "monte_carlo")
 NUMBERS = (8, 16, 32, 64)
@@ -136,9 +139,21 @@ def rows_of(model: nn.Module, building: Building, grid: int, designs: int, runti
                 yield compare(estimate, truth, building.name, grid, seed)
 
 
+def means(rows: pd.DataFrame) -> pd.DataFrame:
+    """Of one building, grid, N and sampler: the mean over the seeds."""
+    numbers = ["squared_error", "worst", "coverage", "rank"]
+    return rows.groupby(["building", "grid", "truth", "n", "sampler"])[numbers].mean().round(6).reset_index()
+
+
+def known(grid: int, designs: int) -> pd.DataFrame:
+    """The rows of the buildings that were compared with a truth of as many designs."""
+    rows = pd.read_csv(BY_BUILDING) if BY_BUILDING.exists() else pd.DataFrame(columns=["building", "grid", "truth"])
+    return rows[(rows["grid"] == grid) & (rows["truth"] >= designs)]
+
+
 def summary(rows: pd.DataFrame) -> pd.DataFrame:
     """Relative root mean square error, worst patch, coverage of 95 % intervals, rank correlation; buildings weigh alike."""
-    grouped = rows.astype({"grid": int, "n": int}).groupby(["grid", "n", "sampler"])
+    grouped = rows.groupby(["grid", "n", "sampler"])
     table = grouped[["squared_error", "worst", "coverage", "rank"]].mean()
     table.insert(0, "relative_error", table.pop("squared_error").clip(lower=0)**0.5)
     table.insert(0, "truth", grouped["truth"].min())
@@ -157,12 +172,14 @@ def main() -> None:
     model = rooftop_unet().to(memory_format=torch.channels_last)
     chosen = list(buildings(model, Path(os.environ["ENTROPY_CAPTUM_DATA"]), BUILDINGS))
     for grid in given.grids:
-        rows: list[dict[str, object]] = []
         for building in chosen:
-            rows += rows_of(model, building, grid, given.truth, given.runtime)
-            print(time.strftime("%H:%M:%S"), grid, building.name, flush=True)
-            replace_rows("designs", summary(pd.DataFrame(rows)))
-        print(summary(pd.DataFrame(rows)).to_string(index=False))
+            if building.name not in set(known(grid, given.truth)["building"]):
+                rows = pd.DataFrame(rows_of(model, building, grid, given.truth, given.runtime))
+                renew(BY_BUILDING, means(rows), ["building", "grid"])
+                print(time.strftime("%H:%M:%S"), grid, building.name, flush=True)
+        table = summary(known(grid, given.truth))
+        replace_rows("designs", table)
+        print(table.to_string(index=False))
 
 
 if __name__ == "__main__":
