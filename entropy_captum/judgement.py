@@ -199,7 +199,7 @@ def with_error(row: Any, name: str = "") -> str:
 #:
 #: :meta hide-value:
 ONE_IS_NONE = ("One building decides nothing: a method is judged on many. `entropy-captum evaluate` does that with your tiles; "
-               "what it found on four public data sets is Table I of the documentation.")
+               "our results on four public data sets are Table I of the documentation.")
 
 # %% ../nbs/28_judgement.ipynb #1e857877
 def sentences(table: pd.DataFrame) -> list[str]:

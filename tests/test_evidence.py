@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,10 @@ from captum.metrics import infidelity
 from torch import nn
 
 from entropy_captum import RegionScore, h_sit, l_sit
-from entropy_captum.statistics import beyond_area, compare, method_table, rival_table, scene_means, whole_sets
+from entropy_captum.methods import Counter
+from entropy_captum.question import Question
+from entropy_captum.statistics import beyond_area, compare, method_table, rival_table, scene_means, whole_sets, with_far
+from entropy_captum.tiles import REMOVED, Asked, Settings, explain_tile
 
 ROOT = Path(__file__).resolve().parent.parent
 LANDING = " ".join((ROOT / "docs/paper.md").read_text().split())
@@ -33,6 +37,11 @@ def source_of(name: str, word: str) -> str:
     cells = json.loads((ROOT / "nbs" / f"{name}.ipynb").read_text())["cells"]
     (found,) = ["".join(c["source"]) for c in cells if c["cell_type"] == "code" and word in "".join(c["source"])]
     return found
+
+
+def against_all(rows: pd.DataFrame) -> pd.DataFrame:
+    """Entropy against each other map by the gap, `far` among them: one family of comparisons on every page."""
+    return rival_table(with_far(rows)).set_index("rival")
 
 
 # -- Table I ---------------------------------------------------------------------------------------------------------------
@@ -76,19 +85,20 @@ def test_the_landing_page_says_what_the_rows_say():
             f"{means.gap['sobol']:.1f} for Sobol; {means.gap['score-cam-increase']:.1f} for Score-CAM weighted by "
             "increase") in LANDING
     nearest = method_table(rows, ["gap"]).set_index("method").loc["distance"]
-    assert f"Nearness to the object alone has {nearest['mean']:.1f} [{nearest.low:.1f}, {nearest.high:.1f}]" in LANDING
+    assert (f"Nearness to the object alone has {nearest['mean']:.1f} [{nearest.low:.1f}, {nearest.high:.1f}], distance from it "
+            f"{-nearest['mean']:.1f}") in LANDING
     black = method_table(rows_of("black", "black"), ["gap"]).set_index("method")
     entropy, near = black.loc["entropy"], black.loc["distance"]
     cam, sobol = black["mean"]["grad-cam"], black["mean"]["sobol"]
     assert (f"gap {entropy['mean']:.1f} [{entropy.low:.1f}, {entropy.high:.1f}] against {cam:.1f} for Grad-CAM and {sobol:.1f} for "
             "Sobol; nearness to the object alone has "
             f"{near['mean']:.1f} [{near.low:.1f}, {near.high:.1f}]") in LANDING
-    pair = rival_table(rows_of("black", "black"), "gap").set_index("rival").loc["distance"]
+    pair = against_all(rows_of("black", "black")).loc["distance"]
     assert f"nearness is ahead (p = {pair.sign_flip_holm:.1g})" in LANDING and pair.high < 0
     table = method_table(rows[whole_sets(rows) != "massachusetts"], ["gap"]).set_index("method")
     fine, cam = table.loc["entropy"], table.loc["grad-cam"]
     assert f"the gap is {fine['mean']:.1f} [{fine.low:.1f}, {fine.high:.1f}], less than Grad-CAM's {cam['mean']:.1f}" in LANDING
-    pair = rival_table(rows[whole_sets(rows) != "massachusetts"], "gap").set_index("rival").loc["grad-cam"]
+    pair = against_all(rows[whole_sets(rows) != "massachusetts"]).loc["grad-cam"]
     assert f"{-pair.difference:.1f} [{-pair.high:.1f}, {-pair.low:.1f}] behind, p = {pair.sign_flip_holm:.1g}" in LANDING
 
 
@@ -107,20 +117,60 @@ def test_the_landing_pages_comparisons_are_those_of_the_rows():
     gap = scene_means(shared[shared.method == "entropy"], "gap").mean()
     assert (f"ResNet-18 (11 tiles of 8 scenes): gap {gap:.1f}, which is {pair.difference:.1f} [{pair.low:.1f}, {pair.high:.1f}] "
             "more") in LANDING
-    chance = rival_table(rows).set_index("rival").loc["random"]
-    assert (f"the one random map that each tile also got, with its luck, {chance.difference:.1f} [{chance.low:.1f}, "
-            f"{chance.high:.1f}] more, p = {chance.sign_flip_holm:.1g}") in LANDING
+    rivals = against_all(rows)
+    far, chance = rivals.loc["far"], rivals.loc["random"]
+    assert (f"better than chance (0) and than nearness (p = {rivals.sign_flip_holm['distance']:.1g}). not shown to be better than "
+            f"distance: {far.difference:.1f} [{far.low:.1f}, {far.high:.1f}] more; nor than the one random map that each tile also "
+            f"got: {chance.difference:.1f} [{chance.low:.1f}, {chance.high:.1f}] more, p = {chance.sign_flip_holm:.1g};") in LANDING.lower()
+    assert f"behind score-cam by increase (p = {rivals.sign_flip_holm['score-cam-increase']:.1g})" in LANDING.lower()
+
+
+def test_the_landing_page_says_how_simpler_maps_do_by_patches_and_without_signs():
+    made = pd.read_parquet(ROOT / "nbs/results/equal_terms_256.parquet")
+    made[["method", "form"]] = made.method.str.extract(r"^(.*?) (by cell|magnitude)$")
+    rows = pd.concat([rows_of("methods").query("method not in ('ones', 'distance')").assign(form=""), made])
+    plain = rows[rows.form == rows.groupby("method").form.transform("max")]  # "magnitude" where there is one, else "by cell"
+    gap, ahead = method_table(plain, ["gap"]).set_index("method").loc["entropy"], rival_table(plain).set_index("rival").loc["occlusion"]
+    tiles, scenes = len(plain[["dataset", "tile"]].drop_duplicates()), len(scene_means(plain[plain.method == "entropy"], "gap"))
+    assert (f"on {tiles} tiles of {scenes} scenes, each map by patches and without its sign: {gap['mean']:.1f} [{gap.low:.1f}, "
+            f"{gap.high:.1f}], and occlusion (every patch greyed out in turn, an eighth of the forwards) is {-ahead.difference:.1f} "
+            f"[{-ahead.high:.1f}, {-ahead.low:.1f}] ahead, p = {ahead.sign_flip_holm:.1g}") in LANDING
 
 
 def test_the_landing_page_says_how_the_map_does_of_another_network_on_many_tiles():
     """Of B0, on the tiles that the bundled network's study has too and with at least 64 predicted pixels."""
     rows = rows_of("b0").query("predicted_pixels >= 64").merge(rows_of("study")[["dataset", "tile"]].drop_duplicates())
     gap = method_table(rows, ["gap"]).set_index("method").loc["entropy"]
-    behind = rival_table(rows).set_index("rival").loc["random"]
+    behind = against_all(rows).loc["random"]
     tiles, scenes = len(rows[["dataset", "tile"]].drop_duplicates()), len(scene_means(rows[rows.method == "entropy"], "gap"))
     assert (f"EfficientNet-B0 ({tiles} tiles of {scenes} scenes): gap {gap['mean']:.1f} [{gap.low:.1f}, {gap.high:.1f}], "
             f"{-behind.difference:.1f} [{-behind.high:.1f}, {-behind.low:.1f}] behind a map of random numbers, "
             f"p = {behind.sign_flip_holm:.1g}") in LANDING
+
+
+def test_the_page_on_scale_counts_the_forwards_that_a_study_runs():
+    """By counting those of maps of a small network, one object and two; the tests of a map cost the same whatever made it."""
+    page, x, ids = (ROOT / "docs/scale.md").read_text(), torch.randn(1, 3, 16, 16), torch.zeros(2, 16, 16, dtype=torch.bool)
+    ids[0, 2:7, 2:7] = ids[1, 9:14, 9:14] = True
+    network, settings = nn.Conv2d(3, 1, 3, padding=1), Settings(methods=("entropy", "ones"), n_samples=2)
+
+    def forwards(objects: int) -> int:
+        question = Question(network, x, ids[:objects], examples=torch.zeros(objects, dtype=torch.long))
+        with Counter(network) as counter:
+            list(explain_tile(Asked(["object"] * objects, question, {}), settings))
+        return counter.rows
+
+    of_an_object = forwards(2) - forwards(1)
+    each = 2 + 2 * len(REMOVED) + 20
+    assert of_an_object == 6 + len(settings.methods) * each and f"{each - 22} on equal area, 20 for the error of the gap; 6 more" in page
+    maps, tests = 32 * 65, 6 + 9 * each
+    one, ten = maps + 322 + 1 + tests, maps + 10 * (322 + 1 + tests)
+    for words in (f"| {tests} | {10 * tests:,} |", f"| **{one:,}** | **{ten:,}** |", f"| {one / 1e3:.1f} · 10⁹ | {ten / 1e3:.1f} · 10⁹ |",
+                  f"pays {maps + 6 + each:,} forwards per tile, and {maps + 10 * (6 + each):,} for ten buildings",
+                  f"| {one / 3.6:.0f} h | {round(ten / 3.6):,} h |"):
+        assert words in page, words
+    (of_a_tile,) = re.findall(r"takes some ([\d,]+) forwards", markdown_of("index"))
+    assert abs(int(of_a_tile.replace(",", "")) / one - 1) < 0.02
 
 
 def test_every_page_of_the_paper_is_linked_from_its_landing_page():
