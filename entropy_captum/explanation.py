@@ -333,7 +333,7 @@ class Explanation:
         """The image with the region, a method's map (by default the first one's) and its standard error, if it has one."""
         name = next(iter(self.found)) if method is None else method
         heat, estimate = self.found[name].maps[0].numpy(), self.found[name].estimate
-        return explanation_figure(self.picture, heat, self.error(name), self.region, unit=UNITS.get(name, ""), title=name,
+        return explanation_figure(self.picture, heat, self.error(name), self.region, unit=UNITS.get(name, ""), method=name,
                                   patches=None if estimate is None else estimate.patches(0))
 
     def measures(self, method: str | None = None) -> dict[str, float]:

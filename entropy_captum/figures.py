@@ -222,25 +222,27 @@ def show_object(ax: Axes, image: Image8, region: Mask, title: str = "", inset: b
 
 # %% ../nbs/19_figures.ipynb #eef1c7a8
 def _maps(figure: Figure, axes: Sequence[Axes], image: Image8 | None, scores: Array, error: Array | None, region: Mask | None,
-          own: Mask | None, unit: str = "") -> None:
+          own: Mask | None, unit: str = "", method: str = "") -> None:
     """A score map and, where there is one, its standard errors, each (H,W), with a legend below their figure."""
-    overlay(axes[0], image, scores, region, own=own, error=error, title="score", unit=unit)
+    title = f"{method}: score" if method else "score"
+    overlay(axes[0], image, scores, region, own=own, error=error, title=title, unit=unit)
     if error is not None:
         overlay(axes[1], image, error, region, own=own, title="standard error", unit=unit, color_map=ERROR_MAP)
     add_legend(figure, marks_of(own, scores, error))
 
 
 def explanation_figure(image: Image8, scores: Array, error: Array | None, region: Mask, *, unit: str, title: str = "",
-                       patches: NDArray[np.int64] | None = None) -> Figure:
+                       method: str = "", patches: NDArray[np.int64] | None = None) -> Figure:
     """The object in its image (H,W,3), the score map and, where there is one, its standard errors, each (H,W), in a row.
 
-    patches: ids (H,W) of what was removed at a time; those that hold part of the object have a scale of their own.
+    title: of the image. method: whose scores these are, for their title. patches: ids (H,W) of what was removed at a time; those
+    that hold part of the object have a scale of their own.
     """
     columns, own = 2 if error is None else 3, own_pixels(region, patches)
     figure = Figure(figsize=(3.4 * columns, 3.7), layout="constrained")
     axes = figure.subplots(1, columns)
     show_object(axes[0], image, region, title or "image and region", inset=True)
-    _maps(figure, axes[1:], image, scores, error, region, own, unit)
+    _maps(figure, axes[1:], image, scores, error, region, own, unit, method)
     return figure
 
 # %% ../nbs/19_figures.ipynb #a5b96b0c

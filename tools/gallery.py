@@ -30,14 +30,18 @@ def is_tall_plot(picture: Image.Image) -> bool:
     return picture.width < 1.88 * picture.height and in_the_dark(picture) is not None
 
 
-def first_text(notebook: NotebookNode) -> str:
-    """The first lines that the cells of a notebook show, of those that show at least three, else its first lines of code."""
+def telling(notebook: NotebookNode) -> list[NotebookNode]:
+    """The cells of a notebook whose output may stand on its card: the one that says `#| card`, or else all."""
     cells = [cell for cell in notebook.cells if cell.cell_type == "code" and not re.search(r"^#\|\s*hide", cell.source, re.M)]
+    return [cell for cell in cells if re.search(r"^#\|\s*card\b", cell.source, re.M)] or cells
+
+
+def first_text(cells: list[NotebookNode]) -> str:
+    """The first lines that cells show, of those that show at least three, else of what shows the most."""
     outputs = [output for cell in cells for output in cell.get("outputs", [])]
     shown = [output.get("text") or output.get("data", {}).get("text/plain", "") for output in outputs]
-    code = [re.sub(r"^(#\||%).*\n?", "", cell.source, flags=re.M).strip() for cell in cells]
-    long = [text for text in (*shown, *code) if text.count("\n") >= 2]
-    return "\n".join(line[:60] for line in long[0].splitlines()[:9]) if long else ""
+    chosen = next((text for text in shown if text.count("\n") >= 2), max(shown, key=len, default=""))
+    return "\n".join(line[:60] for line in chosen.splitlines()[:9])
 
 
 def card(name: str, root: Path, source: Path) -> str:
@@ -46,8 +50,9 @@ def card(name: str, root: Path, source: Path) -> str:
     if path.is_file():
         notebook = nbformat.read(path, as_version=4)
         text = "\n\n".join(cell.source for cell in notebook.cells if cell.cell_type == "markdown")
-        pictures = [picture for cell in notebook.cells for picture in pictures_of(cell)]
-        words = first_text(notebook)
+        cells = telling(notebook)
+        pictures = [picture for cell in cells for picture in pictures_of(cell)]
+        words = first_text(cells)
     else:
         text = (root / "docs" / f"{name}.md").read_text(encoding="utf-8")
         linked, blocks = re.search(r"^!\[[^]]*\]\(([^)]+)\)", text, re.M), re.search(r"^```\w+\n(.*?)^```", text, re.M | re.S)
