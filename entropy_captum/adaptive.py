@@ -338,9 +338,10 @@ ENOUGH = 16
 
 def floors_of(history: AdaptiveHistory) -> np.ndarray:
     """Mean changes of entropy, (R,), up to which they may be rounding: dH = |z| f (1 - f) dz of z = log(f / (1 - f))."""
-    f = np.stack(history.f[:history.pilot])[..., history.column[A]].mean(0)
+    f = np.maximum(np.stack(history.f[:history.pilot])[..., history.column[A]].mean(0), history.absolute)
     with np.errstate(divide="ignore", invalid="ignore"):
-        return np.nan_to_num(4 * history.rounding * f * (1 + np.abs(np.log(f))) ** 2 / np.log(2))
+        digits = np.maximum(history.rounding * f * (1 + np.abs(np.log(f))), history.absolute)
+        return np.nan_to_num(4 * digits * (1 + np.abs(np.log(f))) / np.log(2))
 
 # %% ../nbs/21_adaptive.ipynb #0ade4f3e
 def steps(done: NDArray[np.int64], fresh: NDArray[np.int64]) -> Iterator[tuple[int, int, NDArray[np.bool_]]]:

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from .forward import Model, as_written, call_model, eval_mode, find_modules
+from .forward import TURN, Model, as_written, call_model, eval_mode, find_modules
 from .inference import expand_arguments
 from .perturbation import Baselines, as_tensor, check_baselines
 from .region import RegionScore, check_region
@@ -191,11 +191,12 @@ class LayerScoreCam(LayerAttribution):
             # A copy: a later operation may write into it, such as the in-place ReLU after a BatchNorm.
             kept.append(output.clone() if isinstance(output, Tensor) else output)
 
-        handle = self.layer.register_forward_hook(keep)
-        try:
-            self._score(x, arguments, 1, len(x))
-        finally:
-            handle.remove()
+        with TURN:  # what another thread runs meanwhile would come by as well
+            handle = self.layer.register_forward_hook(keep)
+            try:
+                self._score(x, arguments, 1, len(x))
+            finally:
+                handle.remove()
         if not kept or not isinstance(kept[-1], Tensor) or kept[-1].ndim != 4:
             raise ValueError(f"the layer {type(self.layer).__name__} gave no map (B,C,h,w)")
         if len(kept[-1]) != len(x):  # the replicas of a DataParallel

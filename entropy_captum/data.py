@@ -21,7 +21,7 @@ from .files import check_mask
 from .files import read_image as read_image  # where readers look for it
 from .labels import Labels, LabelValues, read_labels
 from .labels import read_mask as read_mask
-from .request import Picture, picture_of
+from .request import Picture, picture_of, read_over
 from .notices import not_there
 
 # %% auto #0
@@ -94,15 +94,18 @@ class Tile:
         return self.image.stem
 
     def read_classes(self, picture: Picture | None = None) -> tuple[NDArray[Any], NDArray[np.bool_] | None, Labels | None]:
-        """Image (H,W,C), where it holds something (None: everywhere), and label of every class.
+        """Image (H,W,C), where it holds something (None: everywhere), and label of every class, laid on it by its place on Earth.
 
         picture: the image as it is to be read, see `request.picture_of`; None: as 8-bit RGB. Raises ValueError if a file is none,
         or if their sizes differ.
         """
-        image, valid, _ = (picture or picture_of(self.image, RGB8)).read(None)
+        picture = picture or picture_of(self.image, RGB8)
+        image, valid, _ = picture.read(None)
         if self.label is None:
             return image, valid, None
-        labels = read_labels(self.label, self.values)
+        over = picture.overlay(self.label)
+        whole = slice(0, image.shape[0]), slice(0, image.shape[1])
+        labels = read_labels(self.label, self.values) if over is None else read_over(self.label, self.values, whole, over)
         for mask in labels.masks.values():
             check_mask(mask, image.shape[:2], f"{self.label}: the label", "save it at the image's size (resampled to the nearest), "
                        "or take it away: without one only IoU is missing")
@@ -143,7 +146,7 @@ def pair(images: Sequence[Path], labels: Sequence[Path], values: LabelValues | N
         if (other := seen.setdefault(image.stem, image)) != image:
             raise ValueError(f"two images of one name: {other} and {image}")
         own, others = known.get(image.stem, []), known.get(bare(image.stem, "image"), [])
-        found = [path for path in own if path.stem == image.stem] or own or others
+        found = own or others
         if len(found) > 1:
             raise ValueError(f"{image}: has two labels, {found[0]} and {found[1]}; name the folder that is meant (--labels)")
         if found and (other := taken.setdefault(found[0], image)) != image:

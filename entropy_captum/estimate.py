@@ -125,14 +125,16 @@ def mean_change(delta: np.ndarray, points: list[np.ndarray] | None = None) -> tu
 class History:
     """What is known of R regions after some designs of the given rows; float64 throughout.
 
-    n (R,): designs of each region; rounding: of a logit, relative; per design f, and how far the entropy is from that of the row's
-    base (where a row changes several features: from what they do one by one), each (R,rows), NaN where a region took no part;
-    `points`: (a, b) of each design (d,2), where each feature's are stratified.
+    n (R,): designs of each region; rounding: of a logit, relative; `absolute` (R,): of f itself, where no logits are known;
+    per design f, and how far the entropy is from that of the row's base (where a row changes several features: from what they do
+    one by one), each (R,rows), NaN where a region took no part; `points`: (a, b) of each
+    design (d,2), where each feature's are stratified.
     """
 
     n: np.ndarray
     rows: tuple[Row, ...]
     rounding: float = DOUBLE
+    absolute: np.ndarray | float = 0.0
     points: list[np.ndarray] | None = None
     f: list[np.ndarray] = field(default_factory=list)
     delta: list[np.ndarray] = field(default_factory=list)
@@ -171,6 +173,11 @@ class History:
         live = [i for i, column in enumerate(self.features) if self.rows[column].changed not in skipped]
         return self.n * sum(not row.changed for row in self.rows) + self.counts()[:, live].sum(1)
 
+    def resolved(self) -> np.ndarray:
+        """The regions (R,) whose f varies by more than its own rounding explains."""
+        f, known = np.stack(self.f)[..., self.column[A]], np.broadcast_to(self.absolute, len(self.n))
+        return np.asarray((known == 0) | (np.nan_to_num(np.nanstd(f, axis=0)) > 4 * known))
+
     def changes(self) -> tuple[np.ndarray, np.ndarray]:
         """The mean change of each feature and its standard error, each (R,d)."""
         return self.over_designs(partial(mean_change, points=self.points), (self.delta, self.features), least=1)
@@ -187,6 +194,12 @@ class History:
             value[same], error[same] = estimator(*(np.stack(history[:n])[:, same][..., columns] for history, columns in parts))
         return value, error
 
+    def of_variance(self, estimator: Estimator, *parts: tuple[list[np.ndarray], int | list[int]]) -> tuple[np.ndarray, np.ndarray]:
+        """As `over_designs`, of shares of the variance of f, which are NaN where that is made of rounding."""
+        value, error = self.over_designs(partial(estimator, rounding=self.rounding), *parts)
+        value[~self.resolved()] = error[~self.resolved()] = np.nan
+        return value, error
+
 # %% ../nbs/20_estimate.ipynb #88c92ffd
 #: The values of a method, made of a history, and their standard errors, each (R,d).
 Importance = Callable[[History], tuple[np.ndarray, np.ndarray]]
@@ -199,20 +212,19 @@ def entropy_change(history: History) -> tuple[np.ndarray, np.ndarray]:
 # %% ../nbs/20_estimate.ipynb #77ad7c91
 def total_order(history: History) -> tuple[np.ndarray, np.ndarray]:
     """Total-order Sobol indices and their jackknife errors, each (R,d) (the paper, eq. 3)."""
-    return history.over_designs(partial(jansen, rounding=history.rounding), (history.f, history.column[A]),
-                                (history.f, history.features))
+    return history.of_variance(jansen, (history.f, history.column[A]), (history.f, history.features))
 
 # %% ../nbs/20_estimate.ipynb #9051858c
 def first_order(history: History) -> tuple[np.ndarray, np.ndarray]:
     """First-order Sobol indices and their jackknife errors, each (R,d); needs designs with the row B."""
-    return history.over_designs(partial(saltelli, rounding=history.rounding), (history.f, history.column[A]),
-                                (history.f, history.features), (history.f, history.column[B]))
+    return history.of_variance(saltelli, (history.f, history.column[A]), (history.f, history.features),
+                               (history.f, history.column[B]))
 
 
 def interaction_order(history: History) -> tuple[np.ndarray, np.ndarray]:
     """Total minus first-order Sobol indices and their jackknife errors, each (R,d); needs designs with the row B."""
-    return history.over_designs(partial(beyond_first, rounding=history.rounding), (history.f, history.column[A]),
-                                (history.f, history.features), (history.f, history.column[B]))
+    return history.of_variance(beyond_first, (history.f, history.column[A]), (history.f, history.features),
+                               (history.f, history.column[B]))
 
 # %% ../nbs/20_estimate.ipynb #d9f616ab
 class Mapped:

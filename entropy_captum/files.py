@@ -216,7 +216,7 @@ def check_single(facts: Facts) -> None:
     if facts.pictures > 1:
         raise ValueError(f"{facts.path}: holds {facts.pictures} pictures (pages), the first of {facts.size[1]} x {facts.size[0]} "
                          "pixels; save the one that is meant in a file of its own")
-    if facts.orientation != 1:
+    if 2 <= facts.orientation <= 8:  # other numbers mean nothing, and viewers pass over them
         raise ValueError(f"{facts.path}: by its orientation tag ({facts.orientation}) viewers turn or mirror the picture, which "
                          "GDAL and rasterio do not; save it as it should lie, without the tag (if it lies right in QGIS: "
                          "exiftool -Orientation=1 -n FILE; if it does in a viewer: PIL.ImageOps.exif_transpose)")

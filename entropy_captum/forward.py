@@ -14,6 +14,7 @@ import threading
 import types
 import weakref
 from abc import ABC, abstractmethod
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from itertools import chain
@@ -21,6 +22,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 
 from .names import Activation
 from .notices import notify
@@ -178,7 +180,7 @@ def _held(value: Any) -> Iterator[Any]:
             yield from named
             yield from (v for m in named if isinstance(m, types.ModuleType) for n, v in vars(m).items()
                         if n in names and isinstance(v, nn.Module))
-    elif isinstance(value, dict | list | tuple | set):
+    elif isinstance(value, dict | list | tuple | set | deque):
         yield from list(value.values() if isinstance(value, dict) else value)[:MOST_HELD]
     elif isinstance(value, types.MethodType | types.BuiltinFunctionType):
         yield from (value.__self__, getattr(value, "__func__", None))
@@ -186,13 +188,32 @@ def _held(value: Any) -> Iterator[Any]:
         yield from (value.func, value.args, value.keywords)
     elif isinstance(value, torch.ScriptMethod):
         yield value.owner
-    elif hasattr(value, "__dict__") and not isinstance(value, type | types.ModuleType | Tensor):
-        yield from [*vars(value).values(), vars(type(value)).get("__call__")]
+    elif not isinstance(value, type | types.ModuleType | Tensor):
+        slots = {name for kind in type(value).__mro__ for name in vars(kind).get("__slots__", ())}
+        yield from (*getattr(value, "__dict__", {}).values(), *(getattr(value, name, None) for name in sorted(slots)))
+        yield vars(type(value)).get("__call__")
+
+# %% ../nbs/05_forward.ipynb #b5de0e51
+#: Attributes in which a module keeps what it has registered, its hooks among it.
+REGISTERED = frozenset(vars(nn.Module()))
+#: What holds no network.
+PLAIN = (bool, int, float, str, bytes, type(None), type, Tensor, torch.dtype, torch.device)
+
+
+def _beside(module: nn.Module) -> Iterator[Any]:
+    """What a module and its parts hold or name without having registered it, as networks in a plain list."""
+    for part in module.modules():
+        of_library = type(part).__module__.partition(".")[0] in LIBRARIES
+        if part is module or not of_library:
+            yield from (v for name, v in vars(part).items() if name not in REGISTERED and not isinstance(v, PLAIN))
+        if not of_library:
+            yield getattr(type(part), "forward", None)
 
 # %% ../nbs/05_forward.ipynb #874c204f
-def find_modules(function: Callable[..., Any]) -> tuple[nn.Module, ...]:
+def find_modules(function: Callable[..., Any], inside: bool = True) -> tuple[nn.Module, ...]:
     """Every nn.Module behind a forward function: itself, a method's owner, or what a partial, a closure, a default, an attribute
-    or a global that its code names leads to, in at most four steps."""
+    or a global that its code names leads to, in at most four steps. inside: also what lies unregistered inside of modules, which
+    takes some milliseconds."""
     found: list[nn.Module] = []
     seen, waiting = set[int](), [function]
     for _ in range(5):
@@ -201,9 +222,8 @@ def find_modules(function: Callable[..., Any]) -> tuple[nn.Module, ...]:
             seen.add(id(value))
             if isinstance(value, nn.Module):
                 found.append(value)
-                kinds = types.FunctionType | types.MethodType | functools.partial  # a wrapper's function may hold another network
-                waiting += [v for v in vars(value).values() if isinstance(v, kinds)]
-            else:
+                waiting += _beside(value) if inside else ()
+            elif not isinstance(value, PLAIN):
                 waiting += _held(value)
     return tuple({id(m): m for m in found}.values())
 
@@ -224,10 +244,14 @@ TURN = threading.RLock()
 
 
 @contextmanager
-def eval_mode(function: Callable[..., Any]) -> Iterator[None]:
-    """Eval mode for the modules behind `function`, each submodule's own flag restored afterwards; one thread at a time."""
+def eval_mode(function: Callable[..., Any], known: tuple[nn.Module, ...] = ()) -> Iterator[None]:
+    """Eval mode for the modules behind `function`, each submodule's own flag restored afterwards; one thread at a time.
+
+    known: those that were found behind it before, so that it need not be searched through and through again.
+    """
     with TURN:
-        training = [m for module in find_modules(function) for m in module.modules() if getattr(m, "training", False)]
+        found = {id(m): m for m in (*find_modules(function, inside=not known), *known)}
+        training = [m for module in found.values() for m in module.modules() if getattr(m, "training", False)]
         changed = [m for m in training if _set_training(m, False)]
         try:
             yield
@@ -268,9 +292,10 @@ def weights_hash(function: Callable[..., Any]) -> str | None:
         except Exception:  # a module may refuse
             state = dict(chain(module.named_parameters(), module.named_buffers()))
         for name, value in state.items():
-            kind = f"{tuple(value.shape)}{value.dtype}" if isinstance(value, Tensor) else type(value).__name__
+            plain = isinstance(value, Tensor) and not is_lazy(value)  # a lazy layer's has no shape before its first input
+            kind = f"{tuple(value.shape)}{value.dtype}" if plain else type(value).__name__
             digest.update(f"{name}{kind}".encode())
-            digest.update(_content(value))
+            digest.update(b"" if is_lazy(value) else _content(value))
     return digest.hexdigest()
 
 # %% ../nbs/05_forward.ipynb #241057c4
@@ -377,7 +402,7 @@ class TorchForward(Forward):
 
     def __call__(self, *inputs: Tensor, extra: tuple[Any, ...] = ()) -> Tensor:
         """As in `Forward`."""
-        with eval_mode(self.function), torch.no_grad():
+        with eval_mode(self.function, self.modules), torch.no_grad():
             return check_outputs(call_model(self.function, inputs, extra, self.modules), len(inputs[0]))
 
 # %% ../nbs/05_forward.ipynb #71590fd3

@@ -49,6 +49,15 @@ class Inference(Protocol):
         """The score maps (k,b,K,h,w) of the given rows of each design for the given examples, int64 (b,); bases come first."""
         ...
 
+# %% ../nbs/08_inference.ipynb #b5de0e52
+def own_copy(argument: Any) -> Any:
+    """A forward argument whose tensors, in lists, tuples and dicts too, are the model's own: it may write into them."""
+    if type(argument) in (list, tuple):
+        return type(argument)(map(own_copy, argument))
+    if type(argument) is dict:
+        return {key: own_copy(value) for key, value in argument.items()}
+    return argument.clone() if isinstance(argument, Tensor) else argument
+
 # %% ../nbs/08_inference.ipynb #382f7a21
 def expand_arguments(arguments: Any, k: int, examples: Tensor, batch: int) -> tuple[Any, ...]:
     """Forward arguments for k perturbations of `examples`, int64 (b,): tensors (B, ...) become (k*b, ...), the rest stays."""
@@ -57,8 +66,7 @@ def expand_arguments(arguments: Any, k: int, examples: Tensor, batch: int) -> tu
     arguments = arguments if isinstance(arguments, tuple) else (arguments,)
     return tuple(a[examples.to(a.device)].repeat(k, *[1] * (a.ndim - 1))
                  if isinstance(a, Tensor) and a.ndim and len(a) == batch
-                 # The model's own copy, as of the inputs: it may write into it.
-                 else a.clone() if isinstance(a, Tensor) else a for a in arguments)
+                 else own_copy(a) for a in arguments)
 
 # %% ../nbs/08_inference.ipynb #b1f0d2a7
 class Bound:

@@ -131,7 +131,9 @@ def variance_pairs(history: History, pairs: Sequence[tuple[int, int]]) -> tuple[
     f = np.stack(history.f)
     parts = np.stack([f[..., [history.column[Row("a", (pair[k],))] for pair in pairs]] for k in (0, 1)], 3)
     both = f[..., [history.column[Row("a", pair)] for pair in pairs]]
-    return total_interaction(f[..., history.column[A]], parts, both, history.rounding)
+    found = total_interaction(f[..., history.column[A]], parts, both, history.rounding)
+    value, error = (np.where(history.resolved()[:, None], each, np.nan) for each in found)
+    return value, error
 
 # %% ../nbs/25_interactions.ipynb #1fc11d9d
 def matrices(values: np.ndarray, pairs: Sequence[tuple[int, int]], features: Tensor) -> Tensor:
@@ -205,6 +207,7 @@ def gather(run: Run, quantity: Quantity, features: Tensor, pairs: Sequence[tuple
         f = np.stack(single)
         scores = np.stack([jansen(f[:, [region], history.column[A]], f[:, [region]][..., own], history.rounding)[0][0]
                            for region, own in enumerate(columns)])
+        scores[~history.resolved()] = np.nan
     value, error, total, total_error = (matrices(part, pairs, features) for part in (*(bits if of_entropy else share), *share))
     counts = torch.full((len(features),), budget.n_samples)
     rows = torch.full((len(features),), spent + run.done)

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -78,7 +78,7 @@ def parse_values(texts: Iterable[str]) -> LabelValues | None:
     return LabelValues(values, ignore) if found else None
 
 # %% ../nbs/36_labels.ipynb #7c18c728
-def where(raster: Stored, value: Value) -> NDArray[np.bool_]:
+def where(raster: Stored, value: Sequence[float]) -> NDArray[np.bool_]:
     """The pixels (H,W) of a value: a number as it is stored (in a palette), a colour as it is seen."""
     values = raster.values if raster.palette is None or len(value) == 1 else raster.palette[raster.values]
     if values.ndim == 3:
@@ -234,11 +234,24 @@ def plain_mask(raster: Stored, counted: Mask, facts: Facts) -> Mask:
     seen = raster.values if raster.palette is None else raster.palette[raster.values]
     return np.asarray(seen.any(-1) if seen.ndim == 3 else seen != 0) & counted
 
+# %% ../nbs/36_labels.ipynb #b5de0e53
+def nothing_in(facts: Facts, code: LabelValues) -> list[tuple[float, ...]]:
+    """The value that a TIFF marks as holding nothing, where that is a number other than 0 that the code does not name."""
+    marked = None if facts.page is None else facts.page.tags.get(42113)  # GDAL_NODATA
+    try:
+        number = float(marked[0].rstrip(b"\0 ")) if marked else 0.0
+    except ValueError:
+        return []
+    named = {value[0] for _, value in code.pairs if len(set(value)) == 1}
+    return [] if number in {0.0, *named} or np.isnan(number) else [(number,)]
+
 # %% ../nbs/36_labels.ipynb #ea745537
 def read_labels(path: str | Path, values: LabelValues | None = None, window: Window | None = None) -> Labels:
     """A label file, or a window of it (rows, columns): 0 and 1, 0 and 255, black and a colour, or the classes that `values` name.
 
-    Raises ValueError naming the file if it is no such label, with the values that it holds and their shares.
+    Pixels of the number that the file itself marks as holding nothing (GDAL's nodata) are not known, unless that is 0, which labels
+    use for the ground, or `values` name it. Raises ValueError naming the file if it is no such label, with the values that it
+    holds and their shares.
     """
     facts, code = look(path), values or LabelValues()
     check_label_file(facts)
@@ -247,10 +260,17 @@ def read_labels(path: str | Path, values: LabelValues | None = None, window: Win
         raise ValueError(f"{path}: its transparency hides {(raster.alpha < 255).mean():.1%} of the pixels, and nothing says what "
                          "they are; save the label without transparency, with a value for them (--label-values ignore=VALUE)")
     check_code(code, raster, facts)
-    known = ~np.any([where(raster, value) for value in code.ignore], axis=0) if code.ignore else None
+    marked = nothing_in(facts, code)
+    ignore = [*code.ignore, *marked]
+    known = ~np.any([where(raster, value) for value in ignore], axis=0) if ignore else None
     if code.classes:
         return Labels({name: np.any([where(raster, value) for value in own], axis=0) for name, own in code.classes.items()}, known)
-    return Labels({UNNAMED: plain_mask(raster, np.ones(raster.values.shape[:2], bool) if known is None else known, facts)}, known)
+    mask = plain_mask(raster, np.ones(raster.values.shape[:2], bool) if known is None else known, facts)
+    if marked and not mask.any() and not cast(Mask, known).all():
+        number = as_text(marked[0])
+        raise ValueError(f"{path}: beside 0 it holds {number} alone, which it marks as holding nothing (nodata); say what that is: "
+                         f"--label-values building={number} or ignore={number}")
+    return Labels({UNNAMED: mask}, known)
 
 # %% ../nbs/36_labels.ipynb #dd4dfc3b
 def read_label(path: str | Path, values: LabelValues | None = None, window: Window | None = None, name: str | None = None) -> Label:

@@ -188,7 +188,10 @@ _told: weakref.WeakKeyDictionary[Any, set[str]] = weakref.WeakKeyDictionary()
 
 def say_once(model: Any, reason: object) -> None:
     """Log, at debug level and once for each model, why it is run in full."""
-    told = _told.setdefault(model, set())
+    try:
+        told = _told.setdefault(model, set())
+    except TypeError:  # what cannot be remembered is told each time
+        told = set()
     if str(reason) not in told:
         told.add(str(reason))
         logging.getLogger("entropy_captum").debug("%s is run in full: %s", type(model).__name__, reason)

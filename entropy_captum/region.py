@@ -23,8 +23,8 @@ from .notices import notify
 from .perturbation import CHANNELS_FIRST, as_tensor
 
 # %% auto #0
-__all__ = ['class_number', 'binary_entropy', 'binary_entropy_from_log_odds', 'predicted_region', 'Measure', 'PackedRegions',
-           'RegionScore', 'objects', 'nearest_pixel', 'object_at', 'iou']
+__all__ = ['class_number', 'binary_entropy', 'binary_entropy_from_log_odds', 'sums_to_one', 'predicted_region', 'Measure',
+           'PackedRegions', 'RegionScore', 'objects', 'nearest_pixel', 'object_at', 'iou']
 
 # %% ../nbs/06_region.ipynb #fa6ae78f
 def resolve_activation(activation: str, n_classes: int) -> str:
@@ -133,10 +133,18 @@ def resize_outputs(outputs: Tensor, size: tuple[int, int]) -> Tensor:
     return F.interpolate(outputs, size, mode="bilinear", align_corners=False)
 
 # %% ../nbs/06_region.ipynb #92d4fd73
+def sums_to_one(outputs: Tensor) -> bool:
+    """Whether the channels of score maps (B,K,H,W) sum to 1 everywhere, as after a softmax, up to rounding of half precision."""
+    return bool(((outputs.sum(1) - 1).abs() < 1e-2).all())
+
+
 def predicted_region(outputs: Tensor, target: Tensor, activation: str) -> Tensor:
-    """Where score maps (B,K,H,W) predict the target (B,), bool (B,H,W): p > 0.5 for sigmoid or one channel, else the argmax."""
+    """Where score maps (B,K,H,W) predict the target (B,), bool (B,H,W): p > 0.5 for sigmoid or one channel, else the argmax.
+
+    Probabilities of several channels (activation "none") that do not sum to 1 stand each for itself, as after a sigmoid.
+    """
     index = target.to(outputs.device)[:, None, None]
-    if activation == "softmax" or (activation == "none" and outputs.shape[1] > 1):
+    if activation == "softmax" or (activation == "none" and outputs.shape[1] > 1 and sums_to_one(outputs)):
         return outputs.argmax(1) == index
     own = outputs.gather(1, index[:, None].expand(-1, 1, *outputs.shape[2:]))[:, 0]
     return own > (0.5 if activation == "none" else 0.0)
@@ -208,7 +216,7 @@ def own_activation(outputs: Tensor, activation: str) -> str:
     """
     if activation == "none" or not bool(((outputs >= 0) & (outputs <= 1)).all()) or not bool((outputs > 0).any()):
         return ""
-    return "softmax" if outputs.ndim > 1 and outputs.shape[1] > 1 and bool(((outputs.sum(1) - 1).abs() < 1e-3).all()) else "sigmoid"
+    return "softmax" if outputs.ndim > 1 and outputs.shape[1] > 1 and sums_to_one(outputs) else "sigmoid"
 
 # %% ../nbs/06_region.ipynb #e817b87d
 def warn_if_activated(outputs: Tensor, activation: str) -> None:

@@ -54,13 +54,15 @@ REDUCTIONS = {"pixel": pixel_difference, "object": object_difference}
 def varying_probability(tally: Tally, block: Block, measure: Measure) -> Tensor:
     """f, float64 (k,r): mean probability, or for regions that the tally's first row is sure of 1 minus it, which varies alike.
 
-    What is left of 1 - p keeps its digits where p rounds to 1.
+    What is left of 1 - p keeps its digits where p rounds to 1, unless p is all that the network gives.
     """
     p, q = tally.packed.mean(measure.probability), tally.packed.mean(measure.complement)
     if tally.sure is None:
         for history in tally.histories.values():
             history.rounding = max(torch.finfo(dtype).eps for dtype in (tally.dtype, block.outputs.dtype))
         tally.sure = p[block.row.index(A)] > 0.5
+        for history in tally.histories.values():  # numbers below 1 lie half of eps apart
+            history.absolute = history.rounding / 4 * tally.sure.cpu().numpy() * (tally.activation == "none")
     return torch.where(tally.sure[tally.active.to(p.device)], q, p)
 
 # %% ../nbs/22_run.ipynb #c325bdee

@@ -201,6 +201,8 @@ def decode(page: Page, size: tuple[int, int], blocks: Blocks, data: list[bytes],
         raise OSError("Pillow does not know this kind of pixels") from None
     if page.tag(339, 1) == 2 and values.dtype == np.uint8:
         return values.view(np.int8)
+    if page.tag(339, 1) == 1 and values.dtype == np.int32:  # Pillow has no unsigned ones of 32 bits
+        return values.view(np.uint32)
     # Pillow spreads 2 and 4 bits over 0 to 255.
     spread = values.dtype == np.uint8 and page.bits[0] in (2, 4) and page.tag(262) != 3
     return values // np.uint8(255 // (2**page.bits[0] - 1)) if spread else values

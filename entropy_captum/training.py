@@ -274,9 +274,12 @@ class Split:
 
 # %% ../nbs/50_training.ipynb #c672c852
 def find_splits(data: Sequence[str | Path]) -> dict[str, Split]:
-    """The splits of folders that hold `train` and `val`, by folder name. Raises ValueError where one is missing."""
-    return {Path(folder).name: Split(find_tiles(Path(folder) / "train"), find_tiles(Path(folder) / "val"))
-            for folder in data}
+    """The splits of folders that hold `train` and `val`, by name. Raises ValueError where one is missing or two are alike."""
+    homes = dict[str, Path]()
+    for folder in map(Path, data):
+        if (other := homes.setdefault(folder.resolve().name, folder)) != folder:
+            raise ValueError(f"{other} and {folder} would both be the data set {folder.resolve().name!r}; rename a folder")
+    return {name: Split(find_tiles(folder / "train"), find_tiles(folder / "val")) for name, folder in homes.items()}
 
 
 def pair_of(pixels: TilePixels) -> Pair:

@@ -8,7 +8,7 @@ from captum.attr import FeatureAblation, IntegratedGradients, LayerGradCam
 from conftest import Encoded, small_net
 from torch import nn
 
-from entropy_captum import LayerScoreCam, RegionScore
+from entropy_captum import EntropyCentric, LayerScoreCam, RegionScore
 from entropy_captum.evaluation import SitTester
 from entropy_captum.inference import Bound, bind_arguments
 from entropy_captum.judgement import GapTester
@@ -135,3 +135,16 @@ def test_an_argument_of_as_many_numbers_as_a_forward_has_rows_is_no_examples(net
     bound = Question(lambda x: Five()(x, levels), X[:1], REGIONS[:1])
     one, other = (GapTester(SitTester(question, rows=rows)).versions(heat[0].expand(10, 16, 16)) for question in (given, bound))
     assert tuple(one) == pytest.approx(tuple(other))
+
+
+def test_tensors_in_lists_are_the_models_own(tmp_path):
+    class Halves(nn.Module):
+        def forward(self, x, held):
+            held[0]["level"].mul_(0.5)
+            return x[:, :1] * held[0]["level"]
+
+    level, x = torch.tensor(4.0), torch.rand(1, 3, 8, 8)
+    for _ in range(2):
+        EntropyCentric(Halves()).attribute(x, region=torch.ones(8, 8), grid_size=2, n_samples=2,
+                                           additional_forward_args=([{"level": level}],))
+    assert level == 4

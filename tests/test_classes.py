@@ -21,6 +21,7 @@ from entropy_captum.files import extent_of_array
 from entropy_captum.labels import LabelValues, parse_values, read_label, read_labels
 from entropy_captum.perturbation import filled
 from entropy_captum.question import Question
+from entropy_captum.region import predicted_region
 from entropy_captum.report import classes_table, make_report, wide_table
 from entropy_captum.request import Request, read_request
 from entropy_captum.statistics import curves, method_table, rival_table, scene_means, tile_counts, with_far
@@ -674,3 +675,13 @@ def test_what_lies_where_nothing_is_held_does_not_reach_the_network():
         image = np.where(valid[..., None], image, np.uint8(fill))
         tables.append(class_table(rooftop_unet(), image, valid=valid))
     assert tables[0].equals(tables[1]) and tables[0].equals(tables[2])
+
+
+def test_channels_of_probabilities_that_do_not_sum_to_1_stand_for_themselves():
+    """As of a network with a sigmoid for each class: what overlaps is predicted of both, by 0.5 and not by which is more."""
+    p = torch.tensor([[0.9, 0.6, 0.4], [0.8, 0.1, 0.3]])[None, :, None]  # (1,2,1,3)
+    own = [predicted_region(p, torch.tensor([k]), "none")[0, 0].tolist() for k in (0, 1)]
+    logits = [predicted_region(p.logit(), torch.tensor([k]), "sigmoid")[0, 0].tolist() for k in (0, 1)]
+    assert own == logits == [[True, True, False], [True, False, False]]
+    shares = torch.tensor([[0.4, 0.6], [0.35, 0.3], [0.25, 0.1]])[None, :, None].half()
+    assert predicted_region(shares, torch.tensor([0]), "none")[0, 0].tolist() == [True, True]

@@ -25,7 +25,7 @@ from entropy_captum.drawn import procedural_scene, write_scenes
 from entropy_captum.explanation import largest_object
 from entropy_captum.region import iou, object_at
 from entropy_captum.tiles import find_sources
-from entropy_captum.training import Recipe, initialize_encoder, shuffle_labels, train
+from entropy_captum.training import Recipe, find_splits, initialize_encoder, shuffle_labels, train
 from entropy_captum.zoo import BUNDLED_WEIGHTS, dataset_iou, paper_unet, predict_mask
 
 ENTROPY_CAPTUM = Path(sys.executable).parent / "entropy-captum"
@@ -282,3 +282,12 @@ def test_a_study_prints_means_of_scenes_and_says_when_all_failed(tmp_path):
     arguments[4] = str(tmp_path / "other")
     failed = CliRunner().invoke(app, arguments)
     assert failed.exit_code != 0 and "every tile failed; the first with ValueError" in str(failed.exception), failed.output
+
+
+def test_two_data_sets_of_one_name_are_not_trained_on_as_one(tmp_path):
+    for place in ("x1", "x2"):
+        for split in ("train", "val"):
+            write_scenes(tmp_path / place / "town" / split, [1], size=32)
+    with pytest.raises(ValueError, match="x1/town and .*x2/town would both be the data set 'town'"):
+        find_splits([tmp_path / "x1/town", tmp_path / "x2/town"])
+    assert list(find_splits([tmp_path / "x1/town", tmp_path / "x1/town"])) == ["town"]

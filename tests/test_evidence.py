@@ -121,7 +121,8 @@ def test_the_landing_pages_comparisons_are_those_of_the_rows():
     far, chance = rivals.loc["far"], rivals.loc["random"]
     assert (f"better than chance (0) and than nearness (p = {rivals.sign_flip_holm['distance']:.1g}). not shown to be better than "
             f"distance: {far.difference:.1f} [{far.low:.1f}, {far.high:.1f}] more; nor than the one random map that each tile also "
-            f"got: {chance.difference:.1f} [{chance.low:.1f}, {chance.high:.1f}] more, p = {chance.sign_flip_holm:.1g};") in LANDING.lower()
+            f"got: {chance.difference:.1f} [{chance.low:.1f}, {chance.high:.1f}] more, p = {chance.sign_flip_holm:.1g};"
+            ) in LANDING.lower()
     assert f"behind score-cam by increase (p = {rivals.sign_flip_holm['score-cam-increase']:.1g})" in LANDING.lower()
 
 
@@ -130,10 +131,12 @@ def test_the_landing_page_says_how_simpler_maps_do_by_patches_and_without_signs(
     made[["method", "form"]] = made.method.str.extract(r"^(.*?) (by cell|magnitude)$")
     rows = pd.concat([rows_of("methods").query("method not in ('ones', 'distance')").assign(form=""), made])
     plain = rows[rows.form == rows.groupby("method").form.transform("max")]  # "magnitude" where there is one, else "by cell"
-    gap, ahead = method_table(plain, ["gap"]).set_index("method").loc["entropy"], rival_table(plain).set_index("rival").loc["occlusion"]
+    gap = method_table(plain, ["gap"]).set_index("method").loc["entropy"]
+    ahead = rival_table(plain).set_index("rival").loc["occlusion"]
     tiles, scenes = len(plain[["dataset", "tile"]].drop_duplicates()), len(scene_means(plain[plain.method == "entropy"], "gap"))
     assert (f"on {tiles} tiles of {scenes} scenes, each map by patches and without its sign: {gap['mean']:.1f} [{gap.low:.1f}, "
-            f"{gap.high:.1f}], and occlusion (every patch greyed out in turn, an eighth of the forwards) is {-ahead.difference:.1f} "
+            f"{gap.high:.1f}], and occlusion (every patch greyed out in turn, an eighth of the forwards) is "
+            f"{-ahead.difference:.1f} "
             f"[{-ahead.high:.1f}, {-ahead.low:.1f}] ahead, p = {ahead.sign_flip_holm:.1g}") in LANDING
 
 
@@ -162,10 +165,11 @@ def test_the_page_on_scale_counts_the_forwards_that_a_study_runs():
 
     of_an_object = forwards(2) - forwards(1)
     each = 2 + 2 * len(REMOVED) + 20
-    assert of_an_object == 6 + len(settings.methods) * each and f"{each - 22} on equal area, 20 for the error of the gap; 6 more" in page
+    assert of_an_object == 6 + len(settings.methods) * each and "18 on equal area, 20 for the error of the gap; 6 more" in page
     maps, tests = 32 * 65, 6 + 9 * each
     one, ten = maps + 322 + 1 + tests, maps + 10 * (322 + 1 + tests)
-    for words in (f"| {tests} | {10 * tests:,} |", f"| **{one:,}** | **{ten:,}** |", f"| {one / 1e3:.1f} · 10⁹ | {ten / 1e3:.1f} · 10⁹ |",
+    for words in (f"| {tests} | {10 * tests:,} |", f"| **{one:,}** | **{ten:,}** |",
+                  f"| {one / 1e3:.1f} · 10⁹ | {ten / 1e3:.1f} · 10⁹ |",
                   f"pays {maps + 6 + each:,} forwards per tile, and {maps + 10 * (6 + each):,} for ten buildings",
                   f"| {one / 3.6:.0f} h | {round(ten / 3.6):,} h |"):
         assert words in page, words

@@ -400,7 +400,8 @@ def test_what_a_system_leaves_is_no_tile(tmp_path):
 @pytest.mark.parametrize(("names", "both"), [
     (("image/a.png", "image/a.tif"), ("a.png", "a.tif")), (("image/a.png", "label/a.png", "label/a.tif"), ("a.png", "a.tif")),
     (("image/a.png", "label/a.png", "masks/a.png"), ("label", "masks")), (("image/a.png", "images/b.png"), ("image", "images")),
-    (("image/a.png", "image/a_sat.png", "label/a_mask.png"), ("a.png", "a_sat.png"))])
+    (("image/a.png", "image/a_sat.png", "label/a_mask.png"), ("a.png", "a_sat.png")),
+    (("images/a.png", "images/a_mask.png", "masks/a.png"), ("a_mask.png", "masks"))])
 def test_what_may_belong_to_two_is_named(tmp_path, names, both):
     put(tmp_path, *names)
     for find in (find_tiles, find_sources):
@@ -558,3 +559,18 @@ def guide_functions() -> dict:
 def test_the_guide_finds_pixels_in_rotated_and_south_up_rasters(tags, pixel, place):
     matrix = guide_functions()["affine_of"](tags)
     assert np.allclose(matrix @ (*pixel, 1), place)
+
+
+@pytest.mark.parametrize("number", [0, 9])
+def test_an_orientation_that_means_nothing_turns_nothing(tmp_path, number):
+    Image.fromarray(RGB).save(tmp_path / "a.png", exif=exif(number))
+    np.testing.assert_array_equal(read_image(tmp_path / "a.png"), RGB)
+
+
+@pytest.mark.parametrize("kind", ["<u4", ">u4"])
+def test_labels_of_32_bits_have_no_sign(tmp_path, kind):
+    stored = np.resize(np.array([0, 7, 4294967295], np.uint32), (6, 9))
+    label = labels.read_label(write_tiff(tmp_path / "a.tif", dict(values=stored[..., None].astype(kind), order=kind[0])),
+                              labels.parse_values(["building=7;ignore=4294967295"]))
+    np.testing.assert_array_equal(label.known, stored != 4294967295)
+    np.testing.assert_array_equal(label.mask, stored == 7)

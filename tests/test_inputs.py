@@ -1,5 +1,6 @@
 """What a region, mask, label, map or count may be: arrays as tensors, sizes refused, nodata left out, dots in names kept."""
 import json
+import warnings
 
 import numpy as np
 import pytest
@@ -136,6 +137,26 @@ def test_an_index_made_of_rounding_is_undefined_and_said_so():
     with pytest.warns(UserWarning, match=r"Sobol indices are undefined \(NaN\)"):
         e = indices(200.0, 2e-5)  # float32 numbers near 200 lie 1.5e-5 apart
     assert torch.isnan(e.scores).all()
+
+
+@pytest.mark.parametrize(("level", "known"), [(6.0, True), (-6.0, True), (-18.0, True), (18.0, False), (25.0, False)])
+def test_probabilities_near_1_hold_no_index(level, known):
+    """Where a network returns float32 probabilities there is nothing below their last digit, and no index is made of that digit."""
+    class Ends(Saturated):
+        def forward(self, x):
+            return super().forward(x).sigmoid()
+
+    x, ids = torch.ones(1, 1, 1, 2), torch.tensor([[0, 1]])
+    asked = {"region": torch.ones(1, 2), "feature_mask": ids, "n_samples": 64}
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        found = SobolTotal(Ends(level, 1.0), activation="none").estimate(x, **asked)
+    if known:
+        want = SobolTotal(Saturated(level, 1.0)).estimate(x, **asked)
+        assert torch.allclose(found.scores, want.scores, rtol=0.02) and not told
+    else:
+        assert torch.isnan(found.scores).all() and torch.isnan(found.standard_error).all()
+        assert any("Sobol indices are undefined (NaN)" in str(each.message) for each in told)
 
 
 @pytest.mark.parametrize("halved", ["all", "some", "autocast"])

@@ -1,8 +1,11 @@
 """Networks as they come: in-place operations, train mode behind a lambda, odd dtypes, quantised, bound to a row, in wrappers."""
 import functools
 import logging
+import operator
+import threading
 import warnings
-from collections import OrderedDict, namedtuple
+from collections import OrderedDict, deque, namedtuple
+from dataclasses import dataclass
 
 import numpy as np
 import pytest
@@ -125,6 +128,54 @@ def test_train_mode_does_not_hide(how, image):
     assert find_modules(behind(net)[how]) == (net,) and weights_hash(behind(net)[how]) == weights_hash(net)
 
 
+class Keeps(nn.Module):
+    """Holds what leads to a network without registering it."""
+
+    def __init__(self, kept, reach):
+        super().__init__()
+        self.__dict__["kept"] = kept
+        self.reach = reach
+
+    def forward(self, x):
+        return self.reach(self.kept)(x)
+
+
+class Names(nn.Module):
+    def forward(self, x):
+        return TOP(x)
+
+
+@dataclass(slots=True)
+class Slotted:
+    net: nn.Module
+
+    def __call__(self, x):
+        return self.net(x)
+
+
+def around(net):
+    """Modules, and an object without attributes of its own, that hide a network where nothing registers it."""
+    first = operator.itemgetter(0)
+    return {"itself": Keeps(net, lambda kept: kept), "list": Keeps([net], first), "queue": Keeps(deque([net]), first),
+            "deep": Keeps({"a": {"b": (net,)}}, lambda kept: kept["a"]["b"][0]), "function": Keeps([lambda x: net(x)], first),
+            "object": Keeps(Holder(net), lambda kept: kept.predict), "part of a part": nn.Sequential(nn.Identity(), Keeps([net], first)),
+            "global": Names(), "slots": Slotted(net)}
+
+
+@pytest.mark.filterwarnings("ignore:.*the order of the patches means little")  # of so few designs
+@pytest.mark.parametrize("how", around(TOP))
+def test_train_mode_does_not_hide_inside_of_a_module(how, image, monkeypatch):
+    net = small_net()
+    monkeypatch.setitem(globals(), "TOP", net)
+    want, statistics, model = EntropyCentric(net.eval()).attribute(image, **CALL), net[1].running_mean.clone(), around(net)[how]
+    if isinstance(model, nn.Module):
+        model.eval()
+    net.train()
+    for per_eval in (1, 5):
+        assert torch.allclose(EntropyCentric(model).attribute(image, perturbations_per_eval=per_eval, **CALL), want, atol=1e-6)
+    assert torch.equal(net[1].running_mean, statistics) and net.training and net[1].training
+
+
 def by_global(x):
     return TOP(x)
 
@@ -190,6 +241,24 @@ def test_score_cam_reads_what_captum_reads(name, layer):
 
 
 @pytest.mark.slow
+def test_score_cam_reads_its_own_image_whatever_another_thread_runs(image, monkeypatch):
+    net, other, own = small_net().eval(), torch.zeros_like(image), LayerScoreCam._score
+
+    def foreign():
+        with eval_mode(net), torch.no_grad():
+            net(other)
+
+    def then_another(self, *arguments):
+        scores, thread = own(self, *arguments), threading.Thread(target=foreign)
+        thread.start()
+        thread.join(0.2)  # it may have to wait until this one is done
+        return scores
+
+    want = LayerScoreCam(RegionScore(net, REGION), net[0]).attribute(image)
+    monkeypatch.setattr(LayerScoreCam, "_score", then_another)
+    assert torch.equal(LayerScoreCam(RegionScore(net, REGION), net[0]).attribute(image), want)
+
+
 def test_a_view_is_captured_and_leaves_no_failure_behind():
     class Views(nn.Module):
         def __init__(self):
@@ -272,6 +341,13 @@ def test_bookkeeping_ends_no_call(make, image):
         e = EntropyCentric(model).estimate(image, **CALL)
         assert torch.isfinite(e.scores).all() and e.settings["weights"] == weights_hash(model)
         assert len(weights_hash(model)) == 16
+
+
+def test_layers_that_wait_for_their_first_input_have_a_hash(image):
+    lazy = nn.Sequential(nn.LazyConv2d(4, 3, padding=1), nn.Conv2d(4, 1, 1)).eval()
+    before = weights_hash(lazy)
+    found = EntropyCentric(lazy).attribute(image, **CALL)
+    assert torch.equal(EntropyCentric(lazy).attribute(image, **CALL), found) and weights_hash(lazy) != before
 
 
 def test_the_hash_tells_quantised_weights_and_states_apart():

@@ -16,8 +16,9 @@ from typer.testing import CliRunner
 from entropy_captum.adapter import adapt, card_of
 from entropy_captum.card import ModelCard
 from entropy_captum.cli import app
-from entropy_captum.data import find_tiles
+from entropy_captum.data import Tile, find_tiles, read_mask
 from entropy_captum.explanation import ask, demo_request, find_mistakes
+from entropy_captum.labels import parse_values, read_label
 from entropy_captum.report import kept_map, rows_of, write_report
 from entropy_captum.request import picture_of, read_request
 from entropy_captum.study import compare_runs, evaluate, kept_maps, read_facts, retest, save_maps, settings_of
@@ -396,3 +397,47 @@ def test_what_is_not_known_is_not_learned(tmp_path):
         by_hand = by_hand + (1 - (2 * (p * truth)[some].sum() + 1) / (p[some].sum() + truth[some].sum() + 1)) / 4
     torch.testing.assert_close(loss, by_hand)
     assert torch.isfinite(segmentation_loss(logits, torch.full_like(logits, torch.nan)))
+
+
+def write_label(path: Path, values: np.ndarray, transform=rasterio.Affine(0.5, 0, 500_000, 0, -0.5, 5_000_000), **facts) -> Path:
+    with rasterio.open(path, "w", driver="GTiff", height=values.shape[0], width=values.shape[1], count=1, dtype=values.dtype,
+                       crs="EPSG:25832", transform=transform, **facts) as file:
+        file.write(values, 1)
+    return path
+
+
+@pytest.mark.parametrize(("values", "code", "building", "known"), [
+    ([0, 1, 255], None, [1], [0, 1]), ([0, 1, 255], "building=1", [1], [0, 1]), ([0, 1, 255], "building=255", [255], [0, 1, 255]),
+    ([0, 1, 255], "building=1;ignore=255", [1], [0, 1]), ([0, 255], "ignore=255", [], [0]), ([0, 1], None, [1], [0, 1])])
+def test_what_a_label_marks_as_nothing_is_not_known(tmp_path, values, code, building, known):
+    """By its own nodata number, as rasterio writes it; the code that is given wins."""
+    stored = np.resize(np.array(values, np.uint8), (6, 9))
+    label = read_label(write_label(tmp_path / "a.tif", stored, nodata=255), code and parse_values([code]))
+    np.testing.assert_array_equal(label.mask, np.isin(stored, building))
+    np.testing.assert_array_equal(np.ones(stored.shape, bool) if label.known is None else label.known, np.isin(stored, known))
+
+
+def test_a_label_whose_only_value_means_nothing_is_asked_about(tmp_path):
+    """0 is ground also where it is marked; of 0 and a marked 255 nobody can tell whether that is building."""
+    stored = np.resize(np.array([0, 255], np.uint8), (6, 9))
+    with pytest.raises(ValueError, match=r"255 alone, which it marks as holding nothing.*building=255 or ignore=255"):
+        read_mask(write_label(tmp_path / "a.tif", stored, nodata=255))
+    ground = read_label(write_label(tmp_path / "b.tif", stored, nodata=0))
+    assert ground.known is None and np.array_equal(ground.mask, stored == 255)
+
+
+@pytest.mark.parametrize("case", ["south up", "five pixels further south", "finer", "the same"])
+def test_the_label_of_a_tile_lies_where_its_file_says(tmp_path, case):
+    """Against the image's own pixels, of which each is known by its place."""
+    truth = np.random.default_rng(0).integers(0, 2, (20, 30), dtype=np.uint8)
+    own = rasterio.Affine(0.5, 0, 500_000, 0, -0.5, 5_000_000)
+    with rasterio.open(tmp_path / "a.tif", "w", driver="GTiff", height=20, width=30, count=3, dtype="uint8", crs="EPSG:25832",
+                       transform=own) as file:
+        file.write(np.repeat(truth[None] * 200, 3, 0))
+    stored, lies = {"south up": (truth[::-1], rasterio.Affine(0.5, 0, 500_000, 0, 0.5, 5_000_000 - 10)),
+                    "five pixels further south": (truth[5:], own @ rasterio.Affine.translation(0, 5)),
+                    "finer": (truth.repeat(2, 0).repeat(2, 1), own @ rasterio.Affine.scale(0.5)), "the same": (truth, own)}[case]
+    found = Tile(tmp_path / "a.tif", write_label(tmp_path / "label.tif", np.ascontiguousarray(stored), lies)).read()
+    known = np.ones((20, 30), bool) if found.known is None else found.known
+    assert known[5:].all() and known[:5].all() == (case != "five pixels further south")
+    np.testing.assert_array_equal(found.label, (truth == 1) & known)

@@ -2,8 +2,8 @@
 
 Buildings are windows of 64 pixels of the val tiles in $ENTROPY_CAPTUM_DATA; the truth is the mean of independent Latin hypercubes.
 Every estimate is kept in runs/designs: a run that is stopped goes on where it was, and a longer `--truth` adds to a shorter one.
-The rows of each building go to nbs/benchmarks/designs-buildings.csv at once, and those that are there are not made again (on another
-machine either); the table of a grid is renewed when all of its buildings are there.
+The rows of each building go to nbs/benchmarks/designs-buildings.csv at once and are not made again, on another machine either; the
+table of a grid is renewed when all of its buildings are there.
 """
 from __future__ import annotations
 
