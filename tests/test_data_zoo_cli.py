@@ -288,6 +288,6 @@ def test_two_data_sets_of_one_name_are_not_trained_on_as_one(tmp_path):
     for place in ("x1", "x2"):
         for split in ("train", "val"):
             write_scenes(tmp_path / place / "town" / split, [1], size=32)
-    with pytest.raises(ValueError, match="x1/town and .*x2/town would both be the data set 'town'"):
+    with pytest.raises(ValueError, match=r"x1/town and .*x2/town would both be the data set 'town'"):
         find_splits([tmp_path / "x1/town", tmp_path / "x2/town"])
     assert list(find_splits([tmp_path / "x1/town", tmp_path / "x1/town"])) == ["town"]

@@ -565,12 +565,3 @@ def test_the_guide_finds_pixels_in_rotated_and_south_up_rasters(tags, pixel, pla
 def test_an_orientation_that_means_nothing_turns_nothing(tmp_path, number):
     Image.fromarray(RGB).save(tmp_path / "a.png", exif=exif(number))
     np.testing.assert_array_equal(read_image(tmp_path / "a.png"), RGB)
-
-
-@pytest.mark.parametrize("kind", ["<u4", ">u4"])
-def test_labels_of_32_bits_have_no_sign(tmp_path, kind):
-    stored = np.resize(np.array([0, 7, 4294967295], np.uint32), (6, 9))
-    label = labels.read_label(write_tiff(tmp_path / "a.tif", dict(values=stored[..., None].astype(kind), order=kind[0])),
-                              labels.parse_values(["building=7;ignore=4294967295"]))
-    np.testing.assert_array_equal(label.known, stored != 4294967295)
-    np.testing.assert_array_equal(label.mask, stored == 7)

@@ -158,8 +158,8 @@ def around(net):
     first = operator.itemgetter(0)
     return {"itself": Keeps(net, lambda kept: kept), "list": Keeps([net], first), "queue": Keeps(deque([net]), first),
             "deep": Keeps({"a": {"b": (net,)}}, lambda kept: kept["a"]["b"][0]), "function": Keeps([lambda x: net(x)], first),
-            "object": Keeps(Holder(net), lambda kept: kept.predict), "part of a part": nn.Sequential(nn.Identity(), Keeps([net], first)),
-            "global": Names(), "slots": Slotted(net)}
+            "object": Keeps(Holder(net), lambda kept: kept.predict), "global": Names(), "slots": Slotted(net),
+            "part of a part": nn.Sequential(nn.Identity(), Keeps([net], first))}
 
 
 @pytest.mark.filterwarnings("ignore:.*the order of the patches means little")  # of so few designs

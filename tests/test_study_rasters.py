@@ -399,7 +399,10 @@ def test_what_is_not_known_is_not_learned(tmp_path):
     assert torch.isfinite(segmentation_loss(logits, torch.full_like(logits, torch.nan)))
 
 
-def write_label(path: Path, values: np.ndarray, transform=rasterio.Affine(0.5, 0, 500_000, 0, -0.5, 5_000_000), **facts) -> Path:
+PLACE = rasterio.Affine(0.5, 0, 500_000, 0, -0.5, 5_000_000)
+
+
+def write_label(path: Path, values: np.ndarray, transform=PLACE, **facts) -> Path:
     with rasterio.open(path, "w", driver="GTiff", height=values.shape[0], width=values.shape[1], count=1, dtype=values.dtype,
                        crs="EPSG:25832", transform=transform, **facts) as file:
         file.write(values, 1)
@@ -430,14 +433,20 @@ def test_a_label_whose_only_value_means_nothing_is_asked_about(tmp_path):
 def test_the_label_of_a_tile_lies_where_its_file_says(tmp_path, case):
     """Against the image's own pixels, of which each is known by its place."""
     truth = np.random.default_rng(0).integers(0, 2, (20, 30), dtype=np.uint8)
-    own = rasterio.Affine(0.5, 0, 500_000, 0, -0.5, 5_000_000)
     with rasterio.open(tmp_path / "a.tif", "w", driver="GTiff", height=20, width=30, count=3, dtype="uint8", crs="EPSG:25832",
-                       transform=own) as file:
+                       transform=PLACE) as file:
         file.write(np.repeat(truth[None] * 200, 3, 0))
     stored, lies = {"south up": (truth[::-1], rasterio.Affine(0.5, 0, 500_000, 0, 0.5, 5_000_000 - 10)),
-                    "five pixels further south": (truth[5:], own @ rasterio.Affine.translation(0, 5)),
-                    "finer": (truth.repeat(2, 0).repeat(2, 1), own @ rasterio.Affine.scale(0.5)), "the same": (truth, own)}[case]
+                    "five pixels further south": (truth[5:], PLACE @ rasterio.Affine.translation(0, 5)),
+                    "finer": (truth.repeat(2, 0).repeat(2, 1), PLACE @ rasterio.Affine.scale(0.5)), "the same": (truth, PLACE)}[case]
     found = Tile(tmp_path / "a.tif", write_label(tmp_path / "label.tif", np.ascontiguousarray(stored), lies)).read()
     known = np.ones((20, 30), bool) if found.known is None else found.known
     assert known[5:].all() and known[:5].all() == (case != "five pixels further south")
     np.testing.assert_array_equal(found.label, (truth == 1) & known)
+
+
+def test_labels_of_32_bits_have_no_sign(tmp_path):
+    stored = np.resize(np.array([0, 7, 4294967295], np.uint32), (6, 9))
+    label = read_label(write_label(tmp_path / "a.tif", stored), parse_values(["building=7;ignore=4294967295"]))
+    np.testing.assert_array_equal(label.known, stored != 4294967295)
+    np.testing.assert_array_equal(label.mask, stored == 7)
