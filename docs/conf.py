@@ -49,6 +49,7 @@ nb_code_prompt_show = "The imports of this module"
 nb_code_prompt_hide = "The imports of this module"
 myst_enable_extensions = ["dollarmath", "colon_fence", "attrs_inline"]
 myst_heading_anchors = 3
+exclude_patterns = ["_*.md"]  # parts of pages
 suppress_warnings = ["mystnb.unknown_mime_type"]
 
 default_role = "code"

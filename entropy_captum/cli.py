@@ -95,7 +95,7 @@ GridSize = Annotated[int, typer.Option(help="Patches a side.")]
 #:
 #: :meta hide-value:
 OwnGrid = Annotated[str | None, typer.Option("--grid-size", help="Patches a side, or adaptive: fine where the strongest are. "
-                                             "Default: 8 to 16, so that a patch is no larger than the object; 8 for many "
+                                             "Default: 8, or 16 for an object smaller than a patch of 8; 8 for many "
                                              "buildings, and where bands are removed.")]
 #: The option `--finest`.
 #:
@@ -137,6 +137,13 @@ def check_folder(*folders: Path | None) -> None:
     for folder in folders:
         if folder is not None and not folder.is_dir():
             raise ValueError(f"{folder}: {not_there(folder, 'folder')}")
+
+
+def check_files(**files: Path | str | None) -> None:
+    """Raises ValueError, naming option and file, for a file that is not there; None stands for none."""
+    for option, path in files.items():
+        if path is not None and not is_remote(str(path)) and not Path(path).exists():
+            raise ValueError(f"--{option} {path}: {not_there(path)}")
 
 
 def say_replaced(*folders: Path) -> None:
@@ -538,7 +545,7 @@ def print_survey(table: pd.DataFrame, out: Path) -> None:
     from entropy_captum.survey_report import SHOWN, marks_in
 
     counts = table["status"].value_counts()
-    typer.echo(f"\n{len(table)} buildings: {', '.join(f'{n} {status}' for status, n in counts.items())}")
+    typer.echo(f"\n{len(table)} building{'s' * (len(table) != 1)}: {', '.join(f'{n} {status}' for status, n in counts.items())}")
     if "error" in table:
         for reason, n in table["error"].dropna().value_counts().items():
             typer.echo(f"  {n} x {in_options(str(reason))}")
@@ -628,6 +635,7 @@ def explain(image: ImageName, point: Point = None, at: At = None, crs: Crs = "EP
     Of a raster also many buildings, each by itself: those of --footprints, or --all that the network predicts.
     """
     check_model(model, model_card, out)
+    check_files(mask=mask, label=label, footprints=footprints)
     check_mistakes(mistakes, labelled, label)
     reading, grouped = Reading(bands, scale, stored, remote, id_column, parse_nodata(nodata)), parse_groups(groups or ())
     place = Place(at, crs, point, window, mask, label, parse_values(label_values or ()), footprints, building, everything)

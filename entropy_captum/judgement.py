@@ -174,7 +174,7 @@ def judge(tester: SitTester, maps: Mapping[str, Tensor], estimates: Mapping[str,
     shown = own | {"distance": near, "ones": ones_attribution(tester.ground.inputs[0].cpu())[:, 0]}
     for name, heat in own.items():
         if heat.min() == heat.max():
-            notify(f"the map {name!r} is {float(heat.max()):g} everywhere, so that chance says which pixels go, and its verdict")
+            notify(f"the map {name!r} is {float(heat.max()):g} everywhere: chance decides which pixels go, and its verdict")
     with waiting("testing the maps", show_progress, 5):
         table, chance = verdict(tester, shown), asked.chance()
     several = tqdm((*own, "distance"), desc="how sure the tests are", leave=False, disable=not show_progress)

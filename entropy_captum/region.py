@@ -122,7 +122,8 @@ def check_region(region: Tensor | NDArray[Any], batch: int, size: Sequence[int] 
                          "are 0 and another number, region > 0 is one")
     empty = (region.amax((1, 2)) == 0).nonzero().flatten().tolist()
     if empty:
-        raise ValueError(f"empty region: no pixel is set{f' for example {empty[0]}' * (len(region) > 1)} of shape {shape}")
+        raise ValueError(f"empty region: of shape {shape}{f', example {empty[0]}' * (len(region) > 1)}, and no pixel is set; "
+                         "region.object_at(mask, x, y) gives the object of a mask at a pixel")
     return region.repeat_interleave(batch // len(region), 0)
 
 # %% ../nbs/06_region.ipynb #5f08a6ca

@@ -258,7 +258,7 @@ def tile_figure(run: Path, sources: Sequence[Source], crop: int | None, method: 
 def as_image(figure: Figure, description: str, photo: bool = False) -> Markup:
     """A figure as an element that holds its own data, in the light and in the dark; a photo as JPEG, a tenth of the size."""
     data = jpeg_of(figure, 90) if photo else png_of(figure, 90)
-    return Markup(f'<div class="picture">{image_element(data, description, dark_copy(data))}</div>')
+    return Markup(f'<div class="picture{" photo" * photo}">{image_element(data, description, dark_copy(data))}</div>')
 
 # %% ../nbs/58_report.ipynb #a20c972f
 def number_text(value: Any) -> str:
@@ -356,7 +356,8 @@ img { box-sizing: border-box; max-width: 100%; background: white; border: 1px so
   padding: .4rem }
 @media screen and (prefers-color-scheme: dark) { img { background: #191919 } }
 @media (max-width: 40em) {
-  .picture { overflow-x: auto } .picture img { max-width: none; width: max(100%, 34rem) }
+  .picture { overflow-x: auto } .picture img { max-width: none }
+  .picture:not(.photo) img { width: max(100%, 34rem) }
   th, td { padding: .25rem .35rem } .long { min-width: 7.5rem } }
 pre { overflow-x: auto; font-size: .8rem }
 summary { cursor: pointer; font-size: 1.25rem; font-weight: 600; margin: 2.5rem 0 .3rem; padding-top: .6rem;
@@ -589,9 +590,9 @@ def tile_sections(run: Run, rows: pd.DataFrame, method: str) -> list[dict[str, A
             figure = tile_figure(run.home, shown, run.settings["crop"], method, run.target, run.number, run.named or run.targets,
                                  run.read)
             pictures = [as_image(figure, f"the {name} tiles with their labels", photo=True)]
-            text = "Outlined: the label." + (
+            text = "Outlined: the label, not what was predicted and explained." + (
                 " Below: the map, bright where it calls a place important." if (run.home / "maps.zarr").is_dir() else
-                " The maps were not kept; `entropy-captum evaluate --keep-maps` keeps them.") + (
+                " The maps were not kept; a run with --keep-maps keeps them.") + (
                 f" Not shown, since their files have changed: {len(there) - len(shown)}." if len(shown) < len(there) else "")
         if len(tiles):
             table = tiles.round({"gap": 2, "confidence": 2}).rename(columns={"pixels": "explained pixels"})
@@ -680,7 +681,7 @@ def not_explained(rows: pd.DataFrame) -> str:
     failed = sum("ok" not in state and "error" in state for state in states)
     empty = sum(state <= {SMALL, "absent"} for state in states)
     said = [f"another {failed} failed"] * bool(failed)
-    said += [f"another {empty} hold{'s' * (empty == 1)} nothing large enough to explain"] * bool(empty)
+    said += [f"in another {empty} the network predicts nothing, or too little to explain"] * bool(empty)
     return f" ({', '.join(said)})" if said else ""
 
 

@@ -193,8 +193,8 @@ def state_sections(table: pd.DataFrame) -> list[dict[str, Any]]:
     marks = marks_in(table)
     if len(marks):
         found.append(section("Marks", "What to know of single buildings; they are explained on what there is of them. Of one "
-                             "that is not or hardly predicted the map says what the little confidence hangs on, not what makes a "
-                             "building.",
+                             "that is not predicted, or hardly, the map says what the little confidence there is depends on, not "
+                             "what makes a building.",
                              counted(marks, "mark")))
     if "error" in table and table["error"].notna().any():
         found.append(section("Errors", "Run the survey again to try these once more.", counted(table["error"], "reason")))

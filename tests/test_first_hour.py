@@ -425,7 +425,7 @@ def test_a_flat_map(typed):
         words = said(lambda door=door: door(flat, X))
         assert "flat map: all scores are equal within their error (0 to 0)" in words
         assert "more samples (n_samples), larger patches (a smaller grid_size) or a larger region" in words
-    assert "the map 'mine' is 1 everywhere, so that chance says which pixels go, and its verdict" in said(
+    assert "the map 'mine' is 1 everywhere: chance decides which pixels go, and its verdict" in said(
         lambda: judged(Bright(), X, heat=torch.ones(1, 64, 64)))
     assert "flat map" in page(flat, SCENE.image, SCENE.label)
     line = f"explain aerial.png --mask mask.png --model own.py:flat --model-card card.toml {QUICK}"

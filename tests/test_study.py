@@ -287,7 +287,7 @@ def test_a_speck_has_no_weight_and_is_told(tmp_path, per, capsys):
     assert "(1 ok, 1 small, 1 absent)" in said
     assert "note: 1 tile (drawn/val/b_1) not explained: 8 pixels are predicted" in said and "fewer than --min-pixels 64" in said
     assert "1 tile (drawn/val/b_1) not explained" in (page := make_report(tmp_path / "run"))
-    assert "In 1 tile of drawn (another 2 hold nothing large enough to explain), " in " ".join(page.split())
+    assert "In 1 tile of drawn (in another 2 the network predicts nothing, or too little to explain), " in " ".join(page.split())
     smaller = Settings(("random",), 2, 2, per=per, min_pixels=8)
     rows = evaluate(Bright(), data, tmp_path / "all", smaller, show_progress=False)
     assert list(rows.status) == ["ok", "ok", "absent"]

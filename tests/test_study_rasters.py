@@ -438,7 +438,8 @@ def test_the_label_of_a_tile_lies_where_its_file_says(tmp_path, case):
         file.write(np.repeat(truth[None] * 200, 3, 0))
     stored, lies = {"south up": (truth[::-1], rasterio.Affine(0.5, 0, 500_000, 0, 0.5, 5_000_000 - 10)),
                     "five pixels further south": (truth[5:], PLACE @ rasterio.Affine.translation(0, 5)),
-                    "finer": (truth.repeat(2, 0).repeat(2, 1), PLACE @ rasterio.Affine.scale(0.5)), "the same": (truth, PLACE)}[case]
+                    "finer": (truth.repeat(2, 0).repeat(2, 1), PLACE @ rasterio.Affine.scale(0.5)),
+                    "the same": (truth, PLACE)}[case]
     found = Tile(tmp_path / "a.tif", write_label(tmp_path / "label.tif", np.ascontiguousarray(stored), lies)).read()
     known = np.ones((20, 30), bool) if found.known is None else found.known
     assert known[5:].all() and known[:5].all() == (case != "five pixels further south")

@@ -1,6 +1,7 @@
 """What `make docs` runs: stage the sources in _build/source, build _build/html without warnings, darken, check links."""
 from __future__ import annotations
 
+import ast
 import os
 import re
 import shutil
@@ -65,15 +66,40 @@ def stage() -> None:
             stage_notebook(path, SOURCE / "notebooks" / path.relative_to(ROOT / "nbs"))
     shutil.copytree(ROOT / "index_files", SOURCE / "_static" / "index_files")
     stack_hero(SOURCE / "index.md", SOURCE)
+    list_modules(SOURCE / "api" / "index.md")
     shutil.copy(ROOT / "CHANGELOG.md", SOURCE / "changelog.md")
     shutil.copy(ROOT / "entropy_captum" / "weights" / "rooftop_unet.md", SOURCE / "model_card.md")
-    index = nbformat.read(ROOT / "nbs" / "index.ipynb", as_version=4)
-    example = [re.sub(r"^#\|.*\n", "", c.source, flags=re.M) for c in index.cells  # what the README shows
-               if c.cell_type == "code" and not re.search(r"^#\|\s*(echo|hide|timed|notest)", c.source, re.M)]
-    (SOURCE / "example.py").write_text("\n\n".join(example) + "\n", encoding="utf-8")
+    stage_readme_parts(nbformat.read(ROOT / "nbs" / "index.ipynb", as_version=4))
     script = next(file for file in files("sphinx-mathjax-offline") or () if file.name == "tex-svg.js").locate()
     (SOURCE / "_static" / "mathjax").mkdir()
     shutil.copy(script, SOURCE / "_static" / "mathjax" / "tex-svg.js")
+
+
+def stage_readme_parts(index: NotebookNode) -> None:
+    """What the landing page shows of the README: its example with what that prints, and its comparison with other tools."""
+    shown = [c for c in index.cells if c.cell_type == "code" and not re.search(r"^#\|\s*(echo|hide|timed|notest)", c.source, re.M)]
+    blocks = []
+    for cell in shown:
+        code = re.sub(r"^#\|.*\n", "", cell.source, flags=re.M)
+        blocks.append(f"```{{code-block}} python\n:class: landing\n\n{code}\n```")
+        said = [output["text"].rstrip() for output in cell.outputs if output.get("name") == "stdout"]
+        blocks += [f"```{{code-block}} text\n:class: said\n\n{text}\n```" for text in said]
+    (SOURCE / "_example.md").write_text("\n\n".join(blocks) + "\n", encoding="utf-8")
+    told = "\n".join(cell.source for cell in index.cells if cell.cell_type == "markdown")
+    table = re.search(r"^## Compared with other tools\n.*?(^\|.*?)\n\n", told, re.M | re.S)
+    assert table is not None, "the README compares with other tools"
+    (SOURCE / "_compared.md").write_text(f"{table[1]}\n", encoding="utf-8")
+
+
+def list_modules(page: Path) -> None:
+    """In the staged page, the block `modules`, their names, as links with the first line of each, and as hidden contents."""
+    def expand(block: re.Match[str]) -> str:
+        names = block[1].split()
+        about = {name: ast.get_docstring(ast.parse((ROOT / "entropy_captum" / f"{name}.py").read_text("utf-8"))) for name in names}
+        listed = "\n".join(f"- [{name}]({name}.md): {about[name]}" for name in names)
+        return f"{listed}\n\n```{{toctree}}\n:hidden:\n\n{chr(10).join(names)}\n```"
+
+    page.write_text(re.sub(r"```\{modules\}\n(.*?)\n```", expand, page.read_text("utf-8"), flags=re.S), encoding="utf-8")
 
 
 #: Elements without an end, and those whose text may hold a dollar: code, and what is no text. Formulas have a class.
