@@ -63,13 +63,13 @@ def default_layer(model: Model, inputs: Tensor) -> nn.Module:
         if isinstance(output, Tensor) and output.ndim == 4 and not isinstance(module, nn.Dropout):
             maps.append((module, len(output)))
 
-    handles = [m.register_forward_hook(record) for m in encoder.modules()]
-    try:
-        with eval_mode(model), as_written():
+    with eval_mode(model), as_written():  # one thread at a time: what another runs meanwhile would be recorded as well
+        handles = [m.register_forward_hook(record) for m in encoder.modules()]
+        try:
             call_model(model, (inputs[:1].repeat(2, 1, 1, 1),), (), find_modules(model))
-    finally:
-        for handle in handles:
-            handle.remove()
+        finally:
+            for handle in handles:
+                handle.remove()
     # Two images make two maps, and one table of relative positions. The cut into patches alone makes no features.
     found = [m for m, rows in maps if rows == max(rows for _, rows in maps)]
     if not found or (found[-1] is ran[0] and len(ran) > 1):
@@ -207,9 +207,10 @@ class LayerScoreCam(LayerAttribution):
 
     def _score(self, x: Tensor, arguments: Any, k: int, batch: int) -> Tensor:
         """Scores (k,B) of k-major rows."""
-        with eval_mode(self.forward_func), as_written():
+        networks = find_modules(self.forward_func)
+        with eval_mode(self.forward_func, networks), as_written():
             extra = expand_arguments(arguments, k, torch.arange(batch, device=x.device), batch)
-            scores = call_model(self.forward_func, (x,), extra, find_modules(self.forward_func))
+            scores = call_model(self.forward_func, (x,), extra, networks)
         if not isinstance(scores, Tensor) or scores.shape not in ((len(x),), (len(x), 1)):
             got = tuple(scores.shape) if isinstance(scores, Tensor) else type(scores).__name__
             raise ValueError(f"forward_func must return one number per example, ({len(x)},), got {got}; wrap a segmentation "

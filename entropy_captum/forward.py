@@ -178,8 +178,8 @@ def _held(value: Any) -> Iterator[Any]:
             names = set(_named(value.__code__))
             named = [value.__globals__[name] for name in sorted(names) if name in value.__globals__]
             yield from named
-            yield from (v for m in named if isinstance(m, types.ModuleType) for n, v in vars(m).items()
-                        if n in names and isinstance(v, nn.Module))
+            yield from (v for m in named if isinstance(m, types.ModuleType) for n in sorted(names & vars(m).keys())
+                        if isinstance(v := vars(m)[n], nn.Module))
     elif isinstance(value, dict | list | tuple | set | deque):
         yield from list(value.values() if isinstance(value, dict) else value)[:MOST_HELD]
     elif isinstance(value, types.MethodType | types.BuiltinFunctionType):
