@@ -140,6 +140,16 @@ def check_fit(own: Mapping[str, Tensor], taken: Mapping[str, Found], foreign: Se
         if names:
             raise OtherNetwork(f"{path}: {what} {len(names)} tensors, the first: {names[0]}; does the architecture match?")
 
+# %% ../nbs/41_checkpoints.ipynb #b5de0e55
+def say_passed_over(content: Mapping[Any, Any], sets: Iterable[str], chosen: str, path: str | Path) -> None:
+    """Warn of a running average in a checkpoint that is none of its `sets` of weights (prefixes), as one without buffers."""
+    averages = [str(name) for name, value in content.items() if isinstance(value, Mapping | list | tuple) and len(value)
+                and AVERAGES & set(re.split("[._]", str(name).lower()))]
+    missed = [name for name in averages if not any(prefix.startswith(name) for prefix in sets)]
+    if missed and sets:
+        notify(f"{path}: a running average, {', '.join(map(repr, missed))}, is no whole set of the network's weights (one of "
+               f"parameters has no buffers) and is passed over; those under {chosen!r} are loaded")
+
 # %% ../nbs/41_checkpoints.ipynb #db897c37
 def fill(model: nn.Module, content: Mapping[Any, Any], path: str | Path) -> nn.Module:
     """Load what `read_checkpoint` returned for `path` into `model`, as `load_weights` says."""
@@ -147,6 +157,7 @@ def fill(model: nn.Module, content: Mapping[Any, Any], path: str | Path) -> nn.M
     found = tensors_in(content)
     sets = matching_sets(found, own)
     prefix = choose_set(sets, found, path) if sets else ""
+    say_passed_over(content, sets, prefix, path)
     taken, roots = sets.get(prefix, {}), {bare(name.split(".")).partition(".")[0] for name in own}
     used, homes = {id(each) for each in taken.values()}, {each.home for each in taken.values()}
     others = [(each.home, each.home + each.name) for each in found if id(each) not in used]

@@ -133,6 +133,8 @@ def tiff_facts(path: Path) -> Facts:
     page, extra = pictures[0], pictures[0].tags.get(338, ())
     if not page.bits or 0 in page.size or not isinstance(page.tag(274, 1), int):
         raise ValueError(f"{path}: a damaged TIFF, by its tags {page.size[1]} x {page.size[0]} pixels of {page.bands} bands")
+    if page.tag(32997, 1) != 1:
+        raise ValueError(f"{path}: a volume of {page.tag(32997, 1)} slices; save the one that is meant in a file of its own")
     colour = COLOURS.get(page.tag(262), "unknown colours")
     if page.tag(262) == 6 and (page.tag(259) not in (6, 7) or page.tag(284, 1) == 2):  # else the JPEG decoder makes RGB of it
         colour = "YCbCr"

@@ -25,9 +25,9 @@ __all__ = ['Baselines', 'grid_feature_mask', 'check_baselines', 'named_baseline'
 def grid_shape(grid_size: int | tuple[int, int]) -> tuple[int, int]:
     """Rows and columns of a grid. Raises ValueError, quoting it, for anything but a positive integer or two."""
     try:
-        rows, columns = grid_size if isinstance(grid_size, (tuple, list)) else (grid_size, grid_size)
+        rows, columns = grid_size if isinstance(grid_size, (tuple, list, np.ndarray)) else (grid_size, grid_size)
         return check_count("grid_size", rows), check_count("grid_size", columns)
-    except ValueError:
+    except (ValueError, TypeError):
         raise ValueError(f"grid_size must be a positive integer or (rows, columns), got {grid_size!r}") from None
 
 # %% ../nbs/04_perturbation.ipynb #e25fb9db
@@ -61,7 +61,8 @@ def grid_feature_mask(size: tuple[int, int], grid_size: int | tuple[int, int] = 
 def as_tensor(values: Tensor | NDArray[Any]) -> Tensor:
     """A tensor or numpy array, of any shape, as a tensor. Raises TypeError, naming the kind, for anything else."""
     if isinstance(values, np.ndarray):
-        return torch.from_numpy(np.array(values, order="C"))  # a copy: views may run backwards or be read-only
+        # A copy: views may run backwards or be read-only, and files may hold their numbers the other way round.
+        return torch.from_numpy(np.array(values, order="C", dtype=values.dtype.newbyteorder("=")))
     if not isinstance(values, Tensor):
         raise TypeError(f"expected a tensor or a numpy array, got {type(values).__name__}")
     return values
@@ -111,6 +112,9 @@ def check_baselines(baselines: Baselines, inputs: tuple[Tensor, ...]) -> tuple[T
         raise ValueError(f"one baseline tensor of shape {tuple(baselines.shape)} for {len(inputs)} inputs; give a tuple")
     formatted = []
     for baseline, x in zip(given, inputs, strict=True):
+        if isinstance(baseline, str):
+            raise TypeError(f"baselines={baseline!r}: expected a number or a tensor; named_baseline({baseline!r}, inputs) of "
+                            "entropy_captum.perturbation makes one")
         b = as_tensor(baseline) if isinstance(baseline, np.ndarray) else baseline
         b = torch.as_tensor(b, dtype=x.dtype, device=x.device)
         if b.ndim and b.ndim == x.ndim and len(b) > 1 and len(x) % len(b) == 0:

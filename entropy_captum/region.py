@@ -63,7 +63,7 @@ def check_target(target: int | list[int] | Tensor | None, batch: int, n_classes:
     if len(index) != batch:
         raise ValueError(f"target must be one class or one per example ({batch}), got {target!r}")
     if ((index < 0) | (index >= n_classes)).any():
-        raise ValueError(f"target {target!r} is no class of an output with {n_classes} channels; "
+        raise ValueError(f"target {target!r} is no class of an output with {n_classes} channel{'s' * (n_classes > 1)}; "
                          f"name {f'one of 0 to {n_classes - 1}' if n_classes > 1 else 'the only one, 0, or none'}")
     return index
 
@@ -334,7 +334,9 @@ def object_at(mask: NDArray[np.bool_], x: int, y: int, corner: tuple[int, int] =
         raise ValueError(f"the point ({x}, {y}) lies outside the image of {width} x {height} pixels; a point is its column, "
                          f"{left} to {left + width - 1}, and its row, {top} to {top + height - 1}")
     if not mask.any():
-        raise ValueError(f"the point ({x}, {y}) lies on no object: there is none; give a mask of the region, or another image")
+        part = "" if not (left or top) else f" in columns {left} to {left + width - 1} and rows {top} to {top + height - 1}"
+        raise ValueError(f"the point ({x}, {y}) lies on no object: there is none{part}; give a mask of the region, or "
+                         f"{'another point or a larger window' if part else 'another image'}")
     if not mask[y - top, x - left]:
         column, row = nearest_pixel(mask, x, y, corner)
         raise ValueError(f"the point ({x}, {y}) lies on no object; the nearest has a pixel at ({column}, {row}): "

@@ -104,6 +104,10 @@ def write_whole(path: Path, write: Callable[[Path], object], *failures: type[Exc
         to_disk(file)
         file.replace(path)
 
+# %% ../nbs/02_writing.ipynb #b5de0e54
+#: The record of an explanation in its folder, and its name while the files of another take the place of what it says.
+RECORD, UNFINISHED = "pixels.json", ".pixels.json"
+
 # %% ../nbs/02_writing.ipynb #f6caf839
 def write_together(folder: Path, write: Callable[[Path], object], stale: Iterable[str] = ()) -> None:
     """Have `write` fill an empty folder, then move what it wrote into `folder`, which else stays as it was.
@@ -114,22 +118,22 @@ def write_together(folder: Path, write: Callable[[Path], object], stale: Iterabl
     with writing_to(folder), unfinished(folder) as staging:
         staging.mkdir()
         write(staging)
-        written = sorted(staging.iterdir())
+        written = sorted(staging.iterdir(), key=lambda file: (file.name == RECORD, file.name))
         for file in written:
             to_disk(file)
+        record, before = folder / RECORD, folder / UNFINISHED
+        if record.exists() and RECORD in {file.name for file in written}:  # while files change, no record says what they are
+            record.replace(before)
         for name in set(stale) - {file.name for file in written}:
             (folder / name).unlink(missing_ok=True)
         for file in written:
             file.replace(folder / file.name)
+        before.unlink(missing_ok=True)
 
 # %% ../nbs/02_writing.ipynb #82dfc452
-#: The record of an explanation in its folder.
-RECORD = "pixels.json"
-
-
-def record_of(folder: Path) -> dict[str, Any] | None:
+def record_of(folder: Path, name: str = RECORD) -> dict[str, Any] | None:
     """The record of the explanation in a folder: file, explained, made (a date), files, as far as it says so; None for none."""
-    path = folder / RECORD
+    path = folder / name
     if not path.is_file():
         return None
     said = None
@@ -140,8 +144,8 @@ def record_of(folder: Path) -> dict[str, Any] | None:
 
 # %% ../nbs/02_writing.ipynb #ab3afb32
 def files_of(folder: Path) -> list[str]:
-    """The names of the files of the explanation in a folder, as its record has them."""
-    named = (record_of(folder) or {}).get("files", [])
+    """The names of the files of the explanation in a folder, as its record has them, or that of one whose change was cut short."""
+    named = [name for record in (RECORD, UNFINISHED) for name in (record_of(folder, record) or {}).get("files", [])]
     return [name for name in named if isinstance(name, str) and name == Path(name).name]
 
 # %% ../nbs/02_writing.ipynb #d7d30c8d

@@ -90,6 +90,16 @@ def test_of_several_sets_the_running_average_is_loaded_and_said(tmp_path):
         load(tmp_path / "two.pth", {"student": raw.state_dict(), "teacher": want.state_dict()})
 
 
+@pytest.mark.parametrize("kind", ["parameters", "a list"])
+def test_a_running_average_that_is_passed_over_is_said(tmp_path, kind):
+    """As libraries keep one that average parameters alone."""
+    raw, averaged = network(), dict(network(2).named_parameters())
+    assert any(True for _ in raw.buffers())
+    kept = averaged if kind == "parameters" else {"decay": 0.9, "shadow_params": list(averaged.values())}
+    with pytest.warns(UserWarning, match=r"average, 'ema', is no whole set .* passed over; those under 'model\.' are loaded"):
+        assert same(load(tmp_path / "state.pt", {"model": raw.state_dict(), "ema": kept}), raw)
+
+
 def test_what_lies_beside_the_network_is_named_and_left(tmp_path):
     want = network()
     lightning = {f"model.{name}": value for name, value in want.state_dict().items()}

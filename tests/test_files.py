@@ -138,6 +138,7 @@ REFUSED = {
     "three bands that are no colours": (lambda p: write_tiff(p / "a.tif", dict(values=RGB, t262=[1], t338=[0, 0])), "not called"),
     "grey": (lambda p: write_png(p / "a.png", RGB[..., :1], 8, 0), "1 band of 8 bits .grey"),
     "CMYK": (lambda p: write_tiff(p / "a.tif", dict(values=opaque(RGB), t262=[5])), "CMYK"),
+    "volume": (lambda p: write_tiff(p / "a.tif", dict(values=RGB, t32997=[16])), "a volume of 16 slices"),
     "turned TIFF": (lambda p: write_tiff(p / "a.tif", dict(values=RGB, t274=[6])), "orientation tag .6.*QGIS"),
     "turned JPEG": (lambda p: Image.fromarray(RGB).save(p / "a.jpg", exif=exif(3)) or p / "a.jpg", "orientation tag .3"),
     "turned PNG": (lambda p: write_png(p / "a.png", RGB, 8, 2, eXIf=exif(8)[6:] if exif(8)[:4] == b"Exif" else exif(8)),

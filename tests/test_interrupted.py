@@ -1,6 +1,7 @@
 """What is written is whole: after a kill, on a full disk, and beside another process; and the work goes on afterwards."""
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -27,7 +28,7 @@ from entropy_captum.request import Request
 from entropy_captum.study import RunFolder, kept_maps, save_maps
 from entropy_captum.tiles import find_sources
 from entropy_captum.training import Recipe, save_weights, train
-from entropy_captum.writing import clear_leftovers, write_together, write_whole, writing_to
+from entropy_captum.writing import RECORD, clear_leftovers, files_of, record_of, write_together, write_whole, writing_to
 
 HIDDEN = ".entropy-captum-*.tmp"
 
@@ -61,6 +62,34 @@ def test_what_ends_in_the_middle_leaves_all_as_it_was(tmp_path, end):
     with pytest.raises(expected):
         write_whole(out / "a", cut)
     assert files_in(out) == before == {"a": b"old", "b": b"old"} and len(list(out.iterdir())) == 2
+
+
+@pytest.mark.parametrize("step", range(1, 5))
+def test_a_change_that_is_cut_short_claims_to_be_neither(tmp_path, monkeypatch, step):
+    """A kill between two of the moves: no record tells of files that are not its own, and the next writer knows what to remove."""
+    def made(folder: Path, text: str, *names: str) -> None:
+        for name in names:
+            (folder / name).write_text(text)
+        (folder / RECORD).write_text(json.dumps({"file": text, "files": [*names, RECORD]}))
+
+    write_together(tmp_path, lambda folder: made(folder, "old", "a", "b"))
+    moves, move = [], Path.replace
+
+    def cut(path: Path, target: Path) -> Path:
+        moves.append(path)
+        if len(moves) == step:
+            raise KeyboardInterrupt
+        return move(path, target)
+
+    monkeypatch.setattr(Path, "replace", cut)
+    with pytest.raises(KeyboardInterrupt):
+        write_together(tmp_path, lambda folder: made(folder, "new", "a", "c"), stale=files_of(tmp_path))
+    monkeypatch.undo()
+    record, texts = record_of(tmp_path), {name: (tmp_path / name).read_text() for name in "abc" if (tmp_path / name).exists()}
+    assert texts == {"a": "old", "b": "old"} if record is not None else step > 1
+    assert {"a", "b"} <= set(files_of(tmp_path))
+    write_together(tmp_path, lambda folder: made(folder, "last", "c"), stale=files_of(tmp_path))
+    assert set(files_in(tmp_path)) == {"c", RECORD} and record_of(tmp_path)["file"] == "last"
 
 
 def test_a_killed_process_leaves_the_old_files_and_one_folder_that_goes_later(tmp_path):
