@@ -228,7 +228,10 @@ def settled(question: Question) -> dict[str, Any]:
         known["region"] = held_region(question)
     if question.label is not None:
         check_label(question.label, question.held.shape)
-    if question.finest is not None and question.grid_size != "adaptive":
+    grid = question.grid_size
+    if isinstance(grid, np.ndarray):
+        known["grid_size"] = grid.item() if grid.ndim == 0 else tuple(grid.tolist())
+    elif question.finest is not None and question.grid_size != "adaptive":
         raise ValueError(f"finest={question.finest!r} goes with grid_size='adaptive', got grid_size={question.grid_size!r}")
     return known
 

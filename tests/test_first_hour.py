@@ -215,7 +215,7 @@ def test_a_wrong_point(typed):
 @pytest.mark.parametrize("door", [estimate, attribute, sit_tester, judged])
 def test_a_wrong_class(door):
     assert "target 3 is no class of an output with 2 channels; name one of 0 to 1" in said(lambda: door(TwoClasses(), X, target=3))
-    assert "target 1 is no class of an output with 1 channels; name the only one, 0, or none" in said(
+    assert "target 1 is no class of an output with 1 channel; name the only one, 0, or none" in said(
         lambda: door(Bright(), X, target=1))
     assert "needs a one-channel output, got 2 channels; name the class, 0 to 1" in said(lambda: door(TwoClasses(), X))
     assert "there is no class 'roof'; the model's card names no classes; give its number" in said(
@@ -225,7 +225,7 @@ def test_a_wrong_class(door):
 @pytest.mark.slow
 def test_a_wrong_class_typed_or_explored(typed):
     assert "there is no class 'road'; known are building" in typed("explain aerial.png --mask mask.png --target road")
-    assert "target 3 is no class of an output with 1 channels; name the only one, 0, or none" in typed(
+    assert "target 3 is no class of an output with 1 channel; name the only one, 0, or none" in typed(
         "explain aerial.png --mask mask.png --target 3")
     assert "name one of 0 to 1" in said(lambda: explore(TwoClasses(), SCENE.image, target=2))
     assert "known are building" in said(lambda: explore(load_model(), SCENE.image, target="road"))

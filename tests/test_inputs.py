@@ -325,11 +325,11 @@ def test_arrays_as_files_hold_them_and_grids_as_arrays_are_taken():
     """Big-endian numbers of a region or feature mask, as many rasters have them, and a grid that numpy made."""
     x, region = torch.randn(1, 3, 8, 8), np.zeros((8, 8), ">f4")
     region[2:6, 2:6] = 1
-    asked = {"n_samples": 4, "grid_size": 2}
-    want = EntropyCentric(small_net().eval()).attribute(x, region=torch.from_numpy(region.astype(np.float32)), **asked)
-    for options in ({"region": region}, {"region": region, "grid_size": np.array([2, 2])},
-                    {"region": region.astype(">i4"), "feature_mask": grid_feature_mask((8, 8), 2).numpy().astype(">i8")}):
-        assert torch.equal(EntropyCentric(small_net().eval()).attribute(x, **(asked | options)), want)
+    mask, net = grid_feature_mask((8, 8), 2).numpy().astype(">i8"), small_net().eval()
+    want = EntropyCentric(net).attribute(x, region=torch.from_numpy(region.astype(np.float32)), n_samples=16, grid_size=2)
+    for options in ({"grid_size": 2}, {"grid_size": np.array([2, 2])}, {"feature_mask": mask}):
+        for own in (region, region.astype(">i4")):
+            assert torch.equal(EntropyCentric(net).attribute(x, region=own, n_samples=16, **options), want)
 
 
 def test_a_baseline_by_its_name_is_told_how_to_be_made():
@@ -338,5 +338,5 @@ def test_a_baseline_by_its_name_is_told_how_to_be_made():
 
 
 def test_a_point_in_a_window_without_objects_names_the_window():
-    with pytest.raises(ValueError, match=r"there is none in columns 40 to 47 and rows 80 to 87; .* another point or a larger window"):
+    with pytest.raises(ValueError, match=r"none in columns 40 to 47 and rows 80 to 87; .* another point or a larger window"):
         object_at(np.zeros((8, 8), bool), 44, 82, corner=(40, 80))
