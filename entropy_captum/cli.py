@@ -757,8 +757,9 @@ def print_study(rows: pd.DataFrame, out: Path, baseline: str) -> None:
         table = wide_table(with_far(part), {name: TESTS[name] for name in columns}).to_string(index=False)
         typer.echo(f"\n{name}\n{table}" if several else table)
     scenes = len(good.assign(dataset=whole_sets(good))[["dataset", "scene"]].drop_duplicates())
+    far = "; `far` is `distance` turned round" * ("distance" in set(good["method"]))
     typer.echo(f"\nMeans over {scenes} {'scenes' if scenes != 1 else 'scene'}; gap and drops are points of confidence. The higher "
-               "the gap, the better the map; `far` is\n`distance` turned round. Intervals, tests between methods, and maps: "
+               f"the gap, the better the map{far}.\nIntervals, tests between methods, and maps: "
                f"entropy-captum report {out}")
 
 
@@ -781,7 +782,8 @@ def targets_of(text: str | None, classes: Sequence[str]) -> tuple[int | None, ..
 @app.command()
 def evaluate(data: Annotated[list[Path], typer.Option(help="A folder with data sets of tiles below it; repeat it for more.")],
              out: Annotated[Path, typer.Option(help="The run folder; a run found there goes on.")],
-             methods: Methods = COMPARED,
+             methods: Annotated[str, typer.Option(help="Names of methods, or file.py:function for one of yours, with commas "
+                                                       "between; a wrong one lists all.")] = COMPARED,
              grid_size: GridSize = 8, n_samples: NSamples = 32, perturbations_per_eval: Rows = 1,
              seeds: Annotated[str, typer.Option(help="Of the designs, with commas between.")] = "0",
              baselines: Annotated[str, typer.Option(help="Of grey, black, mean and blur, with commas between.")] = "grey",

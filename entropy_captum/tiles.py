@@ -235,7 +235,8 @@ def find_sources(folder: str | Path | Sequence[str | Path], limit: int | None = 
 def scenes_found(sources: Sequence[Source], scenes: str | None = None) -> str:
     """How many scenes the tiles are of, which intervals and p-values count, and the first of them. scenes: as of `scene_of`."""
     counts = Counter((whole_set(source.dataset), scene_of(source.tile.name, scenes)) for source in sources)
-    first = ", ".join(f"{scene} ({n})" for (_, scene), n in list(counts.items())[:3])
+    names = Counter(scene for _, scene in counts)
+    first = ", ".join(f"{f'{place}/' * (names[scene] > 1)}{scene} ({n})" for (place, scene), n in list(counts.items())[:3])
     how = "the tiles' names up to their last _" if scenes is None else f"scenes='{scenes}'"
     return f"{len(counts)} {'scene' if len(counts) == 1 else 'scenes'} by {how}: {first}{', ...' if len(counts) > 3 else ''}"
 

@@ -189,6 +189,12 @@ def test_a_tile_that_fails_anew_keeps_its_rows_and_maps(model, tmp_path, what):
     assert study.failed_anew(home).empty and heading not in page and "changed since" not in page
 
 
+def test_scenes_of_one_name_are_told_apart_by_their_data_set():
+    sources = [tiles.Source(place, tiles.Tile(Path(f"{name}.png"))) for place, name in (("a/val", "s_1"), ("b/val", "s_2"),
+                                                                                        ("b/val", "t_1"))]
+    assert tiles.scenes_found(sources).endswith(": a/s (1), b/s (1), t (1)")
+
+
 def test_scenes_are_what_is_said_of_the_names(tmp_path):
     """Tiles of one flight count once, however their names are made: in rows and report, said before and after the work."""
     names = [f"{town}_{flight}_r{k}_c0" for town, flight in (("east", "f1"), ("east", "f2"), ("west", "f1")) for k in range(2)]
