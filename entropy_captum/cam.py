@@ -191,12 +191,8 @@ class LayerScoreCam(LayerAttribution):
             # A copy: a later operation may write into it, such as the in-place ReLU after a BatchNorm.
             kept.append(output.clone() if isinstance(output, Tensor) else output)
 
-        with TURN:  # what another thread runs meanwhile would come by as well
-            handle = self.layer.register_forward_hook(keep)
-            try:
-                self._score(x, arguments, 1, len(x))
-            finally:
-                handle.remove()
+        with TURN, self.layer.register_forward_hook(keep):  # what another thread runs meanwhile would come by as well
+            self._score(x, arguments, 1, len(x))
         if not kept or not isinstance(kept[-1], Tensor) or kept[-1].ndim != 4:
             raise ValueError(f"the layer {type(self.layer).__name__} gave no map (B,C,h,w)")
         if len(kept[-1]) != len(x):  # the replicas of a DataParallel

@@ -139,13 +139,6 @@ def check_folder(*folders: Path | None) -> None:
             raise ValueError(f"{folder}: {not_there(folder, 'folder')}")
 
 
-def check_files(**files: Path | str | None) -> None:
-    """Raises ValueError, naming option and file, for a file that is not there; None stands for none."""
-    for option, path in files.items():
-        if path is not None and not is_remote(str(path)) and not Path(path).exists():
-            raise ValueError(f"--{option} {path}: {not_there(path)}")
-
-
 def say_replaced(*folders: Path) -> None:
     """Print which explanations in folders are going to be replaced. Raises ValueError, naming it, for the folder of a run."""
     for folder in folders:
@@ -153,8 +146,9 @@ def say_replaced(*folders: Path) -> None:
             typer.echo(f"replaces {said}, in {folder}; give another --out to keep both")
 
 
-def check_model(model: str | None, card: Path | None, out: Path | None = None) -> None:
-    """Raises ValueError, naming it, for a model's file or folder, or a card, that is not there, and a file in the results' way.
+def check_model(model: str | None, card: Path | None, out: Path | None = None, **files: Path | str | None) -> None:
+    """Raises ValueError, naming it, for a model's file or folder, a card, or other files by their options, that are not there, and
+    for a file in the results' way.
 
     All that before anything slow is loaded.
     """
@@ -162,6 +156,9 @@ def check_model(model: str | None, card: Path | None, out: Path | None = None) -
         raise ValueError(f"--model {model}: no such file or folder ({not_there(model)}); expected one, or package.module:function")
     if card is not None and not card.is_file():
         raise ValueError(f"--model-card {card}: {not_there(card)}")
+    for option, path in files.items():
+        if path is not None and not is_remote(str(path)) and not Path(path).exists():
+            raise ValueError(f"--{option} {path}: {not_there(path)}")
     if out is not None:
         check_free(out)
 
@@ -634,8 +631,7 @@ def explain(image: ImageName, point: Point = None, at: At = None, crs: Crs = "EP
 
     Of a raster also many buildings, each by itself: those of --footprints, or --all that the network predicts.
     """
-    check_model(model, model_card, out)
-    check_files(mask=mask, label=label, footprints=footprints)
+    check_model(model, model_card, out, mask=mask, label=label, footprints=footprints)
     check_mistakes(mistakes, labelled, label)
     reading, grouped = Reading(bands, scale, stored, remote, id_column, parse_nodata(nodata)), parse_groups(groups or ())
     place = Place(at, crs, point, window, mask, label, parse_values(label_values or ()), footprints, building, everything)
@@ -757,7 +753,7 @@ def print_study(rows: pd.DataFrame, out: Path, baseline: str) -> None:
         table = wide_table(with_far(part), {name: TESTS[name] for name in columns}).to_string(index=False)
         typer.echo(f"\n{name}\n{table}" if several else table)
     scenes = len(good.assign(dataset=whole_sets(good))[["dataset", "scene"]].drop_duplicates())
-    far = "; `far` is `distance` turned round" * ("distance" in set(good["method"]))
+    far = "; `far` is `distance` turned round" * ("distance" in set(good.get("method", ())))
     typer.echo(f"\nMeans over {scenes} {'scenes' if scenes != 1 else 'scene'}; gap and drops are points of confidence. The higher "
                f"the gap, the better the map{far}.\nIntervals, tests between methods, and maps: "
                f"entropy-captum report {out}")
@@ -782,8 +778,7 @@ def targets_of(text: str | None, classes: Sequence[str]) -> tuple[int | None, ..
 @app.command()
 def evaluate(data: Annotated[list[Path], typer.Option(help="A folder with data sets of tiles below it; repeat it for more.")],
              out: Annotated[Path, typer.Option(help="The run folder; a run found there goes on.")],
-             methods: Annotated[str, typer.Option(help="Names of methods, or file.py:function for one of yours, with commas "
-                                                       "between; a wrong one lists all.")] = COMPARED,
+             methods: Annotated[str, typer.Option(help="Names, or file.py:function for one of yours, with commas.")] = COMPARED,
              grid_size: GridSize = 8, n_samples: NSamples = 32, perturbations_per_eval: Rows = 1,
              seeds: Annotated[str, typer.Option(help="Of the designs, with commas between.")] = "0",
              baselines: Annotated[str, typer.Option(help="Of grey, black, mean and blur, with commas between.")] = "grey",

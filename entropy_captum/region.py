@@ -23,8 +23,8 @@ from .notices import notify
 from .perturbation import CHANNELS_FIRST, as_tensor
 
 # %% auto #0
-__all__ = ['class_number', 'binary_entropy', 'binary_entropy_from_log_odds', 'sums_to_one', 'predicted_region', 'Measure',
-           'PackedRegions', 'RegionScore', 'objects', 'nearest_pixel', 'object_at', 'iou']
+__all__ = ['class_number', 'binary_entropy', 'binary_entropy_from_log_odds', 'predicted_region', 'Measure', 'PackedRegions',
+           'RegionScore', 'objects', 'nearest_pixel', 'object_at', 'iou']
 
 # %% ../nbs/06_region.ipynb #fa6ae78f
 def resolve_activation(activation: str, n_classes: int) -> str:
@@ -133,12 +133,12 @@ def resize_outputs(outputs: Tensor, size: tuple[int, int]) -> Tensor:
         return outputs
     return F.interpolate(outputs, size, mode="bilinear", align_corners=False)
 
-# %% ../nbs/06_region.ipynb #92d4fd73
+# %% ../nbs/06_region.ipynb #b5de0e60
 def sums_to_one(outputs: Tensor) -> bool:
     """Whether the channels of score maps (B,K,H,W) sum to 1 everywhere, as after a softmax, up to rounding of half precision."""
     return bool(((outputs.sum(1) - 1).abs() < 1e-2).all())
 
-
+# %% ../nbs/06_region.ipynb #92d4fd73
 def predicted_region(outputs: Tensor, target: Tensor, activation: str) -> Tensor:
     """Where score maps (B,K,H,W) predict the target (B,), bool (B,H,W): p > 0.5 for sigmoid or one channel, else the argmax.
 

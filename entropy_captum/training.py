@@ -281,7 +281,7 @@ def find_splits(data: Sequence[str | Path]) -> dict[str, Split]:
             raise ValueError(f"{other} and {folder} would both be the data set {folder.resolve().name!r}; rename a folder")
     return {name: Split(find_tiles(folder / "train"), find_tiles(folder / "val")) for name, folder in homes.items()}
 
-
+# %% ../nbs/50_training.ipynb #b5de0e62
 def pair_of(pixels: TilePixels) -> Pair:
     """What training takes of a tile that has a label: grey where it holds nothing, as the network will see it."""
     label, image = cast(NDArray[np.bool_], pixels.label), pixels.image

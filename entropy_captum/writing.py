@@ -87,6 +87,10 @@ def unfinished(folder: Path) -> Iterator[Path]:
                 folder.rmdir()
 
 # %% ../nbs/02_writing.ipynb #6ca478d5
+#: The record of an explanation in its folder, and its name while the files of another take the place of what it says.
+RECORD, UNFINISHED = "pixels.json", ".pixels.json"
+
+
 def to_disk(file: Path) -> None:
     """Wait until what is in a file is on the disk. Raises OSError where it does not get there."""
     with open(file, "rb+") as content:
@@ -103,10 +107,6 @@ def write_whole(path: Path, write: Callable[[Path], object], *failures: type[Exc
         write(file)
         to_disk(file)
         file.replace(path)
-
-# %% ../nbs/02_writing.ipynb #b5de0e54
-#: The record of an explanation in its folder, and its name while the files of another take the place of what it says.
-RECORD, UNFINISHED = "pixels.json", ".pixels.json"
 
 # %% ../nbs/02_writing.ipynb #f6caf839
 def write_together(folder: Path, write: Callable[[Path], object], stale: Iterable[str] = ()) -> None:
