@@ -157,6 +157,12 @@ def test_explanation_says_its_rules_below_the_pictures():
     assert not map_figure(None, spread(SCORES), spread(SCORES) / 100, None, PATCHES).legends
 
 
+def test_a_method_names_its_scores_and_not_the_picture_beside_them():
+    figure = explanation_figure(GROUND, spread(SCORES), spread(SCORES), REGION, unit="bit", method="sobol")
+    titles = [ax.get_title() for ax in figure.axes if ax.images and ax.get_title()]
+    assert titles == ["image and region", "sobol: score", "standard error"]
+
+
 def test_only_the_object_is_bright():
     """Its pixels are as they were, all others are darker and greyer."""
     image = np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8)
