@@ -175,8 +175,12 @@ class History:
 
     def resolved(self) -> np.ndarray:
         """The regions (R,) whose f varies by more than its own rounding explains."""
-        f, known = np.stack(self.f)[..., self.column[A]], np.broadcast_to(self.absolute, len(self.n))
-        return np.asarray((known == 0) | (np.nan_to_num(np.nanstd(f, axis=0)) > 4 * known))
+        known = np.broadcast_to(self.absolute, len(self.n))
+        if not known.any():
+            return known == 0
+        f = np.stack(self.f)[..., self.column[A]]
+        spread = [each[~np.isnan(each)].std() if n else 0.0 for each, n in zip(f.T, self.n, strict=True)]
+        return np.asarray((known == 0) | (np.array(spread) > 4 * known))
 
     def changes(self) -> tuple[np.ndarray, np.ndarray]:
         """The mean change of each feature and its standard error, each (R,d)."""

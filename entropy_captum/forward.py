@@ -189,7 +189,8 @@ def _held(value: Any) -> Iterator[Any]:
     elif isinstance(value, torch.ScriptMethod):
         yield value.owner
     elif not isinstance(value, type | types.ModuleType | Tensor):
-        slots = {name for kind in type(value).__mro__ for name in vars(kind).get("__slots__", ())}
+        given = [vars(kind).get("__slots__", ()) for kind in type(value).__mro__]
+        slots = {name for names in given for name in ((names,) if isinstance(names, str) else names)}
         yield from (*getattr(value, "__dict__", {}).values(), *(getattr(value, name, None) for name in sorted(slots)))
         yield vars(type(value)).get("__call__")
 

@@ -269,7 +269,7 @@ def read_labels(path: str | Path, values: LabelValues | None = None, window: Win
     if marked and not mask.any() and not cast(Mask, known).all():
         number = as_text(marked[0])
         raise ValueError(f"{path}: beside 0 it holds {number} alone, which it marks as holding nothing (nodata); say what that is: "
-                         f"--label-values building={number} or ignore={number}")
+                         f"--label-values building={number} or ignore={number}, or take the mark away (gdal_edit.py -unsetnodata)")
     return Labels({UNNAMED: mask}, known)
 
 # %% ../nbs/36_labels.ipynb #dd4dfc3b
