@@ -127,8 +127,7 @@ class History:
 
     n (R,): designs of each region; rounding: of a logit, relative; `absolute` (R,): of f itself, where no logits are known;
     per design f, and how far the entropy is from that of the row's base (where a row changes several features: from what they do
-    one by one), each (R,rows), NaN where a region took no part; `points`: (a, b) of each
-    design (d,2), where each feature's are stratified.
+    one by one), each (R,rows), NaN where a region took no part; `points` (d,2): (a, b) of each design, where stratified.
     """
 
     n: np.ndarray

@@ -2,7 +2,7 @@
 
 Buildings are windows of 64 pixels of the val tiles in $ENTROPY_CAPTUM_DATA; the truth is the mean of independent Latin hypercubes.
 Every estimate is kept in runs/designs: a run that is stopped goes on where it was, and a longer `--truth` adds to a shorter one.
-The rows of each building go to nbs/benchmarks/designs-buildings.csv at once and are not made again, on another machine either; the
+The rows of each building go to nbs/benchmarks/rows/designs.csv at once and are not made again, on another machine either; the
 table of a grid is renewed when all of its buildings are there.
 """
 from __future__ import annotations
@@ -29,7 +29,7 @@ from entropy_captum.tiles import rank_correlation
 
 ROOT = Path(__file__).resolve().parent.parent
 KEPT = ROOT / "runs" / "designs"
-BY_BUILDING = FOLDER / "designs-buildings.csv"
+BY_BUILDING = FOLDER / "rows" / "designs.csv"
 DATASETS = ("whu", "inria", "massachusetts", "jonkoping")
 SAMPLERS = ("supercube", "sobol", "latin", "monte_carlo")
 NUMBERS = (8, 16, 32, 64)
