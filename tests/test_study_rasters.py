@@ -288,7 +288,7 @@ def test_runs_are_compared_where_tiles_hold_something(tmp_path, model):
         evaluate(model, tmp_path / "data", tmp_path / name, settings, keep_maps=True, show_progress=False)
         homes += [run.parent for run in tmp_path.glob(f"{name}/*/run.json")]
         root = zarr.open_group(homes[-1] / "maps.zarr")
-        for place, heat in kept_maps(homes[-1]).items():  # by chance, and nothing where there is nothing
+        for place, heat in sorted(kept_maps(homes[-1]).items()):  # by chance, and nothing where there is nothing
             drawn = rng.random((4, 4)).repeat(12, 0).repeat(12, 1)
             root[place][:] = drawn * (np.arange(48) < (24 if "s_a" in place else 48)) if place.endswith("/entropy") else heat
     found = compare_runs(*homes).set_index(["tile", "method"])["rank"]

@@ -37,10 +37,12 @@ def telling(notebook: NotebookNode) -> list[NotebookNode]:
 
 
 def first_text(cells: list[NotebookNode]) -> str:
-    """The first lines that cells show, of those that show at least three, else of what shows the most."""
-    outputs = [output for cell in cells for output in cell.get("outputs", [])]
-    shown = [output.get("text") or output.get("data", {}).get("text/plain", "") for output in outputs]
-    chosen = next((text for text in shown if text.count("\n") >= 2), max(shown, key=len, default=""))
+    """The first lines that cells show, of those that show at least three, else what shows most, below the line that shows it."""
+    shown = [(cell, output.get("text") or output.get("data", {}).get("text/plain", ""))
+             for cell in cells for output in cell.get("outputs", [])]
+    long = [text for _, text in shown if text.count("\n") >= 2]
+    cell, most = max(shown, key=lambda one: len(one[1]), default=(None, ""))
+    chosen = long[0] if long else f"{cell.source.rstrip().splitlines()[-1]}\n{most}" if cell else ""
     return "\n".join(line[:60] for line in chosen.splitlines()[:9])
 
 
