@@ -175,16 +175,17 @@ class LayerScoreCam(LayerAttribution):
             raise ValueError(f"LayerScoreCam masks pixels of inputs (B,C,H,W), got shape {tuple(inputs.shape)}")
         x, additional_forward_args = inputs.detach(), with_regions(self.forward_func, inputs, additional_forward_args)
         base = check_baselines(baselines, (x,))[0].expand_as(x)
-        activation = self._activation(x, additional_forward_args)
+        networks = find_modules(self.forward_func)  # once, and not for each of the forwards
+        activation = self._activation(x, additional_forward_args, networks)
         masks, varies = scaled_channels(activation, (x.shape[2], x.shape[3]))
         channels = torch.arange(activation.shape[1], device=x.device).split(perturbations_per_eval)
         scores = []
         for part in tqdm(channels, desc="LayerScoreCam", disable=not show_progress):
             keep = masks[:, part].transpose(0, 1)[:, :, None]
-            scores.append(self._score((base + (x - base) * keep).flatten(0, 1), additional_forward_args, len(part), len(x)))
-        return ChannelScores(activation, torch.cat(scores).T, varies, self._score(base, additional_forward_args, 1, len(x))[0])
+            scores.append(self._score((base + (x - base) * keep).flatten(0, 1), additional_forward_args, len(part), networks))
+        return ChannelScores(activation, torch.cat(scores).T, varies, self._score(base, additional_forward_args, 1, networks)[0])
 
-    def _activation(self, x: Tensor, arguments: Any) -> Tensor:
+    def _activation(self, x: Tensor, arguments: Any, networks: tuple[nn.Module, ...] = ()) -> Tensor:
         kept: list[Any] = []
 
         def keep(_: nn.Module, __: Any, output: Any) -> None:
@@ -192,7 +193,7 @@ class LayerScoreCam(LayerAttribution):
             kept.append(output.clone() if isinstance(output, Tensor) else output)
 
         with TURN, self.layer.register_forward_hook(keep):  # what another thread runs meanwhile would come by as well
-            self._score(x, arguments, 1, len(x))
+            self._score(x, arguments, 1, networks)
         if not kept or not isinstance(kept[-1], Tensor) or kept[-1].ndim != 4:
             raise ValueError(f"the layer {type(self.layer).__name__} gave no map (B,C,h,w)")
         if len(kept[-1]) != len(x):  # the replicas of a DataParallel
@@ -201,9 +202,9 @@ class LayerScoreCam(LayerAttribution):
         activation: Tensor = kept[-1]
         return activation
 
-    def _score(self, x: Tensor, arguments: Any, k: int, batch: int) -> Tensor:
+    def _score(self, x: Tensor, arguments: Any, k: int, networks: tuple[nn.Module, ...]) -> Tensor:
         """Scores (k,B) of k-major rows."""
-        networks = find_modules(self.forward_func)
+        batch = len(x) // k
         with eval_mode(self.forward_func, networks), as_written():
             extra = expand_arguments(arguments, k, torch.arange(batch, device=x.device), batch)
             scores = call_model(self.forward_func, (x,), extra, networks)

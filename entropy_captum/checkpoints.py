@@ -102,6 +102,11 @@ def matching_sets(found: Sequence[Found], own: Iterable[str]) -> dict[str, dict[
 AVERAGES = {"ema", "swa", "avg", "average", "averaged"}
 
 
+def is_average(name: str) -> bool:
+    """Whether a dotted name has a part that says so."""
+    return bool(AVERAGES & set(re.split("[._]", name.lower())))
+
+
 def choose_set(sets: Mapping[str, Mapping[str, Found]], found: Sequence[Found], path: str | Path) -> str:
     """The prefix of the weights that are meant: of several that differ the one running average, with a warning.
 
@@ -111,7 +116,7 @@ def choose_set(sets: Mapping[str, Mapping[str, Found]], found: Sequence[Found], 
     if all(other.keys() == first.keys() and all(torch.equal(other[name], first[name]) for name in first) for other in others):
         return next(iter(sets))
     counted = {each.home for each in found if each.name == "n_averaged"}
-    averaged = [prefix for prefix, tensors in sets.items() if AVERAGES & set(re.split("[._]", prefix.lower()))
+    averaged = [prefix for prefix, tensors in sets.items() if is_average(prefix)
                 or counted & {each.home for each in tensors.values()}]
     names = ", ".join(repr(prefix) for prefix in sets)
     if len(averaged) != 1:
@@ -144,7 +149,7 @@ def check_fit(own: Mapping[str, Tensor], taken: Mapping[str, Found], foreign: Se
 def say_passed_over(content: Mapping[Any, Any], sets: Iterable[str], chosen: str, path: str | Path) -> None:
     """Warn of a running average in a checkpoint that is none of its `sets` of weights (prefixes), as one without buffers."""
     averages = [str(name) for name, value in content.items() if isinstance(value, Mapping | list | tuple) and len(value)
-                and AVERAGES & set(re.split("[._]", str(name).lower()))]
+                and is_average(str(name))]
     missed = [name for name in averages if not any(prefix.startswith(name) for prefix in sets)]
     if missed and sets:
         notify(f"{path}: a running average, {', '.join(map(repr, missed))}, is no whole set of the network's weights (one of "

@@ -309,10 +309,10 @@ class FastForward(Forward):
         x = inputs[0]
         if extra or not can_hasten(self.plain, inputs, self.runtime):
             if observed(self.network, x):
-                with eval_mode(self.network):
+                with eval_mode(self.network, self.plain.modules):
                     return check_outputs(self.network(*inputs, *extra), len(x))
             return self.plain(*inputs, extra=extra)
-        with eval_mode(self.network), torch.no_grad():
+        with eval_mode(self.network, self.plain.modules), torch.no_grad():
             program = self.choice(x[:1]).program
             return self.plain(x) if program is None else check_outputs(program(x), len(x))
 

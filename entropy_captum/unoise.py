@@ -48,7 +48,7 @@ def divergence(clean: Tensor, noisy: Tensor, region: Tensor) -> Tensor:
 # %% ../nbs/51_unoise.ipynb #a7404d14
 def pixel_log_odds(model: Model, inputs: Tensor, target: int | list[int] | Tensor | None, activation: str) -> Tensor:
     """Log-odds (B,H*W) of the target at each pixel of inputs (B,C,H,W), with gradients. Raises ValueError for what does not fit."""
-    outputs = check_outputs(call_model(model, (inputs,), (), find_modules(model)), len(inputs))
+    outputs = check_outputs(call_model(model, (inputs,), (), find_modules(model, inside=False)), len(inputs))
     kind = resolve_activation(activation, outputs.shape[1])
     index = check_target(target, len(inputs), outputs.shape[1]).to(outputs.device)[:, None]
     scores = resize_outputs(outputs, (inputs.shape[2], inputs.shape[3])).flatten(2)

@@ -137,7 +137,7 @@ def test_an_argument_of_as_many_numbers_as_a_forward_has_rows_is_no_examples(net
     assert tuple(one) == pytest.approx(tuple(other))
 
 
-def test_tensors_in_lists_are_the_models_own(tmp_path):
+def test_tensors_in_lists_are_the_models_own():
     class Halves(nn.Module):
         def forward(self, x, held):
             held[0]["level"].mul_(0.5)

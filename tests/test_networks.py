@@ -240,7 +240,6 @@ def test_score_cam_reads_what_captum_reads(name, layer):
     assert torch.equal(found, want) and float(found.min()) < 0
 
 
-@pytest.mark.slow
 def test_score_cam_reads_its_own_image_whatever_another_thread_runs(image, monkeypatch):
     net, other, own = small_net().eval(), torch.zeros_like(image), LayerScoreCam._score
 
@@ -259,6 +258,7 @@ def test_score_cam_reads_its_own_image_whatever_another_thread_runs(image, monke
     assert torch.equal(LayerScoreCam(RegionScore(net, REGION), net[0]).attribute(image), want)
 
 
+@pytest.mark.slow
 def test_a_view_is_captured_and_leaves_no_failure_behind():
     class Views(nn.Module):
         def __init__(self):
