@@ -16,9 +16,9 @@ from numpy.typing import NDArray
 from scipy.optimize import brentq
 from scipy.special import digamma, polygamma, stdtr
 
-from .estimate import DEGREES, PRIOR, Estimator, History, mean_change
+from .estimate import DEGREES, PRIOR, Estimator, History, floors_of, mean_change
 from .question import Budget
-from .sampling import A, PickFreeze, Row, supercube
+from .sampling import PickFreeze, Row, supercube
 
 # %% auto #0
 __all__ = ['seen', 'cut', 'Goal', 'goal_of', 'make_plan', 'told_apart', 'weights_of', 'plans', 'AdaptiveHistory']
@@ -336,13 +336,6 @@ class Span(NamedTuple):
 ENOUGH = 16
 
 
-def floors_of(history: AdaptiveHistory) -> np.ndarray:
-    """Mean changes of entropy, (R,), up to which they may be rounding: dH = |z| f (1 - f) dz of z = log(f / (1 - f))."""
-    f = np.maximum(np.stack(history.f[:history.pilot])[..., history.column[A]].mean(0), history.absolute)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        digits = np.maximum(history.rounding * f * (1 + np.abs(np.log(f))), history.absolute)
-        return np.nan_to_num(4 * digits * (1 + np.abs(np.log(f))) / np.log(2))
-
 # %% ../nbs/21_adaptive.ipynb #0ade4f3e
 def steps(done: NDArray[np.int64], fresh: NDArray[np.int64]) -> Iterator[tuple[int, int, NDArray[np.bool_]]]:
     """From where to where designs are run that lead from `done` to `fresh`, each (R,d), and for whom, bool (R,d)."""
@@ -376,7 +369,7 @@ def weights_of(history: AdaptiveHistory, region: int, delta: np.ndarray) -> np.n
 
 def plans(history: AdaptiveHistory, regions: np.ndarray) -> Iterator[None]:
     """Each time that these regions, int64 (r,), have plans with more designs."""
-    goal, floors = history.goal, floors_of(history)
+    goal, floors = history.goal, floors_of(history, history.pilot)
     tables = partial(history.table, values=history.delta, columns=history.features)
     if goal.top is not None:
         for rows in goal.looks:
@@ -438,7 +431,7 @@ class AdaptiveHistory(History):
         if self.n.min() < self.pilot:  # a stream looks at the pilot
             return super().over_designs(mean_change, (self.delta, self.features), least=1)
         value, error = np.stack([counted_mean(delta, self.drawn, weights_of(self, region, delta), self.goal.half, floor)
-                                 for region, floor in enumerate(floors_of(self))
+                                 for region, floor in enumerate(floors_of(self, self.pilot))
                                  for delta in [self.table(region, self.delta, self.features)]], 1)
         return value, error
 
@@ -457,7 +450,7 @@ class AdaptiveHistory(History):
 
     def known(self) -> np.ndarray:
         """Which features are told from those on the other side of the goal's `top`, bool (R,d); see `told_apart`."""
-        parts = zip(*self.changes(), DEGREES["adaptive"](self.counts()), floors_of(self), strict=True)
+        parts = zip(*self.changes(), DEGREES["adaptive"](self.counts()), floors_of(self, self.pilot), strict=True)
         top, looks = self.goal.top or 1, len(self.goal.looks) + 1
         return np.stack([told_apart(value, error, n, top, looks, floor) for value, error, n, floor in parts])
 
@@ -483,7 +476,7 @@ def rows_within(history: AdaptiveHistory, owners: np.ndarray, total: int) -> int
 
     Rows that several regions of an example need are run once.
     """
-    goal, asked, floors = history.goal, range(len(owners)), floors_of(history)
+    goal, asked, floors = history.goal, range(len(owners)), floors_of(history, history.pilot)
     each, limit = total // len(owners), goal.rows or 0
 
     def taken(rows: int) -> tuple[int, int]:

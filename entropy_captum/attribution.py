@@ -64,12 +64,21 @@ def warn_if_noisy(scores: Tensor, error: Tensor, name: str = "") -> None:
                "(a smaller grid_size)")
 
 # %% ../nbs/24_attribution.ipynb #c2e275b6
-def warn_if_undefined(index: Tensor) -> None:
-    """Warn, naming the first example, where Sobol indices (B,d) are NaN."""
+def warn_if_undefined(index: Tensor, name: str = "") -> None:
+    """Warn, naming the first example, where Sobol indices (B,d), of a method of a name, are NaN."""
     lost = torch.isnan(index).any(1).nonzero().flatten().tolist()
     if lost:
-        notify(f"Sobol indices{whose(lost[0], len(index))} are undefined (NaN): over the designs the mean probability of its "
-               "region varies by rounding only; explain its logits, or take a baseline that removes more")
+        notify(f"Sobol indices{whose(lost[0], len(index), name)} are undefined (NaN): over the designs the mean probability of "
+               "its region varies by rounding only; explain its logits, or take a baseline that removes more")
+
+
+def warn_if_rounded(estimate: Estimate, name: str = "") -> None:
+    """Warn, naming the first example, where the scores, of a method of a name, may be made of the rounding of outputs."""
+    lost = [number for number, tiny in enumerate(estimate.settings.get("rounded", ())) if tiny]
+    if lost:
+        notify(f"the scores{whose(lost[0], len(estimate.scores), name)} may be made of rounding: no patch changes the entropy of "
+               "its region by more than the last digits of the network's outputs explain; explain its logits, or take a baseline "
+               "that removes more")
 
 # %% ../nbs/24_attribution.ipynb #831a9ead
 def warn_if_together(estimate: Estimate) -> None:
@@ -101,11 +110,15 @@ def warn_of_border(estimate: Estimate, question: Question, least: float = 0.05) 
                    "of the image); if they hold nothing (nodata), say so: valid=mask, or --nodata VALUE")
 
 # %% ../nbs/24_attribution.ipynb #3b8964fe
-def look_over(estimate: Estimate, question: Question) -> None:
-    """Warn where an estimate is flat, has undefined Sobol indices, or lies on a constant border of the image."""
-    warn_if_flat(estimate.scores, estimate.standard_error)
+def look_over(estimate: Estimate, question: Question, name: str = "") -> None:
+    """Warn where an estimate, of a method of a name, is flat or made of rounding, has undefined Sobol indices, or lies on a border.
+
+    The border of an image is one of constant pixels.
+    """
+    warn_if_flat(estimate.scores, estimate.standard_error, name)
+    warn_if_rounded(estimate, name)
     adaptive = estimate.settings["error"] == "adaptive"  # where a feature asked seldom has no index
-    warn_if_undefined(torch.where((estimate.n_samples < ENOUGH) & adaptive, 0.0, estimate.total_order))
+    warn_if_undefined(torch.where((estimate.n_samples < ENOUGH) & adaptive, 0.0, estimate.total_order), name)
     warn_if_together(estimate)
     warn_of_border(estimate, question)
 

@@ -212,6 +212,20 @@ def entropy_change(history: History) -> tuple[np.ndarray, np.ndarray]:
     """Entropy-centric scores in bits and their standard errors, each (R,d) (the paper, eq. 8)."""
     return history.changes()
 
+# %% ../nbs/20_estimate.ipynb #f100r5ab
+def floors_of(history: History, designs: int | None = None) -> np.ndarray:
+    """Mean changes of entropy, (R,), up to which they may be rounding, as the first so many designs, or all, tell."""
+    f = np.maximum(np.nanmean(np.stack(history.f[:designs])[..., history.column[A]], 0), history.absolute)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        digits = np.maximum(history.rounding * f * (1 + np.abs(np.log(f))), history.absolute)
+        return np.nan_to_num(4 * digits * (1 + np.abs(np.log(f))) / np.log(2))
+
+
+def rounded(history: History) -> NDArray[np.bool_]:
+    """The regions, (R,), whose largest mean change is no larger than rounding explains; one of 0 is, where f itself is rounded."""
+    largest = history.changes()[0].max(1)
+    return ((largest > 0) | (history.absolute > 0)) & (largest <= floors_of(history))
+
 # %% ../nbs/20_estimate.ipynb #77ad7c91
 def total_order(history: History) -> tuple[np.ndarray, np.ndarray]:
     """Total-order Sobol indices and their jackknife errors, each (R,d) (the paper, eq. 3)."""

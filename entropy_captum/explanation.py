@@ -24,7 +24,7 @@ from scipy import ndimage
 from torch import Tensor
 
 from .adapter import card_of, sized
-from .attribution import warn_if_flat
+from .attribution import look_over
 from .bands import BandLike, NamedBand, band_maps_figure, feature_mask_of, spectral_figure, spectral_table
 from .card import from_inputs, to_picture
 from .data import find_tiles
@@ -498,7 +498,7 @@ def explain_question(request: Request, question: Question, budget: Budget, metho
                  for name, maps in found.items()}
     estimates = {name: each.estimate for name, each in found.items() if each.estimate is not None}
     for name, estimate in estimates.items():
-        warn_if_flat(estimate.scores, estimate.standard_error, name)
+        look_over(estimate, question, name)
     table = judge(tester, {name: each.maps for name, each in found.items()}, estimates,
                   perturbations_per_eval=budget.perturbations_per_eval, show_progress=budget.show_progress)
     return Explanation(request, question, found, table, tester.before)

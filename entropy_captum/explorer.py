@@ -25,7 +25,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from .adapter import card_of, sized
-from .attribution import warn_if_flat
+from .attribution import look_over
 from .card import to_picture
 from .estimate import Estimate
 from .evaluation import SitTester
@@ -756,7 +756,7 @@ def conclude(explorer: Explorer, choice: Choice, one: Asked, found: dict[str, Ma
     before = SitTester(question).before
     for each in found.values():
         if each.estimate is not None:
-            warn_if_flat(each.estimate.scores, each.estimate.standard_error)
+            look_over(each.estimate, question)
     with suppress(Cancelled):
         table = judged(explorer, question, found, stop)
     if not len(table):

@@ -19,7 +19,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from .adaptive import AdaptiveHistory, Goal, goal_of, rows_within
-from .estimate import Estimate, History, Importance, entropy_change, first_order, total_order
+from .estimate import Estimate, History, Importance, entropy_change, first_order, rounded, total_order
 from .faster import FastForward, choose_engine
 from .forward import TorchForward, precision
 from .incremental import IncrementalInference
@@ -322,10 +322,15 @@ def mind_the_clock(run: Run, history: AdaptiveHistory, took: float) -> int:
 
 
 def facts_of_run(run: Run, history: History) -> dict[str, Any]:
-    """What is known of a run only when it has begun: the activation, what ran the rows, whether the strongest were told apart."""
-    told = {"activation": run.tally.activation, "ran_by": ran_by(run.engine)}
-    searched = isinstance(history, AdaptiveHistory) and history.goal.top is not None
-    return told | ({"separated": history.separated().tolist()} if searched else {})  # type: ignore[attr-defined]
+    """What is known of a run only when it has begun: the activation, what ran the rows, of which regions the changes may be
+    rounding, whether the strongest were told apart.
+    """
+    told: dict[str, Any] = {"activation": run.tally.activation, "ran_by": ran_by(run.engine)}
+    if (lost := rounded(history)).any():
+        told["rounded"] = lost.tolist()
+    if isinstance(history, AdaptiveHistory) and history.goal.top is not None:
+        told["separated"] = history.separated().tolist()
+    return told
 
 
 def expected_rows(run: Run) -> int:

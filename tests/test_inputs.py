@@ -1,6 +1,7 @@
 """What a region, mask, label, map or count may be: arrays as tensors, sizes refused, nodata left out, dots in names kept."""
 import json
 import warnings
+from decimal import Decimal, localcontext
 
 import numpy as np
 import pytest
@@ -13,7 +14,7 @@ from entropy_captum.cam import LayerScoreCam, seg_grad_cam
 from entropy_captum.evaluation import SitTester, random_attribution
 from entropy_captum.perturbation import grid_feature_mask
 from entropy_captum.question import Question
-from entropy_captum.region import object_at
+from entropy_captum.region import binary_entropy, object_at
 
 X = torch.randn(1, 3, 16, 24, generator=torch.Generator().manual_seed(3))
 REGION = np.zeros((16, 24), bool)
@@ -157,6 +158,36 @@ def test_probabilities_near_1_hold_no_index(level, known):
     else:
         assert torch.isnan(found.scores).all() and torch.isnan(found.standard_error).all()
         assert any("Sobol indices are undefined (NaN)" in str(each.message) for each in told)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_the_entropy_of_a_probability_holds_where_it_is_small_or_near_1(dtype):
+    """Against sixty decimal digits, for probabilities as they are stored."""
+    p = torch.tensor([1e-30, 1e-12, 1e-8, 1e-5, 1e-3, 0.3, 0.5, 0.999, 1 - 1e-6], dtype=dtype)
+    with localcontext(prec=60):
+        exact = [Decimal(each) for each in p.tolist()]
+        want = [float(-(q * q.ln() + (1 - q) * (1 - q).ln()) / Decimal(2).ln()) for q in exact]
+    np.testing.assert_allclose(binary_entropy(p), want, rtol=4 * torch.finfo(dtype).eps)
+    assert binary_entropy(torch.tensor([0.0, 1.0], dtype=dtype)).tolist() == [0, 0]
+
+
+@pytest.mark.parametrize(("level", "known"), [(6.0, True), (12.0, True), (-18.0, True), (18.0, False), (22.0, False)])
+@pytest.mark.parametrize("goal", [{}, {"max_rows": 160}])
+def test_scores_made_of_rounded_probabilities_are_said_to_be(level, known, goal):
+    """Float32 numbers below 1 lie 6e-8 apart: the scores of a network that returns such probabilities lose their digits."""
+    class Ends(Saturated):
+        def forward(self, x):
+            return super().forward(x).sigmoid()
+
+    x, ids = torch.ones(1, 1, 1, 2), torch.tensor([[0, 1]])
+    asked = {"region": torch.ones(1, 2), "feature_mask": ids, "n_samples": 64, **goal}
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        found = EntropyCentric(Ends(level, 1.0), activation="none").estimate(x, **asked).scores
+        said = any("the scores may be made of rounding" in str(each.message) for each in told)
+        want = EntropyCentric(Saturated(level, 1.0).double()).estimate(x.double(), **asked).scores
+    assert said is not known
+    assert torch.allclose(found.double(), want.double(), rtol=0.04, atol=0) is known
 
 
 @pytest.mark.parametrize("halved", ["all", "some", "autocast"])
