@@ -81,11 +81,16 @@ def bootstrap_means(strata: Sequence[NDArray[np.float64]], resamples: int, rng: 
     total = sum(values[rng.integers(0, len(values), (resamples, len(values)))].sum(1) for values in strata)
     return np.asarray(total) / sum(map(len, strata))
 
+# %% ../nbs/56_statistics.ipynb #reach0aa
+def reach(units: int, level: float) -> float:
+    """How many standard errors of a bootstrap an interval of a level reaches to either side: as far as Student's t."""
+    return float(stats.t.ppf((1 + level) / 2, units - 1) * np.sqrt(units / (units - 1)))
+
 # %% ../nbs/56_statistics.ipynb #e0ad2fe9
 def mean_interval(means: pd.Series, level: float = 0.95, resamples: int = 9999, seed: int = 0) -> Interval:
-    """The mean over units (index: data set, scene) and its stratified BCa interval.
+    """The mean over units (index: data set, scene) and its stratified BCa interval, expanded as t intervals are.
 
-    Source: Efron 1987 (JASA 82); strata by data set, see `strata_of`.
+    Source: Efron 1987 (JASA 82), Hesterberg 2015 (The American Statistician 69); strata by data set, see `strata_of`.
     """
     values = means.to_numpy(float)
     n, mean = len(values), float(values.mean()) if len(values) else float("nan")
@@ -102,16 +107,37 @@ def mean_interval(means: pd.Series, level: float = 0.95, resamples: int = 9999, 
     influence = np.concatenate([group - group.mean() for group in strata])
     spread = (influence**2).sum()
     acceleration = (influence**3).sum() / (6 * spread**1.5) if spread else 0.0
-    tails = bias + stats.norm.ppf([(1 - level) / 2, (1 + level) / 2])
+    tails = bias + reach(n, level) * np.array([-1, 1])
     low, high = np.quantile(drawn, stats.norm.cdf(bias + tails / (1 - acceleration * tails)))
     return Interval(mean, float(low), float(high), n)
 
 # %% ../nbs/56_statistics.ipynb #cf825104
-def sign_flip_p(differences: NDArray[np.float64], resamples: int = 9999, seed: int = 0) -> float:
-    """The two-sided p-value of mean differences (n,) under random signs; exact where there are at most `resamples` signs."""
-    result: Any = stats.permutation_test([differences], np.mean, permutation_type="samples", alternative="two-sided",
-                                         n_resamples=resamples, rng=np.random.default_rng(seed))
-    return float(result.pvalue)
+#: Up to so many units all signs are counted.
+COUNTED = 40
+
+
+def sums_of(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The sums of values (n,) under all signs, (2^n,)."""
+    found = np.zeros(1)
+    for value in values:
+        found = np.concatenate([found - value, found + value])
+    return found
+
+
+def sign_flip_p(differences: NDArray[np.float64], seed: int = 0) -> float:
+    """The two-sided p-value of mean differences (n,) under all signs, exact up to `COUNTED` of them, else of 99,999 draws."""
+    n, total = len(differences), abs(float(differences.sum()))
+    if n > COUNTED:
+        result: Any = stats.permutation_test([differences], np.mean, permutation_type="samples", alternative="two-sided",
+                                             n_resamples=99_999, batch=9999, rng=np.random.default_rng(seed))
+        return float(result.pvalue)
+    # Sums that differ by rounding are equal.
+    least = total - 1e-12 * float(np.abs(differences).sum())
+    if least <= 0:
+        return 1.0
+    one, other = sums_of(differences[:n // 2]), np.sort(sums_of(differences[n // 2:]))
+    as_far = (len(other) - np.searchsorted(other, np.sort(least - one))).sum()
+    return float(2 * as_far / 2.0**n)
 
 # %% ../nbs/56_statistics.ipynb #f667228e
 def holm(p: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -194,6 +194,7 @@ def test_the_interval_of_one_stratum_is_scipys_to_the_last_digits(draw, level):
     values = getattr(np.random.default_rng(3), draw)(size=30)
     means = pd.Series(values, pd.MultiIndex.from_product([["one"], range(30)], names=["dataset", "scene"]))
     ours = mean_interval(means, level, resamples=999, seed=8)
-    theirs = stats.bootstrap((values,), np.mean, method="BCa", confidence_level=level, n_resamples=999,
+    normal = 2 * stats.norm.cdf(stats.t.ppf((1 + level) / 2, 29) * np.sqrt(30 / 29)) - 1
+    theirs = stats.bootstrap((values,), np.mean, method="BCa", confidence_level=normal, n_resamples=999,
                              rng=np.random.default_rng(8)).confidence_interval
     assert (ours.low, ours.high) == pytest.approx(tuple(theirs), rel=1e-9)
