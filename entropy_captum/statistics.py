@@ -125,11 +125,13 @@ def sums_of(values: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def sign_flip_p(differences: NDArray[np.float64], seed: int = 0) -> float:
-    """The two-sided p-value of mean differences (n,) under all signs, exact up to `COUNTED` of them, else of 99,999 draws."""
+    """The two-sided p-value of mean differences (n,) under all signs, exact up to `COUNTED` of them, else of some 10,000 draws or more.
+    """
     n, total = len(differences), abs(float(differences.sum()))
     if n > COUNTED:
+        draws = max(9_999, 10**7 // n)
         result: Any = stats.permutation_test([differences], np.mean, permutation_type="samples", alternative="two-sided",
-                                             n_resamples=99_999, batch=9999, rng=np.random.default_rng(seed))
+                                             n_resamples=draws, batch=1 + 10**7 // n, rng=np.random.default_rng(seed))
         return float(result.pvalue)
     # Sums that differ by rounding are equal.
     least = total - 1e-12 * float(np.abs(differences).sum())
