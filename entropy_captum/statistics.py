@@ -125,8 +125,7 @@ def sums_of(values: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def sign_flip_p(differences: NDArray[np.float64], seed: int = 0) -> float:
-    """The two-sided p-value of mean differences (n,) under all signs, exact up to `COUNTED` of them, else of some 10,000 draws or more.
-    """
+    """The two-sided p-value of mean differences (n,) under all signs; of more than `COUNTED` units by drawn ones."""
     n, total = len(differences), abs(float(differences.sum()))
     if n > COUNTED:
         draws = max(9_999, 10**7 // n)
