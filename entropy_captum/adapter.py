@@ -19,7 +19,7 @@ from .forward import Forward, Model, as_forward, check_outputs
 from .region import resize_outputs
 
 # %% auto #0
-__all__ = ['Padded', 'score_map', 'Adapted', 'adapt', 'card_of']
+__all__ = ['Padded', 'Adapted', 'adapt']
 
 # %% ../nbs/42_adapter.ipynb #7b0164ae
 class Padded(nn.Module):

@@ -21,7 +21,7 @@ from .question import Budget
 from .sampling import PickFreeze, Row, supercube
 
 # %% auto #0
-__all__ = ['seen', 'cut', 'Goal', 'goal_of', 'make_plan', 'told_apart', 'weights_of', 'plans', 'AdaptiveHistory']
+__all__ = ['Goal']
 
 # %% ../nbs/21_adaptive.ipynb #07c2286a
 #: How much of a half's weight the whole pilot decides, and not the other half alone.

@@ -22,7 +22,7 @@ from .perturbation import Baselines, as_tensor, check_baselines
 from .region import RegionScore, check_region
 
 # %% auto #0
-__all__ = ['Weighting', 'WEIGHTINGS', 'default_layer', 'seg_grad_cam', 'ChannelScores', 'LayerScoreCam']
+__all__ = ['default_layer', 'seg_grad_cam', 'ChannelScores', 'LayerScoreCam']
 
 # %% ../nbs/26_cam.ipynb #01087edb
 #: What networks call the part of them that turns an image into maps of features.
@@ -101,13 +101,13 @@ def scaled_channels(activation: Tensor, size: tuple[int, int]) -> tuple[Tensor, 
     varies = (activation.amax((2, 3), keepdim=True) > activation.amin((2, 3), keepdim=True)) & (high > low)
     return torch.where(varies, (up - low) / torch.where(varies, high - low, 1), 0), varies[:, :, 0, 0]
 
-# %% ../nbs/26_cam.ipynb #413aa9dc
+
 #: How a channel is weighted, by the softmax of the scores or by the increase over the baseline's score.
 Weighting = Literal["softmax", "increase"]
 #: All weightings.
 WEIGHTINGS: tuple[Weighting, ...] = get_args(Weighting)
 
-
+# %% ../nbs/26_cam.ipynb #413aa9dc
 class ChannelScores(NamedTuple):
     """A layer's maps (B,C,h,w), the score of each channel's masked input (B,C), which channels vary, the baseline's score (B,)."""
 

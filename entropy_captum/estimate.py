@@ -27,8 +27,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure  # drawing is imported when something is drawn
 
 # %% auto #0
-__all__ = ['Importance', 'jansen', 'jansen_parts', 'saltelli', 'saltelli_parts', 'entropy_change', 'total_order', 'first_order',
-           'interaction_order', 'Saved', 'Estimate']
+__all__ = ['Importance', 'entropy_change', 'total_order', 'first_order', 'interaction_order', 'Saved', 'Estimate']
 
 # %% ../nbs/20_estimate.ipynb #f407bc61
 #: The relative rounding of float64.

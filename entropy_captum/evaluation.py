@@ -38,9 +38,8 @@ if TYPE_CHECKING:
     import pandas as pd
 
 # %% auto #0
-__all__ = ['Scale', 'Map', 'Inputs', 'REMOVED', 'scale_attribution', 'kept_pixels', 'SitResult', 'region_iou', 'check_pictures',
-           'SitTester', 'l_sit', 'h_sit', 'ones_attribution', 'random_attribution', 'distance_from', 'nearness',
-           'verdict']
+__all__ = ['kept_pixels', 'SitResult', 'SitTester', 'l_sit', 'h_sit', 'ones_attribution', 'random_attribution', 'distance_from',
+           'nearness', 'verdict']
 
 # %% ../nbs/27_evaluation.ipynb #79fb848f
 #: What brings a map to 0 to 1 before a threshold, its smallest and largest value, its largest, or ranks.
@@ -219,7 +218,7 @@ class State(NamedTuple):
 #: The shares of the surroundings that a curve removes.
 REMOVED = tuple(round(0.1 * k, 1) for k in range(1, 10))
 
-
+# %% ../nbs/27_evaluation.ipynb #2f520aab
 class SitTester:
     """Tests heat maps of one question: inputs (B,...,H,W), a region (B,H,W) and perhaps a label (B,H,W) for each, observed once.
 

@@ -56,8 +56,7 @@ if TYPE_CHECKING:
     from entropy_captum.gis import ScoreMap
 
 # %% auto #0
-__all__ = ['GRIDS', 'ENDINGS', 'largest_object', 'choose_region', 'bands_of', 'grid_for', 'ask', 'find_mistakes', 'files_left',
-           'remove_explanation', 'Explanation', 'dataset_of', 'explain_question']
+__all__ = ['largest_object', 'ask', 'find_mistakes', 'Explanation', 'explain_question']
 
 # %% ../nbs/59_explanation.ipynb #facf118e
 def largest_object(mask: Mask) -> Mask:

@@ -65,10 +65,7 @@ except ImportError as problem:
     raise ImportError(f"the explorer needs anywidget: {how_to_install('lab')}") from problem
 
 # %% auto #0
-__all__ = ['Place', 'CHOICES', 'FIRST', 'SHOWN', 'SPREAD', 'MOST_KEPT', 'NONE_CHOSEN', 'called', 'Face', 'palette', 'drawing',
-           'cells_of', 'drawn', 'drawn_pixels', 'of_region', 'Choice', 'Kept', 'Explorer', 'work', 'chosen_methods',
-           'follow', 'bar_of', 'keep', 'show_kept', 'put_up', 'exported', 'as_geotiff', 'answer', 'pick', 'look',
-           'explained', 'found_in', 'drawn_map', 'conclude', 'judged', 'in_words', 'rows_of', 'explore']
+__all__ = ['Place', 'Explorer', 'explore']
 
 # %% ../nbs/65_explorer.ipynb #be7201aa
 #: What is to be explained: an object by its number (of a scene a footprint by its id), a point (column, row), a box

@@ -19,7 +19,7 @@ from torch import Tensor, fx
 from .boxes import EMPTY, Box, Reach, everything, linear_taps, same, windows
 
 # %% auto #0
-__all__ = ['Compute', 'Rule', 'RULES', 'aten', 'Read', 'Layer', 'rule']
+__all__ = ['Compute', 'Read', 'Layer']
 
 # %% ../nbs/10_layers.ipynb #46cbc100
 class Read(NamedTuple):

@@ -32,7 +32,7 @@ from .runtimes import RuntimeForward, load_onnx, run_by
 from .zoo import read_unet, unet_of
 
 # %% auto #0
-__all__ = ['FoundModel', 'find_model', 'load_model']
+__all__ = ['load_model']
 
 # %% ../nbs/48_models.ipynb #867ccf4c
 #: Modules that were read from a user's files, which a worker on another machine cannot import by their names.

@@ -19,7 +19,7 @@ from .names import BaselineName
 from .sampling import check_count
 
 # %% auto #0
-__all__ = ['Baselines', 'grid_feature_mask', 'check_baselines', 'named_baseline', 'filled', 'Perturbation']
+__all__ = ['grid_feature_mask', 'named_baseline', 'Perturbation']
 
 # %% ../nbs/04_perturbation.ipynb #d13ba8ad
 def grid_shape(grid_size: int | tuple[int, int]) -> tuple[int, int]:

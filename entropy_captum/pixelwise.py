@@ -19,7 +19,7 @@ from torch import Tensor
 from .card import ModelCard, make_card
 
 # %% auto #0
-__all__ = ['whole_again', 'ArrayModel', 'fingerprint', 'PixelClassifier']
+__all__ = ['ArrayModel', 'PixelClassifier']
 
 # %% ../nbs/47_pixelwise.ipynb #4dd92de3
 def as_scores(found: Any, shape: tuple[int, ...]) -> NDArray[Any]:

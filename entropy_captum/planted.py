@@ -28,17 +28,19 @@ with needed("study"):
     import pandas as pd
 
 # %% auto #0
-__all__ = ['Kind', 'SINGLE', 'CELL', 'Planted', 'PlantedCase', 'plant', 'auc', 'planted_table', 'coverage']
+__all__ = ['Kind', 'Planted', 'PlantedCase', 'plant', 'auc', 'planted_table', 'coverage']
 
 # %% ../nbs/57_planted.ipynb #211f56dd
 #: What the object needs to be segmented, a bright patch, two of them, either of two, or a dark patch.
 Kind = Literal["patch", "pair", "either", "shadow"]
+
+# %% ../nbs/57_planted.ipynb #f6dd6163
 #: The kinds with one planted cell.
 SINGLE = ("patch", "shadow")
 #: Side of a cell in pixels.
 CELL = 8
 
-
+# %% ../nbs/57_planted.ipynb #8e337656
 class Planted(nn.Module):
     """Logits (B,1,H,W) that depend on the brightness of the planted cells (indices in the grid), and a little on each cell itself.
 

@@ -33,14 +33,14 @@ from .region import check_region, class_number, resolve_activation
 from .sampling import NET, PickFreeze, Row, Sampler, check_count, check_design, design_rows, pick_freeze
 
 # %% auto #0
-__all__ = ['Mask', 'held_pixels', 'Question', 'fixed', 'held_region', 'settled', 'of_image', 'bases_of', 'Budget']
+__all__ = ['Question', 'Budget']
 
 # %% ../nbs/07_question.ipynb #2167038a
 def shapes(inputs: Any) -> str:
     """The shapes of one tensor or of several, in words."""
     return str([tuple(x.shape) for x in inputs]) if isinstance(inputs, tuple) else f"shape {tuple(inputs.shape)}"
 
-# %% ../nbs/07_question.ipynb #41b62dc6
+
 def check_inputs(inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
     """Detached inputs, each (B, ...). Raises TypeError for no floating tensors, ValueError for differing batches or NaN."""
     for x in inputs:
@@ -196,7 +196,7 @@ class Question:
         """The question of each region of one image, alone."""
         return (replace(self, region=region[None], examples=None) for region in self.regions)
 
-
+# %% ../nbs/07_question.ipynb #dab2dd8d
 def fixed(grid_size: Grid | None) -> int | tuple[int, int] | None:
     """A grid that is known before anything is asked. Raises ValueError for an adaptive one."""
     if grid_size == "adaptive":

@@ -26,8 +26,7 @@ if TYPE_CHECKING:  # they need pandas, torch or GDAL, of which the command line 
     from entropy_captum.raster import Band, Pixels, Raster
 
 # %% auto #0
-__all__ = ['Mask', 'Places', 'Request', 'Overlay', 'Picture', 'ImageFile', 'RasterPicture', 'by_raster', 'picture_of',
-           'read_request']
+__all__ = ['Request', 'Overlay', 'Picture', 'ImageFile', 'RasterPicture', 'picture_of', 'read_request']
 
 # %% ../nbs/38_request.ipynb #27238f32
 #: A mask, bool (H,W).

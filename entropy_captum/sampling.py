@@ -17,8 +17,7 @@ from torch import Tensor
 from .notices import notify
 
 # %% auto #0
-__all__ = ['A', 'B', 'Sampler', 'SOBOL_DIMENSIONS', 'SAMPLERS', 'NET', 'Row', 'design_rows', 'PickFreeze', 'check_count',
-           'sequence', 'supercube', 'pick_freeze']
+__all__ = ['A', 'B', 'Sampler', 'Row', 'design_rows', 'PickFreeze', 'sequence', 'supercube', 'pick_freeze']
 
 # %% ../nbs/03_sampling.ipynb #e5064307
 class Row(NamedTuple):
@@ -72,6 +71,8 @@ class PickFreeze:
 # %% ../nbs/03_sampling.ipynb #2925959a
 #: Where the points of a pick-freeze design come from.
 Sampler = Literal["supercube", "sobol", "halton", "latin", "monte_carlo"]
+
+# %% ../nbs/03_sampling.ipynb #9cf3c2cb
 #: How many dimensions scipy's Sobol sequence has.
 SOBOL_DIMENSIONS = 21201
 #: All samplers.
@@ -130,7 +131,7 @@ def uneven_features(designs: Sequence[PickFreeze], deviations: float = 3.0) -> d
 #: How many points of a patch's sequence are shuffled among themselves; every block of so many is a net.
 NET = 8
 
-
+# %% ../nbs/03_sampling.ipynb #fe67c895
 def supercube(n_samples: int, n_features: int, seed: int | Sequence[int] = 0, net: int = NET) -> Iterator[PickFreeze]:
     """Latin supercube designs: each feature's (a, b) run through its own scrambled two-dimensional Sobol net, in its own order.
 

@@ -36,7 +36,7 @@ with needed("geo"):
     from pandas import Series
 
 # %% auto #0
-__all__ = ['window_side', 'Scene', 'survey_figure']
+__all__ = ['Scene']
 
 # %% ../nbs/60_scene.ipynb #776a37ef
 def window_side(text: str | int | None, raster: Raster) -> int | None:

@@ -30,8 +30,8 @@ from .training import CropSampler, save_weights
 from .writing import write_whole
 
 # %% auto #0
-__all__ = ['divergence', 'NoiseRecipe', 'learn_noise', 'unoise', 'NoiseNetwork', 'train_noise', 'save_noise', 'load_noise',
-           'NoiseTest', 'noise_test', 'AverageNoise', 'average_noise']
+__all__ = ['NoiseRecipe', 'unoise', 'NoiseNetwork', 'train_noise', 'save_noise', 'load_noise', 'NoiseTest', 'noise_test',
+           'AverageNoise', 'average_noise']
 
 # %% ../nbs/51_unoise.ipynb #ee668028
 def noised(inputs: Tensor, base: Tensor, scale: Tensor, noise: Tensor) -> Tensor:

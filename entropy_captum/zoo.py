@@ -42,8 +42,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 # %% auto #0
-__all__ = ['BUNDLED_WEIGHTS', 'unet_of', 'read_unet', 'rooftop_unet', 'paper_unet', 'class_name', 'score_maps', 'predict',
-           'predict_mask', 'dataset_iou', 'class_table']
+__all__ = ['rooftop_unet', 'paper_unet', 'predict', 'predict_mask', 'dataset_iou', 'class_table']
 
 # %% ../nbs/43_zoo.ipynb #86c6e9f2
 def trained_encoder(content: Mapping[Any, Any]) -> str:
