@@ -731,7 +731,7 @@ def found_in(explorer: Explorer, choice: Choice, group: list[Asked], stop: threa
         return found, str(problem)
     return found, ""
 
-# %% ../nbs/65_explorer.ipynb #7f1db886
+
 def drawn_map(name: str, maps: Maps, question: Question) -> dict[str, Any]:
     """What the page draws of a map, by patches where it was made of them."""
     region = question.regions[0].cpu().numpy() >= 0.5
