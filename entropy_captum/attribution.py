@@ -159,7 +159,7 @@ class OfRegions(Asking):
             >>> estimate.map(0)
         """
         if not isinstance(inputs, Tensor) or len(inputs) != 1:
-            raise ValueError(f"attribute_regions explains one image (batch 1), got {shapes(inputs)}")
+            raise ValueError(f"estimate_regions and attribute_regions explain one image (batch 1), got {shapes(inputs)}")
         question, budget = self.ask(inputs, baselines, target, additional_forward_args, feature_mask, n_samples,
                                     perturbations_per_eval, show_progress, valid=valid, grid_size=grid_size, seed=seed,
                                     tolerance=tolerance, max_rows=max_rows, top=top, max_seconds=max_seconds, finest=finest)
@@ -194,7 +194,7 @@ class PickFreezeAttribution(OfRegions):
         Args:
             inputs: (B,C,H,W), or a tuple of tensors with batch B.
             baselines: What replaces a removed feature (default 0): a number, or a tensor that broadcasts to the input.
-            target: The class, one or one per example; None for one-channel models.
+            target: The class, one or one per example, by number, or by its name on the model's card; None for one-channel models.
             additional_forward_args: What the model is given besides.
             feature_mask: Integer ids that broadcast to the inputs; default: a grid of `grid_size`.
             n_samples: Designs N, at least 2.
@@ -209,6 +209,7 @@ class PickFreezeAttribution(OfRegions):
                 in at most 4 N designs.
             top: So many features are told from the others, in at most `max_rows`, by default those of N designs.
             max_seconds: Spent as `max_rows`: as many as the seconds allow, which `settings` then names.
+            finest: Pixels a side of the finest patches of an adaptive grid, default 8.
 
         Raises:
             ValueError, TypeError: Quoting what was given, for input that does not fit.

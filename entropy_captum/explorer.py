@@ -303,7 +303,10 @@ def cells_of(patches: NDArray[np.int64], grid: tuple[int, int]) -> NDArray[np.in
 
 # %% ../nbs/65_explorer.ipynb #d8fff0d9
 def drawn(method: str, estimate: Estimate, grid: tuple[int, int], region: NDArray[np.bool_]) -> dict[str, Any]:
-    """What the page draws of an estimate by patches: of each its score, its error and its marks; NaN for one that holds nothing."""
+    """What the page draws of an estimate by patches, with a region (H,W), on a grid (R,C).
+
+    R * C scores and errors, float32, and marks, bool, are bytes, row by row; NaN for a patch that holds nothing.
+    """
     patches = estimate.patches(0)
     cells = cells_of(patches, grid)
     known = (estimate.scores, estimate.standard_error)

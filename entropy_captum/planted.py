@@ -118,7 +118,10 @@ def planted_table(methods: Sequence[str], kinds: Sequence[Kind] = get_args(Kind)
 # %% ../nbs/57_planted.ipynb #283f6aa7
 def coverage(kind: Kind, sampler: Sampler = "supercube", runs: int = 20, samples: int = 32, many: int = 4096, seed: int = 0,
              methods: Sequence[str] = tuple(PICK_FREEZE)) -> dict[str, float]:
-    """By method, the share of planted cells' 95 % intervals that hold the score of many Monte Carlo designs."""
+    """By method, the share of planted cells' 95 % intervals that hold the score of `many` Monte Carlo designs.
+
+    runs: how many, with the seeds 0, 1, 2, ..., of `samples` designs each. seed: of the case.
+    """
     case = plant(kind, seed)
 
     def estimates(sampler: Sampler, samples: int, seed: int) -> list[Estimate]:

@@ -124,7 +124,7 @@ class Question:
     input of each region, by default one each. target, activation: the class, by number or name, and how scores make probabilities.
     baselines: what replaces what is removed. label: the truth (B,H,W), NaN where not known. valid: pixels that hold something,
     bool (H,W) or (B,H,W). feature_mask, or grid_size ("adaptive" down to `finest` pixels: see `refine`) and interpolation: what is
-    removed at a time. parts: ids (H,W) of what varies by itself inside of features.
+    removed at a time. parts: ids (H,W) of what varies by itself inside of features. additional_forward_args: given besides.
     Raises TypeError or ValueError, quoting what was given, for what does not fit; for features that do not, when they are used.
     """
 
@@ -273,7 +273,8 @@ class Budget:
     they lower the largest error most; a feature is asked in at most 4 N designs. top: they are spent, by default those of N designs
     at most, until so many features are told from the others, see `adaptive`. max_seconds: spent as max_rows, as many as they allow.
     sampler, scramble: see `sampling`. first_order: also the row B, for first-order indices. inference: "full", "incremental" or
-    "auto"; max_memory: bytes that it may hold. runtime: what makes full forwards, see `faster`.
+    "auto"; max_memory: bytes that it may hold. runtime: what makes full forwards, see `faster`. show_progress: a bar over
+    the rows.
     Raises ValueError, quoting it, for a number out of range or an unknown name.
     """
 
