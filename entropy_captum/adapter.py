@@ -19,7 +19,7 @@ from .forward import Forward, Model, as_forward, check_outputs
 from .region import resize_outputs
 
 # %% auto #0
-__all__ = ['Padded', 'score_map', 'Adapted', 'adapt', 'card_of']
+__all__ = ['Padded', 'Adapted', 'adapt']
 
 # %% ../nbs/42_adapter.ipynb #7b0164ae
 class Padded(nn.Module):
@@ -145,7 +145,7 @@ class Adapted(Padded):
         self.register_buffer("offset", None if same else offset)
 
     def margins(self, height: int, width: int) -> tuple[int, int]:
-        """How many rows and columns are added to an image of a size."""
+        """How many rows and columns are added to an image of a size. Raises ValueError for one that is too large for the card."""
         if self.card.size is None:
             return super().margins(height, width)
         rows, columns = self.card.size
@@ -169,7 +169,11 @@ class Adapted(Padded):
         return x.permute(0, 2, 3, 1) if self.card.layout == "NHWC" else x
 
     def scores(self, inputs: Tensor) -> Tensor:
-        """The score maps (B,K,h,w) of images that have the right size."""
+        """The score maps (B,K,h,w) of images that have the right size.
+
+        Raises TypeError for outputs that are no tensor, ValueError for no score map, an output that is not there, and other numbers
+        of channels than the card has classes.
+        """
         outputs: Tensor = score_map(self.model(self.prepare(inputs)), self.card.output)
         if isinstance(outputs, Tensor) and outputs.ndim == 3:
             outputs = outputs[:, None]

@@ -21,7 +21,7 @@ from .question import Budget
 from .sampling import PickFreeze, Row, supercube
 
 # %% auto #0
-__all__ = ['seen', 'cut', 'Goal', 'goal_of', 'make_plan', 'told_apart', 'weights_of', 'plans', 'AdaptiveHistory']
+__all__ = ['Goal']
 
 # %% ../nbs/21_adaptive.ipynb #07c2286a
 #: How much of a half's weight the whole pilot decides, and not the other half alone.
@@ -121,7 +121,7 @@ class Goal:
 
     @property
     def allowed(self) -> np.ndarray:
-        """The numbers of designs after the pilot that a feature may be asked in."""
+        """The numbers of designs after the pilot that a feature may be asked in, int64 (m,), ascending from 0."""
         last = self.most // 8 * 8
         return np.append(COUNTS[last > COUNTS], last)
 
@@ -132,7 +132,7 @@ class Goal:
         return allowed[found]
 
     def after(self, fresh: np.ndarray) -> np.ndarray:
-        """The next number that is allowed, for each."""
+        """The next number that is allowed, (d,), for so many designs after the pilot, (d,); the last for the last."""
         return self.allowed[np.minimum(np.searchsorted(self.allowed, fresh, "right"), len(self.allowed) - 1)]
 
     def weights(self, known: Known) -> np.ndarray:

@@ -33,95 +33,6 @@ from .sampling import Sampler
 # %% auto #0
 __all__ = ['PickFreezeAttribution', 'EntropyCentric', 'SobolTotal']
 
-# %% ../nbs/24_attribution.ipynb #241d5f29
-def whose(example: int, count: int, name: str = "") -> str:
-    """Whose scores are meant: those of a method, where it has a name, and of which of several examples."""
-    return (f" of {name}" if name else "") + (f" of example {example}" if count > 1 else "")
-
-# %% ../nbs/24_attribution.ipynb #75855c49
-def warn_if_flat(scores: Tensor, error: Tensor, name: str = "") -> None:
-    """Warn if an example's scores (B,d), of a method of a name, differ by no more than their errors, or hardly more."""
-    if scores.shape[1] < 2:
-        return
-    (high, i), (low, j) = scores.max(1), scores.min(1)
-    joint = (error.gather(1, i[:, None]).square() + error.gather(1, j[:, None]).square()).sqrt()[:, 0]
-    flat = (high - low <= 2 * joint).nonzero().flatten().tolist()
-    if flat:
-        notify(f"flat map: all scores{whose(flat[0], len(scores), name)} are equal within their error ({low[flat[0]]:.3g} to "
-               f"{high[flat[0]]:.3g}); more samples (n_samples), larger patches (a smaller grid_size) or a larger region may tell "
-               "them apart")
-        return
-    warn_if_noisy(scores, error, name)
-
-# %% ../nbs/24_attribution.ipynb #f24ed434
-def warn_if_noisy(scores: Tensor, error: Tensor, name: str = "") -> None:
-    """Warn if more than half of the variance between an example's scores (B,d), of a method, is that of their errors."""
-    share = error.square().mean(1) / scores.var(1).clamp_min(1e-30)
-    worst = int(share.argmax())
-    if share[worst] > 0.5:
-        notify(f"{min(float(share[worst]), 1):.0%} of the variance between the scores{whose(worst, len(scores), name)} is that "
-               "of their errors, so the order of the patches means little; take more samples (n_samples) or larger patches "
-               "(a smaller grid_size)")
-
-# %% ../nbs/24_attribution.ipynb #c2e275b6
-def warn_if_undefined(index: Tensor, name: str = "") -> None:
-    """Warn, naming the first example, where Sobol indices (B,d), of a method of a name, are NaN."""
-    lost = torch.isnan(index).any(1).nonzero().flatten().tolist()
-    if lost:
-        notify(f"Sobol indices{whose(lost[0], len(index), name)} are undefined (NaN): over the designs the mean probability of "
-               "its region varies by rounding only; explain its logits, or take a baseline that removes more")
-
-
-def warn_if_rounded(estimate: Estimate, name: str = "") -> None:
-    """Warn, naming the first example, where the scores, of a method of a name, may be made of the rounding of outputs."""
-    lost = [number for number, tiny in enumerate(estimate.settings.get("rounded", ())) if tiny]
-    if lost:
-        notify(f"the scores{whose(lost[0], len(estimate.scores), name)} may be made of rounding: no patch changes the entropy of "
-               "its region by more than the last digits of the network's outputs explain; explain its logits, or take a baseline "
-               "that removes more")
-
-# %% ../nbs/24_attribution.ipynb #831a9ead
-def warn_if_together(estimate: Estimate) -> None:
-    """Warn, naming the first example, where a search for the strongest features came to its end before it had told them apart."""
-    together = [number for number, told in enumerate(estimate.settings.get("separated", ())) if not told]
-    if together:
-        number = together[0]
-        notify(f"the {estimate.settings['top']} strongest features{whose(number, len(estimate.scores))} are not told from all "
-               "others at 95 %, the "
-               f"rows ({int(estimate.n_forwards[number]):,}) came to their end first; allow more (max_rows, n_samples), or look "
-               "for another number")
-
-# %% ../nbs/24_attribution.ipynb #356474f5
-def warn_of_border(estimate: Estimate, question: Question, least: float = 0.05) -> None:
-    """Warn where more than the share `least` of an example's scores lies on a constant border of its image (B,C,H,W).
-
-    Not where the question says which pixels are valid.
-    """
-    inputs = question.tensors[0]
-    if inputs.ndim != 4 or question.valid is not None:
-        return
-    maps = estimate.spread(estimate.scores.abs())[0].mean(1).cpu().numpy()
-    for number, (image, heat) in enumerate(zip(inputs, maps, strict=False)):  # of several regions of one image, the first
-        border = constant_border(image)
-        share = heat[border].sum() / heat.sum() if heat.sum() > 0 else 0.0
-        if share > least:
-            notify(f"{share:.0%} of the score{whose(number, len(estimate.scores))} lies on a border of constant pixels "
-                   f"({border.mean():.0%} "
-                   "of the image); if they hold nothing (nodata), say so: valid=mask, or --nodata VALUE")
-
-# %% ../nbs/24_attribution.ipynb #3b8964fe
-def look_over(estimate: Estimate, question: Question, name: str = "") -> None:
-    """Warn where an estimate, of a method of a name, is flat or made of rounding, has undefined Sobol indices, or lies on a border.
-
-    The border of an image is one of constant pixels.
-    """
-    warn_if_flat(estimate.scores, estimate.standard_error, name)
-    warn_if_rounded(estimate, name)
-    adaptive = estimate.settings["error"] == "adaptive"  # where a feature asked seldom has no index
-    warn_if_undefined(torch.where((estimate.n_samples < ENOUGH) & adaptive, 0.0, estimate.total_order), name)
-    warn_if_together(estimate)
-    warn_of_border(estimate, question)
-
 # %% ../nbs/24_attribution.ipynb #033fde98
 Arguments = ParamSpec("Arguments")
 Returned = TypeVar("Returned")
@@ -248,7 +159,7 @@ class OfRegions(Asking):
             >>> estimate.map(0)
         """
         if not isinstance(inputs, Tensor) or len(inputs) != 1:
-            raise ValueError(f"attribute_regions explains one image (batch 1), got {shapes(inputs)}")
+            raise ValueError(f"estimate_regions and attribute_regions explain one image (batch 1), got {shapes(inputs)}")
         question, budget = self.ask(inputs, baselines, target, additional_forward_args, feature_mask, n_samples,
                                     perturbations_per_eval, show_progress, valid=valid, grid_size=grid_size, seed=seed,
                                     tolerance=tolerance, max_rows=max_rows, top=top, max_seconds=max_seconds, finest=finest)
@@ -283,7 +194,7 @@ class PickFreezeAttribution(OfRegions):
         Args:
             inputs: (B,C,H,W), or a tuple of tensors with batch B.
             baselines: What replaces a removed feature (default 0): a number, or a tensor that broadcasts to the input.
-            target: The class, one or one per example; None for one-channel models.
+            target: The class, one or one per example, by number, or by its name on the model's card; None for one-channel models.
             additional_forward_args: What the model is given besides.
             feature_mask: Integer ids that broadcast to the inputs; default: a grid of `grid_size`.
             n_samples: Designs N, at least 2.
@@ -298,6 +209,7 @@ class PickFreezeAttribution(OfRegions):
                 in at most 4 N designs.
             top: So many features are told from the others, in at most `max_rows`, by default those of N designs.
             max_seconds: Spent as `max_rows`: as many as the seconds allow, which `settings` then names.
+            finest: Pixels a side of the finest patches of an adaptive grid, default 8.
 
         Raises:
             ValueError, TypeError: Quoting what was given, for input that does not fit.
@@ -390,3 +302,92 @@ class SobolTotal(PickFreezeAttribution):
     """
 
     importance = staticmethod(total_order)
+
+# %% ../nbs/24_attribution.ipynb #241d5f29
+def whose(example: int, count: int, name: str = "") -> str:
+    """Whose scores are meant: those of a method, where it has a name, and of which of several examples."""
+    return (f" of {name}" if name else "") + (f" of example {example}" if count > 1 else "")
+
+# %% ../nbs/24_attribution.ipynb #75855c49
+def warn_if_flat(scores: Tensor, error: Tensor, name: str = "") -> None:
+    """Warn if an example's scores (B,d), of a method of a name, differ by no more than their errors, or hardly more."""
+    if scores.shape[1] < 2:
+        return
+    (high, i), (low, j) = scores.max(1), scores.min(1)
+    joint = (error.gather(1, i[:, None]).square() + error.gather(1, j[:, None]).square()).sqrt()[:, 0]
+    flat = (high - low <= 2 * joint).nonzero().flatten().tolist()
+    if flat:
+        notify(f"flat map: all scores{whose(flat[0], len(scores), name)} are equal within their error ({low[flat[0]]:.3g} to "
+               f"{high[flat[0]]:.3g}); more samples (n_samples), larger patches (a smaller grid_size) or a larger region may tell "
+               "them apart")
+        return
+    warn_if_noisy(scores, error, name)
+
+# %% ../nbs/24_attribution.ipynb #f24ed434
+def warn_if_noisy(scores: Tensor, error: Tensor, name: str = "") -> None:
+    """Warn if more than half of the variance between an example's scores (B,d), of a method, is that of their errors."""
+    share = error.square().mean(1) / scores.var(1).clamp_min(1e-30)
+    worst = int(share.argmax())
+    if share[worst] > 0.5:
+        notify(f"{min(float(share[worst]), 1):.0%} of the variance between the scores{whose(worst, len(scores), name)} is that "
+               "of their errors, so the order of the patches means little; take more samples (n_samples) or larger patches "
+               "(a smaller grid_size)")
+
+# %% ../nbs/24_attribution.ipynb #c2e275b6
+def warn_if_undefined(index: Tensor, name: str = "") -> None:
+    """Warn, naming the first example, where Sobol indices (B,d), of a method of a name, are NaN."""
+    lost = torch.isnan(index).any(1).nonzero().flatten().tolist()
+    if lost:
+        notify(f"Sobol indices{whose(lost[0], len(index), name)} are undefined (NaN): over the designs the mean probability of "
+               "its region varies by rounding only; explain its logits, or take a baseline that removes more")
+
+
+def warn_if_rounded(estimate: Estimate, name: str = "") -> None:
+    """Warn, naming the first example, where the scores, of a method of a name, may be made of the rounding of outputs."""
+    lost = [number for number, tiny in enumerate(estimate.settings.get("rounded", ())) if tiny]
+    if lost:
+        notify(f"the scores{whose(lost[0], len(estimate.scores), name)} may be made of rounding: no patch changes the entropy of "
+               "its region by more than the last digits of the network's outputs explain; explain its logits, or take a baseline "
+               "that removes more")
+
+# %% ../nbs/24_attribution.ipynb #831a9ead
+def warn_if_together(estimate: Estimate) -> None:
+    """Warn, naming the first example, where a search for the strongest features came to its end before it had told them apart."""
+    together = [number for number, told in enumerate(estimate.settings.get("separated", ())) if not told]
+    if together:
+        number = together[0]
+        notify(f"the {estimate.settings['top']} strongest features{whose(number, len(estimate.scores))} are not told from all "
+               "others at 95 %, the "
+               f"rows ({int(estimate.n_forwards[number]):,}) came to their end first; allow more (max_rows, n_samples), or look "
+               "for another number")
+
+# %% ../nbs/24_attribution.ipynb #356474f5
+def warn_of_border(estimate: Estimate, question: Question, least: float = 0.05) -> None:
+    """Warn where more than the share `least` of an example's scores lies on a constant border of its image (B,C,H,W).
+
+    Not where the question says which pixels are valid.
+    """
+    inputs = question.tensors[0]
+    if inputs.ndim != 4 or question.valid is not None:
+        return
+    maps = estimate.spread(estimate.scores.abs())[0].mean(1).cpu().numpy()
+    for number, (image, heat) in enumerate(zip(inputs, maps, strict=False)):  # of several regions of one image, the first
+        border = constant_border(image)
+        share = heat[border].sum() / heat.sum() if heat.sum() > 0 else 0.0
+        if share > least:
+            notify(f"{share:.0%} of the score{whose(number, len(estimate.scores))} lies on a border of constant pixels "
+                   f"({border.mean():.0%} "
+                   "of the image); if they hold nothing (nodata), say so: valid=mask, or --nodata VALUE")
+
+# %% ../nbs/24_attribution.ipynb #3b8964fe
+def look_over(estimate: Estimate, question: Question, name: str = "") -> None:
+    """Warn where an estimate, of a method of a name, is flat or made of rounding, has undefined Sobol indices, or lies on a border.
+
+    The border of an image is one of constant pixels.
+    """
+    warn_if_flat(estimate.scores, estimate.standard_error, name)
+    warn_if_rounded(estimate, name)
+    adaptive = estimate.settings["error"] == "adaptive"  # where a feature asked seldom has no index
+    warn_if_undefined(torch.where((estimate.n_samples < ENOUGH) & adaptive, 0.0, estimate.total_order), name)
+    warn_if_together(estimate)
+    warn_of_border(estimate, question)

@@ -23,7 +23,7 @@ from .names import FeatureKind
 from .perturbation import grid_feature_mask, grid_shape
 
 # %% auto #0
-__all__ = ['Groups', 'BandLike', 'NamedBand', 'members', 'superpixels', 'feature_mask_of', 'spectral_table', 'spectral_figure',
+__all__ = ['Groups', 'BandLike', 'NamedBand', 'superpixels', 'feature_mask_of', 'spectral_table', 'spectral_figure',
            'band_maps_figure']
 
 # %% ../nbs/35_bands.ipynb #ccf00df7

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 # %% auto #0
-__all__ = ['EMPTY', 'Box', 'bounding_box']
+__all__ = ['Box']
 
 # %% ../nbs/09_boxes.ipynb #23c7e1aa
 class Box(NamedTuple):

@@ -22,7 +22,7 @@ from .perturbation import Baselines, as_tensor, check_baselines
 from .region import RegionScore, check_region
 
 # %% auto #0
-__all__ = ['Weighting', 'WEIGHTINGS', 'default_layer', 'seg_grad_cam', 'ChannelScores', 'LayerScoreCam']
+__all__ = ['default_layer', 'seg_grad_cam', 'ChannelScores', 'LayerScoreCam']
 
 # %% ../nbs/26_cam.ipynb #01087edb
 #: What networks call the part of them that turns an image into maps of features.
@@ -101,13 +101,13 @@ def scaled_channels(activation: Tensor, size: tuple[int, int]) -> tuple[Tensor, 
     varies = (activation.amax((2, 3), keepdim=True) > activation.amin((2, 3), keepdim=True)) & (high > low)
     return torch.where(varies, (up - low) / torch.where(varies, high - low, 1), 0), varies[:, :, 0, 0]
 
-# %% ../nbs/26_cam.ipynb #413aa9dc
+
 #: How a channel is weighted, by the softmax of the scores or by the increase over the baseline's score.
 Weighting = Literal["softmax", "increase"]
 #: All weightings.
 WEIGHTINGS: tuple[Weighting, ...] = get_args(Weighting)
 
-
+# %% ../nbs/26_cam.ipynb #413aa9dc
 class ChannelScores(NamedTuple):
     """A layer's maps (B,C,h,w), the score of each channel's masked input (B,C), which channels vary, the baseline's score (B,)."""
 
@@ -137,9 +137,8 @@ def with_regions(score: Any, x: Tensor, arguments: Any) -> Any:
 class LayerScoreCam(LayerAttribution):
     """Score-CAM of a layer: (B,1,h,w), after ReLU. `forward_func` gives one number per example (a RegionScore).
 
-    `weights`: "softmax" over the channels' scores, or "increase" over the score of the baseline input. Score a region's
-    mean: with a sum, softmax collapses to a single channel. Raises ValueError for unknown weights.
-    Source: Wang et al. 2020; Gizzini et al. 2023 for segmentation.
+    weights: "softmax" over the channels' scores, or "increase" over that of the baseline input; others are a ValueError. Score a
+    region's mean: with a sum, softmax collapses to one channel. Source: Wang et al. 2020; Gizzini et al. 2023 for segmentation.
     """
 
     def __init__(self, forward_func: Callable[..., Any], layer: nn.Module,
@@ -156,7 +155,9 @@ class LayerScoreCam(LayerAttribution):
                   baselines: Baselines = None) -> Tensor | tuple[Tensor, ...]:
         """The map (B,1,h,w) of inputs (B,C,H,W); a 1-tuple for a 1-tuple.
 
-        Raises ValueError if the score is not one number per example, the layer gives no map, or the baselines do not fit.
+        additional_forward_args: of `forward_func`, such as a region (B,H,W). perturbations_per_eval: channels in a forward, B rows
+        each. baselines: what stands where a channel is 0, default 0. Raises ValueError if the score is not one number per example,
+        the layer gives no map, or the baselines do not fit.
         """
         if isinstance(inputs, tuple):
             if len(inputs) != 1:

@@ -20,7 +20,7 @@ from .layers import Site, layout
 from .notices import first_line
 
 # %% auto #0
-__all__ = ['Unsupported', 'NotCaptured', 'UnknownOperation', 'OverBudget', 'Inexact', 'Graph', 'capture', 'captured']
+__all__ = ['Unsupported', 'NotCaptured', 'Graph', 'captured']
 
 # %% ../nbs/11_capture.ipynb #98a94ae9
 class Unsupported(Exception):

@@ -21,7 +21,7 @@ from .files import check_image, other_reading
 from .names import Activation
 
 # %% auto #0
-__all__ = ['ModelCard', 'to_inputs', 'from_inputs', 'to_picture', 'read_card', 'make_card', 'card_text']
+__all__ = ['ModelCard', 'to_inputs', 'to_picture', 'read_card', 'make_card']
 
 # %% ../nbs/37_card.ipynb #1a5693e3
 #: The numbers that a network takes.

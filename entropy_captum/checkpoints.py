@@ -26,7 +26,7 @@ with needed("models"):
     from safetensors.torch import load_file
 
 # %% auto #0
-__all__ = ['read_checkpoint', 'load_weights']
+__all__ = ['load_weights']
 
 # %% ../nbs/41_checkpoints.ipynb #aace9bb4
 @contextmanager

@@ -35,9 +35,7 @@ if TYPE_CHECKING:  # what takes a second or more is imported by the command that
     from entropy_captum.forward import Model
 
 # %% auto #0
-__all__ = ['app', 'Device', 'Out', 'ModelSource', 'CardFile', 'RunBy', 'Target', 'Targets', 'Values', 'NoData', 'GridSize',
-           'OwnGrid', 'Finest', 'NSamples', 'Rows', 'Scenes', 'Labels', 'DEMO_METHODS', 'model_app', 'demo', 'explain',
-           'train', 'evaluate', 'report', 'inspect', 'main']
+__all__ = ['app', 'DEMO_METHODS', 'model_app', 'demo', 'explain', 'train', 'evaluate', 'report', 'inspect', 'main']
 
 # %% ../nbs/66_cli.ipynb #3d36ff09
 #: The program `entropy-captum`.
@@ -45,6 +43,8 @@ __all__ = ['app', 'Device', 'Out', 'ModelSource', 'CardFile', 'RunBy', 'Target',
 #: :meta hide-value:
 app = typer.Typer(help="Explain segmentation of aerial imagery.", no_args_is_help=True, add_completion=False,
                   rich_markup_mode=None, pretty_exceptions_enable=False)  # plain text: drawn boxes double the time of --help
+
+# %% ../nbs/66_cli.ipynb #13728486
 #: The option `--device`.
 #:
 #: :meta hide-value:
@@ -173,7 +173,7 @@ def echo_in(text: str, verdict: str) -> None:
     """Print a line in the colour of its verdict; without one where NO_COLOR is set, or no terminal listens."""
     typer.echo(typer.style(text, **COLORS.get(verdict, {})), color=False if os.environ.get("NO_COLOR") else None)
 
-# %% ../nbs/66_cli.ipynb #deec5d0e
+
 def print_table(table: pd.DataFrame, out: Path) -> None:
     """Print the table, the best map first, what it says in words, and where the results lie."""
     from entropy_captum.judgement import sentences
@@ -453,7 +453,7 @@ def find_request(image: str, place: Place, reading: Reading) -> Callable[[Model]
 
     return of_scene
 
-# %% ../nbs/66_cli.ipynb #c8756cb2
+
 def located(request: Request) -> Request:
     """A request of an image file with its place on Earth, if the file or one beside it (world file, .aux.xml) says it."""
     if find_spec("rasterio") is None or request.extent.file.endswith(".npy"):

@@ -16,13 +16,13 @@ from torch import Tensor, fx
 from .passes import Network, Pass, Plan, Value, cut, full_box, make_pass
 
 # %% auto #0
-__all__ = ['CALL_SECONDS', 'profile', 'predicted_seconds']
+__all__ = ['profile', 'predicted_seconds']
 
 # %% ../nbs/13_cost.ipynb #db121b5f
 #: Seconds that one operation costs before it computes anything.
 CALL_SECONDS = 4e-5
 
-
+# %% ../nbs/13_cost.ipynb #c51a44da
 def profile(network: Network, inputs: Tensor) -> dict[fx.Node, float]:
     """Seconds that each layer takes on one whole row (1,C,H,W): the smaller of two runs."""
     full = {node: full_box(node) for node in (network.graph.input, *network.layers)}

@@ -19,8 +19,7 @@ with needed("models"):
     from PIL import Image
 
 # %% auto #0
-__all__ = ['SCENE_CLASSES', 'INFRARED', 'DRAWN_BANDS', 'DRAWN_TRANSFORM', 'Scene', 'procedural_scene', 'write_scenes',
-           'near_infrared', 'four_bands', 'write_footprints', 'write_drawn_raster']
+__all__ = ['SCENE_CLASSES', 'Scene', 'procedural_scene', 'write_scenes', 'write_drawn_raster']
 
 # %% ../nbs/39_drawn.ipynb #f812c1ee
 def smooth_noise(rng: np.random.Generator, size: int, scale: float) -> NDArray[np.float64]:

@@ -27,8 +27,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure  # drawing is imported when something is drawn
 
 # %% auto #0
-__all__ = ['Importance', 'jansen', 'jansen_parts', 'saltelli', 'saltelli_parts', 'entropy_change', 'total_order', 'first_order',
-           'interaction_order', 'Saved', 'Estimate']
+__all__ = ['Importance', 'entropy_change', 'total_order', 'first_order', 'interaction_order', 'Saved', 'Estimate']
 
 # %% ../nbs/20_estimate.ipynb #f407bc61
 #: The relative rounding of float64.
@@ -347,11 +346,12 @@ class Saved:
 # %% ../nbs/20_estimate.ipynb #6bb555bd
 @dataclass(frozen=True)
 class Estimate(Saved, Mapped):
-    """Importance of d features for B examples (or K regions): all tensors (B,d) float64, counts int64.
+    """Importance of d features for B examples, or K regions: tensors (B,d) float64, counts int64.
 
     `scores` is what the method calls importance (bits for `EntropyCentric`, a share of variance for `SobolTotal`) and
-    `standard_error` its error; `n_samples` (B,d) counts designs, `n_forwards` (B,) rows through the model, `n_skipped` (B,)
-    features proven unreachable. `index` and `shapes` as in `Mapped`.
+    `standard_error` its error; `total_order`, with `total_order_error`, is the Sobol index of both methods. `n_samples` (B,d)
+    counts designs, `n_forwards` (B,) rows through the model, `n_skipped` (B,) features proven unreachable. `first_order`, with its
+    error, is None if not asked for. `settings`: the method and what it was asked with. `index` and `shapes` as in `Mapped`.
     """
 
     scores: Tensor

@@ -38,9 +38,8 @@ if TYPE_CHECKING:
     import pandas as pd
 
 # %% auto #0
-__all__ = ['Scale', 'Map', 'Inputs', 'REMOVED', 'scale_attribution', 'kept_pixels', 'SitResult', 'region_iou', 'check_pictures',
-           'SitTester', 'l_sit', 'h_sit', 'ones_attribution', 'random_attribution', 'distance_from', 'nearness',
-           'verdict']
+__all__ = ['kept_pixels', 'SitResult', 'SitTester', 'l_sit', 'h_sit', 'ones_attribution', 'random_attribution', 'distance_from',
+           'nearness', 'verdict']
 
 # %% ../nbs/27_evaluation.ipynb #79fb848f
 #: What brings a map to 0 to 1 before a threshold, its smallest and largest value, its largest, or ranks.
@@ -219,15 +218,15 @@ class State(NamedTuple):
 #: The shares of the surroundings that a curve removes.
 REMOVED = tuple(round(0.1 * k, 1) for k in range(1, 10))
 
-
+# %% ../nbs/27_evaluation.ipynb #2f520aab
 class SitTester:
     """Tests heat maps of one question: inputs (B,...,H,W), a region (B,H,W) and perhaps a label (B,H,W) for each, observed once.
 
-    Several inputs of a network, a tuple, lose the same pixels. Pixels that are not valid hold the baseline and belong to no region,
-    area or IoU. inference: without a label only the region is read, and "incremental" (or "auto", for a model that was captured
-    before) computes only what the region needs. rows: at most so many in one forward, default all that are asked for at once.
-    watch: told how many rows go through the model before they do; what it raises ends the test.
-    Raises ValueError for what does not fit.
+    Several inputs, a tuple, lose the same pixels. Pixels that are not valid hold the baseline and belong to no region, area or IoU.
+    inference: without a label only the region is read, and "incremental" (or "auto", for a model captured before) computes only
+    what it needs. rows: at most so many in one forward, default all. watch: told how many rows go through the model before they do;
+    what it raises ends the test. In `gap` and `curve`, removed: a share, or n, of the pixels outside; seed: the order of ties;
+    perturbations_per_eval: versions, two per share, in one forward. Raises ValueError for what does not fit.
     """
 
     @torch.no_grad()
@@ -309,7 +308,8 @@ def l_sit(model: Callable[..., Any], inputs: Inputs, attribution: Map, *, region
     """L-SIT (eq. 9): keep the region and what the map calls important, replace the rest; a small drop is good.
 
     inputs (B,...,H,W), or several; attribution (B,H,W) or (B,C,H,W), channels averaged; region (B,H,W); label (B,H,W) for the
-    IoU, NaN where it is not known; valid (B,H,W): the pixels that hold something.
+    IoU, NaN where it is not known; valid (B,H,W): the pixels that hold something. target: the class, one or one per example, by
+    default class 0; None for a model of one channel. activation: how scores become probabilities, as of `EntropyCentric`.
     threshold: of the map after `scale`; removed: a share r, for the area-matched form instead; baselines: what replaces pixels;
     relative: per cent instead of points; seed: the order of ties. Raises ValueError for what does not fit. For several maps of
     an input, see `SitTester`.
@@ -322,7 +322,10 @@ def h_sit(model: Callable[..., Any], inputs: Inputs, attribution: Map, *, region
           target: int | list[int] | Tensor | None = 0, threshold: float = 0.1, removed: float | None = None,
           scale: Scale = "minmax", baselines: Baselines = 0, activation: Activation = "auto", relative: bool = False,
           seed: int = 0, valid: Mask | None = None) -> SitResult:
-    """H-SIT (eq. 10): keep the region and what the map calls unimportant; a large drop is good. Arguments as `l_sit`."""
+    """H-SIT (eq. 10): keep the region and what the map calls unimportant; a large drop is good.
+
+    Arguments and errors as `l_sit`, with class 0 as the default target too.
+    """
     tester = SitTester(Question(model, inputs, region, target, baselines, activation, label, valid))
     return tester.test(False, attribution, threshold=threshold, removed=removed, scale=scale, relative=relative, seed=seed)
 

@@ -56,8 +56,7 @@ if TYPE_CHECKING:
     from entropy_captum.gis import ScoreMap
 
 # %% auto #0
-__all__ = ['GRIDS', 'ENDINGS', 'largest_object', 'choose_region', 'bands_of', 'grid_for', 'ask', 'find_mistakes', 'files_left',
-           'remove_explanation', 'Explanation', 'dataset_of', 'explain_question']
+__all__ = ['largest_object', 'ask', 'find_mistakes', 'Explanation', 'explain_question']
 
 # %% ../nbs/59_explanation.ipynb #facf118e
 def largest_object(mask: Mask) -> Mask:
@@ -96,7 +95,10 @@ def object_of(request: Request, mask: Mask) -> Mask:
 
 # %% ../nbs/59_explanation.ipynb #8a429d1f
 def choose_region(request: Request, model: Model, target: int | str | None = None) -> Mask:
-    """The given region, the predicted object with the point in it, or all predicted of a class. Raises ValueError for none."""
+    """The region, bool (H,W): the given one, the predicted object with the point in it, or all predicted of a class.
+
+    Raises ValueError where there is none.
+    """
     valid = True if request.valid is None else request.valid
     if request.region is not None:
         if not (request.region & valid).any():

@@ -65,10 +65,7 @@ except ImportError as problem:
     raise ImportError(f"the explorer needs anywidget: {how_to_install('lab')}") from problem
 
 # %% auto #0
-__all__ = ['Place', 'CHOICES', 'FIRST', 'SHOWN', 'SPREAD', 'MOST_KEPT', 'NONE_CHOSEN', 'called', 'Face', 'palette', 'drawing',
-           'cells_of', 'drawn', 'drawn_pixels', 'of_region', 'Choice', 'Kept', 'Explorer', 'work', 'chosen_methods',
-           'follow', 'bar_of', 'keep', 'show_kept', 'put_up', 'exported', 'as_geotiff', 'answer', 'pick', 'look',
-           'explained', 'found_in', 'drawn_map', 'conclude', 'judged', 'in_words', 'rows_of', 'explore']
+__all__ = ['Place', 'Explorer', 'explore']
 
 # %% ../nbs/65_explorer.ipynb #be7201aa
 #: What is to be explained: an object by its number (of a scene a footprint by its id), a point (column, row), a box
@@ -306,7 +303,10 @@ def cells_of(patches: NDArray[np.int64], grid: tuple[int, int]) -> NDArray[np.in
 
 # %% ../nbs/65_explorer.ipynb #d8fff0d9
 def drawn(method: str, estimate: Estimate, grid: tuple[int, int], region: NDArray[np.bool_]) -> dict[str, Any]:
-    """What the page draws of an estimate by patches: of each its score, its error and its marks; NaN for one that holds nothing."""
+    """What the page draws of an estimate by patches, with a region (H,W), on a grid (R,C).
+
+    R * C scores and errors, float32, and marks, bool, are bytes, row by row; NaN for a patch that holds nothing.
+    """
     patches = estimate.patches(0)
     cells = cells_of(patches, grid)
     known = (estimate.scores, estimate.standard_error)
@@ -734,7 +734,7 @@ def found_in(explorer: Explorer, choice: Choice, group: list[Asked], stop: threa
         return found, str(problem)
     return found, ""
 
-# %% ../nbs/65_explorer.ipynb #7f1db886
+
 def drawn_map(name: str, maps: Maps, question: Question) -> dict[str, Any]:
     """What the page draws of a map, by patches where it was made of them."""
     region = question.regions[0].cpu().numpy() >= 0.5

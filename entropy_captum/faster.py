@@ -34,7 +34,7 @@ from .planning import WORTH, choose_inference, contained
 from .question import Budget
 
 # %% auto #0
-__all__ = ['Program', 'GAIN', 'MOST_KEPT', 'Choice', 'find_program', 'choose_program', 'FastForward']
+__all__ = ['Program', 'Choice', 'choose_program', 'FastForward']
 
 # %% ../nbs/18_faster.ipynb #9de191a8
 class Folded:
@@ -109,7 +109,7 @@ def check_installed(runtime: Runtime) -> None:
         with needed(EXTRAS[runtime]):
             __import__(runtime)
 
-# %% ../nbs/18_faster.ipynb #c8365698
+
 def is_installed(runtime: Runtime) -> bool:
     """Whether a program and what exports to it are there; nothing is imported."""
     return all(find_spec(name) is not None for name in ("onnx", "onnxscript", runtime))
@@ -226,7 +226,7 @@ def find_program(model: nn.Module, row: Tensor, runtime: Runtime) -> Choice:
     best = max(found, key=lambda choice: choice.speed)
     return found[-1] if runtime in SESSIONS else best if best.speed >= GAIN else found[0]
 
-
+# %% ../nbs/18_faster.ipynb #e16a277f
 def choose_program(model: nn.Module, row: Tensor, runtime: Runtime) -> Choice:
     """What runs full forwards of a network on images of a row's size (1,C,H,W), found once for its weights, size and threads."""
     key = (weights_hash(model), structure(model), tuple(row.shape), row.dtype, torch.get_num_threads(), runtime)

@@ -29,9 +29,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 # %% auto #0
-__all__ = ['SCORE_MAP', 'ERROR_MAP', 'OWN_MAP', 'CLEAR_SCORE', 'Array', 'Mask', 'Image8', 'FOUND', 'MISSED', 'OTHER', 'HATCHED',
-           'GROUND', 'border', 'outline', 'fading', 'overlay', 'explanation_figure', 'png_of', 'jpeg_of', 'map_figure',
-           'Tested', 'panel', 'curve_figure']
+__all__ = ['outline', 'overlay', 'explanation_figure', 'map_figure', 'Tested', 'panel', 'curve_figure']
 
 # %% ../nbs/19_figures.ipynb #23a149ac
 #: The colour map of scores, which reads the same with any colour vision.

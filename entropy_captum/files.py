@@ -25,8 +25,7 @@ with needed("models"):
     from PIL import Image
 
 # %% auto #0
-__all__ = ['Window', 'Transform', 'Facts', 'look', 'pixel_limit', 'Stored', 'read_image', 'Extent', 'checksum', 'extent_of',
-           'extent_of_array']
+__all__ = ['Transform', 'Facts', 'look', 'Stored', 'read_image', 'Extent', 'extent_of_array']
 
 # %% ../nbs/30_files.ipynb #f9efabde
 @dataclass(frozen=True)

@@ -33,7 +33,7 @@ with needed("geo"):
     from rasterio.features import rasterize, shapes
 
 # %% auto #0
-__all__ = ['FLAGS', 'polygons_in', 'numbered', 'reach_of', 'read_footprints', 'by_id', 'at_point', 'burn', 'outline']
+__all__ = ['numbered', 'reach_of', 'read_footprints', 'by_id', 'at_point', 'burn', 'outline']
 
 # %% ../nbs/32_footprints.ipynb #b892591e
 #: The first bytes of the formats that are read.

@@ -29,13 +29,13 @@ from .notices import notify
 from .perturbation import CHANNELS_FIRST
 
 # %% auto #0
-__all__ = ['Model', 'TURN', 'advise', 'eval_mode', 'Forward', 'TorchForward', 'as_forward']
+__all__ = ['Model', 'Forward', 'TorchForward', 'as_forward']
 
 # %% ../nbs/05_forward.ipynb #40edb348
 #: A network, or any function, that returns score maps (B,K,h,w).
 Model = Callable[..., Any]
 
-
+# %% ../nbs/05_forward.ipynb #c5b5f632
 def advise(outputs: Any) -> str:
     """What to do with outputs that are no tensor, by what they are."""
     if isinstance(outputs, list | tuple) and outputs and all(isinstance(o, Mapping) for o in outputs):
@@ -58,7 +58,7 @@ def advise(outputs: Any) -> str:
     best = next((name for name in ("logits", "out") if name in maps), maps[0])
     return f"{kind}; return model(x){places[best]} from the forward of a torch.nn.Module around the model"
 
-# %% ../nbs/05_forward.ipynb #c5b5f632
+
 def check_outputs(outputs: Any, batch: int) -> Tensor:
     """The model's score map, (B,K,h,w), at least float32. Raises TypeError/ValueError saying what came instead."""
     if not isinstance(outputs, Tensor):

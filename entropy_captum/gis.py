@@ -39,7 +39,7 @@ with needed("geo"):
     from rasterio.io import MemoryFile
 
 # %% auto #0
-__all__ = ['write_map', 'ScoreMap', 'map_dataset', 'patches', 'reach', 'map_style', 'write_layers', 'outlined', 'write_buildings']
+__all__ = ['write_map', 'ScoreMap', 'map_dataset', 'write_buildings']
 
 # %% ../nbs/34_gis.ipynb #a90aa633
 def bands_of(score: NDArray[Any], error: NDArray[Any] | None) -> dict[str, NDArray[np.float32]]:

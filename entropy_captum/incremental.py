@@ -23,7 +23,7 @@ from .perturbation import Perturbation
 from .sampling import PickFreeze, Row
 
 # %% auto #0
-__all__ = ['Started', 'IncrementalInference']
+__all__ = ['IncrementalInference']
 
 # %% ../nbs/14_incremental.ipynb #2f7132e8
 def changed_inputs(features: Sequence[Box], rows: Iterable[Row]) -> dict[tuple[int, ...], Box]:
@@ -95,7 +95,7 @@ def run_designs(plan: Plan, steps: Pass, perturbation: Perturbation, designs: Se
 #: The outputs of a row that changes nothing, and what its passes keep for the rows that change it, one dict per plan.
 Started = tuple[Tensor, list[dict[fx.Node, Value]]]
 
-
+# %% ../nbs/14_incremental.ipynb #3a179f17
 class IncrementalInference:
     """Runs designs chunk by chunk: a base pass for all A_j, then each change's pass for all C_ij.
 

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure  # drawing is imported when something is drawn
 
 # %% auto #0
-__all__ = ['total_interaction', 'Pair', 'Interactions', 'interactions', 'interactions_figure']
+__all__ = ['Pair', 'Interactions', 'interactions', 'interactions_figure']
 
 # %% ../nbs/25_interactions.ipynb #791ceeba
 def total_interaction(f: np.ndarray, parts: np.ndarray, both: np.ndarray,

@@ -16,8 +16,7 @@ from numpy.typing import NDArray
 from .files import Facts, Stored, Window, look, read_stored
 
 # %% auto #0
-__all__ = ['Mask', 'UNNAMED', 'LabelValues', 'parse_values', 'Label', 'match_class', 'Labels', 'read_labels', 'read_label',
-           'read_mask']
+__all__ = ['LabelValues', 'parse_values', 'Label', 'Labels', 'read_labels', 'read_label', 'read_mask']
 
 # %% ../nbs/36_labels.ipynb #1bb17c3a
 #: A value of a label: (255,), or a colour (0, 0, 255).
@@ -144,7 +143,7 @@ def check_label_file(facts: Facts) -> None:
 #: A mask, bool (H,W).
 Mask = NDArray[np.bool_]
 
-
+# %% ../nbs/36_labels.ipynb #e249ac1a
 class Label(NamedTuple):
     """The pixels of a class, bool (H,W), and where that is known, bool (H,W); None for everywhere. Elsewhere it is False."""
 

@@ -19,7 +19,7 @@ from torch import Tensor, fx
 from .boxes import EMPTY, Box, Reach, everything, linear_taps, same, windows
 
 # %% auto #0
-__all__ = ['Compute', 'Rule', 'RULES', 'aten', 'Read', 'Layer', 'rule']
+__all__ = ['Compute', 'Read', 'Layer']
 
 # %% ../nbs/10_layers.ipynb #46cbc100
 class Read(NamedTuple):
@@ -388,7 +388,7 @@ def nearest_source(outputs: int, size: int, scale: float | None) -> NDArray[np.i
     ratio = np.float32(1 / scale if scale else size / outputs)
     return np.minimum(np.floor(np.arange(outputs, dtype=np.float32) * ratio).astype(np.int64), size - 1)
 
-# %% ../nbs/10_layers.ipynb #aa7e16a1
+
 def scales(a: Mapping[str, Any]) -> tuple[float | None, float | None]:
     """The scale factors of a resize, where they were given."""
     given = a.get("scale_factors")

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 # %% auto #0
-__all__ = ['context_reliance', 'area_outside', 'distances_holding', 'Place', 'strongest_outside', 'bearing', 'measure_map']
+__all__ = ['context_reliance', 'Place', 'strongest_outside', 'measure_map']
 
 # %% ../nbs/33_measures.ipynb #f56b4bc1
 #: A mask, bool (H,W).

@@ -39,8 +39,8 @@ from .region import RegionScore, resize_outputs
 from .unoise import NoiseRecipe, learn_noise
 
 # %% auto #0
-__all__ = ['PICK_FREEZE', 'REGISTRY', 'UNITS', 'ask_of_image', 'image_of', 'feature_ids', 'Maps', 'Counter', 'method_names',
-           'register', 'registered', 'check_methods', 'run_methods']
+__all__ = ['REGISTRY', 'UNITS', 'ask_of_image', 'image_of', 'feature_ids', 'Maps', 'method_names', 'register', 'registered',
+           'check_methods', 'run_methods']
 
 # %% ../nbs/52_methods.ipynb #dc7b379e
 def ask_of_image(forward: Model, image: Tensor, regions: Tensor, **options: Any) -> Question:

@@ -32,7 +32,7 @@ from .runtimes import RuntimeForward, load_onnx, run_by
 from .zoo import read_unet, unet_of
 
 # %% auto #0
-__all__ = ['FoundModel', 'find_model', 'load_model']
+__all__ = ['load_model']
 
 # %% ../nbs/48_models.ipynb #867ccf4c
 #: Modules that were read from a user's files, which a worker on another machine cannot import by their names.
@@ -199,8 +199,11 @@ def load_model(source: Any = None, card: ModelCard | Mapping[str, Any] | str | P
     TorchScript, an exported program, ONNX or OpenVINO; "package.module:function" or "file.py:function"; a torch module or function.
     card: what the source does not say, a `ModelCard`, a table of some of its entries, or a TOML or JSON file. runtime: the program
     that makes the full forwards of a torch network or an ONNX file, on the CPU, or "auto", the fastest that agrees with torch.
+    device: where torch puts the network, such as "cuda" or "cuda:1"; other programs run on the CPU only.
     Returns a torch module in eval mode where the network is one, else a forward; both have a `card`.
-    Raises ValueError, naming the source, for what cannot be loaded, and where nothing says what pixel values the model takes.
+    Raises ValueError, naming the source, for what cannot be loaded, where nothing says what pixel values the model takes, and for a
+    card or runtime that does not fit; TypeError for a reference to something else than a model; ImportError, saying what to
+    install, where a package is missing; RuntimeError for a device that torch has not.
     """
     found = find_model(source, card)
     model = adapt(found.network, make_card(found.facts, found.name))

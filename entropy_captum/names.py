@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Literal
 
 # %% auto #0
-__all__ = ['Activation', 'BaselineName', 'InferenceKind', 'Grid', 'FeatureKind', 'Runtime', 'LITE0', 'STUDY_METHODS']
+__all__ = ['Activation', 'BaselineName', 'InferenceKind', 'Grid', 'FeatureKind', 'Runtime']
 
 # %% ../nbs/00_names.ipynb #7b5a9c14
 #: How score maps become probabilities. "auto" is softmax for several channels and sigmoid for one, "none" leaves them.

@@ -19,7 +19,7 @@ from importlib.metadata import PackageNotFoundError, requires, version
 from pathlib import Path
 
 # %% auto #0
-__all__ = ['how_to_install', 'is_there', 'needed']
+__all__ = ['needed']
 
 # %% ../nbs/01_notices.ipynb #b4ee9286
 #: Packages whose lines no warning should point at.
@@ -103,7 +103,7 @@ def is_there(package: str) -> bool:
     except PackageNotFoundError:
         return False
 
-
+# %% ../nbs/01_notices.ipynb #bb4d716b
 @contextmanager
 def needed(extra: str) -> Iterator[None]:
     """Around imports: a package that is not there becomes an ImportError that says what to install, all that the extra brings."""

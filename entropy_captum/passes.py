@@ -19,7 +19,7 @@ from .forward import check_outputs
 from .layers import RULES, Layer, NotLocal, Read, Site, bilinear_layer, extent, layout, pointwise, whole_layer
 
 # %% auto #0
-__all__ = ['Network', 'make_plan']
+__all__ = ['Network']
 
 # %% ../nbs/12_passes.ipynb #cadf82e7
 @dataclass

@@ -19,7 +19,7 @@ from .names import BaselineName
 from .sampling import check_count
 
 # %% auto #0
-__all__ = ['Baselines', 'grid_feature_mask', 'check_baselines', 'named_baseline', 'filled', 'Perturbation']
+__all__ = ['grid_feature_mask', 'named_baseline', 'Perturbation']
 
 # %% ../nbs/04_perturbation.ipynb #d13ba8ad
 def grid_shape(grid_size: int | tuple[int, int]) -> tuple[int, int]:
@@ -201,7 +201,7 @@ def members_of(index: Sequence[Tensor], pieces: Sequence[Tensor]) -> tuple[NDArr
 
 # %% ../nbs/04_perturbation.ipynb #7af9c92d
 class Perturbation:
-    """Turns keep weights (k,d) into perturbed inputs; k-major rows, so row r of the result belongs to example r % B.
+    """Turns keep weights (k,d) of d features into perturbed inputs; k-major rows, so row r of the result belongs to example r % B.
 
     `inputs`: tensors (B, ...); `feature_mask`: one per input, which broadcasts to it, or a grid of `grid_size` (default 8) over
     inputs (B,C,H,W); `valid`: pixels that hold something, see `check_valid`; the others are no feature and always hold the
@@ -258,9 +258,9 @@ class Perturbation:
 
     def __call__(self, keep: Tensor, examples: Tensor | None = None,
                  box: tuple[slice, slice] | None = None) -> tuple[Tensor, ...]:
-        """Perturbed inputs (k*B, ...) for weights (k,d); `examples`, int64 (b,), selects which b of the B take part.
+        """Perturbed inputs (k*B, ...) for weights (k,n_parts), a number for each feature, or each part where there are `parts`.
 
-        `box`: rows and columns; only they are made.
+        `examples`, int64 (b,), selects which b of the B take part. `box`: rows and columns; only they are made.
         """
         result = []
         for which, (x, b) in enumerate(zip(self.inputs, self.baselines, strict=True)):

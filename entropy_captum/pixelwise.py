@@ -19,7 +19,7 @@ from torch import Tensor
 from .card import ModelCard, make_card
 
 # %% auto #0
-__all__ = ['whole_again', 'ArrayModel', 'fingerprint', 'PixelClassifier']
+__all__ = ['ArrayModel', 'PixelClassifier']
 
 # %% ../nbs/47_pixelwise.ipynb #4dd92de3
 def as_scores(found: Any, shape: tuple[int, ...]) -> NDArray[Any]:
@@ -34,7 +34,7 @@ def as_scores(found: Any, shape: tuple[int, ...]) -> NDArray[Any]:
 
 # %% ../nbs/47_pixelwise.ipynb #fbc2879e
 def whole_again(pixels: NDArray[Any], card: ModelCard) -> NDArray[Any]:
-    """Pixels with the whole numbers that files hold in place of what 24 bits made of them on the way through [-1, 1].
+    """Pixels (..., C) with the whole numbers that files hold in place of what 24 bits made of them on the way through [-1, 1].
 
     What is farther from one than that rounding stays as it is; of a card with a scale, a mean or a deviation, all does.
     """
@@ -163,7 +163,7 @@ class PixelClassifier(ArrayModel):
         return vars(self) | {"known": None}
 
     def predict(self, pixels: NDArray[Any]) -> NDArray[Any]:
-        """The probabilities (n,K) of pixels (n,C)."""
+        """The probabilities (n,K) of pixels (n,C). Raises ValueError where the classifier returns anything else."""
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", "X does not have valid feature names")  # the bands were compared with them
             found = np.asarray(self.function(pixels))

@@ -33,7 +33,7 @@ from .region import resize_outputs
 from .sampling import A, PickFreeze, Row
 
 # %% auto #0
-__all__ = ['largest_difference', 'propose', 'say_once', 'reason_for_full', 'choose_inference']
+__all__ = ['choose_inference']
 
 # %% ../nbs/15_planning.ipynb #e89e98ee
 #: Largest difference to a full forward, relative to the largest output, by dtype; beyond it a plan is refused.
@@ -182,7 +182,7 @@ def describe_case(perturbation: Perturbation, region: Tensor, n_samples: int) ->
     features = feature_boxes(perturbation) if len(perturbation.inputs) == 1 and x.ndim == 4 else ()
     return tuple(x.shape), x.dtype, n_samples, tuple(region_boxes(region)), tuple(features)
 
-# %% ../nbs/15_planning.ipynb #8c3c171e
+
 _told: weakref.WeakKeyDictionary[Any, set[str]] = weakref.WeakKeyDictionary()
 
 
@@ -207,7 +207,7 @@ def reason_for_full(full: FullInference, perturbation: Perturbation, budget: Bud
         return f"all rows hold {values} values, and to look for a plan would take longer than to run them"
     return "the model has forward hooks" if has_hooks(model) else ""
 
-
+# %% ../nbs/15_planning.ipynb #8c3c171e
 def choose_inference(full: FullInference, perturbation: Perturbation, region: Tensor,
                      budget: Budget) -> FullInference | IncrementalInference:
     """The engine for a question: incremental where the budget asks for it, or it pays, and has proved exact; else `full`.

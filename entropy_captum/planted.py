@@ -28,17 +28,19 @@ with needed("study"):
     import pandas as pd
 
 # %% auto #0
-__all__ = ['Kind', 'SINGLE', 'CELL', 'Planted', 'PlantedCase', 'plant', 'auc', 'planted_table', 'coverage']
+__all__ = ['Kind', 'Planted', 'PlantedCase', 'plant', 'auc', 'planted_table', 'coverage']
 
 # %% ../nbs/57_planted.ipynb #211f56dd
 #: What the object needs to be segmented, a bright patch, two of them, either of two, or a dark patch.
 Kind = Literal["patch", "pair", "either", "shadow"]
+
+# %% ../nbs/57_planted.ipynb #f6dd6163
 #: The kinds with one planted cell.
 SINGLE = ("patch", "shadow")
 #: Side of a cell in pixels.
 CELL = 8
 
-
+# %% ../nbs/57_planted.ipynb #8e337656
 class Planted(nn.Module):
     """Logits (B,1,H,W) that depend on the brightness of the planted cells (indices in the grid), and a little on each cell itself.
 
@@ -116,7 +118,10 @@ def planted_table(methods: Sequence[str], kinds: Sequence[Kind] = get_args(Kind)
 # %% ../nbs/57_planted.ipynb #283f6aa7
 def coverage(kind: Kind, sampler: Sampler = "supercube", runs: int = 20, samples: int = 32, many: int = 4096, seed: int = 0,
              methods: Sequence[str] = tuple(PICK_FREEZE)) -> dict[str, float]:
-    """By method, the share of planted cells' 95 % intervals that hold the score of many Monte Carlo designs."""
+    """By method, the share of planted cells' 95 % intervals that hold the score of `many` Monte Carlo designs.
+
+    runs: how many, with the seeds 0, 1, 2, ..., of `samples` designs each. seed: of the case.
+    """
     case = plant(kind, seed)
 
     def estimates(sampler: Sampler, samples: int, seed: int) -> list[Estimate]:

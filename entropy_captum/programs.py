@@ -21,7 +21,7 @@ from .card import Number, band_facts
 from .notices import first_line, notify
 
 # %% auto #0
-__all__ = ['Kind', 'kind_of_archive', 'Program']
+__all__ = ['Program']
 
 # %% ../nbs/45_programs.ipynb #1ce1b570
 #: What torch writes into an archive: a TorchScript network, an exported program, machine code, or weights.

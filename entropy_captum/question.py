@@ -33,14 +33,14 @@ from .region import check_region, class_number, resolve_activation
 from .sampling import NET, PickFreeze, Row, Sampler, check_count, check_design, design_rows, pick_freeze
 
 # %% auto #0
-__all__ = ['Mask', 'held_pixels', 'Question', 'fixed', 'held_region', 'settled', 'of_image', 'bases_of', 'Budget']
+__all__ = ['Question', 'Budget']
 
 # %% ../nbs/07_question.ipynb #2167038a
 def shapes(inputs: Any) -> str:
     """The shapes of one tensor or of several, in words."""
     return str([tuple(x.shape) for x in inputs]) if isinstance(inputs, tuple) else f"shape {tuple(inputs.shape)}"
 
-# %% ../nbs/07_question.ipynb #41b62dc6
+
 def check_inputs(inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
     """Detached inputs, each (B, ...). Raises TypeError for no floating tensors, ValueError for differing batches or NaN."""
     for x in inputs:
@@ -124,7 +124,7 @@ class Question:
     input of each region, by default one each. target, activation: the class, by number or name, and how scores make probabilities.
     baselines: what replaces what is removed. label: the truth (B,H,W), NaN where not known. valid: pixels that hold something,
     bool (H,W) or (B,H,W). feature_mask, or grid_size ("adaptive" down to `finest` pixels: see `refine`) and interpolation: what is
-    removed at a time. parts: ids (H,W) of what varies by itself inside of features.
+    removed at a time. parts: ids (H,W) of what varies by itself inside of features. additional_forward_args: given besides.
     Raises TypeError or ValueError, quoting what was given, for what does not fit; for features that do not, when they are used.
     """
 
@@ -196,7 +196,7 @@ class Question:
         """The question of each region of one image, alone."""
         return (replace(self, region=region[None], examples=None) for region in self.regions)
 
-
+# %% ../nbs/07_question.ipynb #dab2dd8d
 def fixed(grid_size: Grid | None) -> int | tuple[int, int] | None:
     """A grid that is known before anything is asked. Raises ValueError for an adaptive one."""
     if grid_size == "adaptive":
@@ -273,7 +273,8 @@ class Budget:
     they lower the largest error most; a feature is asked in at most 4 N designs. top: they are spent, by default those of N designs
     at most, until so many features are told from the others, see `adaptive`. max_seconds: spent as max_rows, as many as they allow.
     sampler, scramble: see `sampling`. first_order: also the row B, for first-order indices. inference: "full", "incremental" or
-    "auto"; max_memory: bytes that it may hold. runtime: what makes full forwards, see `faster`.
+    "auto"; max_memory: bytes that it may hold. runtime: what makes full forwards, see `faster`. show_progress: a bar over
+    the rows.
     Raises ValueError, quoting it, for a number out of range or an unknown name.
     """
 

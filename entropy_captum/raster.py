@@ -33,7 +33,7 @@ with needed("geo"):
     from rasterio.windows import Window as RasterWindow
 
 # %% auto #0
-__all__ = ['Band', 'Pixels', 'to_world', 'to_pixel', 'Raster', 'open_raster', 'shown_bands', 'stretched']
+__all__ = ['Band', 'Pixels', 'to_world', 'to_pixel', 'Raster', 'open_raster']
 
 # %% ../nbs/31_raster.ipynb #dbd86644
 def named_files(path: Path) -> Iterator[str]:

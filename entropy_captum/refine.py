@@ -23,7 +23,7 @@ from .run import Quantity, Run, answer, describe, prepare
 from .sampling import A, Row, check_count, design_rows
 
 # %% auto #0
-__all__ = ['Cells', 'changes', 'Search', 'refined']
+__all__ = ['Cells', 'Search']
 
 # %% ../nbs/23_refine.ipynb #20888464
 #: About how many patches a side one starts from.

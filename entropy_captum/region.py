@@ -23,8 +23,7 @@ from .notices import notify
 from .perturbation import CHANNELS_FIRST, as_tensor
 
 # %% auto #0
-__all__ = ['class_number', 'binary_entropy', 'binary_entropy_from_log_odds', 'predicted_region', 'Measure', 'PackedRegions',
-           'RegionScore', 'objects', 'nearest_pixel', 'object_at', 'iou']
+__all__ = ['binary_entropy', 'binary_entropy_from_log_odds', 'predicted_region', 'RegionScore', 'objects', 'object_at', 'iou']
 
 # %% ../nbs/06_region.ipynb #fa6ae78f
 def resolve_activation(activation: str, n_classes: int) -> str:

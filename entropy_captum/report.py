@@ -50,8 +50,8 @@ with needed("study"):
     from jinja2 import Environment
 
 # %% auto #0
-__all__ = ['TESTS', 'CHARACTER', 'BASELINES', 'RIVALS', 'LINES', 'TEX', 'find_run', 'fewer', 'wide_table', 'in_latex', 'as_latex',
-           'Report', 'classes_table', 'study_report', 'make_report', 'write_report']
+__all__ = ['TESTS', 'TEX', 'find_run', 'fewer', 'wide_table', 'in_latex', 'as_latex', 'Report', 'classes_table', 'study_report',
+           'make_report', 'write_report']
 
 # %% ../nbs/58_report.ipynb #5aafb66e
 def find_run(folder: str | Path) -> Path:
@@ -125,6 +125,8 @@ TESTS = {"gap": "gap on equal area", "l_sit_confidence_drop": "L-SIT confidence 
          "h_sit_confidence_drop": "H-SIT confidence drop", "h_sit_kept_area": "H-SIT kept area", "l_sit_iou_drop": "L-SIT IoU drop",
          "h_sit_iou_drop": "H-SIT IoU drop", "l_sit_entropy_increase": "L-SIT entropy increase",
          "h_sit_entropy_increase": "H-SIT entropy increase"}
+
+# %% ../nbs/58_report.ipynb #43bc447b
 #: Columns that say what a method's maps are like, and what a reader calls them.
 #:
 #: :meta hide-value:
@@ -168,7 +170,7 @@ LINES = {"entropy": "how much the network's uncertainty about the object changes
          "distance": "a control that knows only the object's place: near is important",
          "far": "a control, the reverse of distance: far is important"}
 
-# %% ../nbs/58_report.ipynb #43bc447b
+
 def character_columns(rows: pd.DataFrame) -> dict[str, str]:
     """The columns that say what a map is like and were measured; those about seeds only where there are several."""
     return {column: heading for column, heading in CHARACTER.items()

@@ -26,8 +26,7 @@ if TYPE_CHECKING:  # they need pandas, torch or GDAL, of which the command line 
     from entropy_captum.raster import Band, Pixels, Raster
 
 # %% auto #0
-__all__ = ['Mask', 'Places', 'Request', 'Overlay', 'Picture', 'ImageFile', 'RasterPicture', 'by_raster', 'picture_of',
-           'read_request']
+__all__ = ['Request', 'Overlay', 'Picture', 'ImageFile', 'RasterPicture', 'picture_of', 'read_request']
 
 # %% ../nbs/38_request.ipynb #27238f32
 #: A mask, bool (H,W).
@@ -419,7 +418,12 @@ def middle_marked(mask: Mask, size: tuple[int, int], over: Overlay | None) -> tu
 # %% ../nbs/38_request.ipynb #56219726
 def read_request(image: Path | Picture, mask: Path | None = None, label: Path | None = None, point: tuple[int, int] | None = None,
                  window: int | None = None, values: LabelValues | None = None) -> Request:
-    """Read a window of the files of a request, or all. Raises ValueError for files that do not fit together or a point outside."""
+    """Read a window of the files of a request, or all.
+
+    image: an image file, or a `Picture`. mask: a file of what is explained. label: a file of the truth, whose values mean what
+    `values` says. point: column and row in the object. window: pixels a side, around the point or the mask's middle; None: all.
+    Raises ValueError for files that do not fit together, a point outside, and a window without a place.
+    """
     if values is not None and label is None:
         raise ValueError(f"--label-values '{values}' says what a label's values mean; give --label too")
     picture = ImageFile(image) if isinstance(image, Path) else image

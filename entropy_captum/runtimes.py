@@ -301,7 +301,7 @@ class OnnxNetwork(FileNetwork):
     read = staticmethod(read_onnx)
 
     def start(self) -> Callable[[NDArray[Any]], Arrays]:
-        """As in `FileNetwork`."""
+        """As in `FileNetwork`. Raises ImportError without onnxruntime, ValueError, naming the file, where that cannot run it."""
         try:
             session = onnxruntime_session(self.path)
         except ImportError:
@@ -321,7 +321,7 @@ class OpenVinoNetwork(FileNetwork):
     read = staticmethod(read_openvino)
 
     def start(self) -> Callable[[NDArray[Any]], Arrays]:
-        """As in `FileNetwork`."""
+        """As in `FileNetwork`. Raises ImportError without OpenVINO, ValueError, naming the file, where that cannot run it."""
         try:
             session = openvino_session(self.path)
         except RuntimeError as problem:

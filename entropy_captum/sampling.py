@@ -17,8 +17,7 @@ from torch import Tensor
 from .notices import notify
 
 # %% auto #0
-__all__ = ['A', 'B', 'Sampler', 'SOBOL_DIMENSIONS', 'SAMPLERS', 'NET', 'Row', 'design_rows', 'PickFreeze', 'check_count',
-           'sequence', 'supercube', 'pick_freeze']
+__all__ = ['A', 'B', 'Sampler', 'Row', 'design_rows', 'PickFreeze', 'sequence', 'supercube', 'pick_freeze']
 
 # %% ../nbs/03_sampling.ipynb #e5064307
 class Row(NamedTuple):
@@ -58,7 +57,10 @@ class PickFreeze:
         return points if self.members is None else np.stack([points[own].mean(0) for own in self.members])
 
     def keep(self, row: Row) -> Tensor:
-        """The keep weights (d,) of one row, float64. Raises ValueError for a feature that the design does not have."""
+        """The keep weights of one row, float64: (d,), or by part where there are `members`, as long as `a`.
+
+        Raises ValueError for a feature that the design does not have.
+        """
         features = len(self.a if self.members is None else self.members)
         if not all(0 <= i < features for i in row.changed):
             raise ValueError(f"{row} changes a feature that a design of {features} features does not have")
@@ -72,6 +74,8 @@ class PickFreeze:
 # %% ../nbs/03_sampling.ipynb #2925959a
 #: Where the points of a pick-freeze design come from.
 Sampler = Literal["supercube", "sobol", "halton", "latin", "monte_carlo"]
+
+# %% ../nbs/03_sampling.ipynb #9cf3c2cb
 #: How many dimensions scipy's Sobol sequence has.
 SOBOL_DIMENSIONS = 21201
 #: All samplers.
@@ -103,7 +107,11 @@ def check_design(n_samples: int, n_features: int, sampler: str, scramble: bool =
 
 # %% ../nbs/03_sampling.ipynb #9a9ae876
 def sequence(n_samples: int, n_features: int, sampler: Sampler, scramble: bool = True, seed: int = 0) -> Iterator[PickFreeze]:
-    """Designs whose A and B are the halves of one sequence in 2d dimensions; only "latin" has to draw all points first."""
+    """Designs whose A and B are the halves of one sequence in 2d dimensions; only "latin" has to draw all points first.
+
+    What fits a sampler is asked by `pick_freeze`, not here. Raises ValueError for a seed below 0, or too many dimensions.
+    Source: `scipy.stats.qmc`; Sobol 1967, with the direction numbers of Joe and Kuo 2008; Halton 1960; McKay et al. 1979 ("latin").
+    """
     from scipy.stats import qmc  # takes longer to import than all the rest
     rng, dimensions = np.random.default_rng(seed), 2 * n_features
     points: Iterator[NDArray[np.float64]]
@@ -130,12 +138,12 @@ def uneven_features(designs: Sequence[PickFreeze], deviations: float = 3.0) -> d
 #: How many points of a patch's sequence are shuffled among themselves; every block of so many is a net.
 NET = 8
 
-
+# %% ../nbs/03_sampling.ipynb #fe67c895
 def supercube(n_samples: int, n_features: int, seed: int | Sequence[int] = 0, net: int = NET) -> Iterator[PickFreeze]:
     """Latin supercube designs: each feature's (a, b) run through its own scrambled two-dimensional Sobol net, in its own order.
 
     net: how many points are shuffled among themselves, a power of two. Source: Owen 1998 (ACM Trans. Model. Comput. Simul. 8),
-    with sets of two variables.
+    with sets of two variables; the nets are scrambled Sobol points of `scipy.stats.qmc`. Raises ValueError for a seed below 0.
     """
     from scipy.stats import qmc
     rng = np.random.default_rng(seed)

@@ -36,7 +36,7 @@ with needed("geo"):
     from pandas import Series
 
 # %% auto #0
-__all__ = ['window_side', 'Scene', 'survey_figure']
+__all__ = ['Scene']
 
 # %% ../nbs/60_scene.ipynb #776a37ef
 def window_side(text: str | int | None, raster: Raster) -> int | None:
@@ -206,8 +206,8 @@ class Scene:
                 methods: Sequence[str] = ("entropy",), baseline: BaselineName = "grey", grid_size: int = 8,
                 target: int | str | None = None, features: FeatureKind = "patches", groups: Groups | None = None,
                 **place: Any) -> Explanation:
-        """Explain one building. features, groups: as of `explanation.ask`. place: as of `request`. Raises ValueError for what does
-        not fit.
+        """Explain one building. place: as of `request`. budget: default N = 32, 8 rows a forward, a bar. methods: `method_names`.
+        baseline, grid_size, features, groups: as of `explanation.ask`. Raises ValueError for what does not fit.
 
         Example:
             >>> Scene("city.tif", load_model()).explain(at=(11.567, 48.139))

@@ -40,7 +40,7 @@ with needed("models"):
     import pandas as pd
 
 # %% auto #0
-__all__ = ['Reading', 'readings', 'signs', 'warn_of_signs', 'Inspection', 'inspect_model']
+__all__ = ['Reading', 'readings', 'signs', 'Inspection', 'inspect_model']
 
 # %% ../nbs/49_signs.ipynb #7b790729
 def divergence(x: Tensor, norm: nn.BatchNorm2d) -> float:

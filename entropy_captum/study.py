@@ -72,8 +72,7 @@ with needed("study"):
     import pyarrow as pyarrow  # what pandas reads and writes Parquet with
 
 # %% auto #0
-__all__ = ['Result', 'read_facts', 'read_rows', 'scenes_of', 'with_scenes', 'failures', 'evaluate', 'left_out', 'remarks',
-           'kept_maps', 'kept_masks', 'compare_runs', 'retest']
+__all__ = ['Result', 'read_rows', 'failures', 'evaluate', 'kept_maps', 'kept_masks', 'compare_runs', 'retest']
 
 # %% ../nbs/55_study.ipynb #ea623355
 def code_hash() -> str:

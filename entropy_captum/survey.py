@@ -56,8 +56,7 @@ with needed("geo"):
     from geopandas import GeoDataFrame, read_file
 
 # %% auto #0
-__all__ = ['SurveySettings', 'plan', 'Kept', 'patches_of_survey', 'facts_in', 'raster_in', 'SurveyTable', 'survey', 'load_survey',
-           'survey_map', 'predicted_buildings']
+__all__ = ['SurveySettings', 'SurveyTable', 'survey', 'load_survey', 'survey_map', 'predicted_buildings']
 
 # %% ../nbs/62_survey.ipynb #401c6b1b
 @dataclass(frozen=True)

@@ -29,8 +29,7 @@ with needed("geo"):
     from geopandas import GeoDataFrame
 
 # %% auto #0
-__all__ = ['COLUMNS', 'SHORT', 'spread_table', 'sentences', 'counted', 'survey_report', 'make_survey_report',
-           'write_survey_report']
+__all__ = ['make_survey_report', 'write_survey_report']
 
 # %% ../nbs/63_survey_report.ipynb #9bb12009
 def picture_in(facts: dict[str, Any], place: Path) -> RasterPicture | None:

@@ -42,9 +42,8 @@ with needed("study"):
     import pandas as pd
 
 # %% auto #0
-__all__ = ['SPLITS', 'Values', 'HELD', 'Settings', 'scene_of', 'Source', 'find_homes', 'whole_set', 'name_homes', 'find_sources',
-           'scenes_found', 'cell_means', 'held_ids', 'rank_correlation', 'stepped', 'rank_given', 'study_class',
-           'study_tile', 'MapName', 'read_map_name']
+__all__ = ['Values', 'Settings', 'scene_of', 'Source', 'find_sources', 'cell_means', 'held_ids', 'rank_correlation', 'stepped',
+           'rank_given', 'MapName', 'read_map_name']
 
 # %% ../nbs/54_tiles.ipynb #c3781695
 @dataclass(frozen=True)
@@ -206,7 +205,7 @@ def name_homes(roots: Sequence[Path]) -> dict[Path, str]:
             raise ValueError(f"{' and '.join(alike)} would both be the data set {name!r}; rename a folder")
     return dict(zip((home for home, *_ in found), names, strict=True))
 
-
+# %% ../nbs/54_tiles.ipynb #0557cf51
 def find_sources(folder: str | Path | Sequence[str | Path], limit: int | None = None, skip: Sequence[str] = (), *,
                  labels: str | Path | None = None, values: LabelValues | None = None) -> list[Source]:
     """All tiles below a folder, or several, but for the data sets to `skip`, `limit` of each at most.
@@ -269,7 +268,7 @@ class Asked(NamedTuple):
     question: Question
     facts: dict[str, Any]
 
-# %% ../nbs/54_tiles.ipynb #c7dbf1e2
+
 def read_tile(model: Model, source: Source, settings: Settings) -> tuple[NDArray[Any], NDArray[np.bool_], Labels | None]:
     """A tile's image (H,W,C) for a model, where it holds something (H,W), both cropped, and its labels. Raises ValueError."""
     picture = picture_of(source.tile.image, card_of(model), settings.bands, settings.scale, settings.nodata)

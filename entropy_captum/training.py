@@ -315,9 +315,9 @@ def train(data: Sequence[str | Path], out: str | Path, recipe: Recipe | None = N
           validate_every: int = 250, device: str = "cpu", show_progress: bool = True) -> Path:
     """Train on the `train` folders of some data sets and validate on their `val` folders; resumes a run found in `out`.
 
-    `initial`: a checkpoint to start from.
-
-    `data`: folders like `whu` that hold `train` and `val`, each in one of the layouts of `data.find_tiles`.
+    data: folders like `whu` that hold `train` and `val`, each in one of the layouts of `data.find_tiles`. recipe: default
+    `Recipe()`. initial: a checkpoint to start from. validate_every: steps from one validation, which also saves the run, to the
+    next. device: where torch trains, such as "cuda". show_progress: a bar over the steps.
     Writes `state.pt` (to resume), `log.json` (loss, IoU per data set) and `weights.safetensors`; returns the last.
     Raises ValueError for folders without labelled tiles, an unknown encoder or seed, and for shares or a run in `out` of another
     recipe.

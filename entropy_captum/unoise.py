@@ -30,8 +30,8 @@ from .training import CropSampler, save_weights
 from .writing import write_whole
 
 # %% auto #0
-__all__ = ['divergence', 'NoiseRecipe', 'learn_noise', 'unoise', 'NoiseNetwork', 'train_noise', 'save_noise', 'load_noise',
-           'NoiseTest', 'noise_test', 'AverageNoise', 'average_noise']
+__all__ = ['NoiseRecipe', 'unoise', 'NoiseNetwork', 'train_noise', 'save_noise', 'load_noise', 'NoiseTest', 'noise_test',
+           'AverageNoise', 'average_noise']
 
 # %% ../nbs/51_unoise.ipynb #ee668028
 def noised(inputs: Tensor, base: Tensor, scale: Tensor, noise: Tensor) -> Tensor:
@@ -235,7 +235,8 @@ def train_noise(model: Model, sampler: CropSampler, recipe: NoiseRecipe = NETWOR
                 activation: Activation = "auto") -> tuple[NoiseNetwork, list[float]]:
     """A noise network for a model whose weights stay as they are, around mid-grey, and the mean divergence in bits at each step.
 
-    Raises ValueError for a model without gradients.
+    sampler: inputs (N,C,S,S) and labels (N,1,S,S) of a step. target: the class, None for a model of one channel. activation: as of
+    `Question`. recipe.deviation: of full noise, where inputs lie in [-1, 1]. Raises ValueError for a model without gradients.
     """
     channels = sampler(0)[0].shape[1]
     with torch.random.fork_rng():
@@ -299,7 +300,9 @@ def noise_test(question: Question, attribution: Map, areas: Sequence[float] = RE
                seed: int = 0) -> NoiseTest:
     """Test maps (B,H,W) or (B,C,H,W) of a question with a region for each input, by noise on equal shares of the surroundings.
 
-    Ties are broken in a random order by the seed, which draws the noise too. Raises ValueError for what does not fit.
+    areas: shares of the pixels outside the region; draws: of the noise, of which the mean is taken; deviation: of full noise, where
+    inputs lie in [-1, 1]. The class and the activation are the question's. Ties are broken in a random order by the seed, which
+    draws the noise too. Raises ValueError for what does not fit.
     """
     stake, ground = stake_of(question), find_ground(question)
     maps = check_maps(attribution, ground.inputs[0])

@@ -29,7 +29,7 @@ with needed("study"):
     import filelock
 
 # %% auto #0
-__all__ = ['Job', 'Found', 'Work', 'run_here', 'connect', 'run_on', 'running']
+__all__ = ['run_on']
 
 # %% ../nbs/53_workers.ipynb #e8be0e52
 _claims: list[filelock.FileLock] = []

@@ -18,7 +18,7 @@ from typing import Any
 from uuid import uuid4
 
 # %% auto #0
-__all__ = ['write_whole', 'write_together']
+__all__ = ['write_whole']
 
 # %% ../nbs/02_writing.ipynb #1b6468a9
 class Unwritten(ValueError):

@@ -42,8 +42,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 # %% auto #0
-__all__ = ['BUNDLED_WEIGHTS', 'unet_of', 'read_unet', 'rooftop_unet', 'paper_unet', 'class_name', 'score_maps', 'predict',
-           'predict_mask', 'dataset_iou', 'class_table']
+__all__ = ['rooftop_unet', 'paper_unet', 'predict', 'predict_mask', 'dataset_iou', 'class_table']
 
 # %% ../nbs/43_zoo.ipynb #86c6e9f2
 def trained_encoder(content: Mapping[Any, Any]) -> str:
@@ -108,7 +107,8 @@ def rooftop_unet(weights: str | Path | None = None) -> nn.Module:
 def paper_unet(weights: str | Path | None = None) -> nn.Module:
     """The paper's architecture in eval mode: (B,3,H,W) to logits (B,3,H,W); random weights unless a checkpoint is given.
 
-    Raises ValueError for a checkpoint that does not fit.
+    H and W are multiples of 32. It has no card: explain it with activation="sigmoid", for each of its three channels has a
+    sigmoid of its own in the paper; "auto" would take the softmax over them. Raises ValueError for a checkpoint that does not fit.
     """
     with needed("models"):
         import segmentation_models_pytorch as smp

@@ -1,6 +1,7 @@
 """The notebooks are read: their cells stay short, their outputs small, their pictures described."""
 import ast
 import json
+import re
 import statistics
 from pathlib import Path
 
@@ -54,6 +55,15 @@ def test_most_exports_are_followed_by_a_shown_value(path):
         elif kind == "code" and followed and outputs and not source.startswith("#| hide"):
             followed[-1] = True
     assert sum(followed) > len(followed) / 2, f"{sum(followed)} of {len(followed)}"
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: path.stem)
+def test_a_lesson_says_for_whom_it_is_and_leads_to_others(path):
+    """What to read first, or that nothing is needed and where it is used; whatever it links is there."""
+    said = cells(path)[0][1].partition("**For** ")[2]
+    assert re.search(r"[Rr]ead first:\s", said) or "It can be read by itself" in said
+    linked = re.findall(r"\]\(([\w/]+\.ipynb)\)", said)
+    assert linked and all((path.parent / name).is_file() for name in linked)
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda p: p.stem)

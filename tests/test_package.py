@@ -122,6 +122,15 @@ def test_the_public_names_are_these():
     assert all(hasattr(entropy_captum, name) and getattr(entropy_captum, name).__doc__ for name in entropy_captum.__all__)
 
 
+def test_a_module_shows_what_a_user_calls_catches_or_annotates_with():
+    """What only other modules call is exported by `#| exporti`: it can be imported, but is not in `__all__` nor on the site."""
+    shown = {path.stem: len(re.findall(r"'(\w+)'", listed[1])) for path in (ROOT / "entropy_captum").glob("[a-z]*.py")
+             if (listed := re.search(r"^__all__ = \[(.*?)\]", path.read_text(encoding="utf-8"), re.M | re.S))}
+    assert len(shown) > 60 and sum(shown.values()) <= 300
+    assert not {name: count for name, count in shown.items() if count > 14}
+    assert shown["explorer"] <= 3 and shown["cli"] <= 10
+
+
 def loaded_by(code: str) -> set[str]:
     """The packages that a new process has loaded after some code."""
     code += "\nimport json, sys\nprint(json.dumps(sorted({name.partition('.')[0] for name in sys.modules})))"
