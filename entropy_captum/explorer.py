@@ -45,7 +45,7 @@ from entropy_captum.figures import (
 )
 from .files import Extent, check_mask, check_point, extent_of_array
 from .forward import Model, eval_mode
-from .judgement import CLEAR, DRAWS, ONE_IS_NONE, judge, with_error
+from .judgement import CLEAR, DRAWS, ONE_IS_NONE, judge, judged_rows, with_error
 from .methods import PICK_FREEZE, UNITS, Maps, pick_freeze_map, run_methods
 from .names import Activation
 from .notices import heard, how_to_install
@@ -769,7 +769,7 @@ def conclude(explorer: Explorer, choice: Choice, one: Asked, found: dict[str, Ma
 
 def judged(explorer: Explorer, question: Question, found: dict[str, Maps], stop: threading.Event) -> pd.DataFrame:
     """The maps and the controls, judged as by `judgement.judge`, while the page counts. Raises Cancelled once that is wanted."""
-    rows, all_rows = 0, 76 + 26 * len(found)
+    rows, all_rows = 0, judged_rows(len(found))
 
     def watch(more: int) -> None:
         nonlocal rows

@@ -26,7 +26,7 @@ from .data import EXPECTED, Tile, check_labelled, image_folder, is_named, tiles_
 from .evaluation import REMOVED, SitTester, distance_from, nearness
 from .files import checksum
 from .forward import Model
-from .judgement import Gap, GapTester, redrawn
+from .judgement import GapTester
 from .labels import Label, Labels, LabelValues
 from .methods import INTERACTION, PICK_FREEZE, Maps, feature_ids, method_names, reasons_against, run_methods
 from .names import STUDY_METHODS, Activation, BaselineName
@@ -424,9 +424,8 @@ def left_out_rows(tile: Asked, settings: Settings) -> list[dict[str, Any]]:
 # %% ../nbs/54_tiles.ipynb #eaeb113f
 def half_removed(tester: GapTester, tests: dict[str, float], found: Maps, k: int) -> dict[str, float]:
     """The gap of region k's map with half of the surroundings removed, as it was tested, and its standard error."""
-    gap = tests["h_drop_r0.5"] - tests["l_drop_r0.5"]
-    versions = tester.versions(redrawn(found.maps[k].nan_to_num(), found.estimate, k))
-    return {"gap_r0.5": gap, "gap_r0.5_se": Gap.of(gap, versions).error}
+    gap = tester.doubted(tests["h_drop_r0.5"] - tests["l_drop_r0.5"], found.maps[[k]].nan_to_num(), found.estimate, k)
+    return {"gap_r0.5": gap.value, "gap_r0.5_se": gap.error}
 
 
 def explain_tile(tile: Asked, settings: Settings) -> Iterator[dict[str, Any]]:
