@@ -83,6 +83,11 @@ LOOKS = 8
 #: How many patches that look calm are asked again in a round, in shares of the new ones.
 CALM = 0.25
 
+
+def rows_of_look(patches: int) -> int:
+    """How many rows a round takes to ask so many patches."""
+    return LOOKS * len(design_rows(patches))
+
 # %% ../nbs/23_refine.ipynb #90a161de
 def promise(means: NDArray[np.float64], errors: NDArray[np.float64], level: NDArray[np.float64]) -> NDArray[np.float64]:
     """How much a patch may score, in shares of the level (R,) of the strongest, from means and errors (d,R); for the best region.
@@ -215,10 +220,10 @@ class Search:
         finest = 8 if question.finest is None else question.finest
         self.cells = Cells(question.held[0].cpu().numpy(), finest)
         self.leaves = Leaves(self.cells, strongest)
-        first, self.bases = len(self.leaves.now), 1 + budget.first_order
-        each = budget.n_samples * (first + self.bases)
+        first = len(self.leaves.now)
+        each = budget.all_rows(first)
         self.most = 4 * each if budget.max_rows is None else budget.max_rows
-        if self.most < (least := each + LOOKS * (first + 1) + (question.region is None)):
+        if self.most < (least := each + rows_of_look(first) + (question.region is None)):
             raise ValueError(f"max_rows={budget.max_rows} does not hold a look at {first} patches and {budget.n_samples} designs "
                              f"of them; that takes {least}")
         self.settings = describe(quantity, question, budget) | {"finest": finest, "error": "sample deviation"}
@@ -234,7 +239,7 @@ class Search:
     def look(self, patches: Sequence[Patch]) -> None:
         """Ask patches in designs of their own."""
         self.number += 1
-        self.planned += LOOKS * (len(patches) + 1)
+        self.planned += rows_of_look(len(patches))
         budget = round_budget(self.budget, len(patches), self.number)
         run = Run(self.asked([[patch] for patch in patches]), budget, [self.quantity])
         deque(run.advance(), maxlen=0)
@@ -255,18 +260,18 @@ class Search:
 
     def choose(self) -> list[Patch]:
         """The leaves to split next: at most as many as are to be found, as far as the rows go."""
-        chosen, new, later = list[Patch](), 0, len(self.pieces()) + self.bases
+        chosen, new, pieces = list[Patch](), 0, len(self.pieces())
         for leaf in self.leaves.promising()[:self.leaves.strongest]:
             new += len(self.cells.children(leaf))
-            looks = LOOKS * (1 + ceil((1 + CALM) * new))
-            if self.planned + looks + self.budget.n_samples * (later + len(chosen) + 1) > self.most:
+            look, later = rows_of_look(ceil((1 + CALM) * new)), self.budget.all_rows(pieces + len(chosen) + 1)
+            if self.planned + look + later > self.most:
                 break
             chosen.append(leaf)
         return chosen
 
     def pieces(self) -> list[list[Patch]]:
         """The features that the rest of the rows is for; see `Leaves.pieces`."""
-        return self.leaves.pieces((self.most - self.planned) // self.budget.n_samples - self.bases)
+        return self.leaves.pieces((self.most - self.planned - self.budget.all_rows(0)) // self.budget.n_samples)
 
     def estimate(self) -> Estimate:
         """What the looks have found of all leaves, (R,d); they decided what is split, so no scores; Sobol indices NaN."""
