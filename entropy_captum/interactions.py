@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from itertools import combinations
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
@@ -39,23 +39,13 @@ def total_interaction(f: np.ndarray, parts: np.ndarray, both: np.ndarray,
     squares = (both - parts.sum(3) + f[..., None]) ** 2 / 4
     return over_variance(squares.mean(0), (squares.sum(0) - squares) / (len(f) - 1), f, rounding)
 
-# %% ../nbs/25_interactions.ipynb #7de68366
-@dataclass(frozen=True)
-class PairBudget(Budget):
-    """A budget for rows in which two features change together: A, each feature of the `pairs` by itself, and each pair."""
-
-    pairs: tuple[tuple[int, int], ...] = ()
-
-    def rows(self, n_features: int) -> tuple[Row, ...]:
-        """The rows of each design."""
-        singles = sorted({i for pair in self.pairs for i in pair})
-        return (A, *(Row("a", (i,)) for i in singles), *(Row("a", pair) for pair in self.pairs))
-
 # %% ../nbs/25_interactions.ipynb #10878ecd
-def budget_for(budget: Budget, pairs: Sequence[tuple[int, int]]) -> PairBudget:
-    """The budget for all designs with these pairs, without a goal: nothing is asked by need."""
-    own = {field.name: getattr(budget, field.name) for field in fields(Budget)}
-    return PairBudget(**own | dict.fromkeys(budget.goals) | {"first_order": False}, pairs=tuple(pairs))
+def budget_for(budget: Budget, pairs: Sequence[tuple[int, int]]) -> Budget:
+    """The budget for A, each feature of these pairs by itself, and each pair, without a goal: nothing is asked by need."""
+    singles = sorted({i for pair in pairs for i in pair})
+    rows = (A, *(Row("a", (i,)) for i in singles), *(Row("a", pair) for pair in pairs))
+    no_goal: dict[str, Any] = dict.fromkeys(budget.goals)
+    return replace(budget, **no_goal, first_order=False, own_rows=rows)
 
 # %% ../nbs/25_interactions.ipynb #5250af39
 class Pair(NamedTuple):
@@ -194,7 +184,7 @@ def answer_pairs(question: Question, budget: Budget, quantity: Quantity, among: 
 
 # %% ../nbs/25_interactions.ipynb #0d9a296b
 def gather(run: Run, quantity: Quantity, features: Tensor, pairs: Sequence[tuple[int, int]], spent: int) -> Interactions:
-    """What a run of a `PairBudget` has found of these features (R,k), when `spent` rows were run before."""
+    """What a run with `budget_for` these pairs has found of these features (R,k), when `spent` rows were run before."""
     history, budget = run.history(quantity), run.budget
     points = np.stack(history.points) if history.points else None
     share, bits = variance_pairs(history, pairs), entropy_pairs(history, pairs, points)

@@ -272,8 +272,8 @@ class Budget:
     Sobol indices and for N < 8 an example is, until all are). max_rows: of each region, run or known to change nothing, spent where
     they lower the largest error most; a feature is asked in at most 4 N designs. top: they are spent, by default those of N designs
     at most, until so many features are told from the others, see `adaptive`. max_seconds: spent as max_rows, as many as they allow.
-    sampler, scramble: see `sampling`. first_order: also the row B, for first-order indices. inference: "full", "incremental" or
-    "auto"; max_memory: bytes that it may hold. runtime: what makes full forwards, see `faster`.
+    sampler, scramble: see `sampling`. first_order: also the row B, for first-order indices; own_rows: other rows instead.
+    inference: "full", "incremental" or "auto"; max_memory: bytes that it may hold. runtime: what makes full forwards, see `faster`.
     Raises ValueError, quoting it, for a number out of range or an unknown name.
     """
 
@@ -291,6 +291,7 @@ class Budget:
     runtime: Runtime = "torch"
     top: int | None = None
     max_seconds: float | None = None
+    own_rows: tuple[Row, ...] | None = None
 
     def __post_init__(self) -> None:
         for name, least in (("n_samples", 2), ("perturbations_per_eval", 1), ("seed", 0)):
@@ -327,7 +328,7 @@ class Budget:
 
     def rows(self, n_features: int) -> tuple[Row, ...]:
         """The rows of each design."""
-        return design_rows(n_features, self.first_order)
+        return design_rows(n_features, self.first_order) if self.own_rows is None else self.own_rows
 
     def all_rows(self, n_features: int) -> int:
         """How many rows all N designs have."""

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import replace
 from math import ceil, log2, sqrt
 from typing import NamedTuple
 
@@ -96,24 +96,12 @@ def promise(means: NDArray[np.float64], errors: NDArray[np.float64], level: NDAr
     """
     return np.asarray(((means + errors) / level).max(1))
 
-# %% ../nbs/23_refine.ipynb #092ac657
-@dataclass(frozen=True)
-class RoundBudget(Budget):
-    """The budget of a round: A, and each of the first `asked` features by itself."""
-
-    asked: int = 1
-
-    def rows(self, n_features: int) -> tuple[Row, ...]:
-        """The rows of each design."""
-        return design_rows(min(self.asked, n_features))
-
 # %% ../nbs/23_refine.ipynb #fc38daa2
-def round_budget(budget: Budget, asked: int, number: int) -> RoundBudget:
-    """The budget of a round by its number, with designs of its own."""
-    own = {field.name: getattr(budget, field.name) for field in fields(Budget)}
+def round_budget(budget: Budget, asked: int, number: int) -> Budget:
+    """The budget of a round by its number: A, and each of the first `asked` features by itself, in designs of its own."""
     seed = int(np.random.SeedSequence([budget.seed, number]).generate_state(1)[0])
-    own |= {"n_samples": LOOKS, "seed": seed, "tolerance": None, "max_rows": None, "first_order": False}
-    return RoundBudget(**own, asked=asked)
+    rows = design_rows(asked)
+    return replace(budget, n_samples=LOOKS, seed=seed, tolerance=None, max_rows=None, first_order=False, own_rows=rows)
 
 # %% ../nbs/23_refine.ipynb #dac514c1
 def changes(history: History, quantity: Quantity, asked: int) -> NDArray[np.float64]:
