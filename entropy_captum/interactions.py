@@ -179,12 +179,15 @@ def answer_pairs(question: Question, budget: Budget, quantity: Quantity, among: 
     pairs = sorted({(min(pair), max(pair)) for own in features.tolist() for pair in combinations(own, 2)})
     run = Run(question, budget_for(budget, pairs), [replace(quantity, importance=entropy_change)])
     deque(run.advance(), maxlen=0)
-    run.settings[0]["region_predicted"] = predicted
-    return gather(run, quantity, features, pairs, spent)
+    return gather(run, quantity, features, pairs, spent, {"region_predicted": predicted})
 
 # %% ../nbs/25_interactions.ipynb #0d9a296b
-def gather(run: Run, quantity: Quantity, features: Tensor, pairs: Sequence[tuple[int, int]], spent: int) -> Interactions:
-    """What a run with `budget_for` these pairs has found of these features (R,k), when `spent` rows were run before."""
+def gather(run: Run, quantity: Quantity, features: Tensor, pairs: Sequence[tuple[int, int]], spent: int,
+           known: dict[str, Any]) -> Interactions:
+    """What a run with `budget_for` these pairs has found of these features (R,k), when `spent` rows were run before.
+
+    known: settings that only the caller knows.
+    """
     history, budget = run.history(quantity), run.budget
     points = np.stack(history.points) if history.points else None
     share, bits = variance_pairs(history, pairs), entropy_pairs(history, pairs, points)
@@ -201,10 +204,11 @@ def gather(run: Run, quantity: Quantity, features: Tensor, pairs: Sequence[tuple
     value, error, total, total_error = (matrices(part, pairs, features) for part in (*(bits if of_entropy else share), *share))
     counts = torch.full((len(features),), budget.n_samples)
     rows = torch.full((len(features),), spent + run.done)
-    kind = {"error": "jackknife"} if not of_entropy else {"error": kind_of_error(quantity, budget)}
+    known = known | {"method": quantity.name, "activation": run.tally.activation,
+                     "error": kind_of_error(quantity, budget) if of_entropy else "jackknife"}
     return Interactions(features, value, error, total, total_error, torch.from_numpy(scores), counts, rows, run.perturbation.index,
                         tuple(tuple(x.shape[1:]) for x in run.perturbation.inputs),
-                        run.settings[0] | {"method": quantity.name, "activation": run.tally.activation} | kind)
+                        run.settings[0] | known)
 
 # %% ../nbs/25_interactions.ipynb #92fec68e
 @torch.no_grad()
