@@ -50,7 +50,7 @@ from .methods import PICK_FREEZE, UNITS, Maps, pick_freeze_map, run_methods
 from .names import Activation
 from .notices import heard, how_to_install
 from .perturbation import grid_feature_mask
-from .question import Budget, Question, of_image
+from .question import Budget, Question, inside_of, of_image
 from .region import objects
 from .request import Request
 from .run import Run
@@ -619,7 +619,7 @@ class Asked(NamedTuple):
     @property
     def traits(self) -> dict[str, Any]:
         """By which the page shows where it is."""
-        region = self.question.regions[0].cpu().numpy() >= 0.5
+        region = inside_of(self.question)
         return {"window": self.window, "region": region.astype(np.uint8).tobytes(), "title": called(self.place)}
 
 
@@ -658,7 +658,7 @@ def run_pick_freeze(explorer: Explorer, choice: Choice, questions: list[Question
     if not names:
         return [{} for _ in questions]
     samples, estimates, done, first = choice.budget.n_samples, list[Estimate](), 0, questions[0]
-    region = first.regions[0].cpu().numpy() >= 0.5
+    region = inside_of(first)
     question = first if len(questions) == 1 else of_image(first, torch.cat([one.regions for one in questions]))
     run = Run(question, choice.budget, [PICK_FREEZE[name] for name in names])
     # A hook that raises, as for the CAMs, would keep incremental inference from being used.
@@ -737,7 +737,7 @@ def found_in(explorer: Explorer, choice: Choice, group: list[Asked], stop: threa
 # %% ../nbs/65_explorer.ipynb #7f1db886
 def drawn_map(name: str, maps: Maps, question: Question) -> dict[str, Any]:
     """What the page draws of a map, by patches where it was made of them."""
-    region = question.regions[0].cpu().numpy() >= 0.5
+    region = inside_of(question)
     if maps.estimate is None:
         return drawn_pixels(name, maps.maps[0], region)
     return drawn(name, maps.estimate, question.perturbation.grid, region)

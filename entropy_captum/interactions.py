@@ -5,7 +5,6 @@
 # %% ../nbs/25_interactions.ipynb #1fad087f
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
@@ -171,14 +170,12 @@ def answer_pairs(question: Question, budget: Budget, quantity: Quantity, among: 
     scores, predicted, d = None, question.region is None, question.perturbation.n_features
     spent = int(predicted)  # the forward that finds the region
     if check_among(among, d):
-        search = Run(question, budget, [quantity])
-        deque(search.advance(), maxlen=0)
+        search = Run(question, budget, [quantity]).finish()
         scores, spent, question = search.estimates()[0].scores, spent + search.done, search.question
     regions = 1 if question.region is None else len(question.regions)
     features = chosen_features(among, scores, regions, d)
     pairs = sorted({(min(pair), max(pair)) for own in features.tolist() for pair in combinations(own, 2)})
-    run = Run(question, budget_for(budget, pairs), [replace(quantity, importance=entropy_change)])
-    deque(run.advance(), maxlen=0)
+    run = Run(question, budget_for(budget, pairs), [replace(quantity, importance=entropy_change)]).finish()
     return gather(run, quantity, features, pairs, spent, {"region_predicted": predicted})
 
 # %% ../nbs/25_interactions.ipynb #0d9a296b
@@ -207,7 +204,7 @@ def gather(run: Run, quantity: Quantity, features: Tensor, pairs: Sequence[tuple
     known = known | {"method": quantity.name, "activation": run.tally.activation,
                      "error": kind_of_error(quantity, budget) if of_entropy else "jackknife"}
     return Interactions(features, value, error, total, total_error, torch.from_numpy(scores), counts, rows, run.perturbation.index,
-                        tuple(tuple(x.shape[1:]) for x in run.perturbation.inputs),
+                        run.perturbation.shapes,
                         run.settings[0] | known)
 
 # %% ../nbs/25_interactions.ipynb #92fec68e

@@ -33,7 +33,8 @@ from .region import check_region, class_number, resolve_activation
 from .sampling import NET, PickFreeze, Row, Sampler, check_count, check_design, design_rows, pick_freeze
 
 # %% auto #0
-__all__ = ['Mask', 'held_pixels', 'Question', 'fixed', 'held_region', 'settled', 'of_image', 'bases_of', 'Budget']
+__all__ = ['Mask', 'held_pixels', 'Question', 'fixed', 'held_region', 'settled', 'of_image', 'inside_of', 'held_of', 'bases_of',
+           'Budget']
 
 # %% ../nbs/07_question.ipynb #2167038a
 def shapes(inputs: Any) -> str:
@@ -241,6 +242,16 @@ def of_image(question: Question, regions: Mask) -> Question:
     if np.ndim(regions) != 3:
         raise ValueError(f"expected regions (K,H,W) of one image, got shape {tuple(regions.shape)}")
     return replace(question, region=regions, examples=torch.zeros(len(regions), dtype=torch.int64))
+
+
+def inside_of(question: Question) -> NDArray[np.bool_]:
+    """The pixels (H,W) of a question's one region, those of a weight of 0.5 or more."""
+    return np.asarray(question.regions[0].cpu().numpy() >= 0.5)
+
+
+def held_of(question: Question) -> NDArray[np.bool_]:
+    """The pixels (H,W) of a question's one image that hold something."""
+    return np.asarray(question.held[0].cpu().numpy())
 
 
 def bases_of(question: Question) -> tuple[Tensor, ...]:

@@ -18,7 +18,7 @@ from tqdm import tqdm
 
 from .estimate import Estimate, History, entropy_change
 from .perturbation import grid_feature_mask
-from .question import Budget, Question
+from .question import Budget, Question, held_of
 from .run import Quantity, Run, answer, describe, prepare
 from .sampling import A, Row, check_count, design_rows
 
@@ -206,7 +206,7 @@ class Search:
         self.budget, self.quantity, self.number = budget, quantity, 0
         self.rest = replace(budget, max_rows=None)  # what the scores are asked with: the search leaves rows for all N designs
         finest = 8 if question.finest is None else question.finest
-        self.cells = Cells(question.held[0].cpu().numpy(), finest)
+        self.cells = Cells(held_of(question), finest)
         self.leaves = Leaves(self.cells, strongest)
         first = len(self.leaves.now)
         each = budget.all_rows(first)
@@ -229,8 +229,7 @@ class Search:
         self.number += 1
         self.planned += rows_of_look(len(patches))
         budget = round_budget(self.budget, len(patches), self.number)
-        run = Run(self.asked([[patch] for patch in patches]), budget, [self.quantity])
-        deque(run.advance(), maxlen=0)
+        run = Run(self.asked([[patch] for patch in patches]), budget, [self.quantity]).finish()
         self.rows += run.done
         found, known = changes(run.history(self.quantity), self.quantity, len(patches)), self.leaves.known
         for k, patch in enumerate(patches):
@@ -268,7 +267,7 @@ class Search:
         counts = torch.tensor([len(self.leaves.known[leaf]) for leaf in self.leaves.now]).expand(regions, -1).clone()
         nothing, rows = torch.full_like(means, torch.nan), torch.full((regions,), self.rows)
         return Estimate(means, errors, nothing, nothing, counts, rows, 0 * rows, perturbation.index,
-                        tuple(tuple(x.shape[1:]) for x in perturbation.inputs), self.settings)
+                        perturbation.shapes, self.settings)
 
     def mark(self, estimate: Estimate) -> Estimate:
         """An estimate (R,d) of what was found, with the rows that it took to find it."""

@@ -334,7 +334,7 @@ def estimate_of(run: Run, quantity: Quantity, settings: dict[str, Any]) -> Estim
     n, forwards = map(torch.from_numpy, (history.counts(), history.forwards(tally.skipped) + settings["region_predicted"]))
     return Estimate(scores, error, total, total_error, n, forwards,
                     torch.full((len(history.n),), len(tally.skipped)), run.perturbation.index,
-                    tuple(tuple(x.shape[1:]) for x in run.perturbation.inputs), settings | facts_of_run(run, history), *first)
+                    run.perturbation.shapes, settings | facts_of_run(run, history), *first)
 
 
 def expected_rows(run: Run) -> int:
@@ -421,6 +421,11 @@ class Run:
             yield Moment(share, False)
             bar.update(len(block.row))
 
+    def finish(self) -> Run:
+        """Run all designs."""
+        deque(self.advance(), maxlen=0)
+        return self
+
     def estimates(self) -> list[Estimate]:
         """What is known by now, (R,d) for each quantity."""
         return [estimate_of(self, quantity, settings) for quantity, settings in zip(self.quantities, self.settings, strict=True)]
@@ -428,6 +433,4 @@ class Run:
 # %% ../nbs/22_run.ipynb #35ba2527
 def answer(question: Question, budget: Budget, quantities: Sequence[Quantity]) -> list[Estimate]:
     """An estimate (R,d) of each quantity, from one set of forwards. Raises ValueError or TypeError for what does not fit."""
-    run = Run(question, budget, quantities)
-    deque(run.advance(), maxlen=0)
-    return run.estimates()
+    return Run(question, budget, quantities).finish().estimates()

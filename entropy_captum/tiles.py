@@ -32,7 +32,7 @@ from .methods import INTERACTION, PICK_FREEZE, Maps, feature_ids, method_names, 
 from .names import STUDY_METHODS, Activation, BaselineName
 from .notices import needed, not_there
 from .perturbation import filled, named_baseline
-from .question import Budget, Question, of_image
+from .question import Budget, Question, held_of, of_image
 from .region import check_target, class_number, objects, predicted_region
 from .request import check_scale, picture_of
 from .sampling import check_design
@@ -396,7 +396,7 @@ def sensitivity(heat: Tensor, noisy: Sequence[Tensor]) -> float:
     return float(np.max(changes)) if changes else float("nan")  # NaN if one is, in whatever order they come
 
 # %% ../nbs/54_tiles.ipynb #56b902c2
-def map_columns(heat: Tensor, noisy: Sequence[Tensor], away: Values, held: Values | bool = True) -> dict[str, float]:
+def map_columns(heat: Tensor, noisy: Sequence[Tensor], away: Values, held: NDArray[np.bool_] | bool = True) -> dict[str, float]:
     """What a map (H,W) is like by itself: its mean where pixels are `held` (H,W), where it lies, how much it moves with noise.
 
     `away` (H,W) as in `BANDS`.
@@ -436,7 +436,7 @@ def explain_tile(tile: Asked, settings: Settings) -> Iterator[dict[str, Any]]:
     cells: Cells = {}
     left_out = left_out_rows(tile, settings)
     methods = [name for name in settings.methods if name not in {row["method"] for row in left_out}]
-    regions, held = tile.question.regions, tile.question.held[0].cpu().numpy()
+    regions, held = tile.question.regions, held_of(tile.question)
     away, ids = distance_from(regions), held_ids(tile.question)
     near = [cell_means(each, ids) for each in nearness(away)]
     for baseline in settings.baselines if methods else ():
