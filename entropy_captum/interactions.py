@@ -87,9 +87,9 @@ class Interactions(Saved):
         degrees = DEGREES.get(self.settings["error"], DEGREES["sample deviation"])(self.n_samples.cpu().numpy())
         return self.standard_error * torch.from_numpy(np.asarray(stdtrit(degrees, (1 + level) / 2)))[:, None, None]
 
-    def pairs(self, region: int = 0) -> list[Pair]:
-        """All pairs of a region, the strongest first."""
-        features, values, margins = self.features[region].tolist(), self.values[region].tolist(), self.margin()[region].tolist()
+    def pairs(self, example: int = 0) -> list[Pair]:
+        """All pairs of one of the regions, the strongest first."""
+        features, values, margins = (of_all[example].tolist() for of_all in (self.features, self.values, self.margin()))
         found = [Pair(features[i], features[j], values[i][j], margins[i][j]) for i, j in combinations(range(len(features)), 2)]
         return sorted(found, key=lambda pair: -pair.value)
 
@@ -99,9 +99,9 @@ class Interactions(Saved):
         return (f"<interactions, {self.settings['method']}: {k} features of {regions} region{'s' * (regions > 1)}, N = "
                 f"{int(self.n_samples[0])}, strongest {best.first} and {best.second}: {best.value:.3g} +- {best.margin:.2g}>")
 
-    def show(self, image: NDArray[np.uint8] | None = None, region: int = 0, mask: NDArray[np.bool_] | None = None) -> Figure:
-        """The matrix, and lines between the features over an image (H,W,3), with a mask's outline; see `interactions_figure`."""
-        return interactions_figure(self, image, region, mask)
+    def show(self, image: NDArray[np.uint8] | None = None, example: int = 0, region: NDArray[np.bool_] | None = None) -> Figure:
+        """The matrix, and lines between the features over an image (H,W,3); as `interactions_figure`."""
+        return interactions_figure(self, image, example, region)
 
     def _repr_png_(self) -> bytes:
         from entropy_captum.figures import png_of
@@ -222,25 +222,25 @@ def interactions(method: PickFreezeAttribution, *arguments: Any, among: int | Se
     return answer_pairs(question, budget, method.quantity, among)
 
 # %% ../nbs/25_interactions.ipynb #2b26c2b9
-def interactions_figure(found: Interactions, image: NDArray[np.uint8] | None = None, region: int = 0,
-                        mask: NDArray[np.bool_] | None = None) -> Figure:
-    """The matrix of a region (its diagonal: the scores), and lines between features (H,W) whose interaction is more than its
-    margin, the wider the stronger, over an image (H,W,3) with a mask's outline (H,W)."""
+def interactions_figure(found: Interactions, image: NDArray[np.uint8] | None = None, example: int = 0,
+                        region: NDArray[np.bool_] | None = None) -> Figure:
+    """The matrix of one of the regions (its diagonal: the scores), and lines between features (H,W) whose interaction is more than
+    its margin, the wider the stronger, over an image (H,W,3). region: the explained pixels (H,W), to be outlined."""
     from matplotlib.figure import Figure
 
     from entropy_captum.figures import SCORE_MAP, outline
     figure = Figure(figsize=(7.4, 3.2), layout="constrained")
     left, right = figure.subplots(1, 2)
-    names, values = found.features[region].tolist(), found.values[region].clone()
-    values[range(len(names)), range(len(names))] = found.scores[region]
+    names, values = found.features[example].tolist(), found.values[example].clone()
+    values[range(len(names)), range(len(names))] = found.scores[example]
     figure.colorbar(left.imshow(values.numpy(), cmap=SCORE_MAP, vmin=0), ax=left)
     left.set(xticks=range(len(names)), yticks=range(len(names)), xticklabels=names, yticklabels=names)
     left.set_title("interactions (diagonal: scores)", fontsize=8)
     index = found.index[0][0].reshape(-1, *found.index[0].shape[-2:])[0].cpu().numpy()
     right.imshow(np.full((*index.shape, 3), 255, np.uint8) if image is None else image)
-    outline(right, mask)
+    outline(right, region)
     middle = {i: ndimage.center_of_mass(index == i) for i in names}
-    pairs = [pair for pair in found.pairs(region) if pair.value > pair.margin]
+    pairs = [pair for pair in found.pairs(example) if pair.value > pair.margin]
     for pair in pairs:
         (y, x), (v, u) = middle[pair.first], middle[pair.second]
         right.plot([x, u], [y, v], color="tab:red", linewidth=5 * pair.value / pairs[0].value, solid_capstyle="round")
