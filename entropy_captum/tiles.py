@@ -42,9 +42,9 @@ with needed("study"):
     import pandas as pd
 
 # %% auto #0
-__all__ = ['SPLITS', 'Values', 'HELD', 'Settings', 'scene_of', 'Source', 'find_homes', 'whole_set', 'name_homes', 'find_sources',
-           'scenes_found', 'cell_means', 'held_ids', 'rank_correlation', 'stepped', 'rank_given', 'study_class',
-           'study_tile', 'MapName', 'read_map_name']
+__all__ = ['SPLITS', 'Values', 'HELD', 'Settings', 'scene_of', 'Source', 'find_homes', 'whole_set', 'name_homes', 'check_limit',
+           'find_sources', 'scenes_found', 'cell_means', 'held_ids', 'rank_correlation', 'stepped', 'rank_given',
+           'study_class', 'study_tile', 'MapName', 'read_map_name']
 
 # %% ../nbs/54_tiles.ipynb #c3781695
 @dataclass(frozen=True)
@@ -207,6 +207,12 @@ def name_homes(roots: Sequence[Path]) -> dict[Path, str]:
     return dict(zip((home for home, *_ in found), names, strict=True))
 
 
+def check_limit(limit: int | None) -> None:
+    """Raises ValueError, quoting it, for a limit of tiles that leaves none."""
+    if limit is not None and limit < 1:
+        raise ValueError(f"the limit of tiles per data set must be at least 1, got {limit}")
+
+
 def find_sources(folder: str | Path | Sequence[str | Path], limit: int | None = None, skip: Sequence[str] = (), *,
                  labels: str | Path | None = None, values: LabelValues | None = None) -> list[Source]:
     """All tiles below a folder, or several, but for the data sets to `skip`, `limit` of each at most.
@@ -215,8 +221,7 @@ def find_sources(folder: str | Path | Sequence[str | Path], limit: int | None = 
     Raises ValueError where there are no tiles, for a data set to skip that is not there, if `labels` has none for any tile, and for
     folders that hold the same tiles or data sets of one name.
     """
-    if limit is not None and limit < 1:
-        raise ValueError(f"the limit of tiles per data set must be at least 1, got {limit}")
+    check_limit(limit)
     roots = [Path(folder)] if isinstance(folder, (str, Path)) else [Path(one) for one in folder]
     places, where = name_homes(roots), ", ".join(map(str, roots))
     strange = [name for name in skip if name not in places.values()]
