@@ -25,8 +25,8 @@ import typer
 from conftest import small_net
 from test_study import write_tiles
 
-from entropy_captum import EntropyCentric, rooftop_unet
-from entropy_captum.cli import print_table
+from entropy_captum import EntropyCentric, judgement, rooftop_unet
+from entropy_captum.cli import echo_in, print_table
 from entropy_captum.data import normalize
 from entropy_captum.drawn import procedural_scene
 from entropy_captum.evaluation import SitTester, random_attribution, verdict
@@ -412,3 +412,13 @@ def test_scores_of_several_inputs_are_redrawn_in_all_of_them():
     found = (redrawn(heat, estimate, count=4000) - heat)[:, ::4, ::4].flatten(1).std(0)
     first, second = estimate.standard_error[0].reshape(2, 16)
     assert found.numpy() == pytest.approx(np.hypot(first, second) / 2, rel=0.08, abs=1e-9)
+
+
+def test_a_verdict_keeps_its_colour_in_other_words(monkeypatch):
+    said = []
+    monkeypatch.setattr(judgement, "VERDICTS", tuple(f"in other words {k}" for k in range(len(VERDICTS))))
+    monkeypatch.setattr(typer, "echo", lambda text, **_: said.append(text))
+    for words in (*judgement.VERDICTS, "control"):
+        echo_in("a line", words)
+    styles = ({"fg": "green", "bold": True}, {"fg": "green"}, {}, {"fg": "red"}, {}, {"dim": True})
+    assert said == [typer.style("a line", **style) for style in styles]
