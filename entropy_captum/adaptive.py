@@ -13,7 +13,6 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import brentq
 from scipy.special import digamma, polygamma, stdtr
 
 from .estimate import DEGREES, PRIOR, Estimator, History, floors_of, mean_change
@@ -54,6 +53,7 @@ def shrunk_variance(mean: np.ndarray, variance: np.ndarray, degrees: float, floo
     known = (mean > floor) & (variance > 0)
     if known.sum() < 4:
         return variance
+    from scipy.optimize import brentq  # takes longer to import than all the rest of this module
     centre = digamma(degrees / 2) - np.log(degrees / 2)
     columns = np.stack([np.ones(known.sum()), np.log(mean[known])], 1)
     logs = np.log(variance[known]) - centre

@@ -163,15 +163,16 @@ def check_model(model: str | None, card: Path | None, out: Path | None = None, *
         check_free(out)
 
 # %% ../nbs/66_cli.ipynb #1c62c41c
-#: The colours of verdicts, from the best; controls are dimmed.
-COLORS: dict[str, dict[str, Any]] = {"better than chance and than nearness": {"fg": "green", "bold": True},
-                                     "better than chance, not shown to be better than nearness": {"fg": "green"},
-                                     "worse than chance": {"fg": "red"}, "control": {"dim": True}}
+#: The colours of `judgement.VERDICTS`, from the best, and of controls, which are dimmed.
+COLORS: tuple[dict[str, Any], ...] = ({"fg": "green", "bold": True}, {"fg": "green"}, {}, {"fg": "red"}, {}, {"dim": True})
 
 # %% ../nbs/66_cli.ipynb #e8a823f7
 def echo_in(text: str, verdict: str) -> None:
     """Print a line in the colour of its verdict; without one where NO_COLOR is set, or no terminal listens."""
-    typer.echo(typer.style(text, **COLORS.get(verdict, {})), color=False if os.environ.get("NO_COLOR") else None)
+    from entropy_captum.judgement import VERDICTS
+
+    colors = dict(zip((*VERDICTS, "control"), COLORS, strict=True))
+    typer.echo(typer.style(text, **colors.get(verdict, {})), color=False if os.environ.get("NO_COLOR") else None)
 
 
 def print_table(table: pd.DataFrame, out: Path) -> None:

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import psutil
@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, fx
 
 from .passes import Network, Pass, Plan, Value, cut, full_box, make_pass
+from .sampling import Row
 
 # %% auto #0
 __all__ = ['profile', 'predicted_seconds']
@@ -43,13 +44,12 @@ def profile(network: Network, inputs: Tensor) -> dict[fx.Node, float]:
     return seconds
 
 # %% ../nbs/13_cost.ipynb #71971273
-def predicted_seconds(plan: Plan, seconds: Mapping[fx.Node, float], chunk: int) -> tuple[float, float]:
-    """Seconds per design (a base and all changes) by the plan and in full, for chunks of so many designs."""
+def predicted_seconds(plan: Plan, rows: Sequence[Row], seconds: Mapping[fx.Node, float], chunk: int) -> tuple[float, float]:
+    """Seconds per design of these rows by the plan and in full, for chunks of so many designs."""
     def cost(steps: Pass) -> float:
         return sum(seconds[s.node] * s.out.area / full_box(s.node).area + CALL_SECONDS / chunk for s in steps.steps)
 
-    full = sum(seconds.values()) * (len(plan.changes) + 1)
-    return cost(plan.base) + sum(cost(p) for p in plan.changes.values() if p is not None), full
+    return sum(map(cost, plan.passes(rows))), sum(seconds.values()) * len(rows)
 
 # %% ../nbs/13_cost.ipynb #3163972b
 def free_memory(device: torch.device) -> int:

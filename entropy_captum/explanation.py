@@ -42,7 +42,7 @@ from .methods import INTERACTION, PICK_FREEZE, UNITS, Maps, image_of, leave_out,
 from .names import BaselineName, FeatureKind, Grid
 from .notices import needed
 from .perturbation import filled, named_baseline
-from .question import Budget, Question
+from .question import Budget, Question, held_of, inside_of
 from .refine import Search, refined
 from .region import nearest_pixel, object_at, objects
 from .request import Mask, Request
@@ -229,8 +229,8 @@ def predicted(question: Question, x: Tensor) -> Mask:
 def tested(tester: SitTester, heat: Tensor, unit: str, estimate: Estimate | None = None) -> Tested:
     """The panel's row of one map (H,W), made of an estimate or not, of a question about an image: both tests at t = 0.1."""
     question = tester.question
-    e, region = heat.double().cpu().numpy(), question.regions[0].cpu().numpy() >= 0.5
-    (x, base), valid = image_of(question), question.held[0].cpu().numpy()
+    e, region = heat.double().cpu().numpy(), inside_of(question)
+    (x, base), valid = image_of(question), held_of(question)
     kept = [torch.from_numpy(kept_pixels(e, region, low, valid=valid)).to(x.device) for low in (True, False)]
     low, high = (torch.where(keep, x, base) for keep in kept)
     found = [tester.test(low_first, heat[None]) for low_first in (True, False)]
@@ -280,6 +280,11 @@ def marks_of(mask: Mask, held: Mask, found: Mask, extent: Extent) -> list[str]:
     beside = (ndimage.binary_dilation(mask) & ~held).any()
     return border_flags(mask, extent) + ["beside nodata"] * bool(beside) + prediction_flags(mask, found)
 
+
+def named(found: Mapping[str, Maps], method: str | None) -> str:
+    """A method's name, by default the first one's of which a map was found."""
+    return next(iter(found)) if method is None else method
+
 # %% ../nbs/59_explanation.ipynb #80fb8da5
 #: How the files of a method end, after its name.
 ENDINGS = (".npy", ".png", "-estimate.npz", "-estimate.json", ".tif", ".qml", "-bands.csv", "-bands.png", "-band-maps.png")
@@ -314,7 +319,7 @@ class Explanation:
     @property
     def region(self) -> Mask:
         """The explained pixels (H,W)."""
-        return np.asarray(self.question.regions[0].cpu().numpy() >= 0.5)
+        return inside_of(self.question)
 
     @cached_property
     def predicted(self) -> Mask:
@@ -333,7 +338,7 @@ class Explanation:
 
     def figure(self, method: str | None = None) -> Figure:
         """The image with the region, a method's map (by default the first one's) and its standard error, if it has one."""
-        name = next(iter(self.found)) if method is None else method
+        name = named(self.found, method)
         heat, estimate = self.found[name].maps[0].numpy(), self.found[name].estimate
         return explanation_figure(self.picture, heat, self.error(name), self.region, unit=UNITS.get(name, ""), method=name,
                                   patches=None if estimate is None else estimate.patches(0))
@@ -343,7 +348,7 @@ class Explanation:
 
         Raises ValueError for a map that was not made by patches.
         """
-        name = next(iter(self.found)) if method is None else method
+        name = named(self.found, method)
         estimate = self.found[name].estimate
         if estimate is None or tells_bands(estimate):
             raise ValueError(f"{name}: is not made of patches with scores and errors, by which a map is measured")
@@ -355,7 +360,7 @@ class Explanation:
 
         Raises ValueError for a map whose features do not tell bands apart.
         """
-        name = next(iter(self.found)) if method is None else method
+        name = named(self.found, method)
         estimate = self.found[name].estimate
         if estimate is None or not tells_bands(estimate):
             raise ValueError(f"{name}: its features do not tell bands apart; ask with features=\"bands\" or \"bands*patches\"")
@@ -388,7 +393,7 @@ def facts_of_building(told: Explanation, method: str) -> dict[str, Any]:
     estimate = told.found[method].estimate
     assert estimate is not None
     measured = {} if tells_bands(estimate) else told.measures(method)
-    held = told.question.held[0].cpu().numpy()
+    held = held_of(told.question)
     found = told.predicted & held
     if np.isnan(facts["iou"]) and told.request.region is not None:  # a footprint, or a mask, is what it is compared with
         facts["iou"] = region_iou(found, told.region, told.region)
@@ -409,7 +414,7 @@ def made_by(told: Explanation, method: str) -> dict[str, Any]:
 # %% ../nbs/59_explanation.ipynb #d12c466c
 def placed_map(told: Explanation, name: str) -> tuple[NDArray[np.float64], NDArray[np.float64] | None]:
     """A method's map (H,W) and its error, if it has one; NaN where the image holds nothing."""
-    held, error = told.question.held[0].cpu().numpy(), told.error(name)
+    held, error = held_of(told.question), told.error(name)
     heat = np.where(held, told.found[name].maps[0].double().numpy(), np.nan)
     return heat, None if error is None else np.where(held, error, np.nan)
 
@@ -417,7 +422,7 @@ def placed_map(told: Explanation, name: str) -> tuple[NDArray[np.float64], NDArr
 def dataset_of(told: Explanation, method: str | None = None) -> ScoreMap:
     """A method's map (by default the first one's) and its error in their place, as an xarray data set (extra `geo`)."""
     from entropy_captum.gis import map_dataset
-    name = next(iter(told.found)) if method is None else method
+    name = named(told.found, method)
     return map_dataset(*placed_map(told, name), told.request.extent, UNITS.get(name, ""), made_by(told, name))
 
 # %% ../nbs/59_explanation.ipynb #4328fdc3

@@ -45,12 +45,12 @@ from entropy_captum.figures import (
 )
 from .files import Extent, check_mask, check_point, extent_of_array
 from .forward import Model, eval_mode
-from .judgement import CLEAR, DRAWS, ONE_IS_NONE, judge, with_error
+from .judgement import CLEAR, DRAWS, ONE_IS_NONE, judge, judged_rows, with_error
 from .methods import PICK_FREEZE, UNITS, Maps, pick_freeze_map, run_methods
 from .names import Activation
 from .notices import heard, how_to_install
 from .perturbation import grid_feature_mask
-from .question import Budget, Question, of_image
+from .question import Budget, Question, inside_of, of_image
 from .region import objects
 from .request import Request
 from .run import Run
@@ -619,7 +619,7 @@ class Asked(NamedTuple):
     @property
     def traits(self) -> dict[str, Any]:
         """By which the page shows where it is."""
-        region = self.question.regions[0].cpu().numpy() >= 0.5
+        region = inside_of(self.question)
         return {"window": self.window, "region": region.astype(np.uint8).tobytes(), "title": called(self.place)}
 
 
@@ -658,7 +658,7 @@ def run_pick_freeze(explorer: Explorer, choice: Choice, questions: list[Question
     if not names:
         return [{} for _ in questions]
     samples, estimates, done, first = choice.budget.n_samples, list[Estimate](), 0, questions[0]
-    region = first.regions[0].cpu().numpy() >= 0.5
+    region = inside_of(first)
     question = first if len(questions) == 1 else of_image(first, torch.cat([one.regions for one in questions]))
     run = Run(question, choice.budget, [PICK_FREEZE[name] for name in names])
     # A hook that raises, as for the CAMs, would keep incremental inference from being used.
@@ -737,7 +737,7 @@ def found_in(explorer: Explorer, choice: Choice, group: list[Asked], stop: threa
 
 def drawn_map(name: str, maps: Maps, question: Question) -> dict[str, Any]:
     """What the page draws of a map, by patches where it was made of them."""
-    region = question.regions[0].cpu().numpy() >= 0.5
+    region = inside_of(question)
     if maps.estimate is None:
         return drawn_pixels(name, maps.maps[0], region)
     return drawn(name, maps.estimate, question.perturbation.grid, region)
@@ -769,7 +769,7 @@ def conclude(explorer: Explorer, choice: Choice, one: Asked, found: dict[str, Ma
 
 def judged(explorer: Explorer, question: Question, found: dict[str, Maps], stop: threading.Event) -> pd.DataFrame:
     """The maps and the controls, judged as by `judgement.judge`, while the page counts. Raises Cancelled once that is wanted."""
-    rows, all_rows = 0, 76 + 26 * len(found)
+    rows, all_rows = 0, judged_rows(len(found))
 
     def watch(more: int) -> None:
         nonlocal rows

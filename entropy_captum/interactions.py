@@ -5,9 +5,8 @@
 # %% ../nbs/25_interactions.ipynb #1fad087f
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from itertools import combinations
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
@@ -39,23 +38,13 @@ def total_interaction(f: np.ndarray, parts: np.ndarray, both: np.ndarray,
     squares = (both - parts.sum(3) + f[..., None]) ** 2 / 4
     return over_variance(squares.mean(0), (squares.sum(0) - squares) / (len(f) - 1), f, rounding)
 
-# %% ../nbs/25_interactions.ipynb #7de68366
-@dataclass(frozen=True)
-class PairBudget(Budget):
-    """A budget for rows in which two features change together: A, each feature of the `pairs` by itself, and each pair."""
-
-    pairs: tuple[tuple[int, int], ...] = ()
-
-    def rows(self, n_features: int) -> tuple[Row, ...]:
-        """The rows of each design."""
-        singles = sorted({i for pair in self.pairs for i in pair})
-        return (A, *(Row("a", (i,)) for i in singles), *(Row("a", pair) for pair in self.pairs))
-
 # %% ../nbs/25_interactions.ipynb #10878ecd
-def budget_for(budget: Budget, pairs: Sequence[tuple[int, int]]) -> PairBudget:
-    """The budget for all designs with these pairs, without a goal: nothing is asked by need."""
-    own = {field.name: getattr(budget, field.name) for field in fields(Budget)}
-    return PairBudget(**own | dict.fromkeys(budget.goals) | {"first_order": False}, pairs=tuple(pairs))
+def budget_for(budget: Budget, pairs: Sequence[tuple[int, int]]) -> Budget:
+    """The budget for A, each feature of these pairs by itself, and each pair, without a goal: nothing is asked by need."""
+    singles = sorted({i for pair in pairs for i in pair})
+    rows = (A, *(Row("a", (i,)) for i in singles), *(Row("a", pair) for pair in pairs))
+    no_goal: dict[str, Any] = dict.fromkeys(budget.goals)
+    return replace(budget, **no_goal, first_order=False, own_rows=rows)
 
 # %% ../nbs/25_interactions.ipynb #5250af39
 class Pair(NamedTuple):
@@ -98,9 +87,9 @@ class Interactions(Saved):
         degrees = DEGREES.get(self.settings["error"], DEGREES["sample deviation"])(self.n_samples.cpu().numpy())
         return self.standard_error * torch.from_numpy(np.asarray(stdtrit(degrees, (1 + level) / 2)))[:, None, None]
 
-    def pairs(self, region: int = 0) -> list[Pair]:
-        """All pairs of a region, the strongest first."""
-        features, values, margins = self.features[region].tolist(), self.values[region].tolist(), self.margin()[region].tolist()
+    def pairs(self, example: int = 0) -> list[Pair]:
+        """All pairs of one of the regions, the strongest first."""
+        features, values, margins = (of_all[example].tolist() for of_all in (self.features, self.values, self.margin()))
         found = [Pair(features[i], features[j], values[i][j], margins[i][j]) for i, j in combinations(range(len(features)), 2)]
         return sorted(found, key=lambda pair: -pair.value)
 
@@ -110,9 +99,9 @@ class Interactions(Saved):
         return (f"<interactions, {self.settings['method']}: {k} features of {regions} region{'s' * (regions > 1)}, N = "
                 f"{int(self.n_samples[0])}, strongest {best.first} and {best.second}: {best.value:.3g} +- {best.margin:.2g}>")
 
-    def show(self, image: NDArray[np.uint8] | None = None, region: int = 0, mask: NDArray[np.bool_] | None = None) -> Figure:
-        """The matrix, and lines between the features over an image (H,W,3), with a mask's outline; see `interactions_figure`."""
-        return interactions_figure(self, image, region, mask)
+    def show(self, image: NDArray[np.uint8] | None = None, example: int = 0, region: NDArray[np.bool_] | None = None) -> Figure:
+        """The matrix, and lines between the features over an image (H,W,3); as `interactions_figure`."""
+        return interactions_figure(self, image, example, region)
 
     def _repr_png_(self) -> bytes:
         from entropy_captum.figures import png_of
@@ -181,20 +170,21 @@ def answer_pairs(question: Question, budget: Budget, quantity: Quantity, among: 
     scores, predicted, d = None, question.region is None, question.perturbation.n_features
     spent = int(predicted)  # the forward that finds the region
     if check_among(among, d):
-        search = Run(question, budget, [quantity])
-        deque(search.advance(), maxlen=0)
+        search = Run(question, budget, [quantity]).finish()
         scores, spent, question = search.estimates()[0].scores, spent + search.done, search.question
     regions = 1 if question.region is None else len(question.regions)
     features = chosen_features(among, scores, regions, d)
     pairs = sorted({(min(pair), max(pair)) for own in features.tolist() for pair in combinations(own, 2)})
-    run = Run(question, budget_for(budget, pairs), [replace(quantity, importance=entropy_change)])
-    deque(run.advance(), maxlen=0)
-    run.settings[0]["region_predicted"] = predicted
-    return gather(run, quantity, features, pairs, spent)
+    run = Run(question, budget_for(budget, pairs), [replace(quantity, importance=entropy_change)]).finish()
+    return gather(run, quantity, features, pairs, spent, {"region_predicted": predicted})
 
 # %% ../nbs/25_interactions.ipynb #0d9a296b
-def gather(run: Run, quantity: Quantity, features: Tensor, pairs: Sequence[tuple[int, int]], spent: int) -> Interactions:
-    """What a run of a `PairBudget` has found of these features (R,k), when `spent` rows were run before."""
+def gather(run: Run, quantity: Quantity, features: Tensor, pairs: Sequence[tuple[int, int]], spent: int,
+           known: dict[str, Any]) -> Interactions:
+    """What a run with `budget_for` these pairs has found of these features (R,k), when `spent` rows were run before.
+
+    known: settings that only the caller knows.
+    """
     history, budget = run.history(quantity), run.budget
     points = np.stack(history.points) if history.points else None
     share, bits = variance_pairs(history, pairs), entropy_pairs(history, pairs, points)
@@ -211,10 +201,11 @@ def gather(run: Run, quantity: Quantity, features: Tensor, pairs: Sequence[tuple
     value, error, total, total_error = (matrices(part, pairs, features) for part in (*(bits if of_entropy else share), *share))
     counts = torch.full((len(features),), budget.n_samples)
     rows = torch.full((len(features),), spent + run.done)
-    kind = {"error": "jackknife"} if not of_entropy else {"error": kind_of_error(quantity, budget)}
+    known = known | {"method": quantity.name, "activation": run.tally.activation,
+                     "error": kind_of_error(quantity, budget) if of_entropy else "jackknife"}
     return Interactions(features, value, error, total, total_error, torch.from_numpy(scores), counts, rows, run.perturbation.index,
-                        tuple(tuple(x.shape[1:]) for x in run.perturbation.inputs),
-                        run.settings[0] | {"method": quantity.name, "activation": run.tally.activation} | kind)
+                        run.perturbation.shapes,
+                        run.settings[0] | known)
 
 # %% ../nbs/25_interactions.ipynb #92fec68e
 @torch.no_grad()
@@ -231,25 +222,25 @@ def interactions(method: PickFreezeAttribution, *arguments: Any, among: int | Se
     return answer_pairs(question, budget, method.quantity, among)
 
 # %% ../nbs/25_interactions.ipynb #2b26c2b9
-def interactions_figure(found: Interactions, image: NDArray[np.uint8] | None = None, region: int = 0,
-                        mask: NDArray[np.bool_] | None = None) -> Figure:
-    """The matrix of a region (its diagonal: the scores), and lines between features (H,W) whose interaction is more than its
-    margin, the wider the stronger, over an image (H,W,3) with a mask's outline (H,W)."""
+def interactions_figure(found: Interactions, image: NDArray[np.uint8] | None = None, example: int = 0,
+                        region: NDArray[np.bool_] | None = None) -> Figure:
+    """The matrix of one of the regions (its diagonal: the scores), and lines between features (H,W) whose interaction is more than
+    its margin, the wider the stronger, over an image (H,W,3). region: the explained pixels (H,W), to be outlined."""
     from matplotlib.figure import Figure
 
     from entropy_captum.figures import SCORE_MAP, outline
     figure = Figure(figsize=(7.4, 3.2), layout="constrained")
     left, right = figure.subplots(1, 2)
-    names, values = found.features[region].tolist(), found.values[region].clone()
-    values[range(len(names)), range(len(names))] = found.scores[region]
+    names, values = found.features[example].tolist(), found.values[example].clone()
+    values[range(len(names)), range(len(names))] = found.scores[example]
     figure.colorbar(left.imshow(values.numpy(), cmap=SCORE_MAP, vmin=0), ax=left)
     left.set(xticks=range(len(names)), yticks=range(len(names)), xticklabels=names, yticklabels=names)
     left.set_title("interactions (diagonal: scores)", fontsize=8)
     index = found.index[0][0].reshape(-1, *found.index[0].shape[-2:])[0].cpu().numpy()
     right.imshow(np.full((*index.shape, 3), 255, np.uint8) if image is None else image)
-    outline(right, mask)
+    outline(right, region)
     middle = {i: ndimage.center_of_mass(index == i) for i in names}
-    pairs = [pair for pair in found.pairs(region) if pair.value > pair.margin]
+    pairs = [pair for pair in found.pairs(example) if pair.value > pair.margin]
     for pair in pairs:
         (y, x), (v, u) = middle[pair.first], middle[pair.second]
         right.plot([x, u], [y, v], color="tab:red", linewidth=5 * pair.value / pairs[0].value, solid_capstyle="round")

@@ -36,11 +36,13 @@ if TYPE_CHECKING:
     import pandas as pd
 
 # %% auto #0
-__all__ = ['Gap', 'judge', 'sentences']
+__all__ = ['Gap', 'judge', 'judged_rows', 'sentences']
 
 # %% ../nbs/28_judgement.ipynb #490596f2
 #: By how many pixels the outline is moved for the error of a gap: eroded below 0, dilated above.
 MOVES = (-2, -1, 0, 1, 2)
+#: How often each of these outlines is used for the error of a gap.
+ROUNDS = 2
 #: How many random maps say what chance does.
 DRAWS = 20
 
@@ -118,13 +120,17 @@ class GapTester:
         return np.concatenate([self.around.gap(part, removed, seed).cpu().numpy() for seed, part in rounds])
 
     def gap(self, attribution: Map, estimate: Estimate | None = None, example: int = 0, *, removed: float = 0.5,
-            rounds: int = 2) -> Gap:
+            rounds: int = ROUNDS) -> Gap:
         """The gap of a map (1,H,W) or (1,C,H,W) with its error by 5 versions in each round; takes 2 rows, and 10 a round.
 
         estimate, example: which scores the map shows, where they have errors. Raises ValueError for what does not fit.
         """
+        return self.doubted(float(self.tester.gap(attribution, removed)[0]), attribution, estimate, example, removed, rounds)
+
+    def doubted(self, value: float, attribution: Map, estimate: Estimate | None = None, example: int = 0, removed: float = 0.5,
+                rounds: int = ROUNDS) -> Gap:
+        """A gap that is known, with its error; arguments and errors as `gap`."""
         (heat,) = (torch.from_numpy(one) for one in check_maps(attribution, self.tester.ground.inputs[0]))
-        value = float(self.tester.gap(heat[None], removed)[0])
         return Gap.of(value, self.versions(redrawn(heat, estimate, example, rounds * len(MOVES)), removed))
 
     def chance(self, draws: int = DRAWS) -> Gap:
@@ -165,8 +171,8 @@ def judge(tester: SitTester, maps: Mapping[str, Tensor], estimates: Mapping[str,
     """`verdict` with errors and words, the best map first: a row per map (1,H,W) of one region, then one per control.
 
     estimates: of the maps that have errors, by name. `gap_r0.5_se`: the error of the gap, of `random` the deviation of one draw;
-    `verdict`: one of `VERDICTS`, of the controls "control". Takes 20 rows a map more than `evaluation.verdict`, and 65 for both
-    controls. Raises ValueError for several regions.
+    `verdict`: one of `VERDICTS`, of the controls "control". Takes 20 rows a map more than `evaluation.verdict`; all are counted by
+    `judged_rows`. Raises ValueError for several regions.
     """
     estimates, asked = estimates or {}, GapTester(tester, perturbations_per_eval)
     near = nearness(distance_from(tester.question.regions))
@@ -178,7 +184,8 @@ def judge(tester: SitTester, maps: Mapping[str, Tensor], estimates: Mapping[str,
     with waiting("testing the maps", show_progress, 5):
         table, chance = verdict(tester, shown), asked.chance()
     several = tqdm((*own, "distance"), desc="how sure the tests are", leave=False, disable=not show_progress)
-    gaps = {name: asked.gap(shown[name], estimates.get(name)) for name in several}
+    values = dict(zip(table["map"], table["gap_r0.5"], strict=True))
+    gaps = {name: asked.doubted(values[name], shown[name], estimates.get(name)) for name in several}
     table["gap_r0.5_se"] = [gaps[name].error if name in gaps else np.nan for name in table["map"]]
     table["verdict"] = [in_words(gaps[name], chance, gaps["distance"]) if name in own else "control" for name in table["map"]]
     table.loc[len(table)] = {"map": "random", "gap_r0.5": chance.value, "gap_r0.5_se": chance.error, "verdict": "control"}
@@ -186,6 +193,12 @@ def judge(tester: SitTester, maps: Mapping[str, Tensor], estimates: Mapping[str,
     order = table.assign(place=places).sort_values(["place", "gap_r0.5"], ascending=[True, False], kind="stable").index
     first = ["map", "gap_r0.5", "gap_r0.5_se", "verdict"]
     return table.loc[order, [*first, *(name for name in table if name not in first)]].reset_index(drop=True)
+
+# %% ../nbs/28_judgement.ipynb #a3c5d201
+def judged_rows(maps: int) -> int:
+    """How many rows go through the model to `judge` so many maps, with the one of the `SitTester`."""
+    tested, doubted = maps + 2, maps + 1  # with "distance" and "ones"; with "distance"
+    return 1 + len(MOVES) + 2 * DRAWS + 4 * tested + 2 * ROUNDS * len(MOVES) * doubted
 
 # %% ../nbs/28_judgement.ipynb #0a7ca91e
 def with_error(row: Any, name: str = "") -> str:

@@ -157,7 +157,7 @@ def captum_maps(question: Question, budget: Budget, make: Callable[[RegionScore]
     (image, base), ids = image_of(question), feature_ids(question)
     cell = (image.shape[1], *(-(-n // g) for n, g in zip(image.shape[-2:], question.perturbation.grid, strict=True)))
     known = {"baselines": base, "feature_mask": ids, "perturbations_per_eval": budget.perturbations_per_eval,
-             "n_samples": budget.n_samples * (len(ids.unique()) + 1), "show_progress": budget.show_progress,
+             "n_samples": budget.all_rows(len(ids.unique())), "show_progress": budget.show_progress,
              "sliding_window_shapes": cell, "strides": cell}
     maps = []
     with Counter(question.forward) as counter, eval_mode(question.forward), torch.random.fork_rng():

@@ -5,7 +5,7 @@
 # %% ../nbs/12_passes.ipynb #ca4b6eb9
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import InitVar, dataclass, field
 from typing import Any, NamedTuple
 
@@ -17,6 +17,7 @@ from .boxes import EMPTY, Box
 from .capture import Graph
 from .forward import check_outputs
 from .layers import RULES, Layer, NotLocal, Read, Site, bilinear_layer, extent, layout, pointwise, whole_layer
+from .sampling import Row
 
 # %% auto #0
 __all__ = ['Network']
@@ -193,6 +194,11 @@ class Plan:
     def skipped(self) -> frozenset[tuple[int, ...]]:
         """The changes that cannot reach the region."""
         return frozenset(changed for changed, steps in self.changes.items() if steps is None)
+
+    def passes(self, rows: Sequence[Row]) -> list[Pass]:
+        """The pass of each row of a design, but of those that cannot reach the region."""
+        found = (self.changes[row.changed] if row.changed else self.base for row in rows)
+        return [steps for steps in found if steps is not None]
 
     def memory(self) -> tuple[int, int]:
         """Bytes that a base pass of one row holds at most, and that each row of a chunk holds during a change's pass."""

@@ -246,6 +246,11 @@ class Perturbation:
                 raise ValueError(f"the input of shape {shape} looks like channels last: {CHANNELS_FIRST}")
         return tuple(grid_feature_mask((x.shape[2], x.shape[3]), self.grid) for x in self.inputs)
 
+    @property
+    def shapes(self) -> tuple[tuple[int, ...], ...]:
+        """The shape of one example of each input."""
+        return tuple(tuple(x.shape[1:]) for x in self.inputs)
+
     def weights(self, keep: Tensor, which: int, box: tuple[slice, slice] | None = None) -> Tensor:
         """The keep weights (k, n_parts) spread over the elements of one input: (k, B or 1, C or 1, H, W), or a box of them."""
         keep = keep.to(self.inputs[which])

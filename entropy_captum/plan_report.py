@@ -70,13 +70,12 @@ def module_of(node: fx.Node, depth: int) -> str:
 def report_plan(proposal: Proposal, depth: int = 3) -> PlanReport:
     """The report of a proposed engine; `depth`: how many names of a module's path make a group."""
     import pandas as pd
-    plans, seconds = proposal.engine.plans, proposal.seconds
-    rows = len(plans[0].changes) + 1
+    rows, seconds = proposal.rows, proposal.seconds
     cost: dict[str, list[float]] = {}
     for node, time_of in seconds.items():
-        cost.setdefault(module_of(node, depth), [0.0, 0.0])[0] += time_of * rows
-    for plan in plans:
-        for steps in (plan.base, *(p for p in plan.changes.values() if p is not None)):
+        cost.setdefault(module_of(node, depth), [0.0, 0.0])[0] += time_of * len(rows)
+    for plan in proposal.engine.plans:
+        for steps in plan.passes(rows):
             for step in steps.steps:
                 share = seconds[step.node] * step.out.area / full_box(step.node).area
                 cost[module_of(step.node, depth)][1] += share + CALL_SECONDS / proposal.engine.chunk

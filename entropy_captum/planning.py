@@ -84,8 +84,11 @@ def halves(boxes: Sequence[Box]) -> tuple[list[Box], list[Box]] | None:
 
 # %% ../nbs/15_planning.ipynb #9012f9a4
 def plan_regions(network: Network, regions: Sequence[Box], inputs: Mapping[tuple[int, ...], Box],
-                 seconds: Mapping[fx.Node, float], chunk: int) -> list[Plan]:
-    """One plan for all regions, or several where their predicted time is less; `inputs`: what each change covers."""
+                 seconds: Mapping[fx.Node, float], chunk: int, rows: Sequence[Row]) -> list[Plan]:
+    """One plan for all regions, or several where their predicted time is less; `inputs`: what each change of `rows` covers."""
+    def cost(plan: Plan) -> float:
+        return predicted_seconds(plan, rows, seconds, chunk)[0]
+
     def joint(boxes: Sequence[Box]) -> Plan:
         return make_plan(network, functools.reduce(operator.or_, boxes), inputs)
 
@@ -95,7 +98,7 @@ def plan_regions(network: Network, regions: Sequence[Box], inputs: Mapping[tuple
             return [plan]
         plans = [joint(part) for part in parts]
         # Where one split does not pay, finer ones are not tried: planning takes time, too.
-        if sum(predicted_seconds(p, seconds, chunk)[0] for p in plans) >= predicted_seconds(plan, seconds, chunk)[0]:
+        if sum(map(cost, plans)) >= cost(plan):
             return [plan]
         return [fine for p, part in zip(plans, parts, strict=True) for fine in refined(p, part)]
 
@@ -128,9 +131,10 @@ def contained() -> Iterator[None]:
 # %% ../nbs/15_planning.ipynb #1eb56604
 @dataclass(frozen=True)
 class Proposal:
-    """An incremental engine, and the seconds per design that it and full inference are predicted to take."""
+    """An incremental engine, and the seconds per design of these rows that it and full inference are predicted to take."""
 
     engine: IncrementalInference
+    rows: tuple[Row, ...]
     seconds: Mapping[fx.Node, float]
     incremental: float
     full: float
@@ -159,17 +163,18 @@ def propose(full: FullInference, perturbation: Perturbation, region: Tensor, bud
     if not graph.seconds:
         graph.seconds.update(profile(network, x[:1]))
     seconds = {node: graph.seconds.get(node, 0.0) for node in network.layers}
-    inputs = changed_inputs(feature_boxes(perturbation), budget.rows(perturbation.n_features))
-    plans = plan_regions(network, region_boxes(region), inputs, seconds, budget.n_samples)
+    rows = budget.rows(perturbation.n_features)
+    inputs = changed_inputs(feature_boxes(perturbation), rows)
+    plans = plan_regions(network, region_boxes(region), inputs, seconds, budget.n_samples, rows)
     memory = free_memory(x.device) // 4 if budget.max_memory is None else budget.max_memory
     base, each = (len(x) * sum(sizes) for sizes in zip(*(plan.memory() for plan in plans), strict=True))
     fixed, each = (0, base + each) if x.is_cuda else (base, each)
     if fixed + each > memory:
         raise OverBudget(f"one design needs {(fixed + each) / 2**20:.0f} MiB, the budget is {memory / 2**20:.0f} MiB")
     chunk = min(budget.n_samples, (memory - fixed) // max(each, 1))  # nothing is held where no change reaches the region
-    predicted = [predicted_seconds(plan, seconds, chunk) for plan in plans]
+    predicted = [predicted_seconds(plan, rows, seconds, chunk) for plan in plans]
     part, whole = sum(cost for cost, _ in predicted), predicted[0][1] / full.forward.speed
-    return Proposal(IncrementalInference(plans, full, chunk, whole / part), seconds, part, whole)
+    return Proposal(IncrementalInference(plans, full, chunk, whole / part), rows, seconds, part, whole)
 
 # %% ../nbs/15_planning.ipynb #3159892f
 # What was planned and found not worth it.

@@ -243,6 +243,16 @@ def of_image(question: Question, regions: Mask) -> Question:
     return replace(question, region=regions, examples=torch.zeros(len(regions), dtype=torch.int64))
 
 
+def inside_of(question: Question) -> NDArray[np.bool_]:
+    """The pixels (H,W) of a question's one region, those of a weight of 0.5 or more."""
+    return np.asarray(question.regions[0].cpu().numpy() >= 0.5)
+
+
+def held_of(question: Question) -> NDArray[np.bool_]:
+    """The pixels (H,W) of a question's one image that hold something."""
+    return np.asarray(question.held[0].cpu().numpy())
+
+
 def bases_of(question: Question) -> tuple[Tensor, ...]:
     """What replaces what is removed of each input, of the inputs' shapes (B, ...)."""
     bases = cast(tuple[Tensor, ...], question.baselines)  # checked and made tensors when the question was asked
@@ -272,9 +282,9 @@ class Budget:
     Sobol indices and for N < 8 an example is, until all are). max_rows: of each region, run or known to change nothing, spent where
     they lower the largest error most; a feature is asked in at most 4 N designs. top: they are spent, by default those of N designs
     at most, until so many features are told from the others, see `adaptive`. max_seconds: spent as max_rows, as many as they allow.
-    sampler, scramble: see `sampling`. first_order: also the row B, for first-order indices. inference: "full", "incremental" or
-    "auto"; max_memory: bytes that it may hold. runtime: what makes full forwards, see `faster`. show_progress: a bar over
-    the rows.
+    sampler, scramble: see `sampling`. first_order: also the row B, for first-order indices; own_rows: other rows instead.
+    inference: "full", "incremental" or "auto"; max_memory: bytes that it may hold. runtime: what makes full forwards, see
+    `faster`. show_progress: a bar over the rows.
     Raises ValueError, quoting it, for a number out of range or an unknown name.
     """
 
@@ -292,6 +302,7 @@ class Budget:
     runtime: Runtime = "torch"
     top: int | None = None
     max_seconds: float | None = None
+    own_rows: tuple[Row, ...] | None = None
 
     def __post_init__(self) -> None:
         for name, least in (("n_samples", 2), ("perturbations_per_eval", 1), ("seed", 0)):
@@ -328,7 +339,7 @@ class Budget:
 
     def rows(self, n_features: int) -> tuple[Row, ...]:
         """The rows of each design."""
-        return design_rows(n_features, self.first_order)
+        return design_rows(n_features, self.first_order) if self.own_rows is None else self.own_rows
 
     def all_rows(self, n_features: int) -> int:
         """How many rows all N designs have."""

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import replace
 from math import ceil, log2, sqrt
 from typing import NamedTuple
 
@@ -18,7 +18,7 @@ from tqdm import tqdm
 
 from .estimate import Estimate, History, entropy_change
 from .perturbation import grid_feature_mask
-from .question import Budget, Question
+from .question import Budget, Question, held_of
 from .run import Quantity, Run, answer, describe, prepare
 from .sampling import A, Row, check_count, design_rows
 
@@ -83,6 +83,11 @@ LOOKS = 8
 #: How many patches that look calm are asked again in a round, in shares of the new ones.
 CALM = 0.25
 
+
+def rows_of_look(patches: int) -> int:
+    """How many rows a round takes to ask so many patches."""
+    return LOOKS * len(design_rows(patches))
+
 # %% ../nbs/23_refine.ipynb #90a161de
 def promise(means: NDArray[np.float64], errors: NDArray[np.float64], level: NDArray[np.float64]) -> NDArray[np.float64]:
     """How much a patch may score, in shares of the level (R,) of the strongest, from means and errors (d,R); for the best region.
@@ -91,24 +96,12 @@ def promise(means: NDArray[np.float64], errors: NDArray[np.float64], level: NDAr
     """
     return np.asarray(((means + errors) / level).max(1))
 
-# %% ../nbs/23_refine.ipynb #092ac657
-@dataclass(frozen=True)
-class RoundBudget(Budget):
-    """The budget of a round: A, and each of the first `asked` features by itself."""
-
-    asked: int = 1
-
-    def rows(self, n_features: int) -> tuple[Row, ...]:
-        """The rows of each design."""
-        return design_rows(min(self.asked, n_features))
-
 # %% ../nbs/23_refine.ipynb #fc38daa2
-def round_budget(budget: Budget, asked: int, number: int) -> RoundBudget:
-    """The budget of a round by its number, with designs of its own."""
-    own = {field.name: getattr(budget, field.name) for field in fields(Budget)}
+def round_budget(budget: Budget, asked: int, number: int) -> Budget:
+    """The budget of a round by its number: A, and each of the first `asked` features by itself, in designs of its own."""
     seed = int(np.random.SeedSequence([budget.seed, number]).generate_state(1)[0])
-    own |= {"n_samples": LOOKS, "seed": seed, "tolerance": None, "max_rows": None, "first_order": False}
-    return RoundBudget(**own, asked=asked)
+    rows = design_rows(asked)
+    return replace(budget, n_samples=LOOKS, seed=seed, tolerance=None, max_rows=None, first_order=False, own_rows=rows)
 
 # %% ../nbs/23_refine.ipynb #dac514c1
 def changes(history: History, quantity: Quantity, asked: int) -> NDArray[np.float64]:
@@ -213,12 +206,12 @@ class Search:
         self.budget, self.quantity, self.number = budget, quantity, 0
         self.rest = replace(budget, max_rows=None)  # what the scores are asked with: the search leaves rows for all N designs
         finest = 8 if question.finest is None else question.finest
-        self.cells = Cells(question.held[0].cpu().numpy(), finest)
+        self.cells = Cells(held_of(question), finest)
         self.leaves = Leaves(self.cells, strongest)
-        first, self.bases = len(self.leaves.now), 1 + budget.first_order
-        each = budget.n_samples * (first + self.bases)
+        first = len(self.leaves.now)
+        each = budget.all_rows(first)
         self.most = 4 * each if budget.max_rows is None else budget.max_rows
-        if self.most < (least := each + LOOKS * (first + 1) + (question.region is None)):
+        if self.most < (least := each + rows_of_look(first) + (question.region is None)):
             raise ValueError(f"max_rows={budget.max_rows} does not hold a look at {first} patches and {budget.n_samples} designs "
                              f"of them; that takes {least}")
         self.settings = describe(quantity, question, budget) | {"finest": finest, "error": "sample deviation"}
@@ -234,10 +227,9 @@ class Search:
     def look(self, patches: Sequence[Patch]) -> None:
         """Ask patches in designs of their own."""
         self.number += 1
-        self.planned += LOOKS * (len(patches) + 1)
+        self.planned += rows_of_look(len(patches))
         budget = round_budget(self.budget, len(patches), self.number)
-        run = Run(self.asked([[patch] for patch in patches]), budget, [self.quantity])
-        deque(run.advance(), maxlen=0)
+        run = Run(self.asked([[patch] for patch in patches]), budget, [self.quantity]).finish()
         self.rows += run.done
         found, known = changes(run.history(self.quantity), self.quantity, len(patches)), self.leaves.known
         for k, patch in enumerate(patches):
@@ -255,18 +247,18 @@ class Search:
 
     def choose(self) -> list[Patch]:
         """The leaves to split next: at most as many as are to be found, as far as the rows go."""
-        chosen, new, later = list[Patch](), 0, len(self.pieces()) + self.bases
+        chosen, new, pieces = list[Patch](), 0, len(self.pieces())
         for leaf in self.leaves.promising()[:self.leaves.strongest]:
             new += len(self.cells.children(leaf))
-            looks = LOOKS * (1 + ceil((1 + CALM) * new))
-            if self.planned + looks + self.budget.n_samples * (later + len(chosen) + 1) > self.most:
+            look, later = rows_of_look(ceil((1 + CALM) * new)), self.budget.all_rows(pieces + len(chosen) + 1)
+            if self.planned + look + later > self.most:
                 break
             chosen.append(leaf)
         return chosen
 
     def pieces(self) -> list[list[Patch]]:
         """The features that the rest of the rows is for; see `Leaves.pieces`."""
-        return self.leaves.pieces((self.most - self.planned) // self.budget.n_samples - self.bases)
+        return self.leaves.pieces((self.most - self.planned - self.budget.all_rows(0)) // self.budget.n_samples)
 
     def estimate(self) -> Estimate:
         """What the looks have found of all leaves, (R,d); they decided what is split, so no scores; Sobol indices NaN."""
@@ -275,7 +267,7 @@ class Search:
         counts = torch.tensor([len(self.leaves.known[leaf]) for leaf in self.leaves.now]).expand(regions, -1).clone()
         nothing, rows = torch.full_like(means, torch.nan), torch.full((regions,), self.rows)
         return Estimate(means, errors, nothing, nothing, counts, rows, 0 * rows, perturbation.index,
-                        tuple(tuple(x.shape[1:]) for x in perturbation.inputs), self.settings)
+                        perturbation.shapes, self.settings)
 
     def mark(self, estimate: Estimate) -> Estimate:
         """An estimate (R,d) of what was found, with the rows that it took to find it."""

@@ -51,19 +51,18 @@ def object_difference(packed: PackedRegions, changed: Tensor, base: Tensor) -> T
 REDUCTIONS = {"pixel": pixel_difference, "object": object_difference}
 
 # %% ../nbs/22_run.ipynb #2d7af6b9
-def varying_probability(tally: Tally, block: Block, measure: Measure) -> Tensor:
-    """f, float64 (k,r): mean probability, or for regions that the tally's first row is sure of 1 minus it, which varies alike.
+def varying_probability(packed: PackedRegions, measure: Measure, sure: Tensor) -> Tensor:
+    """f, float64 (k,r): mean probability, or for regions (r,) that the first row is sure of 1 minus it, which varies alike.
 
     What is left of 1 - p keeps its digits where p rounds to 1, unless p is all that the network gives.
     """
-    p, q = tally.packed.mean(measure.probability), tally.packed.mean(measure.complement)
-    if tally.sure is None:
-        for history in tally.histories.values():
-            history.rounding = max(torch.finfo(dtype).eps for dtype in (tally.dtype, block.outputs.dtype))
-        tally.sure = p[block.row.index(A)] > 0.5
-        for history in tally.histories.values():  # numbers below 1 lie half of eps apart
-            history.absolute = history.rounding / 4 * tally.sure.cpu().numpy() * (tally.activation == "none")
-    return torch.where(tally.sure[tally.active.to(p.device)], q, p)
+    return torch.where(sure, packed.mean(measure.complement), packed.mean(measure.probability))
+
+
+def rounding_of(sure: Tensor, activation: str, *dtypes: torch.dtype) -> tuple[float, np.ndarray]:
+    """What a network's dtypes round its logits by, relative, and f (R,) itself where it gives probabilities it is sure of (R,)."""
+    eps = max(torch.finfo(dtype).eps for dtype in dtypes)
+    return eps, eps / 4 * sure.cpu().numpy() * (activation == "none")  # numbers below 1 lie half of eps apart
 
 # %% ../nbs/22_run.ipynb #c325bdee
 @dataclass
@@ -77,6 +76,14 @@ class OpenDesign:
     f: np.ndarray
     delta: dict[str, np.ndarray]
     entropy: dict[Row, Tensor]
+
+    def take(self, column: int, f: np.ndarray, delta: dict[str, np.ndarray]) -> bool:
+        """A row: f (R,), and delta (R,) for each reduction; whether it was the last."""
+        self.f[:, column] = f
+        for name, values in delta.items():
+            self.delta[name][:, column] = values
+        self.missing -= 1
+        return not self.missing
 
     def expected(self, row: Row) -> Tensor:
         """A row's entropies (P,) if each of its features did what it does alone; for one feature, those of its base."""
@@ -142,7 +149,11 @@ class Tally:
     def add(self, block: Block) -> Iterator[None]:
         """Take in a block; yields once for every design that it completes."""
         measure = self.measure(block)
-        f = varying_probability(self, block, measure).cpu().numpy()
+        if self.sure is None:
+            self.sure = self.packed.mean(measure.probability)[block.row.index(A)] > 0.5
+            for history in self.histories.values():
+                history.rounding, history.absolute = rounding_of(self.sure, self.activation, self.dtype, block.outputs.dtype)
+        f = varying_probability(self.packed, measure, self.sure[self.active.to(self.sure.device)]).cpu().numpy()
         for number, row, entropy, f_row in zip(block.design, block.row, measure.entropy, f, strict=True):
             if not row.changed:
                 self._start(number, row, entropy.clone(), f_row)
@@ -151,7 +162,11 @@ class Tally:
         base = torch.stack([self.open[number].expected(row) for number, row in zip(block.design, block.row, strict=True)])
         delta = {name: REDUCTIONS[name](self.packed, measure.entropy, base).cpu().numpy() for name in self.histories}
         for k, (number, row) in enumerate(zip(block.design, block.row, strict=True)):
-            yield from self._take(number, self.column[row], f[k], {name: values[k] for name, values in delta.items()})
+            if self.open[number].take(self.column[row], f[k], {name: values[k] for name, values in delta.items()}):
+                design = self.open.pop(number)
+                for name, history in self.histories.items():
+                    history.add(self.active.numpy(), design.f, design.delta[name])
+                yield
 
     def _start(self, number: int, base: Row, entropy: Tensor, f: np.ndarray) -> None:
         """A base of a design: its entropies (P,) and f (R,), which are also those of its changes that cannot reach the region."""
@@ -161,19 +176,6 @@ class Tally:
         design = self.open[number]
         design.entropy[base] = entropy
         design.settle([k for k, row in enumerate(self.rows) if row.base == base.base and row.changed in self.skipped], f)
-
-    def _take(self, number: int, column: int, f: np.ndarray, delta: dict[str, np.ndarray]) -> Iterator[None]:
-        """One row of a design: f (R,), and delta (R,) for each reduction; yields if it was the last."""
-        design = self.open[number]
-        design.f[:, column] = f
-        for name, values in delta.items():
-            design.delta[name][:, column] = values
-        design.missing -= 1
-        if not design.missing:
-            for name, history in self.histories.items():
-                history.add(self.active.numpy(), design.f, design.delta[name])
-            del self.open[number]
-            yield
 
     def drop_exact(self, error: np.ndarray, tolerance: float) -> bool:
         """Go on without the regions whose standard errors (R,d) are all at most `tolerance`; whether any is left."""
@@ -303,22 +305,13 @@ class Moment(NamedTuple):
     completed: bool
 
 
-def mind_the_clock(run: Run, history: AdaptiveHistory, took: float) -> int:
-    """Of a budget with `max_seconds`, make the rows of each region for which there is time, after a pilot that took so many
-    seconds, its goal. Returns the rows that are expected by now.
-    """
-    limit, gone = run.budget.max_seconds, time.perf_counter() - run.started
-    if limit is None:
-        return expected_rows(run)
+def rows_in_time(run: Run, history: AdaptiveHistory, limit: float, took: float) -> int:
+    """The rows of each region for which there is time in so many seconds, after a pilot that took some of them."""
+    gone = time.perf_counter() - run.started
     if gone > limit:
         notify(f"max_seconds={limit:g} were over after {gone:.1f} s, with the pilot of {history.pilot} designs, which is all")
     per_second = run.done * len(run.question.tensors[0]) / took
-    rows = rows_within(history, run.question.owners.cpu().numpy(), int(max(MARGIN * limit - gone, 0.0) * per_second))
-    history.goal = replace(history.goal, rows=rows)
-    run.budget = replace(run.budget, max_rows=rows + history.goal.pilot + run.settings[0]["region_predicted"])
-    for settings in run.settings:
-        settings["max_rows"] = run.budget.max_rows
-    return expected_rows(run)
+    return rows_within(history, run.question.owners.cpu().numpy(), int(max(MARGIN * limit - gone, 0.0) * per_second))
 
 
 def facts_of_run(run: Run, history: History) -> dict[str, Any]:
@@ -331,6 +324,17 @@ def facts_of_run(run: Run, history: History) -> dict[str, Any]:
     if isinstance(history, AdaptiveHistory) and history.goal.top is not None:
         told["separated"] = history.separated().tolist()
     return told
+
+
+def estimate_of(run: Run, quantity: Quantity, settings: dict[str, Any]) -> Estimate:
+    """What is known by now of one quantity of a run, (R,d)."""
+    history, tally = run.history(quantity), run.tally
+    scores, error, total, total_error = map(torch.from_numpy, (*quantity.importance(history), *total_order(history)))
+    first = [torch.from_numpy(a) for a in first_order(history)] if B in tally.rows else [None, None]
+    n, forwards = map(torch.from_numpy, (history.counts(), history.forwards(tally.skipped) + settings["region_predicted"]))
+    return Estimate(scores, error, total, total_error, n, forwards,
+                    torch.full((len(history.n),), len(tally.skipped)), run.perturbation.index,
+                    run.perturbation.shapes, settings | facts_of_run(run, history), *first)
 
 
 def expected_rows(run: Run) -> int:
@@ -365,19 +369,15 @@ class Run:
         self.tally = Tally(self.question, list(dict.fromkeys(q.reduction for q in quantities)), rows, skipped,
                            budget.sampler == "supercube", goal)
 
-    def progress(self) -> tqdm[NoReturn]:
-        """A bar over the rows."""
-        rows, quiet = expected_rows(self), not self.budget.show_progress
-        return tqdm(total=rows, desc=self.quantities[0].name, unit="row", leave=None, disable=quiet)  # below another it goes
-
     def history(self, quantity: Quantity) -> History:
         """What is known by now that a quantity is made of."""
         return self.tally.histories[quantity.reduction]
 
     def advance(self, streamed: bool = False) -> Iterator[Moment]:
         """Run the designs; a moment for every one that is completed, and for every block of rows. streamed: see `parts`."""
-        with self.progress() as bar:
-            history = self.history(self.quantities[0])
+        first, rows, quiet = self.quantities[0], expected_rows(self), not self.budget.show_progress
+        with tqdm(total=rows, desc=first.name, unit="row", leave=None, disable=quiet) as bar:  # below another it goes
+            history = self.history(first)
             yield from self._adapt(bar, history, streamed) if isinstance(history, AdaptiveHistory) else self._repeat(bar, streamed)
 
     def _repeat(self, bar: tqdm[NoReturn], streamed: bool) -> Iterator[Moment]:
@@ -395,12 +395,20 @@ class Run:
         designs, owners, before = history.draw(self.budget.seed), self.question.owners.cpu(), time.perf_counter()
         history.numbers.extend(range(history.pilot))
         yield from self._feed(bar, iter(designs), parts(0, history.pilot, streamed), self.tally.rows)
-        bar.total = mind_the_clock(self, history, time.perf_counter() - before)
+        if (limit := self.budget.max_seconds) is not None:
+            self._aim(history, rows_in_time(self, history, limit, time.perf_counter() - before))
+        bar.total = expected_rows(self)
         for example in owners.unique():
             for span in history.spans((owners == example).nonzero().flatten().numpy()):
                 self.tally.activate(torch.from_numpy(span.regions), span.rows)
                 own = iter(designs[history.pilot + span.start:history.pilot + span.end])
                 yield from self._feed(bar, own, [span.end - span.start], span.rows)
+
+    def _aim(self, history: AdaptiveHistory, rows: int) -> None:
+        """Make so many rows of each region after the pilot the goal."""
+        history.goal = replace(history.goal, rows=rows)
+        self.budget = replace(self.budget, max_rows=rows + history.goal.pilot + self.settings[0]["region_predicted"])
+        self.settings = [settings | {"max_rows": self.budget.max_rows} for settings in self.settings]
 
     def _feed(self, bar: tqdm[NoReturn], designs: Iterator[PickFreeze], sizes: Iterable[int],
               rows: Sequence[Row]) -> Iterator[Moment]:
@@ -413,23 +421,16 @@ class Run:
             yield Moment(share, False)
             bar.update(len(block.row))
 
+    def finish(self) -> Run:
+        """Run all designs."""
+        deque(self.advance(), maxlen=0)
+        return self
+
     def estimates(self) -> list[Estimate]:
         """What is known by now, (R,d) for each quantity."""
-        return [self.estimate(quantity, settings) for quantity, settings in zip(self.quantities, self.settings, strict=True)]
-
-    def estimate(self, quantity: Quantity, settings: dict[str, Any]) -> Estimate:
-        """What is known by now of one quantity, (R,d)."""
-        history, tally = self.history(quantity), self.tally
-        scores, error, total, total_error = map(torch.from_numpy, (*quantity.importance(history), *total_order(history)))
-        first = [torch.from_numpy(a) for a in first_order(history)] if B in tally.rows else [None, None]
-        n, forwards = map(torch.from_numpy, (history.counts(), history.forwards(tally.skipped) + settings["region_predicted"]))
-        return Estimate(scores, error, total, total_error, n, forwards,
-                        torch.full((len(history.n),), len(tally.skipped)), self.perturbation.index,
-                        tuple(tuple(x.shape[1:]) for x in self.perturbation.inputs), settings | facts_of_run(self, history), *first)
+        return [estimate_of(self, quantity, settings) for quantity, settings in zip(self.quantities, self.settings, strict=True)]
 
 # %% ../nbs/22_run.ipynb #35ba2527
 def answer(question: Question, budget: Budget, quantities: Sequence[Quantity]) -> list[Estimate]:
     """An estimate (R,d) of each quantity, from one set of forwards. Raises ValueError or TypeError for what does not fit."""
-    run = Run(question, budget, quantities)
-    deque(run.advance(), maxlen=0)
-    return run.estimates()
+    return Run(question, budget, quantities).finish().estimates()

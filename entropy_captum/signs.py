@@ -128,13 +128,17 @@ USUAL = {"0 to 255": (1.0, 0.0, 1.0), "0 to 1": (1 / 255, 0.0, 1.0), "-1 to 1": 
          "ImageNet": (1 / 255, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225))}
 
 # %% ../nbs/49_signs.ipynb #84746a9d
+#: The reading of a card whose bands have red and blue the other way round.
+SWAPPED = "red and blue swapped"
+
+
 def other_cards(card: ModelCard) -> dict[str, ModelCard]:
     """The readings that a card is often mistaken for."""
     found = {"as the card says": card, "255 times as large": replace(card, scale=card.scale * 255),
              "255 times as small": replace(card, scale=card.scale / 255)}
     if {name.lower() for name in card.bands} == {"red", "green", "blue"}:
         others = {"red": "blue", "blue": "red"}
-        found["red and blue swapped"] = replace(card, bands=tuple(others.get(name.lower(), name) for name in card.bands))
+        found[SWAPPED] = replace(card, bands=tuple(others.get(name.lower(), name) for name in card.bands))
     return found
 
 # %% ../nbs/49_signs.ipynb #f146b0a7
@@ -167,7 +171,7 @@ def speaks_for(other: Reading, own: Reading) -> str:
     if np.isfinite(own.iou):
         return f"the IoU with the label is {other.iou:.2f}, not {own.iou:.2f}" if other.iou > own.iou + 0.1 else ""
     surer = f"the mean entropy is {other.entropy:.2g}, not {own.entropy:.2g} bit"
-    if "swapped" in other.reading:
+    if other.reading == SWAPPED:
         better = other.entropy < 0.75 * own.entropy and not other.divergence > own.divergence
         return surer if better and own.contrast > 1e-6 else ""
     if np.isfinite(own.divergence):
@@ -178,11 +182,16 @@ def speaks_for(other: Reading, own: Reading) -> str:
     return f"the log-odds vary by {other.contrast:.2g}, not {own.contrast:.2g}, and {surer}" if clearer else ""
 
 # %% ../nbs/49_signs.ipynb #08fa8213
+def signs_by_reading(found: Sequence[Reading]) -> dict[str, str]:
+    """What readings say against the first of them, the card's own: a sentence of each that does."""
+    own, *others = found
+    reasons = {other.reading: speaks_for(other, own) for other in others}
+    return {reading: f"{reading}, the pixels would suit the model better: {why}" for reading, why in reasons.items() if why}
+
+
 def signs_in(found: Sequence[Reading]) -> list[str]:
     """What readings say against the first of them, the card's own, each in a sentence."""
-    own, *others = found
-    reasons = ((other.reading, speaks_for(other, own)) for other in others)
-    return [f"{reading}, the pixels would suit the model better: {why}" for reading, why in reasons if why]
+    return list(signs_by_reading(found).values())
 
 # %% ../nbs/49_signs.ipynb #b40f24ae
 def signs(model: Adapted | AdaptedForward, image: NDArray[Any] | None = None, label: NDArray[np.bool_] | None = None,
@@ -204,8 +213,8 @@ def warn_of_signs(model: Model, image: NDArray[Any], label: Label | None = None,
     if not isinstance(model, Adapted | AdaptedForward):
         return
     mask = label.mask if label is not None and label.known is None else None
-    for sign in signs(model, image, mask, number):
-        array = "; an array read by OpenCV has blue first: image[..., ::-1] turns it round" if "swapped" in sign else ""
+    for reading, sign in signs_by_reading(readings(model, image, mask, number)).items():
+        array = "; an array read by OpenCV has blue first: image[..., ::-1] turns it round" if reading == SWAPPED else ""
         notify(f"is the model's card right? {sign}{array}")
 
 # %% ../nbs/49_signs.ipynb #6e9938ed

@@ -13,6 +13,7 @@ import json
 import platform
 import re
 import shutil
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, replace
@@ -20,7 +21,7 @@ from importlib.metadata import version
 from importlib.util import find_spec
 from itertools import product
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, cast
 
 import numpy as np
 import torch
@@ -51,6 +52,7 @@ from entropy_captum.tiles import (
     cell_means,
     cut_centre,
     failures_of,
+    check_limit,
     find_sources,
     rank_correlation,
     rank_given,
@@ -367,30 +369,59 @@ def tell_of_others(folder: RunFolder) -> None:
         notify(f"{folder.home}: another run beside {len(others)} in {folder.out}, which stay; it has "
                f"{differences([folder.home, last])[folder.home].partition(', ')[2]}, other than {last.name}")
 
+# %% ../nbs/55_study.ipynb #c1d5e3a9
+#: What a study is of: a folder with data sets below it, several, or sources.
+Data = str | Path | Sequence[str | Path] | Sequence[Source]
+
+
+def folders_of(data: Data) -> list[Path]:
+    """The folders that are given; none of sources."""
+    return [Path(one) for one in ([data] if isinstance(data, (str, Path)) else data) if isinstance(one, (str, Path))]
+
+
+def sources_of(data: Data, limit: int | None = None) -> list[Source]:
+    """The sources that are given, or all below folders; of each data set the first `limit` at most.
+
+    Raises TypeError, quoting it, for anything else, ValueError as `find_sources`.
+    """
+    given, folders = [data] if isinstance(data, (str, Path)) else list(data), folders_of(data)
+    if given and len(folders) == len(given):
+        return find_sources(folders, limit)
+    if strange := [one for one in given if not isinstance(one, Source)]:
+        raise TypeError(f"expected a folder, several, or sources as of find_sources, got {strange[0]!r} among {len(given)}")
+    check_limit(limit)
+    chosen, seen = list[Source](), Counter[str]()
+    for source in cast(list[Source], given):
+        seen[source.dataset] += 1
+        if limit is None or seen[source.dataset] <= limit:
+            chosen.append(source)
+    return chosen
+
 # %% ../nbs/55_study.ipynb #f54ea909
 #: What is found of a tile: its rows, and its maps (H,W) by name.
 Result = tuple[pd.DataFrame, dict[str, NDArray[Any]]]
 
 
-def evaluate(model: Model, data: str | Path | Sequence[Source], out: str | Path, settings: Settings | None = None, *,
+def evaluate(model: Model, data: Data, out: str | Path, settings: Settings | None = None, *,
              cluster: Any = None, limit: int | None = None, keep_maps: bool = False, show_progress: bool = True,
              scenes: str | None = None, about: Mapping[str, Any] | None = None) -> pd.DataFrame:
     """Run a study, or go on with it, and return all its rows.
 
-    data: a folder with data sets below it, or sources. out: the run folder. cluster: None (this process), "local", the address of a
-    scheduler, or a `distributed.Client`. limit: tiles per data set. keep_maps: keep heat maps (zarr). scenes: which part of
-    a tile's name is its scene, as of `tiles.scene_of`. about: what the report says of the run: the `model`'s name, and the `data`
-    folders with their `labels` and `values`. Methods that cannot be asked of the model are left out, with a row that says why. A
-    tile that has rows, and fails now, keeps them, with a warning. Raises ValueError for a folder without tiles, where all that have
-    rows fail now, a class that the model has not, an expression that does not fit, or a run folder in use.
+    data: a folder with data sets below it, or several, or sources. out: the run folder. cluster: None (this process), "local",
+    the address of a scheduler, or a `distributed.Client`. limit: tiles per data set. keep_maps: keep heat maps (zarr). scenes:
+    which part of a tile's name is its scene, as of `tiles.scene_of`. about: what the report says of the run: the `model`'s name,
+    and the `data` folders with their `labels` and `values`. Methods that cannot be asked of the model are left out, with a row
+    that says why. A tile that has rows, and fails now, keeps them, with a warning. Raises ValueError for a folder without tiles,
+    where all that have rows fail now, a class that the model has not, an expression that does not fit, or a run folder in
+    use; TypeError for other data.
     """
-    sources = find_sources(data, limit) if isinstance(data, (str, Path)) else list(data)
+    sources, folders = sources_of(data, limit), folders_of(data)
     settings = resolve_targets(model, sources, settings or Settings())
     warn_of_labels(model, sources, settings)
     warn_of_no_card(model)
     scenes_found(sources, scenes)  # before hours of work: an expression that does not fit is an error
     known = {"model": type(getattr(model, "model", model)).__name__, "scenes": scenes,
-             "data": [str(Path(data).resolve())] if isinstance(data, (str, Path)) else [], **(about or {})}
+             "data": [str(folder.resolve()) for folder in folders], **(about or {})}
     with RunFolder(out, facts_of(settings, model, sources), known) as folder:
         tell_of_others(folder)
         todo = [source for source in sources if not folder.done(source)]

@@ -39,7 +39,7 @@ from .names import BaselineName
 from .notices import first_line, needed
 from .perturbation import filled, named_baseline
 from .predicted import Cell, as_footprints, cells_of, find_objects, predict_cell
-from .question import Budget, Question, of_image
+from .question import Budget, Question, held_of, inside_of, of_image
 from .run import answer
 from .sampling import check_design
 from .raster import Raster, changed, open_raster
@@ -168,14 +168,14 @@ def building_row(one: Question, estimate: Estimate, k: int, predicted: NDArray[n
 
     Takes 28 rows through the network, of which at most so many at a time: 25 are for the error of the gap.
     """
-    mask, tester = one.regions[0].cpu().numpy() >= 0.5, SitTester(one)
+    mask, tester = inside_of(one), SitTester(one)
     scores, errors = (values[k].cpu().numpy() for values in (estimate.scores, estimate.standard_error))
     gap = GapTester(tester, min(rows, len(MOVES))).gap(torch.from_numpy(estimate.map(k))[None], estimate, k)
     return {"pixels": int(mask.sum()), "confidence": float(tester.before.confidence[0, 0]),
             "entropy": float(tester.before.entropy[0, 0]), "iou": region_iou(predicted, mask, mask),
             **measure_map(scores, errors, estimate.patches(0), mask, steps_in(extent)), "gap": gap.value,
             "gap_error": gap.error, "n_samples": int(estimate.n_samples[k].max()),
-            "flags": marks_of(mask, one.held[0].cpu().numpy(), predicted, extent)}
+            "flags": marks_of(mask, held_of(one), predicted, extent)}
 
 # %% ../nbs/62_survey.ipynb #9e52bbe6
 #: What is found of a window: its rows, and its arrays by name.
@@ -200,7 +200,7 @@ def survey_window(model: Model, job: Job, picture: RasterPicture, settings: Surv
             (estimate,) = answer(question, budget, [PICK_FREEZE[settings.method]])
             seen = filled(question.tensors[0], question.valid, "grey")  # an object does not depend on the baseline
             predicted = predict(sized(model), seen, settings.target)[0].cpu().numpy()
-            predicted &= question.held[0].cpu().numpy()
+            predicted &= held_of(question)
             arrays = {"scores": estimate.scores.cpu().numpy(), "errors": estimate.standard_error.cpu().numpy(),
                       "patches": estimate.patches(0).astype(np.int32)}
             at_once = settings.perturbations_per_eval

@@ -26,13 +26,13 @@ from .data import EXPECTED, Tile, check_labelled, image_folder, is_named, tiles_
 from .evaluation import REMOVED, SitTester, distance_from, nearness
 from .files import checksum
 from .forward import Model
-from .judgement import Gap, GapTester, redrawn
+from .judgement import GapTester
 from .labels import Label, Labels, LabelValues
 from .methods import INTERACTION, PICK_FREEZE, Maps, feature_ids, method_names, reasons_against, run_methods
 from .names import STUDY_METHODS, Activation, BaselineName
 from .notices import needed, not_there
 from .perturbation import filled, named_baseline
-from .question import Budget, Question, of_image
+from .question import Budget, Question, held_of, of_image
 from .region import check_target, class_number, objects, predicted_region
 from .request import check_scale, picture_of
 from .sampling import check_design
@@ -205,6 +205,12 @@ def name_homes(roots: Sequence[Path]) -> dict[Path, str]:
             raise ValueError(f"{' and '.join(alike)} would both be the data set {name!r}; rename a folder")
     return dict(zip((home for home, *_ in found), names, strict=True))
 
+
+def check_limit(limit: int | None) -> None:
+    """Raises ValueError, quoting it, for a limit of tiles that leaves none."""
+    if limit is not None and limit < 1:
+        raise ValueError(f"the limit of tiles per data set must be at least 1, got {limit}")
+
 # %% ../nbs/54_tiles.ipynb #0557cf51
 def find_sources(folder: str | Path | Sequence[str | Path], limit: int | None = None, skip: Sequence[str] = (), *,
                  labels: str | Path | None = None, values: LabelValues | None = None) -> list[Source]:
@@ -214,8 +220,7 @@ def find_sources(folder: str | Path | Sequence[str | Path], limit: int | None = 
     Raises ValueError where there are no tiles, for a data set to skip that is not there, if `labels` has none for any tile, and for
     folders that hold the same tiles or data sets of one name.
     """
-    if limit is not None and limit < 1:
-        raise ValueError(f"the limit of tiles per data set must be at least 1, got {limit}")
+    check_limit(limit)
     roots = [Path(folder)] if isinstance(folder, (str, Path)) else [Path(one) for one in folder]
     places, where = name_homes(roots), ", ".join(map(str, roots))
     strange = [name for name in skip if name not in places.values()]
@@ -395,7 +400,7 @@ def sensitivity(heat: Tensor, noisy: Sequence[Tensor]) -> float:
     return float(np.max(changes)) if changes else float("nan")  # NaN if one is, in whatever order they come
 
 # %% ../nbs/54_tiles.ipynb #56b902c2
-def map_columns(heat: Tensor, noisy: Sequence[Tensor], away: Values, held: Values | bool = True) -> dict[str, float]:
+def map_columns(heat: Tensor, noisy: Sequence[Tensor], away: Values, held: NDArray[np.bool_] | bool = True) -> dict[str, float]:
     """What a map (H,W) is like by itself: its mean where pixels are `held` (H,W), where it lies, how much it moves with noise.
 
     `away` (H,W) as in `BANDS`.
@@ -423,9 +428,8 @@ def left_out_rows(tile: Asked, settings: Settings) -> list[dict[str, Any]]:
 # %% ../nbs/54_tiles.ipynb #eaeb113f
 def half_removed(tester: GapTester, tests: dict[str, float], found: Maps, k: int) -> dict[str, float]:
     """The gap of region k's map with half of the surroundings removed, as it was tested, and its standard error."""
-    gap = tests["h_drop_r0.5"] - tests["l_drop_r0.5"]
-    versions = tester.versions(redrawn(found.maps[k].nan_to_num(), found.estimate, k))
-    return {"gap_r0.5": gap, "gap_r0.5_se": Gap.of(gap, versions).error}
+    gap = tester.doubted(tests["h_drop_r0.5"] - tests["l_drop_r0.5"], found.maps[[k]].nan_to_num(), found.estimate, k)
+    return {"gap_r0.5": gap.value, "gap_r0.5_se": gap.error}
 
 
 def explain_tile(tile: Asked, settings: Settings) -> Iterator[dict[str, Any]]:
@@ -436,7 +440,7 @@ def explain_tile(tile: Asked, settings: Settings) -> Iterator[dict[str, Any]]:
     cells: Cells = {}
     left_out = left_out_rows(tile, settings)
     methods = [name for name in settings.methods if name not in {row["method"] for row in left_out}]
-    regions, held = tile.question.regions, tile.question.held[0].cpu().numpy()
+    regions, held = tile.question.regions, held_of(tile.question)
     away, ids = distance_from(regions), held_ids(tile.question)
     near = [cell_means(each, ids) for each in nearness(away)]
     for baseline in settings.baselines if methods else ():

@@ -65,6 +65,6 @@ def compare(model: nn.Module, x: torch.Tensor, region: np.ndarray, grid: int = 4
         largest = max(largest, float(outputs.abs().max()))
         want = outputs[(..., *plan.base.output.within(plan.base.output._replace(top=0, left=0)))]
         worst = max(worst, float((found.get(row, found[A]) - want).abs().max()))
-    incremental, whole = predicted_seconds(plan, profile(network, x), 16)
+    incremental, whole = predicted_seconds(plan, rows, profile(network, x), 16)
     return {"difference": worst / largest, "saving": whole / incremental, "layers": len(network.layers),
             "whole": len(network.whole), "capture_seconds": seconds_to_capture}

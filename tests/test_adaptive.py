@@ -1,5 +1,7 @@
 """Adaptive designs: right on average, honest errors, exact counts, the same numbers however they are run."""
 import json
+import subprocess
+import sys
 from dataclasses import replace
 from functools import cache
 
@@ -321,3 +323,8 @@ def test_goals_of_other_methods_are_refused():
         EntropyCentric(NET, sampler="sobol").estimate(X, **CALL, max_rows=900)
     with pytest.raises(ValueError, match="share forwards take no max_rows, got 900"):
         answer(Question(NET, X, REGION), Budget(max_rows=900), [Quantity("one"), Quantity("two", "object")])
+
+
+def test_a_solver_is_imported_when_it_is_needed():
+    code = "import sys, entropy_captum.adaptive; assert 'scipy.optimize' not in sys.modules"
+    subprocess.run([sys.executable, "-c", code], check=True)

@@ -68,7 +68,8 @@ def test_no_module_below_attribution_names_it():
 #: What is said in one place, and its modules: none where a name of `sampling` is asked.
 ONCE = {"the type of a grid": (r'Literal\["adaptive"\]', {"names"}),
         "what to type for channels that are last": (r"inputs\.permute\(0, 3, 1, 2\)", {"perturbation"}),
-        "how many rows a design has": (r"(features|\*\* ?2)\)? \+ \d\b", set())}
+        "how many rows a design has": (r"(features|\*\* ?2|changes|unique\(\)|pieces)\)? \+ (\d|[\w.]*bases)\b|"
+                                        r"(n_samples|LOOKS) \* \(.*\+", set())}
 
 
 @pytest.mark.parametrize("what", ONCE)

@@ -17,11 +17,13 @@ import entropy_captum.planning as planning
 from entropy_captum import EntropyCentric, SobolTotal
 from entropy_captum.boxes import EMPTY, Box
 from entropy_captum.capture import Unsupported, captured, is_captured
+from entropy_captum.cost import CALL_SECONDS
 from entropy_captum.evaluation import SitTester
 from entropy_captum.inference import FullInference
 from entropy_captum.layers import Site
-from entropy_captum.passes import Network, make_plan
+from entropy_captum.passes import Network, full_box, make_plan
 from entropy_captum.perturbation import Perturbation
+from entropy_captum.plan_report import report_plan
 from entropy_captum.planning import halves
 from entropy_captum.question import Budget, Question
 from entropy_captum.region import objects
@@ -335,6 +337,27 @@ def test_auto_is_full_for_short_runs_and_small_savings(monkeypatch):
     planning._declined.clear()
     monkeypatch.setattr(planning, "WORTH", 0.0)
     assert isinstance(planning.choose_inference(*arguments), incremental.IncrementalInference)
+
+
+def test_a_prediction_counts_the_row_b_of_first_order_indices():
+    """In full it is a row as any other, by the plan a base pass more."""
+    model, x, region = small_net().eval(), torch.randn(1, 3, 16, 16), torch.zeros(1, 16, 16)
+    region[0, :4, :4] = 1
+    full, perturbation = FullInference(model), Perturbation((x,), grid_size=2)
+    total, first = (planning.propose(full, perturbation, region, Budget(4, first_order=b)) for b in (False, True))
+    row = sum(total.seconds.values())
+    assert first.seconds == total.seconds and (total.full, first.full) == pytest.approx((5 * row, 6 * row))
+    (plan,) = total.engine.plans
+    base = sum(row_share(total.seconds, step) + CALL_SECONDS / first.engine.chunk for step in plan.base.steps)
+    assert first.incremental - total.incremental == pytest.approx(base)
+    for proposal, rows in ((total, 5), (first, 6)):
+        table = report_plan(proposal).table
+        assert table["full_ms"].sum() == pytest.approx(1e3 * rows * row)
+        assert table["incremental_ms"].sum() == pytest.approx(1e3 * proposal.incremental)
+
+
+def row_share(seconds, step) -> float:
+    return seconds[step.node] * step.out.area / full_box(step.node).area
 
 
 @pytest.mark.slow

@@ -1,4 +1,5 @@
 """Interactions: closed forms, plain loops, planted pairs and sums, both engines, honest errors."""
+from inspect import signature
 from itertools import combinations
 
 import numpy as np
@@ -11,7 +12,7 @@ from scipy.special import stdtrit
 from torch import nn
 
 from entropy_captum.attribution import EntropyCentric, SobolTotal
-from entropy_captum.estimate import mean_change
+from entropy_captum.estimate import Estimate, mean_change
 from entropy_captum.interactions import Interactions, interactions, total_interaction
 from entropy_captum.planted import plant
 from entropy_captum.sampling import pick_freeze, supercube
@@ -177,3 +178,10 @@ def test_error_bars_are_honest():
             value, error = (part[0] for part in mean_change(delta[:, None], points))
             held.append(np.abs(value - truth) <= stdtrit(n / 2, 0.975) * error)
         assert 0.92 <= np.mean(held) <= 0.985
+
+
+def test_a_picture_takes_what_that_of_an_estimate_takes():
+    assert list(signature(Interactions.show).parameters) == list(signature(Estimate.show).parameters)
+    found = interactions(EntropyCentric(NET), X, among=[0, 1, 7], **CALL)
+    plain, outlined = (found.show(np.full((32, 32, 3), 90, np.uint8), 0, region) for region in (None, REGION[0].numpy() > 0))
+    assert len(outlined.axes[1].get_children()) > len(plain.axes[1].get_children())

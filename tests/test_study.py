@@ -67,6 +67,20 @@ def model():
     return Padded(small_net()).eval()
 
 
+def test_a_study_takes_folders_and_sources_and_limits_both(model, tmp_path):
+    data = write_tiles(tmp_path / "data", 3)
+    sources = find_sources(data)
+    asked = [data, [data], [str(data)], sources, find_sources(data, 2)]
+    tables = [evaluate(model, one, tmp_path / f"run{k}", SMALL, limit=2, show_progress=False) for k, one in enumerate(asked)]
+    assert {len(table["tile"].unique()) for table in tables} == {2}
+    known = [json.loads(next((tmp_path / f"run{k}").rglob("run.json")).read_text())["about"]["data"] for k in range(5)]
+    assert known == [[str(data)]] * 3 + [[]] * 2
+    with pytest.raises(ValueError, match="at least 1, got 0"):
+        evaluate(model, sources, tmp_path / "none", SMALL, limit=0)
+    with pytest.raises(TypeError, match=r"expected a folder.* got 7 among 4"):
+        evaluate(model, [*sources, 7], tmp_path / "none", SMALL)
+
+
 @pytest.mark.slow
 def test_every_method_gives_a_finite_map_per_region():
     x, regions = torch.randn(1, 3, 32, 32), torch.zeros(2, 32, 32)

@@ -25,13 +25,25 @@ import typer
 from conftest import small_net
 from test_study import write_tiles
 
-from entropy_captum import EntropyCentric, rooftop_unet
-from entropy_captum.cli import print_table
+from entropy_captum import EntropyCentric, judgement, rooftop_unet
+from entropy_captum.cli import echo_in, print_table
 from entropy_captum.data import normalize
 from entropy_captum.drawn import procedural_scene
 from entropy_captum.evaluation import SitTester, random_attribution, verdict
 from entropy_captum.explorer import Explorer, rows_of
-from entropy_captum.judgement import MOVES, VERDICTS, Gap, GapTester, in_words, judge, moved, redrawn, sentences, with_outlines
+from entropy_captum.judgement import (
+    MOVES,
+    VERDICTS,
+    Gap,
+    GapTester,
+    in_words,
+    judge,
+    judged_rows,
+    moved,
+    redrawn,
+    sentences,
+    with_outlines,
+)
 from entropy_captum.notices import waiting
 from entropy_captum.perturbation import grid_feature_mask
 from entropy_captum.question import Question
@@ -117,6 +129,14 @@ def test_rows_of_the_error_are_counted_and_come_in_batches():
     finally:
         handle.remove()
     assert before == 5 and rows == 2 + found.forwards == 22 and set(seen) == {1} and one_by_one.forwards == 20
+
+
+@pytest.mark.parametrize("maps", [1, 3])
+def test_rows_of_a_judgement_are_known_before_and_no_gap_is_computed_twice(maps):
+    seen = []
+    judge(SitTester(question(), watch=seen.append), {f"map {k}": torch.rand(1, 20, 24) for k in range(maps)})
+    errors, chance, tests = 10 * (maps + 1), 20, 2 * (maps + 2)  # each of gaps, which are two rows; a verdict is a gap and two rows
+    assert sum(seen) == judged_rows(maps) == 1 + 5 + 2 * (errors + chance + tests)
 
 
 def test_rows_in_one_forward_do_not_change_the_error():
@@ -392,3 +412,13 @@ def test_scores_of_several_inputs_are_redrawn_in_all_of_them():
     found = (redrawn(heat, estimate, count=4000) - heat)[:, ::4, ::4].flatten(1).std(0)
     first, second = estimate.standard_error[0].reshape(2, 16)
     assert found.numpy() == pytest.approx(np.hypot(first, second) / 2, rel=0.08, abs=1e-9)
+
+
+def test_a_verdict_keeps_its_colour_in_other_words(monkeypatch):
+    said = []
+    monkeypatch.setattr(judgement, "VERDICTS", tuple(f"in other words {k}" for k in range(len(VERDICTS))))
+    monkeypatch.setattr(typer, "echo", lambda text, **_: said.append(text))
+    for words in (*judgement.VERDICTS, "control"):
+        echo_in("a line", words)
+    styles = ({"fg": "green", "bold": True}, {"fg": "green"}, {}, {"fg": "red"}, {}, {"dim": True})
+    assert said == [typer.style("a line", **style) for style in styles]
