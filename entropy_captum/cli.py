@@ -515,8 +515,10 @@ def parse_groups(texts: Sequence[str]) -> dict[str, list[str] | tuple[float, flo
 # %% ../nbs/66_cli.ipynb #55b132ab
 def check_goals(place: Place, **goals: Any) -> dict[str, Any]:
     """The goals. Raises ValueError for those of many buildings, which are compared by the same designs each."""
-    for name in (name for name, value in goals.items() if value is not None and place.is_survey):
-        raise ValueError(f"--{name.replace('_', '-')} {goals[name]:g} is for one building; many are compared by the same designs")
+    given = {name: value for name, value in goals.items() if value is not None}
+    if given and place.is_survey:
+        name, value = next(iter(given.items()))
+        raise ValueError(f"--{name.replace('_', '-')} {value:g} is for one building; many are compared by the same designs")
     return goals
 
 

@@ -16,7 +16,7 @@ from .forward import Forward, Model, as_forward, first_time, precision, random_s
 from .notices import notify
 from .perturbation import Perturbation
 from .question import Question
-from .sampling import PickFreeze, Row
+from .sampling import PickFreeze, Row, check_count
 
 # %% auto #0
 __all__ = ['Block', 'Inference', 'FullInference']
@@ -111,9 +111,8 @@ class FullInference:
     skipped: frozenset[tuple[int, ...]] = frozenset()
 
     def __init__(self, forward_func: Callable[..., Any], arguments: Any = None, perturbations_per_eval: int = 1) -> None:
-        if not isinstance(perturbations_per_eval, int) or perturbations_per_eval < 1:
-            raise ValueError(f"perturbations_per_eval must be a positive integer, got {perturbations_per_eval!r}")
-        self.forward, self.arguments, self.rows_per_forward = as_forward(forward_func), arguments, perturbations_per_eval
+        self.forward, self.arguments = as_forward(forward_func), arguments
+        self.rows_per_forward = check_count("perturbations_per_eval", perturbations_per_eval)
         self.looked = False
 
     def outputs_of(self, inputs: tuple[Tensor, ...], k: int, examples: Tensor, batch: int) -> Tensor:

@@ -325,15 +325,9 @@ class Own:
         except (OSError, TypeError):
             return named
 
-# %% ../nbs/52_methods.ipynb #604b3c62
-def register(name: str, method: Callable[..., Any]) -> None:
-    """Make a method known by a name, on the workers of a cluster too. It is a function of one of two kinds.
 
-    From a score, one number per image, to a Captum attribution of it: the class of most attributions is one. The score's `model`
-    is the network: `register("grad-cam-first", lambda score: LayerGradCam(score, score.model.encoder))`.
-    From the network, inputs (1,C,H,W) and a region (1,H,W) to a map (H,W) or (1,1,H,W), tensor or array. It may also name
-    parameters of `OFFERED`. Raises ValueError for a name that is taken or no word, TypeError for what is neither.
-    """
+def check_own(name: str, method: Callable[..., Any]) -> None:
+    """Raises as `register`."""
     if not re.fullmatch(r"[\w.+-]+", name):
         raise ValueError(f"a method's name is a word of letters, digits and . + - _, got {name!r}")
     if name in method_names():
@@ -344,6 +338,17 @@ def register(name: str, method: Callable[..., Any]) -> None:
         raise TypeError(f"the method {name!r} is the class {method.__name__}, which is no Captum attribution")
     if len(needed := needs(method)) not in (1, 3):
         raise TypeError(f"the method {name!r} takes ({', '.join(needed)}), expected a score, or the model, inputs and region")
+
+# %% ../nbs/52_methods.ipynb #604b3c62
+def register(name: str, method: Callable[..., Any]) -> None:
+    """Make a method known by a name, on the workers of a cluster too. It is a function of one of two kinds.
+
+    From a score, one number per image, to a Captum attribution of it: the class of most attributions is one. The score's `model`
+    is the network: `register("grad-cam-first", lambda score: LayerGradCam(score, score.model.encoder))`.
+    From the network, inputs (1,C,H,W) and a region (1,H,W) to a map (H,W) or (1,1,H,W), tensor or array. It may also name
+    parameters of `OFFERED`. Raises ValueError for a name that is taken or no word, TypeError for what is neither.
+    """
+    check_own(name, method)
     REGISTRY[name] = Own(name, method)
 
 
@@ -360,7 +365,7 @@ def registered(references: Sequence[str]) -> tuple[str, ...]:
             method, known = import_named(reference), REGISTRY.get(name)
             own = Own(name, method, hash_of_file(method))
             if not (isinstance(known, Own) and known.code() == own.code()):
-                register(name, method)
+                check_own(name, method)
                 REGISTRY[name] = own
         chosen.append(name)
     return tuple(chosen)

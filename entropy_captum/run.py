@@ -226,9 +226,9 @@ def with_region(question: Question, engine: FullInference) -> Question:
     size = question.size or (int(outputs.shape[2]), int(outputs.shape[3]))
     classes = check_target(question.channel, len(x[0]), outputs.shape[1])
     region = predicted_region(resize_outputs(outputs, size), classes, activation)
-    for b in (~region.any(2).any(1)).nonzero().flatten().tolist():
-        raise ValueError(f"empty region: the model predicts no pixel of class {int(classes[b])}"
-                         f"{f' in example {b}' * (len(x[0]) > 1)}; pass region=")
+    if empty := (~region.any(2).any(1)).nonzero().flatten().tolist():
+        raise ValueError(f"empty region: the model predicts no pixel of class {int(classes[empty[0]])}"
+                         f"{f' in example {empty[0]}' * (len(x[0]) > 1)}; pass region=")
     return replace(question, region=region)
 
 # %% ../nbs/22_run.ipynb #5a5d6a32

@@ -41,7 +41,6 @@ from .perturbation import filled, named_baseline
 from .predicted import Cell, as_footprints, cells_of, find_objects, predict_cell
 from .question import Budget, Question, held_of, inside_of, of_image
 from .run import answer
-from .sampling import check_design
 from .raster import Raster, changed, open_raster
 from .request import RasterPicture
 from .scene import Scene, as_given, check_footprints, survey_figure
@@ -81,10 +80,14 @@ class SurveySettings:
             raise ValueError(f"a survey is made by one of {', '.join(PICK_FREEZE)}, got {self.method!r}")
         if self.baseline not in get_args(BaselineName):
             raise ValueError(f"unknown baseline {self.baseline!r}; known are {', '.join(get_args(BaselineName))}")
-        for name, least in (("grid_size", 1), ("perturbations_per_eval", 1), ("seed", 0), ("window", 64)):
+        for name, least in (("grid_size", 1), ("window", 64)):
             if getattr(self, name) < least:
                 raise ValueError(f"{name} must be at least {least}, got {getattr(self, name)}")
-        check_design(self.n_samples, self.grid_size**2, "supercube")
+        self.budget()  # checks the numbers in it
+
+    def budget(self) -> Budget:
+        """What may be spent on a building. Raises ValueError for a number out of range."""
+        return Budget(self.n_samples, self.perturbations_per_eval, self.seed)
 
 # %% ../nbs/62_survey.ipynb #105d0449
 @dataclass(frozen=True)
@@ -196,7 +199,7 @@ def survey_window(model: Model, job: Job, picture: RasterPicture, settings: Surv
         rows, arrays = list[dict[str, Any]](), dict[str, NDArray[Any]]()
         measured: Iterator[dict[str, Any]] = iter(())
         if question is not None:
-            budget = Budget(settings.n_samples, settings.perturbations_per_eval, settings.seed)
+            budget = settings.budget()
             (estimate,) = answer(question, budget, [PICK_FREEZE[settings.method]])
             seen = filled(question.tensors[0], question.valid, "grey")  # an object does not depend on the baseline
             predicted = predict(sized(model), seen, settings.target)[0].cpu().numpy()

@@ -35,7 +35,6 @@ from .perturbation import filled, named_baseline
 from .question import Budget, Question, held_of, of_image
 from .region import check_target, class_number, objects, predicted_region
 from .request import check_scale, picture_of
-from .sampling import check_design
 from .zoo import class_name, count_class, inputs_for, score_maps
 
 with needed("study"):
@@ -99,7 +98,7 @@ class Settings:
                 raise ValueError(f"{name} must be at least one, each once, got {given}")
         if min(self.seeds) < 0:
             raise ValueError(f"seeds must be at least 0, got {self.seeds}")
-        for name, least in (("grid_size", 1), ("perturbations_per_eval", 1), ("min_pixels", 1), ("noisy", 0), ("crop", 1)):
+        for name, least in (("grid_size", 1), ("min_pixels", 1), ("noisy", 0), ("crop", 1)):
             value = getattr(self, name)
             if value is not None and value < least:
                 raise ValueError(f"{name} must be at least {least}, got {value}")
@@ -111,7 +110,6 @@ class Settings:
             object.__setattr__(self, "nodata", tuple(map(float, np.atleast_1d(self.nodata))))
         if self.bands is not None:  # of one form, as it is a part of what names a run
             object.__setattr__(self, "bands", tuple(int(band) if str(band).isdecimal() else band for band in self.bands))
-        check_design(self.n_samples, self.grid_size**2, "supercube")
         goals, others = self.budget(0).goals, set(self.methods) & {*PICK_FREEZE, INTERACTION} - {"entropy", "sobol", INTERACTION}
         if goals and ("entropy" not in self.methods or others):
             name, value = next(iter(goals.items()))

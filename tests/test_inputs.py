@@ -2,6 +2,7 @@
 import json
 import warnings
 from decimal import Decimal, localcontext
+from functools import partial
 
 import numpy as np
 import pytest
@@ -12,9 +13,12 @@ from torch import nn
 from entropy_captum import EntropyCentric, Estimate, RegionScore, SobolTotal, h_sit, l_sit
 from entropy_captum.cam import LayerScoreCam, seg_grad_cam
 from entropy_captum.evaluation import SitTester, random_attribution
+from entropy_captum.inference import FullInference
 from entropy_captum.perturbation import grid_feature_mask
-from entropy_captum.question import Question
+from entropy_captum.question import Budget, Question
 from entropy_captum.region import binary_entropy, object_at
+from entropy_captum.survey import SurveySettings
+from entropy_captum.tiles import Settings
 
 X = torch.randn(1, 3, 16, 24, generator=torch.Generator().manual_seed(3))
 REGION = np.zeros((16, 24), bool)
@@ -371,3 +375,10 @@ def test_a_baseline_by_its_name_is_told_how_to_be_made():
 def test_a_point_in_a_window_without_objects_names_the_window():
     with pytest.raises(ValueError, match=r"none in columns 40 to 47 and rows 80 to 87; .* another point or a larger window"):
         object_at(np.zeros((8, 8), bool), 44, 82, corner=(40, 80))
+
+
+def test_rows_in_a_forward_are_a_whole_number_wherever_they_are_given():
+    assert FullInference(small_net(), perturbations_per_eval=np.int64(4)).rows_per_forward == 4
+    for made in (Budget, Settings, SurveySettings, partial(FullInference, small_net())):
+        with pytest.raises(ValueError, match="perturbations_per_eval must be an integer of at least 1, got 0"):
+            made(perturbations_per_eval=0)
