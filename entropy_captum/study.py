@@ -227,15 +227,16 @@ class RunFolder:
         """The Parquet file of a tile's rows."""
         return self.home / "rows" / f"{source.key}.parquet"
 
-    def done(self, source: Source) -> bool:
-        """Whether the rows of a tile are there, without an error, and belong to its present files."""
+    def done(self, source: Source, with_maps: bool = False) -> bool:
+        """Whether the rows of a tile are there, without an error, and belong to its present files; and its maps, where asked."""
         if not self.path(source).is_file():
             return False
         try:
             rows = pd.read_parquet(self.path(source), columns=["status", "checksum"])
         except (OSError, ValueError):  # cut off by a crash of the machine, or foreign: written anew
             return False
-        return bool((rows["status"] != "error").all() and (rows["checksum"] == source.checksum()).all())
+        kept = not with_maps or not (rows["status"] == "ok").any() or (self.home / "maps.zarr" / source.key).is_dir()
+        return bool(kept and (rows["status"] != "error").all() and (rows["checksum"] == source.checksum()).all())
 
     def keeps(self, source: Source, rows: pd.DataFrame) -> bool:
         """Whether a class of a tile fails in these rows that did not fail in those that are there: then those stay, all of them."""
@@ -358,6 +359,30 @@ def warn_of_failures(again: Sequence[pd.DataFrame], tiles: int) -> None:
         raise ValueError(f"every tile failed; the first with {again[0]['error'].iloc[0]}; the rows from before are kept")
 
 # %% ../nbs/55_study.ipynb #35f658bf
+#: By how much the mean probability of a class, and the share of pixels where it is predicted, may differ between two machines.
+ALIKE = 0.005
+
+
+def check_network(folder: RunFolder, model: Model, sources: Sequence[Source], settings: Settings) -> None:
+    """Raises ValueError where the rows that are there are of another network with the same weights, as one tile tells.
+
+    Weights do not say what a network does with them, and a function has none that could be told apart.
+    """
+    target = settings.targets[0]
+    for source in filter(folder.done, sources):
+        rows = read_tile_rows(folder.path(source))
+        was = rows[(rows["target"] == class_name(target, card_of(model).classes)) & (rows["status"] != LEFT_OUT)].iloc[0]
+        now = ask_tile(model, source, settings, target).facts
+        off = [abs(float(was["predicted_pixels"]) - now["predicted_pixels"]) / now["tile_pixels"],
+               abs(np.nan_to_num(was["class_confidence"]) - np.nan_to_num(now["class_confidence"]))]
+        if max(off) > ALIKE:
+            told = [f"{int(facts['predicted_pixels']):,} pixels with a mean probability of {facts['class_confidence']:.3f}"
+                    for facts in (was, now)]
+            raise ValueError(f"{folder.home}: its rows are of another network, which has the same weights: in {source.key} it "
+                             f"predicts {told[0]}, this one {told[1]}; take another folder (--out)")
+        return
+
+
 def tell_of_others(folder: RunFolder) -> None:
     """Say that a run begins beside others of its folder, and what differs from the last of them; nothing of one that goes on."""
     others = [path for path in folder.out.glob("*/run.json") if path.parent != folder.home]
@@ -424,7 +449,8 @@ def evaluate(model: Model, data: Data, out: str | Path, settings: Settings | Non
              "data": [str(folder.resolve()) for folder in folders], **(about or {})}
     with RunFolder(out, facts_of(settings, model, sources), known) as folder:
         tell_of_others(folder)
-        todo = [source for source in sources if not folder.done(source)]
+        check_network(folder, model, sources, settings)
+        todo = [source for source in sources if not folder.done(source, keep_maps)]
         work, again = functools.partial(study_tile, settings=settings, run=folder.id), list[pd.DataFrame]()
 
         def lost(problem: Exception, source: Source) -> Result:

@@ -753,3 +753,31 @@ def test_values_that_differ_by_rounding_have_no_rank_and_noise_of_nan_stays():
     assert np.isnan(tiles.rank_correlation(np.zeros(4), other[:4]))
     flat, nan = torch.ones(4, 4), torch.full((4, 4), torch.nan)
     assert all(np.isnan(tiles.sensitivity(flat, order)) for order in ([1.3 * flat, nan], [nan, 1.3 * flat]))
+
+
+def test_rows_of_another_network_with_the_same_weights_are_not_taken(tmp_path):
+    """Weights do not say what a network does with them, and functions have none."""
+    data, net = write_tiles(tmp_path / "data", 2), small_net()
+    layers = [each for each in net.modules() if isinstance(each, torch.nn.Conv2d)]
+    one, other = (torch.nn.Sequential(layers[0], between, *layers[1:]) for between in (torch.nn.ReLU(), torch.nn.Tanh()))
+    bright, dark = (lambda x: 4 * x.mean(1, keepdim=True)), (lambda x: -4 * x[:, :1] * x[:, 1:2] + 1)
+    settings = Settings(("entropy", "random"), 2, 2)
+    for k, (first, second) in enumerate(((one, other), (bright, dark))):
+        rows = evaluate(first, data, tmp_path / f"run{k}", settings, show_progress=False)
+        assert evaluate(first, data, tmp_path / f"run{k}", settings, show_progress=False).equals(rows)
+        with pytest.raises(ValueError, match=r"its rows are of another network, .* in drawn/val/.*take another folder"):
+            evaluate(second, data, tmp_path / f"run{k}", settings, show_progress=False)
+        assert not evaluate(second, data, tmp_path / f"other{k}", settings, show_progress=False).class_confidence.equals(
+            rows.class_confidence)
+
+
+def test_maps_are_kept_of_tiles_that_have_rows_already(model, tmp_path):
+    data = write_tiles(tmp_path / "data", 2)
+    rows = evaluate(model, data, tmp_path / "run", SMALL, show_progress=False)
+    (home,) = (path.parent for path in (tmp_path / "run").rglob("run.json"))
+    again = evaluate(model, data, tmp_path / "run", SMALL, keep_maps=True, show_progress=False)
+    assert without_times(again).equals(without_times(rows))
+    assert {tiles.read_map_name(name).key for name in study.kept_maps(home)} == {source.key for source in find_sources(data)}
+    stamps = [path.stat().st_mtime_ns for path in home.rglob("*.parquet")]
+    evaluate(model, data, tmp_path / "run", SMALL, keep_maps=True, show_progress=False)
+    assert [path.stat().st_mtime_ns for path in home.rglob("*.parquet")] == stamps
