@@ -168,6 +168,11 @@ def is_captured(model: Any) -> bool:
     """Whether a graph of the model is known, or why there is none."""
     return isinstance(model, nn.Module) and model in _captured
 
+
+def forget(model: nn.Module) -> None:
+    """Drop the graphs of a model that has become another."""
+    _captured.pop(model, None)
+
 # %% ../nbs/11_capture.ipynb #b9bfbfa6
 def captured(model: nn.Module, inputs: Tensor, again: bool = False) -> Graph:
     """The graph of a model for such inputs (B,C,H,W), captured once. Raises Unsupported, each time, where that fails."""

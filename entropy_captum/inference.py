@@ -114,6 +114,7 @@ class FullInference:
         if not isinstance(perturbations_per_eval, int) or perturbations_per_eval < 1:
             raise ValueError(f"perturbations_per_eval must be a positive integer, got {perturbations_per_eval!r}")
         self.forward, self.arguments, self.rows_per_forward = as_forward(forward_func), arguments, perturbations_per_eval
+        self.forward.begin()
         self.looked = False
 
     def outputs_of(self, inputs: tuple[Tensor, ...], k: int, examples: Tensor, batch: int) -> Tensor:
