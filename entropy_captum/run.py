@@ -128,9 +128,10 @@ class Tally:
         self.packed = PackedRegions(self.question.regions[here], where)
 
     def look_at(self, outputs: Tensor) -> Tensor:
-        """Settle activation and classes, int64 (B,), on the first score maps (B,K,h,w). Raises ValueError where they do not fit."""
+        """Settle activation and classes, int64 (B,) of all inputs, on the first score maps (b,K,h,w). Raises ValueError where they
+        do not fit."""
         self.activation = resolve_activation(self.question.activation, outputs.shape[1])
-        self.classes = check_target(self.question.channel, len(outputs), outputs.shape[1]).to(outputs.device)
+        self.classes = check_target(self.question.channel, len(self.question.tensors[0]), outputs.shape[1]).to(outputs.device)
         warn_if_activated(outputs, self.activation)
         return self.classes
 
@@ -321,6 +322,11 @@ def mind_the_clock(run: Run, history: AdaptiveHistory, took: float) -> int:
     return expected_rows(run)
 
 
+def places_of(run: Run) -> tuple[Tensor, ...]:
+    """Where the features of each region's example lie in each input, (R or 1, ...)."""
+    return tuple(i if len(i) == 1 else i[run.question.owners.to(i.device)] for i in run.perturbation.index)
+
+
 def facts_of_run(run: Run, history: History) -> dict[str, Any]:
     """What is known of a run only when it has begun: the activation, what ran the rows, of which regions the changes may be
     rounding, whether the strongest were told apart.
@@ -424,7 +430,7 @@ class Run:
         first = [torch.from_numpy(a) for a in first_order(history)] if B in tally.rows else [None, None]
         n, forwards = map(torch.from_numpy, (history.counts(), history.forwards(tally.skipped) + settings["region_predicted"]))
         return Estimate(scores, error, total, total_error, n, forwards,
-                        torch.full((len(history.n),), len(tally.skipped)), self.perturbation.index,
+                        torch.full((len(history.n),), len(tally.skipped)), places_of(self),
                         tuple(tuple(x.shape[1:]) for x in self.perturbation.inputs), settings | facts_of_run(self, history), *first)
 
 # %% ../nbs/22_run.ipynb #35ba2527
