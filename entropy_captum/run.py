@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from .adaptive import AdaptiveHistory, Goal, goal_of, rows_within
+from .adaptive import AdaptiveHistory, Goal, goal_of, planned_of, rows_within
 from .estimate import Estimate, History, Importance, entropy_change, first_order, rounded, total_order
 from .faster import FastForward, choose_engine
 from .forward import TorchForward, precision
@@ -128,8 +128,7 @@ class Tally:
         self.packed = PackedRegions(self.question.regions[here], where)
 
     def look_at(self, outputs: Tensor) -> Tensor:
-        """Settle activation and classes, int64 (B,) of all inputs, on the first score maps (b,K,h,w). Raises ValueError where they
-        do not fit."""
+        """Settle activation and all inputs' classes, int64 (B,), by outputs (b,K,h,w). Raises ValueError for what does not fit."""
         self.activation = resolve_activation(self.question.activation, outputs.shape[1])
         self.classes = check_target(self.question.channel, len(self.question.tensors[0]), outputs.shape[1]).to(outputs.device)
         warn_if_activated(outputs, self.activation)
@@ -360,8 +359,7 @@ class Run:
 
     def __init__(self, question: Question, budget: Budget, quantities: Sequence[Quantity]) -> None:
         self.budget, self.quantities, self.perturbation, self.done = budget, quantities, question.perturbation, 0
-        self.started = time.perf_counter()
-        adaptive = adapts(quantities, budget)
+        self.started, adaptive = time.perf_counter(), adapts(quantities, budget)
         self.question, full = prepare(question, budget)
         self.settings = [describe(quantity, question, budget) for quantity in quantities]
         with waiting("preparing the network", budget.show_progress, 20):
@@ -398,15 +396,16 @@ class Run:
 
     def _adapt(self, bar: tqdm[NoReturn], history: AdaptiveHistory, streamed: bool) -> Iterator[Moment]:
         """All rows of a pilot, then what each example's regions need."""
-        designs, owners, before = history.draw(self.budget.seed), self.question.owners.cpu(), time.perf_counter()
+        designs, planned, before = history.draw(self.budget.seed), planned_of(history), time.perf_counter()
         history.numbers.extend(range(history.pilot))
         yield from self._feed(bar, iter(designs), parts(0, history.pilot, streamed), self.tally.rows)
         bar.total = mind_the_clock(self, history, time.perf_counter() - before)
-        for example in owners.unique():
+        for example in (owners := self.question.owners.cpu()).unique():
             for span in history.spans((owners == example).nonzero().flatten().numpy()):
                 self.tally.activate(torch.from_numpy(span.regions), span.rows)
-                own = iter(designs[history.pilot + span.start:history.pilot + span.end])
+                own, planned = iter(designs[history.pilot + span.start:history.pilot + span.end]), planned_of(history)
                 yield from self._feed(bar, own, [span.end - span.start], span.rows)
+        yield from () if planned == planned_of(history) else (Moment(1.0, True),)  # designs may count otherwise in the end
 
     def _feed(self, bar: tqdm[NoReturn], designs: Iterator[PickFreeze], sizes: Iterable[int],
               rows: Sequence[Row]) -> Iterator[Moment]:
