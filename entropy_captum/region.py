@@ -109,7 +109,7 @@ def check_region(region: Tensor | NDArray[Any], batch: int, size: Sequence[int] 
 
     Raises ValueError for another shape or `size` (H,W), values outside [0, 1] or an example without any pixel.
     """
-    region = as_tensor(region)
+    region = as_tensor(region).detach()
     shape = tuple(region.shape)
     if region.ndim == 4 and region.shape[1] == 1:
         region = region[:, 0]
