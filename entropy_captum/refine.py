@@ -212,7 +212,7 @@ class Search:
         check_adaptive(question, budget)
         self.budget, self.quantity, self.number = budget, quantity, 0
         self.rest = replace(budget, max_rows=None)  # what the scores are asked with: the search leaves rows for all N designs
-        finest = 8 if question.finest is None else question.finest
+        finest = 8 if question.finest is None else check_count("finest", question.finest)
         self.cells = Cells(question.held[0].cpu().numpy(), finest)
         self.leaves = Leaves(self.cells, strongest)
         first, self.bases = len(self.leaves.now), 1 + budget.first_order
