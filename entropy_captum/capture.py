@@ -156,6 +156,8 @@ def read_program(program: torch.export.ExportedProgram) -> Graph:
     return Graph(body, inputs[0], outputs[0], names, constants)
 
 # %% ../nbs/11_capture.ipynb #6bf177a1
+#: So many graphs of a network are kept: of several image sizes, say.
+MOST_GRAPHS = 8
 _captured: weakref.WeakKeyDictionary[nn.Module, dict[Any, Graph | Unsupported]] = weakref.WeakKeyDictionary()
 
 
@@ -183,7 +185,9 @@ def captured(model: nn.Module, inputs: Tensor, again: bool = False) -> Graph:
             known[key] = capture(model, inputs)
         except Unsupported as reason:
             known[key] = reason
-    found = known[key]
+    found = known[key] = known.pop(key)  # what was used last is dropped last
+    for old in list(known)[:-MOST_GRAPHS]:
+        del known[old]
     if isinstance(found, Unsupported):
         raise found
     return found
