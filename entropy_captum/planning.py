@@ -33,7 +33,7 @@ from .region import resize_outputs
 from .sampling import A, PickFreeze, Row
 
 # %% auto #0
-__all__ = ['largest_difference', 'propose', 'say_once', 'reason_for_full', 'choose_inference']
+__all__ = ['largest_difference', 'propose', 'say_once', 'decline', 'reason_for_full', 'choose_inference']
 
 # %% ../nbs/15_planning.ipynb #e89e98ee
 #: Largest difference to a full forward, relative to the largest output, by dtype; beyond it a plan is refused.
@@ -178,14 +178,6 @@ MOST_DECLINED = 256
 _declined: weakref.WeakKeyDictionary[nn.Module, dict[int, None]] = weakref.WeakKeyDictionary()
 
 
-def decline(model: nn.Module, case: int) -> None:
-    """Remember a case of a network that is not worth a plan; the oldest is forgotten where there are too many."""
-    known = _declined.setdefault(model, {})
-    known[case] = None
-    for old in list(known)[:-MOST_DECLINED]:
-        del known[old]
-
-
 def describe_case(perturbation: Perturbation, region: Tensor, n_samples: int) -> tuple[Any, ...]:
     """What a plan depends on beside the model; region (R,H,W)."""
     x = perturbation.inputs[0]
@@ -205,6 +197,14 @@ def say_once(model: Any, reason: object) -> None:
     if str(reason) not in told:
         told.add(str(reason))
         logging.getLogger("entropy_captum").debug("%s is run in full: %s", type(model).__name__, reason)
+
+
+def decline(model: nn.Module, case: int) -> None:
+    """Remember a case of a network that is not worth a plan; the oldest is forgotten where there are too many."""
+    known = _declined.setdefault(model, {})
+    known[case] = None
+    for old in list(known)[:-MOST_DECLINED]:
+        del known[old]
 
 
 def reason_for_full(full: FullInference, perturbation: Perturbation, budget: Budget) -> str:

@@ -34,7 +34,7 @@ from .region import check_region, class_number, resolve_activation
 from .sampling import NET, PickFreeze, Row, Sampler, check_count, check_design, design_rows, pick_freeze
 
 # %% auto #0
-__all__ = ['Mask', 'held_pixels', 'Question', 'fixed', 'held_region', 'settled', 'of_image', 'bases_of', 'Budget']
+__all__ = ['Mask', 'held_pixels', 'Question', 'fixed', 'held_region', 'settled', 'of_image', 'bases_of', 'check_number', 'Budget']
 
 # %% ../nbs/07_question.ipynb #2167038a
 def shapes(inputs: Any) -> str:
@@ -258,6 +258,12 @@ def check_inference(kind: str, max_memory: int | None) -> None:
         raise ValueError(f"max_memory must be a positive number of bytes, got {max_memory!r}")
 
 
+def check_runtime(name: str) -> None:
+    """Raises ValueError for an unknown runtime."""
+    if name not in get_args(Runtime):
+        raise ValueError(f"runtime must be one of {', '.join(get_args(Runtime))}, got {name!r}")
+
+# %% ../nbs/07_question.ipynb #88dde218
 def check_number(name: str, value: Any, meaning: str, positive: bool = False) -> float:
     """A number, also numpy's or of a tensor, as a float. Raises ValueError, quoting it, for what is none or below 0 (or is 0)."""
     try:
@@ -269,12 +275,6 @@ def check_number(name: str, value: Any, meaning: str, positive: bool = False) ->
     return found
 
 
-def check_runtime(name: str) -> None:
-    """Raises ValueError for an unknown runtime."""
-    if name not in get_args(Runtime):
-        raise ValueError(f"runtime must be one of {', '.join(get_args(Runtime))}, got {name!r}")
-
-# %% ../nbs/07_question.ipynb #88dde218
 @dataclass(frozen=True)
 class Budget:
     """What may be spent on an answer, and by which design.
