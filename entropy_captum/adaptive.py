@@ -359,6 +359,12 @@ def ask_again(history: AdaptiveHistory, regions: np.ndarray) -> None:
     history.shares = np.where(above[:, None], (history.fresh / (history.fresh + history.pilot))[:, None], history.shares)
 
 # %% ../nbs/21_adaptive.ipynb #679c33c3
+def planned_of(history: AdaptiveHistory) -> list[float]:
+    """By what the changes of a history are weighed, in one row of numbers."""
+    used = history.shares * (history.fresh > 0)[:, None]
+    return [number for part in (history.fresh, used, history.wished) for number in part.ravel().tolist()]
+
+
 def weights_of(history: AdaptiveHistory, region: int, delta: np.ndarray) -> np.ndarray:
     """How much each of a region's changes (n,d) counts, (n,d)."""
     done = (~np.isnan(delta[history.pilot:])).sum(0)

@@ -156,6 +156,8 @@ def read_program(program: torch.export.ExportedProgram) -> Graph:
     return Graph(body, inputs[0], outputs[0], names, constants)
 
 # %% ../nbs/11_capture.ipynb #6bf177a1
+#: So many graphs of a network are kept: of several image sizes, say.
+MOST_GRAPHS = 8
 _captured: weakref.WeakKeyDictionary[nn.Module, dict[Any, Graph | Unsupported]] = weakref.WeakKeyDictionary()
 
 
@@ -168,6 +170,11 @@ def is_captured(model: Any) -> bool:
     """Whether a graph of the model is known, or why there is none."""
     return isinstance(model, nn.Module) and model in _captured
 
+
+def forget(model: nn.Module) -> None:
+    """Drop the graphs of a model that has become another."""
+    _captured.pop(model, None)
+
 # %% ../nbs/11_capture.ipynb #b9bfbfa6
 def captured(model: nn.Module, inputs: Tensor, again: bool = False) -> Graph:
     """The graph of a model for such inputs (B,C,H,W), captured once. Raises Unsupported, each time, where that fails."""
@@ -178,7 +185,9 @@ def captured(model: nn.Module, inputs: Tensor, again: bool = False) -> Graph:
             known[key] = capture(model, inputs)
         except Unsupported as reason:
             known[key] = reason
-    found = known[key]
+    found = known[key] = known.pop(key)  # what was used last is dropped last
+    for old in list(known)[:-MOST_GRAPHS]:
+        del known[old]
     if isinstance(found, Unsupported):
         raise found
     return found

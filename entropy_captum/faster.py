@@ -21,7 +21,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from .capture import captured, has_hooks, structure
+from .capture import captured, forget, has_hooks, structure
 from .forward import Forward, TorchForward, check_outputs, eval_mode, weights_hash
 from .incremental import CACHE_FRIENDLY, IncrementalInference
 from .inference import FullInference
@@ -34,7 +34,7 @@ from .planning import WORTH, choose_inference, contained
 from .question import Budget
 
 # %% auto #0
-__all__ = ['Program', 'Choice', 'choose_program', 'FastForward']
+__all__ = ['Program', 'Choice', 'still_right', 'choose_program', 'FastForward']
 
 # %% ../nbs/18_faster.ipynb #9de191a8
 class Folded:
@@ -192,16 +192,24 @@ def make_program(runtime: Runtime, model: nn.Module, row: Tensor) -> Program:
 
 
 @torch.no_grad()
-def try_program(runtime: Runtime, model: nn.Module, row: Tensor) -> Choice:
-    """A program that agrees on a row (1,C,H,W) and another, and its speed. Raises ValueError, saying why, where there is none."""
+def check_program(program: Program, model: nn.Module, row: Tensor) -> None:
+    """Raises ValueError, saying by how much, where a program does not agree with its network on a row (1,C,H,W) and another."""
     with eval_mode(model):
-        program, pair = make_program(runtime, model, row), torch.cat([row, 0.5 * row.flip(-1)])
+        pair = torch.cat([row, 0.5 * row.flip(-1)])
         want = check_outputs(model(pair.clone()), 2)
         try:
             found = check_outputs(program(pair), 2)
         except Exception as problem:
             raise ValueError(first_line(problem)) from problem
-        check_agreement(found, want)
+    check_agreement(found, want)
+
+
+@torch.no_grad()
+def try_program(runtime: Runtime, model: nn.Module, row: Tensor) -> Choice:
+    """A program that agrees on a row (1,C,H,W) and another, and its speed. Raises ValueError, saying why, where there is none."""
+    with eval_mode(model):
+        program = make_program(runtime, model, row)
+        check_program(program, model, row)
         return Choice(runtime, program, speed_of(lambda: program(row), lambda: model(row.clone())))
 
 # %% ../nbs/18_faster.ipynb #b2f3f9af
@@ -227,10 +235,27 @@ def find_program(model: nn.Module, row: Tensor, runtime: Runtime) -> Choice:
     return found[-1] if runtime in SESSIONS else best if best.speed >= GAIN else found[0]
 
 # %% ../nbs/18_faster.ipynb #e16a277f
+def still_right(choice: Choice, model: nn.Module, row: Tensor) -> bool:
+    """Whether what was once found for a network still agrees with it on a row (1,C,H,W)."""
+    try:
+        if choice.program is not None:
+            check_program(choice.program, model, row)
+    except ValueError as problem:
+        logging.getLogger("entropy_captum").debug("a program of %s is dropped: %s", type(model).__name__, problem)
+        return False
+    return True
+
+
 def choose_program(model: nn.Module, row: Tensor, runtime: Runtime) -> Choice:
-    """What runs full forwards of a network on images of a row's size (1,C,H,W), found once for its weights, size and threads."""
+    """What runs full forwards of a network on images of a row's size (1,C,H,W), found once for its weights, size and threads.
+
+    What is remembered is proved anew at each call: nobody sees all of what a network reads.
+    """
     key = (weights_hash(model), structure(model), tuple(row.shape), row.dtype, torch.get_num_threads(), runtime)
     known = _chosen.setdefault(model, {})
+    if key in known and not still_right(known[key], model, row):
+        del known[key]
+        forget(model)
     if key not in known:
         found = find_program(model, row, runtime)
         for old in list(known)[:max(0, len(known) + 1 - MOST_KEPT)]:
@@ -240,9 +265,12 @@ def choose_program(model: nn.Module, row: Tensor, runtime: Runtime) -> Choice:
 
 # %% ../nbs/18_faster.ipynb #0828512b
 def state_of(model: nn.Module) -> int:
-    """A number that changes when weights are written to, or replaced."""
+    """A number that changes when weights are written to, but for `.data`, or replaced, and with the numbers and names that modules
+    hold: it tells when to look, and proves nothing."""
     weights = chain(model.parameters(), model.buffers())
-    return hash(tuple((w.data_ptr(), 0 if w.is_inference() else w._version) for w in weights))
+    plain = (value for module in model.modules() for name, value in vars(module).items()
+             if name != "training" and isinstance(value, int | float | str))
+    return hash((*((w.data_ptr(), 0 if w.is_inference() else w._version) for w in weights), *plain))
 
 
 def observed(model: nn.Module, inputs: Tensor) -> bool:
@@ -293,16 +321,21 @@ class FastForward(Forward):
     def __getstate__(self) -> dict[str, Any]:
         return self.__dict__ | {"programs": {}}
 
+    def begin(self) -> None:
+        """As in `Forward`: each program is proved anew."""
+        self.programs.clear()
+
     def choice(self, row: Tensor) -> Choice:
         """What runs images of the size of a row (1,C,H,W), found if it is not known."""
         size, state = tuple(row.shape[2:]), hash((state_of(self.network), row.dtype, torch.get_num_threads()))
         if state != self.state:  # a program has the weights that it was made with
             self.programs.clear()
             self.state = state
-        if size not in self.programs:
-            self.programs[size] = choose_program(self.network, row, self.runtime)
-            self.speed = self.programs[size].speed
-        return self.programs[size]
+        found = self.programs.get(size)
+        if found is None:
+            found = self.programs[size] = choose_program(self.network, row, self.runtime)
+            self.speed = found.speed
+        return found
 
     def __call__(self, *inputs: Tensor, extra: tuple[Any, ...] = ()) -> Tensor:
         """As in `Forward`; gradients are those of the network."""
@@ -348,7 +381,8 @@ def choose_engine(full: FullInference, perturbation: Perturbation, region: Tenso
             notify(f"{runtime} is not possible, going on with torch: it runs networks of one image tensor in float32 on the CPU")
         return engine
     fast = FastForward(forward.module, runtime)
+    hastened = FullInference(fast, None, full.rows_per_forward)
     choice = fast.choice(perturbation.inputs[0][:1])
     if choice.program is None or saving >= WORTH * choice.speed:
         return engine
-    return FullInference(fast, None, full.rows_per_forward)
+    return hastened

@@ -365,6 +365,9 @@ class Forward(ABC):
         """What the user made it of."""
         return self
 
+    def begin(self) -> None:  # noqa: B027
+        """A run begins: what is remembered of the network is held against it again before it is used."""
+
     @abstractmethod
     def __call__(self, *inputs: Tensor, extra: tuple[Any, ...] = ()) -> Tensor:
         """The score maps (B,K,h,w), at least float32, of inputs (B, ...) and whatever else the network is given.

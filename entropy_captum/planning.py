@@ -177,8 +177,10 @@ def propose(full: FullInference, perturbation: Perturbation, region: Tensor, bud
     return Proposal(IncrementalInference(plans, full, chunk, whole / part), rows, seconds, part, whole)
 
 # %% ../nbs/15_planning.ipynb #3159892f
-# What was planned and found not worth it.
-_declined: weakref.WeakKeyDictionary[nn.Module, set[Any]] = weakref.WeakKeyDictionary()
+#: So many cases of a network that were found not worth a plan are remembered.
+MOST_DECLINED = 256
+# What was planned and found not worth it, by the hash of the case: all boxes of a fine grid would be a megabyte.
+_declined: weakref.WeakKeyDictionary[nn.Module, dict[int, None]] = weakref.WeakKeyDictionary()
 
 
 def describe_case(perturbation: Perturbation, region: Tensor, n_samples: int) -> tuple[Any, ...]:
@@ -200,6 +202,14 @@ def say_once(model: Any, reason: object) -> None:
     if str(reason) not in told:
         told.add(str(reason))
         logging.getLogger("entropy_captum").debug("%s is run in full: %s", type(model).__name__, reason)
+
+
+def decline(model: nn.Module, case: int) -> None:
+    """Remember a case of a network that is not worth a plan; the oldest is forgotten where there are too many."""
+    known = _declined.setdefault(model, {})
+    known[case] = None
+    for old in list(known)[:-MOST_DECLINED]:
+        del known[old]
 
 
 def reason_for_full(full: FullInference, perturbation: Perturbation, budget: Budget) -> str:
@@ -231,13 +241,13 @@ def choose_inference(full: FullInference, perturbation: Perturbation, region: Te
     for again in (False, True):
         try:
             with contained():
-                case = (*describe_case(perturbation, region, budget.n_samples), budget.rows(perturbation.n_features))
-                if kind == "auto" and model is not None and case in _declined.get(model, set()):
+                case = hash((*describe_case(perturbation, region, budget.n_samples), budget.rows(perturbation.n_features)))
+                if kind == "auto" and model is not None and case in _declined.get(model, {}):
                     return full
                 proposal = propose(full, perturbation, region, budget, again)
                 if kind == "auto" and model is not None and not proposal.worth:
                     say_once(model, f"a plan is predicted to be less than {WORTH} times as fast")
-                    _declined.setdefault(model, set()).add(case)
+                    decline(model, case)
                     return full
                 difference = largest_difference(proposal.engine, perturbation)
             if difference <= tolerance_of(x):

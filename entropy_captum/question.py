@@ -5,6 +5,7 @@
 # %% ../nbs/07_question.ipynb #a450f285
 from __future__ import annotations
 
+import math
 import weakref
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
@@ -33,7 +34,7 @@ from .region import check_region, class_number, resolve_activation
 from .sampling import NET, PickFreeze, Row, Sampler, check_count, check_design, design_rows, pick_freeze
 
 # %% auto #0
-__all__ = ['Question', 'Budget']
+__all__ = ['Question', 'check_number', 'Budget']
 
 # %% ../nbs/07_question.ipynb #2167038a
 def shapes(inputs: Any) -> str:
@@ -273,6 +274,17 @@ def check_runtime(name: str) -> None:
         raise ValueError(f"runtime must be one of {', '.join(get_args(Runtime))}, got {name!r}")
 
 # %% ../nbs/07_question.ipynb #88dde218
+def check_number(name: str, value: Any, meaning: str, positive: bool = False) -> float:
+    """A number, also numpy's or of a tensor, as a float. Raises ValueError, quoting it, for what is none or below 0 (or is 0)."""
+    try:
+        found = math.nan if isinstance(value, bool | str) else float(value)
+    except (TypeError, ValueError, RuntimeError):
+        found = math.nan
+    if not (found > 0 if positive else found >= 0):
+        raise ValueError(f"{name} must be {meaning}, got {value!r}")
+    return found
+
+
 @dataclass(frozen=True)
 class Budget:
     """What may be spent on an answer, and by which design.
@@ -307,13 +319,15 @@ class Budget:
     def __post_init__(self) -> None:
         for name, least in (("n_samples", 2), ("perturbations_per_eval", 1), ("seed", 0)):
             object.__setattr__(self, name, check_count(name, getattr(self, name), least))
-        if self.tolerance is not None and not self.tolerance >= 0:
-            raise ValueError(f"tolerance must be a standard error of at least 0, got {self.tolerance!r}")
+        if self.tolerance is not None:
+            found = check_number("tolerance", self.tolerance, "a standard error of at least 0")
+            object.__setattr__(self, "tolerance", found)
         check_design(self.n_samples, 1, self.sampler, self.scramble)
         check_inference(self.inference, self.max_memory)
         check_runtime(self.runtime)
-        if self.max_seconds is not None and not self.max_seconds > 0:
-            raise ValueError(f"max_seconds must be a number above 0, got {self.max_seconds!r}")
+        if self.max_seconds is not None:
+            found = check_number("max_seconds", self.max_seconds, "a number above 0", positive=True)
+            object.__setattr__(self, "max_seconds", found)
         for name in ("max_rows", "top"):
             if getattr(self, name) is not None:
                 object.__setattr__(self, name, check_count(name, getattr(self, name)))

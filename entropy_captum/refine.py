@@ -205,7 +205,7 @@ class Search:
         check_adaptive(question, budget)
         self.budget, self.quantity, self.number = budget, quantity, 0
         self.rest = replace(budget, max_rows=None)  # what the scores are asked with: the search leaves rows for all N designs
-        finest = 8 if question.finest is None else question.finest
+        finest = 8 if question.finest is None else check_count("finest", question.finest)
         self.cells = Cells(held_of(question), finest)
         self.leaves = Leaves(self.cells, strongest)
         first = len(self.leaves.now)

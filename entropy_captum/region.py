@@ -108,7 +108,7 @@ def check_region(region: Tensor | NDArray[Any], batch: int, size: Sequence[int] 
 
     Raises ValueError for another shape or `size` (H,W), values outside [0, 1] or an example without any pixel.
     """
-    region = as_tensor(region)
+    region = as_tensor(region).detach()
     shape = tuple(region.shape)
     if region.ndim == 4 and region.shape[1] == 1:
         region = region[:, 0]
@@ -153,7 +153,8 @@ def predicted_region(outputs: Tensor, target: Tensor, activation: str) -> Tensor
 # %% ../nbs/06_region.ipynb #4bda22a6
 @dataclass(frozen=True)
 class Measure:
-    """Of every packed pixel, (k,P): probability and 1 minus it, both float64 (near 1, float32 loses changes), and entropy in bits.
+    """Of every packed pixel, (k,P), in float64: probability, 1 minus it (near 1, float32 loses changes), and entropy in bits (near
+    p = 0.5 it is flat, and float32 loses changes).
     """
 
     probability: Tensor
@@ -205,9 +206,10 @@ class PackedRegions:
             p = scores.gather(1, classes.expand(k, 1, -1))[:, 0]
             if not bool(((p >= 0) & (p <= 1)).all()):
                 raise ValueError(f"activation='none' needs probabilities, got values from {p.min():g} to {p.max():g}")
-            return Measure(p.double(), 1 - p.double(), binary_entropy(p))
-        z = log_odds(scores, classes, activation)
-        return Measure(z.double().sigmoid(), (-z.double()).sigmoid(), binary_entropy_from_log_odds(z))
+            p = p.double()
+            return Measure(p, 1 - p, binary_entropy(p))
+        z = log_odds(scores, classes, activation).double()
+        return Measure(z.sigmoid(), (-z).sigmoid(), binary_entropy_from_log_odds(z))
 
 # %% ../nbs/06_region.ipynb #084f951b
 def own_activation(outputs: Tensor, activation: str) -> str:
@@ -239,11 +241,11 @@ def warn_if_training(model: Model) -> None:
 class RegionScore(nn.Module):
     """One number per example, (B,), from a dense model: the mean (or sum) over the region of a per-pixel score.
 
-    `score`: "probability" (eq. 5), "logit" (the raw score of the class) or "entropy" in bits (eq. 4). The region comes from the
-    constructor or from `forward(x, region)`, which Captum expands for every method as `additional_forward_args`; it is
-    never predicted from a perturbed input. So may the class, `forward(x, region, target)`. Raises ValueError for unknown options,
-    and for a constructor's region or target that differs between examples and has another batch than the input: repeating it would
-    be wrong for methods that stack inputs in another order.
+    `score`: "probability" (eq. 5), "logit" (the raw score of the class) or "entropy" in bits (eq. 4; float64, as float32 loses
+    its changes near 1 bit). The region comes from the constructor or from `forward(x, region)`, which Captum expands for every
+    method as `additional_forward_args`; it is never predicted from a perturbed input. So may the class, `forward(x, region,
+    target)`. Raises ValueError for unknown options, and for a constructor's region or target that differs between examples and has
+    another batch than the input: repeating it would be wrong for methods that stack inputs in another order.
     """
 
     def __init__(self, model: Model, region: Tensor | NDArray[Any] | None = None,
@@ -297,10 +299,10 @@ class RegionScore(nn.Module):
         own = scores.gather(1, classes[:, None, None].expand(-1, 1, scores.shape[2]))[:, 0]
         values = own
         if self.score != "logit" and activation == "none":
-            values = binary_entropy(own) if self.score == "entropy" else own
+            values = binary_entropy(own.double()) if self.score == "entropy" else own
         elif self.score != "logit":
             z = log_odds(scores, classes[:, None], activation)
-            values = binary_entropy_from_log_odds(z) if self.score == "entropy" else z.sigmoid()
+            values = binary_entropy_from_log_odds(z.double()) if self.score == "entropy" else z.sigmoid()
         total = (values * weights.flatten(1)).sum(1)
         return total / weights.sum((1, 2)) if self.reduce == "mean" else total
 

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from .adaptive import AdaptiveHistory, Goal, goal_of, rows_within
+from .adaptive import AdaptiveHistory, Goal, goal_of, planned_of, rows_within
 from .estimate import Estimate, History, Importance, entropy_change, first_order, rounded, total_order
 from .faster import FastForward, choose_engine
 from .forward import TorchForward, precision
@@ -135,9 +135,9 @@ class Tally:
         self.packed = PackedRegions(self.question.regions[here], where)
 
     def look_at(self, outputs: Tensor) -> Tensor:
-        """Settle activation and classes, int64 (B,), on the first score maps (B,K,h,w). Raises ValueError where they do not fit."""
+        """Settle activation and all inputs' classes, int64 (B,), by outputs (b,K,h,w). Raises ValueError for what does not fit."""
         self.activation = resolve_activation(self.question.activation, outputs.shape[1])
-        self.classes = check_target(self.question.channel, len(outputs), outputs.shape[1]).to(outputs.device)
+        self.classes = check_target(self.question.channel, len(self.question.tensors[0]), outputs.shape[1]).to(outputs.device)
         warn_if_activated(outputs, self.activation)
         return self.classes
 
@@ -314,6 +314,11 @@ def rows_in_time(run: Run, history: AdaptiveHistory, limit: float, took: float) 
     return rows_within(history, run.question.owners.cpu().numpy(), int(max(MARGIN * limit - gone, 0.0) * per_second))
 
 
+def places_of(run: Run) -> tuple[Tensor, ...]:
+    """Where the features of each region's example lie in each input, (R or 1, ...)."""
+    return tuple(i if len(i) == 1 else i[run.question.owners.to(i.device)] for i in run.perturbation.index)
+
+
 def facts_of_run(run: Run, history: History) -> dict[str, Any]:
     """What is known of a run only when it has begun: the activation, what ran the rows, of which regions the changes may be
     rounding, whether the strongest were told apart.
@@ -333,7 +338,7 @@ def estimate_of(run: Run, quantity: Quantity, settings: dict[str, Any]) -> Estim
     first = [torch.from_numpy(a) for a in first_order(history)] if B in tally.rows else [None, None]
     n, forwards = map(torch.from_numpy, (history.counts(), history.forwards(tally.skipped) + settings["region_predicted"]))
     return Estimate(scores, error, total, total_error, n, forwards,
-                    torch.full((len(history.n),), len(tally.skipped)), run.perturbation.index,
+                    torch.full((len(history.n),), len(tally.skipped)), places_of(run),
                     run.perturbation.shapes, settings | facts_of_run(run, history), *first)
 
 
@@ -358,8 +363,7 @@ class Run:
 
     def __init__(self, question: Question, budget: Budget, quantities: Sequence[Quantity]) -> None:
         self.budget, self.quantities, self.perturbation, self.done = budget, quantities, question.perturbation, 0
-        self.started = time.perf_counter()
-        adaptive = adapts(quantities, budget)
+        self.started, adaptive = time.perf_counter(), adapts(quantities, budget)
         self.question, full = prepare(question, budget)
         self.settings = [describe(quantity, question, budget) for quantity in quantities]
         with waiting("preparing the network", budget.show_progress, 20):
@@ -392,17 +396,18 @@ class Run:
 
     def _adapt(self, bar: tqdm[NoReturn], history: AdaptiveHistory, streamed: bool) -> Iterator[Moment]:
         """All rows of a pilot, then what each example's regions need."""
-        designs, owners, before = history.draw(self.budget.seed), self.question.owners.cpu(), time.perf_counter()
+        designs, planned, before = history.draw(self.budget.seed), planned_of(history), time.perf_counter()
         history.numbers.extend(range(history.pilot))
         yield from self._feed(bar, iter(designs), parts(0, history.pilot, streamed), self.tally.rows)
         if (limit := self.budget.max_seconds) is not None:
             self._aim(history, rows_in_time(self, history, limit, time.perf_counter() - before))
         bar.total = expected_rows(self)
-        for example in owners.unique():
+        for example in (owners := self.question.owners.cpu()).unique():
             for span in history.spans((owners == example).nonzero().flatten().numpy()):
                 self.tally.activate(torch.from_numpy(span.regions), span.rows)
-                own = iter(designs[history.pilot + span.start:history.pilot + span.end])
+                own, planned = iter(designs[history.pilot + span.start:history.pilot + span.end]), planned_of(history)
                 yield from self._feed(bar, own, [span.end - span.start], span.rows)
+        yield from () if planned == planned_of(history) else (Moment(1.0, True),)  # designs may count otherwise in the end
 
     def _aim(self, history: AdaptiveHistory, rows: int) -> None:
         """Make so many rows of each region after the pilot the goal."""

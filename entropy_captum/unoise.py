@@ -40,8 +40,11 @@ def noised(inputs: Tensor, base: Tensor, scale: Tensor, noise: Tensor) -> Tensor
 
 # %% ../nbs/51_unoise.ipynb #7c3de325
 def divergence(clean: Tensor, noisy: Tensor, region: Tensor) -> Tensor:
-    """Kullback-Leibler divergence in bits (B,) of noisy from clean log-odds, both (B,H*W), the mean over a region (B,H,W)."""
-    weight = region.flatten(1)
+    """Kullback-Leibler divergence in bits (B,) of noisy from clean log-odds, both (B,H*W), the mean over a region (B,H,W).
+
+    In float64: it is a small difference of large numbers.
+    """
+    weight, clean, noisy = region.flatten(1).double(), clean.double(), noisy.double()
     crossed = (F.softplus(noisy) - clean.sigmoid() * noisy) / np.log(2)
     return ((crossed - binary_entropy_from_log_odds(clean)) * weight).sum(1) / weight.sum(1)
 
