@@ -76,7 +76,7 @@ def saltelli(f: np.ndarray, f_changed: np.ndarray, f_b: np.ndarray, rounding: fl
     """
     return over_variance(*saltelli_parts(f, f_changed, f_b), f, rounding)
 
-
+# %% ../nbs/20_estimate.ipynb #841e69fd
 def saltelli_parts(f: np.ndarray, f_changed: np.ndarray, f_b: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """What `saltelli` divides by the variance, (R,d), and the same without each design, (N,R,d)."""
     n, moved = len(f), f_changed - f[..., None]

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 # %% auto #0
-__all__ = ['Gap', 'judge', 'judged_rows', 'sentences']
+__all__ = ['Gap', 'judge', 'sentences']
 
 # %% ../nbs/28_judgement.ipynb #490596f2
 #: By how many pixels the outline is moved for the error of a gap: eroded below 0, dilated above.

@@ -233,7 +233,7 @@ def plain_mask(raster: Stored, counted: Mask, facts: Facts) -> Mask:
     seen = raster.values if raster.palette is None else raster.palette[raster.values]
     return np.asarray(seen.any(-1) if seen.ndim == 3 else seen != 0) & counted
 
-
+# %% ../nbs/36_labels.ipynb #817d1054
 def nothing_in(facts: Facts, code: LabelValues) -> list[tuple[float, ...]]:
     """The value that a TIFF marks as holding nothing, where that is a number other than 0 that the code does not name."""
     marked = None if facts.page is None else facts.page.tags.get(42113)  # GDAL_NODATA

@@ -388,7 +388,7 @@ def nearest_source(outputs: int, size: int, scale: float | None) -> NDArray[np.i
     ratio = np.float32(1 / scale if scale else size / outputs)
     return np.minimum(np.floor(np.arange(outputs, dtype=np.float32) * ratio).astype(np.int64), size - 1)
 
-
+# %% ../nbs/10_layers.ipynb #41d80281
 def scales(a: Mapping[str, Any]) -> tuple[float | None, float | None]:
     """The scale factors of a resize, where they were given."""
     given = a.get("scale_factors")

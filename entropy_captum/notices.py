@@ -95,7 +95,7 @@ def how_to_install(extra: str) -> str:
     names = list(dict.fromkeys(re.split(r"[^\w.-]", line, maxsplit=1)[0] for line in told))
     return f"pip install {' '.join([name for name in names if not is_there(name)] or names)}"
 
-
+# %% ../nbs/01_notices.ipynb #29714e5b
 def is_there(package: str) -> bool:
     """Whether a package of an index is installed."""
     try:

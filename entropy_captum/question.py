@@ -34,7 +34,7 @@ from .region import check_region, class_number, resolve_activation
 from .sampling import NET, PickFreeze, Row, Sampler, check_count, check_design, design_rows, pick_freeze
 
 # %% auto #0
-__all__ = ['Question', 'check_number', 'Budget']
+__all__ = ['Question', 'Budget']
 
 # %% ../nbs/07_question.ipynb #2167038a
 def shapes(inputs: Any) -> str:
@@ -53,6 +53,17 @@ def check_inputs(inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
         if not bool(torch.isfinite(x).all()):
             raise ValueError(f"the input of shape {tuple(x.shape)} contains NaN or infinite values")
     return tuple(x.detach() for x in inputs)
+
+
+def check_number(name: str, value: Any, meaning: str, positive: bool = False) -> float:
+    """A number, also numpy's or of a tensor, as a float. Raises ValueError, quoting it, for what is none or below 0 (or is 0)."""
+    try:
+        found = math.nan if isinstance(value, bool | str) else float(value)
+    except (TypeError, ValueError, RuntimeError):
+        found = math.nan
+    if not (found > 0 if positive else found >= 0):
+        raise ValueError(f"{name} must be {meaning}, got {value!r}")
+    return found
 
 # %% ../nbs/07_question.ipynb #aa69bac9
 #: Above this, values of which none is below 0 are taken for pixels that nobody has scaled.
@@ -274,17 +285,6 @@ def check_runtime(name: str) -> None:
         raise ValueError(f"runtime must be one of {', '.join(get_args(Runtime))}, got {name!r}")
 
 # %% ../nbs/07_question.ipynb #88dde218
-def check_number(name: str, value: Any, meaning: str, positive: bool = False) -> float:
-    """A number, also numpy's or of a tensor, as a float. Raises ValueError, quoting it, for what is none or below 0 (or is 0)."""
-    try:
-        found = math.nan if isinstance(value, bool | str) else float(value)
-    except (TypeError, ValueError, RuntimeError):
-        found = math.nan
-    if not (found > 0 if positive else found >= 0):
-        raise ValueError(f"{name} must be {meaning}, got {value!r}")
-    return found
-
-
 @dataclass(frozen=True)
 class Budget:
     """What may be spent on an answer, and by which design.

@@ -227,16 +227,15 @@ class RunFolder:
         """The Parquet file of a tile's rows."""
         return self.home / "rows" / f"{source.key}.parquet"
 
-    def done(self, source: Source, with_maps: bool = False) -> bool:
-        """Whether the rows of a tile are there, without an error, and belong to its present files; and its maps, where asked."""
+    def done(self, source: Source) -> bool:
+        """Whether the rows of a tile are there, without an error, and belong to its present files."""
         if not self.path(source).is_file():
             return False
         try:
             rows = pd.read_parquet(self.path(source), columns=["status", "checksum"])
         except (OSError, ValueError):  # cut off by a crash of the machine, or foreign: written anew
             return False
-        kept = not with_maps or not (rows["status"] == "ok").any() or (self.home / "maps.zarr" / source.key).is_dir()
-        return bool(kept and (rows["status"] != "error").all() and (rows["checksum"] == source.checksum()).all())
+        return bool((rows["status"] != "error").all() and (rows["checksum"] == source.checksum()).all())
 
     def keeps(self, source: Source, rows: pd.DataFrame) -> bool:
         """Whether a class of a tile fails in these rows that did not fail in those that are there: then those stay, all of them."""
@@ -363,6 +362,12 @@ def warn_of_failures(again: Sequence[pd.DataFrame], tiles: int) -> None:
 ALIKE = 0.005
 
 
+def lacks_maps(folder: RunFolder, source: Source) -> bool:
+    """Whether a tile that is done was explained, and its maps were not kept."""
+    explained = (read_tile_rows(folder.path(source))["status"] == "ok").any()
+    return bool(explained) and not (folder.home / "maps.zarr" / source.key).is_dir()
+
+
 def check_network(folder: RunFolder, model: Model, sources: Sequence[Source], settings: Settings) -> None:
     """Raises ValueError where the rows that are there are of another network with the same weights, as one tile tells.
 
@@ -450,7 +455,7 @@ def evaluate(model: Model, data: Data, out: str | Path, settings: Settings | Non
     with RunFolder(out, facts_of(settings, model, sources), known) as folder:
         tell_of_others(folder)
         check_network(folder, model, sources, settings)
-        todo = [source for source in sources if not folder.done(source, keep_maps)]
+        todo = [source for source in sources if not folder.done(source) or (keep_maps and lacks_maps(folder, source))]
         work, again = functools.partial(study_tile, settings=settings, run=folder.id), list[pd.DataFrame]()
 
         def lost(problem: Exception, source: Source) -> Result:
@@ -474,7 +479,7 @@ def tiles_named(tiles: pd.DataFrame) -> str:
     first = f"{tiles['dataset'].iloc[0]}/{tiles['tile'].iloc[0]}"
     return f"{len(tiles)} {'tile' if len(tiles) == 1 else 'tiles'} {first_of(first, len(tiles))}"
 
-# %% ../nbs/55_study.ipynb #1cef84c5
+
 def left_out(rows: pd.DataFrame) -> dict[str, str]:
     """Why methods were left out, by method."""
     late = rows[rows["status"] == LEFT_OUT]
