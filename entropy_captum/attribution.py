@@ -351,13 +351,13 @@ def warn_if_rounded(estimate: Estimate, name: str = "") -> None:
                "that removes more")
 
 # %% ../nbs/24_attribution.ipynb #831a9ead
-def warn_if_together(estimate: Estimate) -> None:
+def warn_if_together(estimate: Estimate, name: str = "") -> None:
     """Warn, naming the first example, where a search for the strongest features came to its end before it had told them apart."""
     together = [number for number, told in enumerate(estimate.settings.get("separated", ())) if not told]
     if together:
         number = together[0]
-        notify(f"the {estimate.settings['top']} strongest features{whose(number, len(estimate.scores))} are not told from all "
-               "others at 95 %, the "
+        notify(f"the {estimate.settings['top']} strongest features{whose(number, len(estimate.scores), name)} are not told from "
+               "all others at 95 %, the "
                f"rows ({int(estimate.n_forwards[number]):,}) came to their end first; allow more (max_rows, n_samples), or look "
                "for another number")
 
@@ -380,14 +380,17 @@ def warn_of_border(estimate: Estimate, question: Question, least: float = 0.05) 
                    "of the image); if they hold nothing (nodata), say so: valid=mask, or --nodata VALUE")
 
 # %% ../nbs/24_attribution.ipynb #3b8964fe
-def look_over(estimate: Estimate, question: Question, name: str = "") -> None:
-    """Warn where an estimate, of a method of a name, is flat or made of rounding, has undefined Sobol indices, or lies on a border.
-
-    The border of an image is one of constant pixels.
-    """
+def look_at_scores(estimate: Estimate, name: str = "") -> None:
+    """Warn where the scores of a method of a name are flat, may be rounding, are undefined, or were not told apart."""
     warn_if_flat(estimate.scores, estimate.standard_error, name)
     warn_if_rounded(estimate, name)
-    adaptive = estimate.settings["error"] == "adaptive"  # where a feature asked seldom has no index
+    # Where features are asked by their own need, one that was asked seldom has no index.
+    adaptive = any(estimate.settings.get(goal) is not None for goal in ("tolerance", "max_rows", "top", "max_seconds"))
     warn_if_undefined(torch.where((estimate.n_samples < ENOUGH) & adaptive, 0.0, estimate.total_order), name)
-    warn_if_together(estimate)
+    warn_if_together(estimate, name)
+
+
+def look_over(estimate: Estimate, question: Question) -> None:
+    """Warn as `look_at_scores` does, and where an estimate lies on a constant border of the image."""
+    look_at_scores(estimate)
     warn_of_border(estimate, question)

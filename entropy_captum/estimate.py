@@ -221,9 +221,9 @@ def floors_of(history: History, designs: int | None = None) -> np.ndarray:
 
 
 def rounded(history: History) -> NDArray[np.bool_]:
-    """The regions, (R,), whose largest mean change is no larger than rounding explains; one of 0 is, where f itself is rounded."""
-    largest = history.changes()[0].max(1)
-    return ((largest > 0) | (history.absolute > 0)) & (largest <= floors_of(history))
+    """The regions, (R,), of networks that return probabilities, whose largest mean change is no larger than rounding explains."""
+    known = np.broadcast_to(history.absolute, len(history.n)) > 0
+    return known & (history.changes()[0].max(1) <= floors_of(history)) if known.any() else known
 
 # %% ../nbs/20_estimate.ipynb #77ad7c91
 def total_order(history: History) -> tuple[np.ndarray, np.ndarray]:

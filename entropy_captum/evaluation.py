@@ -236,6 +236,7 @@ class SitTester:
         self.watch, self.looked = watch or (lambda _: None), False
         self.question, self.inference, self.rows, self.ground = question, inference, rows, (ground := find_ground(question))
         self.engine = FullInference(question.network, question.additional_forward_args)
+        self.engine.forward.begin()
         self.packed = PackedRegions(ground.weights, torch.arange(len(ground.weights)))
         alone = question.label is question.additional_forward_args is None and [x.ndim for x in ground.inputs] == [4]
         self.shortcut = region_forward(inference, self.engine, ground.inputs[0], ground.weights) if alone else None

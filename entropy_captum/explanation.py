@@ -24,7 +24,7 @@ from scipy import ndimage
 from torch import Tensor
 
 from .adapter import card_of, sized
-from .attribution import look_over
+from .attribution import look_at_scores
 from .bands import BandLike, NamedBand, band_maps_figure, feature_mask_of, spectral_figure, spectral_table
 from .card import from_inputs, to_picture
 from .data import find_tiles
@@ -505,7 +505,7 @@ def explain_question(request: Request, question: Question, budget: Budget, metho
                  for name, maps in found.items()}
     estimates = {name: each.estimate for name, each in found.items() if each.estimate is not None}
     for name, estimate in estimates.items():
-        look_over(estimate, question, name)
+        look_at_scores(estimate, name)
     table = judge(tester, {name: each.maps for name, each in found.items()}, estimates,
                   perturbations_per_eval=budget.perturbations_per_eval, show_progress=budget.show_progress)
     return Explanation(request, question, found, table, tester.before)

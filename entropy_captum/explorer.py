@@ -25,7 +25,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from .adapter import card_of, sized
-from .attribution import look_over
+from .attribution import look_at_scores
 from .card import to_picture
 from .estimate import Estimate
 from .evaluation import SitTester
@@ -326,7 +326,9 @@ def drawn_pixels(method: str, heat: Tensor, region: NDArray[np.bool_]) -> dict[s
 def of_region(estimate: Estimate, k: int) -> Estimate:
     """The estimate of one of several regions of an image alone."""
     numbers = {name: getattr(estimate, name) for name in Estimate.ARRAYS}
-    return replace(estimate, **{name: value[k:k + 1] for name, value in numbers.items() if value is not None})
+    told = {name: estimate.settings[name][k:k + 1] for name in ("rounded", "separated") if name in estimate.settings}
+    return replace(estimate, settings=estimate.settings | told,
+                   **{name: value[k:k + 1] for name, value in numbers.items() if value is not None})
 
 # %% ../nbs/65_explorer.ipynb #a5e0871e
 class Cancelled(Exception):
@@ -754,9 +756,9 @@ def conclude(explorer: Explorer, choice: Choice, one: Asked, found: dict[str, Ma
         explorer.maps = [drawn_map(name, each, question) for name, each in found.items()]
         explorer.message = f"Testing the map{'s' * (len(found) > 1)} of {called(one.place)}"
     before = SitTester(question).before
-    for each in found.values():
+    for name, each in found.items():
         if each.estimate is not None:
-            look_over(each.estimate, question)
+            look_at_scores(each.estimate, name if len(found) > 1 else "")
     with suppress(Cancelled):
         table = judged(explorer, question, found, stop)
     if not len(table):

@@ -253,22 +253,25 @@ def choose_program(model: nn.Module, row: Tensor, runtime: Runtime) -> Choice:
     """
     key = (weights_hash(model), structure(model), tuple(row.shape), row.dtype, torch.get_num_threads(), runtime)
     known = _chosen.setdefault(model, {})
-    if key in known and not still_right(known[key], model, row):
-        del known[key]
+    found = known.get(key)
+    if found is not None and not still_right(found, model, row):
+        known.pop(key, None)
         forget(model)
-    if key not in known:
+        found = None
+    if found is None:
         found = find_program(model, row, runtime)
         for old in list(known)[:max(0, len(known) + 1 - MOST_KEPT)]:
-            del known[old]
+            known.pop(old, None)
         known[key] = found
-    return known[key]
+    return found
 
 # %% ../nbs/18_faster.ipynb #0828512b
 def state_of(model: nn.Module) -> int:
     """A number that changes when weights are written to, but for `.data`, or replaced, and with the numbers and names that modules
     hold: it tells when to look, and proves nothing."""
     weights = chain(model.parameters(), model.buffers())
-    plain = (value for module in model.modules() for name, value in vars(module).items()
+    own = (module for module in model.modules() if not type(module).__module__.startswith("torch."))
+    plain = (value for module in own for name, value in vars(module).items()
              if name != "training" and isinstance(value, int | float | str))
     return hash((*((w.data_ptr(), 0 if w.is_inference() else w._version) for w in weights), *plain))
 
@@ -327,14 +330,14 @@ class FastForward(Forward):
 
     def choice(self, row: Tensor) -> Choice:
         """What runs images of the size of a row (1,C,H,W), found if it is not known."""
-        size, state = tuple(row.shape[2:]), hash((state_of(self.network), row.dtype, torch.get_num_threads()))
-        if state != self.state:  # a program has the weights that it was made with
+        size, made_for = tuple(row.shape[2:]), (row.dtype, torch.get_num_threads())
+        if hash((state_of(self.network), *made_for)) != self.state:  # a program has the weights that it was made with
             self.programs.clear()
-            self.state = state
         found = self.programs.get(size)
         if found is None:
             found = self.programs[size] = choose_program(self.network, row, self.runtime)
             self.speed = found.speed
+            self.state = hash((state_of(self.network), *made_for))  # after it: a network may count its calls
         return found
 
     def __call__(self, *inputs: Tensor, extra: tuple[Any, ...] = ()) -> Tensor:

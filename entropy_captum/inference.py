@@ -113,7 +113,6 @@ class FullInference:
     def __init__(self, forward_func: Callable[..., Any], arguments: Any = None, perturbations_per_eval: int = 1) -> None:
         self.forward, self.arguments = as_forward(forward_func), arguments
         self.rows_per_forward = check_count("perturbations_per_eval", perturbations_per_eval)
-        self.forward.begin()
         self.looked = False
 
     def outputs_of(self, inputs: tuple[Tensor, ...], k: int, examples: Tensor, batch: int) -> Tensor:

@@ -180,9 +180,10 @@ def rise_maps(question: Question, budget: Budget, share: float = 0.5) -> Maps:
     rng, rows = np.random.default_rng(budget.seed), budget.all_rows(perturbation.n_features)
     keep = torch.from_numpy((rng.random((rows, perturbation.n_features)) < share).astype(np.float32)).to(image.device)
     total = torch.zeros(len(question.regions), *image.shape[-2:], dtype=torch.float64, device=image.device)
-    scored = scores_of(replace(question, forward=nn.Identity()))
+    scored, engine = scores_of(replace(question, forward=nn.Identity())), FullInference(question.network)
+    engine.forward.begin()
     for part in tqdm(keep.split(budget.perturbations_per_eval), desc="RISE", disable=not budget.show_progress):
-        outputs = resize_outputs(FullInference(question.network).clean(perturbation(part)), (image.shape[2], image.shape[3]))
+        outputs = resize_outputs(engine.clean(perturbation(part)), (image.shape[2], image.shape[3]))
         scores = torch.stack([score(outputs) for score in scored])
         total += torch.einsum("kn,nhw->khw", scores.double(), perturbation.weights(part, 0)[:, 0, 0].double())
     return Maps((total / (rows * share)).float(), rows)

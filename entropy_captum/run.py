@@ -269,7 +269,7 @@ def ran_by(engine: FullInference | IncrementalInference) -> str:
     forward = engine.forward
     if isinstance(forward, FastForward):
         names = {"torch" if each.program is None else "torch, folded" if each.runtime == "torch" else each.runtime
-                 for each in forward.programs.values()}
+                 for each in list(forward.programs.values())}
         return " and ".join(sorted(names)) or "torch"
     inner = getattr(forward, "function", forward)
     return "torch" if isinstance(forward, TorchForward) and forward.modules else getattr(inner, "__name__", type(inner).__name__)
@@ -295,6 +295,7 @@ def prepare(question: Question, budget: Budget) -> tuple[Question, FullInference
         goals = ", ".join(f"{name}={value}" for name, value in budget.goals.items())
         raise ValueError(f"features of parts are all asked in n_samples designs, got {goals}")
     full = FullInference(question.network, question.additional_forward_args, budget.perturbations_per_eval)
+    full.forward.begin()
     return with_region(question, full), full
 
 # %% ../nbs/22_run.ipynb #d7cf3f97
@@ -319,12 +320,13 @@ def places_of(run: Run) -> tuple[Tensor, ...]:
     return tuple(i if len(i) == 1 else i[run.question.owners.to(i.device)] for i in run.perturbation.index)
 
 
-def facts_of_run(run: Run, history: History) -> dict[str, Any]:
+def facts_of_run(run: Run, quantity: Quantity) -> dict[str, Any]:
     """What is known of a run only when it has begun: the activation, what ran the rows, of which regions the changes may be
     rounding, whether the strongest were told apart.
     """
     told: dict[str, Any] = {"activation": run.tally.activation, "ran_by": ran_by(run.engine)}
-    if (lost := rounded(history)).any():
+    history = run.history(quantity)
+    if quantity.importance is entropy_change and (lost := rounded(history)).any():
         told["rounded"] = lost.tolist()
     if isinstance(history, AdaptiveHistory) and history.goal.top is not None:
         told["separated"] = history.separated().tolist()
@@ -339,7 +341,7 @@ def estimate_of(run: Run, quantity: Quantity, settings: dict[str, Any]) -> Estim
     n, forwards = map(torch.from_numpy, (history.counts(), history.forwards(tally.skipped) + settings["region_predicted"]))
     return Estimate(scores, error, total, total_error, n, forwards,
                     torch.full((len(history.n),), len(tally.skipped)), places_of(run),
-                    run.perturbation.shapes, settings | facts_of_run(run, history), *first)
+                    run.perturbation.shapes, settings | facts_of_run(run, quantity), *first)
 
 
 def expected_rows(run: Run) -> int:

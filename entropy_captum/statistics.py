@@ -127,10 +127,12 @@ def sums_of(values: NDArray[np.float64]) -> NDArray[np.float64]:
 def sign_flip_p(differences: NDArray[np.float64], seed: int = 0) -> float:
     """The two-sided p-value of mean differences (n,) under all signs; of more than `COUNTED` units by drawn ones."""
     n, total = len(differences), abs(float(differences.sum()))
+    if not np.isfinite(total):
+        return float("nan")
     if n > COUNTED:
         draws = max(9_999, 10**7 // n)
         result: Any = stats.permutation_test([differences], np.mean, permutation_type="samples", alternative="two-sided",
-                                             n_resamples=draws, batch=1 + 10**7 // n, rng=np.random.default_rng(seed))
+                                             n_resamples=draws, batch=1 + 10**6 // n, rng=np.random.default_rng(seed))
         return float(result.pvalue)
     # Sums that differ by rounding are equal.
     least = total - 1e-12 * float(np.abs(differences).sum())

@@ -358,7 +358,7 @@ def warn_of_failures(again: Sequence[pd.DataFrame], tiles: int) -> None:
         raise ValueError(f"every tile failed; the first with {again[0]['error'].iloc[0]}; the rows from before are kept")
 
 # %% ../nbs/55_study.ipynb #35f658bf
-#: By how much the mean probability of a class, and the share of pixels where it is predicted, may differ between two machines.
+#: By what share of a tile the pixels where a class is predicted, and their sum of probabilities, may differ between two machines.
 ALIKE = 0.005
 
 
@@ -376,13 +376,17 @@ def check_network(folder: RunFolder, model: Model, sources: Sequence[Source], se
     target = settings.targets[0]
     for source in filter(folder.done, sources):
         rows = read_tile_rows(folder.path(source))
-        was = rows[(rows["target"] == class_name(target, card_of(model).classes)) & (rows["status"] != LEFT_OUT)].iloc[0]
-        now = ask_tile(model, source, settings, target).facts
-        off = [abs(float(was["predicted_pixels"]) - now["predicted_pixels"]) / now["tile_pixels"],
-               abs(np.nan_to_num(was["class_confidence"]) - np.nan_to_num(now["class_confidence"]))]
-        if max(off) > ALIKE:
-            told = [f"{int(facts['predicted_pixels']):,} pixels with a mean probability of {facts['class_confidence']:.3f}"
-                    for facts in (was, now)]
+        rows = rows[(rows["target"] == class_name(target, card_of(model).classes)) & (rows["status"] == "ok")]
+        if not len(rows):
+            continue
+        try:
+            now = ask_tile(model, source, settings, target).facts
+        except Exception:  # the run itself says what is wrong with a tile, or runs it elsewhere
+            continue
+        known = [(int(each["predicted_pixels"]), float(np.nan_to_num(each["class_confidence"]))) for each in (rows.iloc[0], now)]
+        (before, mean_before), (after, mean_after) = known
+        if max(abs(before - after), abs(before * mean_before - after * mean_after)) > ALIKE * now["tile_pixels"]:
+            told = [f"{count:,} pixels with a mean probability of {mean:.3f}" for count, mean in known]
             raise ValueError(f"{folder.home}: its rows are of another network, which has the same weights: in {source.key} it "
                              f"predicts {told[0]}, this one {told[1]}; take another folder (--out)")
         return
@@ -442,8 +446,8 @@ def evaluate(model: Model, data: Data, out: str | Path, settings: Settings | Non
     which part of a tile's name is its scene, as of `tiles.scene_of`. about: what the report says of the run: the `model`'s name,
     and the `data` folders with their `labels` and `values`. Methods that cannot be asked of the model are left out, with a row
     that says why. A tile that has rows, and fails now, keeps them, with a warning. Raises ValueError for a folder without tiles,
-    where all that have rows fail now, a class that the model has not, an expression that does not fit, or a run folder in
-    use; TypeError for other data.
+    where all that have rows fail now, a class that the model has not, an expression that does not fit, rows of another network
+    with the same weights, or a run folder in use; TypeError for other data.
     """
     sources, folders = sources_of(data, limit), folders_of(data)
     settings = resolve_targets(model, sources, settings or Settings())

@@ -41,7 +41,6 @@ def region() -> torch.Tensor:
     return region
 
 
-@pytest.mark.filterwarnings("ignore:the scores may be made of rounding")
 @pytest.mark.parametrize("probabilities", [False, True])
 @pytest.mark.parametrize("scale", [1.0, 0.01])
 @pytest.mark.parametrize("reduction", ["pixel", "object"])
