@@ -1,12 +1,15 @@
 """The scores of a region lie where the features of its own example are."""
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import nn
 
 from entropy_captum.attribution import EntropyCentric
 from entropy_captum.estimate import Estimate
+from entropy_captum.explorer import of_region
 from entropy_captum.question import Budget, Question
 from entropy_captum.run import Quantity, answer
 
@@ -66,3 +69,12 @@ def test_pixels_that_hold_nothing_are_those_of_the_regions_example(network, x, r
 def test_examples_in_their_own_order_are_as_before(network, x, regions, halves):
     found = EntropyCentric(network).estimate(x, region=regions[:2], feature_mask=halves, n_samples=8)
     assert torch.equal(found.index[0], halves)
+
+
+def test_an_estimate_of_one_region_keeps_what_is_said_of_that_region():
+    x, masks = torch.randn(1, 3, 16, 16), torch.zeros(2, 16, 16, dtype=torch.bool)
+    masks[0, :4], masks[1, 8:] = True, True
+    both = EntropyCentric(nn.Conv2d(3, 1, 3, padding=1)).estimate_regions(x, masks, grid_size=2, n_samples=4)
+    both = replace(both, settings=both.settings | {"rounded": [False, True]})
+    assert [of_region(both, k).settings["rounded"] for k in (0, 1)] == [[False], [True]]
+    assert of_region(both, 1).scores.tolist() == both.scores[1:].tolist()

@@ -781,3 +781,19 @@ def test_maps_are_kept_of_tiles_that_have_rows_already(model, tmp_path):
     stamps = [path.stat().st_mtime_ns for path in home.rglob("*.parquet")]
     evaluate(model, data, tmp_path / "run", SMALL, keep_maps=True, show_progress=False)
     assert [path.stat().st_mtime_ns for path in home.rglob("*.parquet")] == stamps
+
+
+def test_a_study_goes_on_where_a_tile_tells_nothing_of_its_network(tmp_path):
+    """A method that no tile can be asked by, a class that no tile has, a file that cannot be read any more."""
+    data, bright = write_tiles(tmp_path / "data", 2), (lambda x: 4 * x.mean(1, keepdim=True))
+    for k, (settings, network) in enumerate(((Settings(("grad-cam",), 2, 2), bright),
+                                             (Settings(("entropy",), 2, 2), lambda x: x.mean(1, keepdim=True) - 9))):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            first, again = (evaluate(network, data, tmp_path / f"run{k}", settings, show_progress=False) for _ in range(2))
+        assert without_times(again).equals(without_times(first))
+    rows = evaluate(bright, data, tmp_path / "run", SMALL, show_progress=False)
+    (data / "drawn/val/image/scene0_0.png").write_bytes(b"no image")
+    with pytest.warns(UserWarning, match="failed anew"):
+        again = evaluate(bright, data, tmp_path / "run", SMALL, show_progress=False)
+    assert without_times(again).equals(without_times(rows))
