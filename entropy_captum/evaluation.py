@@ -223,10 +223,9 @@ class SitTester:
     """Tests heat maps of one question: inputs (B,...,H,W), a region (B,H,W) and perhaps a label (B,H,W) for each, observed once.
 
     Several inputs, a tuple, lose the same pixels. Pixels that are not valid hold the baseline and belong to no region, area or IoU.
-    inference: without a label only the region is read, and "incremental" (or "auto", for a model captured before) computes only
-    what it needs. rows: at most so many in one forward, default all. watch: told how many rows go through the model before they do;
-    what it raises ends the test. In `gap` and `curve`, removed: a share, or n, of the pixels outside; seed: the order of ties;
-    perturbations_per_eval: versions, two per share, in one forward. Raises ValueError for what does not fit.
+    inference: without a label, "incremental" (or "auto", for a model captured before) computes only what the region needs. rows: at
+    most so many in a forward. watch: told how many rows come; what it raises ends the test. Of `gap` and `curve`: removed, a share,
+    or n, of what is outside; seed, of ties; perturbations_per_eval, versions in a forward. Raises ValueError for what does not fit.
     """
 
     @torch.no_grad()
