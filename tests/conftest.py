@@ -37,6 +37,17 @@ def small_net(classes: int = 1, channels: int = 3) -> nn.Module:
     return net
 
 
+def plain_net(width: int = 6, classes: int = 1, between: type[nn.Module] = nn.Tanh) -> nn.Module:
+    """Two convolutions and nothing else that could differ between two runs, random but fixed weights, in eval mode."""
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Conv2d(3, width, 3, padding=1), between(), nn.Conv2d(width, classes, 3, padding=1)).eval()
+
+
+def noise_image(side: int, examples: int = 1) -> torch.Tensor:
+    """Random but fixed inputs (B,3,S,S)."""
+    return torch.randn(examples, 3, side, side, generator=torch.Generator().manual_seed(1))
+
+
 @contextmanager
 def largest_file(size: int):
     """As on a full disk: no file can grow beyond a size."""

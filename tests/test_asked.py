@@ -6,6 +6,7 @@ import json
 import numpy as np
 import pytest
 import torch
+from conftest import noise_image, plain_net
 from torch import nn
 
 from entropy_captum import EntropyCentric, RegionScore
@@ -16,13 +17,12 @@ from entropy_captum.question import Budget
 
 @pytest.fixture
 def network() -> nn.Module:
-    torch.manual_seed(0)
-    return nn.Sequential(nn.Conv2d(3, 6, 3, padding=1), nn.Tanh(), nn.Conv2d(6, 1, 3, padding=1)).eval()
+    return plain_net()
 
 
 @pytest.fixture
 def x() -> torch.Tensor:
-    return torch.randn(1, 3, 16, 16, generator=torch.Generator().manual_seed(1))
+    return noise_image(16)
 
 
 def test_a_region_may_come_straight_from_the_network(network, x):

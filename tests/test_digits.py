@@ -6,6 +6,7 @@ import copy
 import pytest
 import torch
 from captum.attr import Occlusion
+from conftest import noise_image, plain_net
 from torch import nn
 
 from entropy_captum import EntropyCentric, RegionScore
@@ -20,8 +21,7 @@ class Unsure(nn.Module):
 
     def __init__(self, scale: float, probabilities: bool = False) -> None:
         super().__init__()
-        torch.manual_seed(0)
-        self.body = nn.Sequential(nn.Conv2d(3, 8, 3, padding=1), nn.Tanh(), nn.Conv2d(8, 1, 3, padding=1)).eval()
+        self.body = plain_net(8)
         self.scale, self.probabilities = scale, probabilities
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
@@ -31,7 +31,7 @@ class Unsure(nn.Module):
 
 @pytest.fixture
 def x() -> torch.Tensor:
-    return torch.randn(1, 3, SIDE, SIDE, generator=torch.Generator().manual_seed(1))
+    return noise_image(SIDE)
 
 
 @pytest.fixture

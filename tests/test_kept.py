@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from conftest import plain_net
 from torch import nn
 
 from entropy_captum import capture, planning
@@ -14,8 +15,7 @@ from entropy_captum.question import Budget
 
 @pytest.fixture
 def network() -> nn.Module:
-    torch.manual_seed(0)
-    return nn.Sequential(nn.Conv2d(3, 4, 3, padding=1), nn.Tanh(), nn.Conv2d(4, 1, 3, padding=1)).eval()
+    return plain_net(4)
 
 
 def test_graphs_of_few_image_sizes_are_kept(network, monkeypatch):

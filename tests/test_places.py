@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from conftest import noise_image, plain_net
 from torch import nn
 
 from entropy_captum.attribution import EntropyCentric
@@ -18,13 +19,12 @@ SIDE = 16
 
 @pytest.fixture
 def network() -> nn.Module:
-    torch.manual_seed(0)
-    return nn.Sequential(nn.Conv2d(3, 6, 3, padding=1), nn.Tanh(), nn.Conv2d(6, 1, 3, padding=1)).eval()
+    return plain_net()
 
 
 @pytest.fixture
 def x() -> torch.Tensor:
-    return torch.randn(2, 3, SIDE, SIDE, generator=torch.Generator().manual_seed(1))
+    return noise_image(SIDE, 2)
 
 
 @pytest.fixture

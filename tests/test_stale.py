@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from conftest import noise_image, plain_net
 from torch import nn
 
 from entropy_captum import EntropyCentric, faster
@@ -25,13 +26,12 @@ class OfClass(nn.Module):
 
 @pytest.fixture
 def network() -> nn.Module:
-    torch.manual_seed(0)
-    return nn.Sequential(nn.Conv2d(3, 8, 3, padding=1), nn.ReLU(), nn.Conv2d(8, 3, 3, padding=1)).eval()
+    return plain_net(8, 3, nn.ReLU)
 
 
 @pytest.fixture
 def x() -> torch.Tensor:
-    return torch.randn(1, 3, 32, 32, generator=torch.Generator().manual_seed(1))
+    return noise_image(32)
 
 
 @pytest.fixture
