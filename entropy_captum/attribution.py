@@ -24,7 +24,7 @@ from .notices import notify
 from .perturbation import Baselines, as_tensor, constant_border
 from .plan_report import PlanReport, report_plan
 from .planning import contained, propose
-from .question import Budget, Question, check_inference, check_runtime, of_image, shapes
+from .question import GOALS, Budget, Question, check_inference, check_runtime, of_image, shapes
 from .region import resolve_activation
 from .refine import reply, reply_by_rounds
 from .run import REDUCTIONS, Quantity, Run, prepare
@@ -385,7 +385,7 @@ def look_at_scores(estimate: Estimate, name: str = "") -> None:
     warn_if_flat(estimate.scores, estimate.standard_error, name)
     warn_if_rounded(estimate, name)
     # Where features are asked by their own need, one that was asked seldom has no index.
-    adaptive = any(estimate.settings.get(goal) is not None for goal in ("tolerance", "max_rows", "top", "max_seconds"))
+    adaptive = any(estimate.settings.get(goal) is not None for goal in GOALS)
     warn_if_undefined(torch.where((estimate.n_samples < ENOUGH) & adaptive, 0.0, estimate.total_order), name)
     warn_if_together(estimate, name)
 

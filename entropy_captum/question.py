@@ -37,6 +37,10 @@ from .sampling import NET, PickFreeze, Row, Sampler, check_count, check_design, 
 __all__ = ['Question', 'Budget']
 
 # %% ../nbs/07_question.ipynb #2167038a
+#: The goals of a budget for which each feature can be asked by itself; estimates have them in their settings.
+GOALS = ("tolerance", "max_rows", "top", "max_seconds")
+
+
 def shapes(inputs: Any) -> str:
     """The shapes of one tensor or of several, in words."""
     return str([tuple(x.shape) for x in inputs]) if isinstance(inputs, tuple) else f"shape {tuple(inputs.shape)}"
@@ -339,7 +343,7 @@ class Budget:
     @property
     def goals(self) -> dict[str, float]:
         """What is given of the goals for which each feature can be asked by itself."""
-        values = {name: getattr(self, name) for name in ("tolerance", "max_rows", "top", "max_seconds")}
+        values = {name: getattr(self, name) for name in GOALS}
         return {name: value for name, value in values.items() if value is not None}
 
     @property

@@ -26,7 +26,7 @@ from .incremental import IncrementalInference
 from .inference import Block, FullInference
 from .notices import notify, waiting
 from .perturbation import Perturbation
-from .question import Budget, Question
+from .question import GOALS, Budget, Question
 from .region import (Measure, PackedRegions, check_target, predicted_region, resize_outputs, resolve_activation,
                                    warn_if_activated)
 from .sampling import A, B, PickFreeze, Row, check_design
@@ -280,8 +280,7 @@ def describe(quantity: Quantity, question: Question, budget: Budget) -> dict[str
     return {"method": quantity.name, "reduction": quantity.reduction, "activation": question.activation,
             "sampler": budget.sampler, "scramble": budget.scramble, "interpolation": question.interpolation,
             "first_order": budget.first_order, "error": kind_of_error(quantity, budget), "n_samples": budget.n_samples,
-            "seed": budget.seed, "tolerance": budget.tolerance, "max_rows": budget.max_rows, "top": budget.top,
-            "max_seconds": budget.max_seconds,
+            "seed": budget.seed, **{goal: getattr(budget, goal) for goal in GOALS},
             "tuple_input": isinstance(question.inputs, tuple), "region_predicted": question.region is None,
             "dtype": str(question.tensors[0].dtype).removeprefix("torch."), "weights": question.network.key,
             "versions": {name: version(name) for name in PACKAGES}}
