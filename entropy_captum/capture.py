@@ -171,6 +171,12 @@ def is_captured(model: Any) -> bool:
     return isinstance(model, nn.Module) and model in _captured
 
 
+def drop_oldest(known: dict[Any, Any], most: int) -> None:
+    """Drop what was put first into a table until it holds at most so many entries."""
+    for old in list(known)[:-most]:
+        known.pop(old, None)  # another thread may have dropped it
+
+
 def forget(model: nn.Module) -> None:
     """Drop the graphs of a model that has become another."""
     _captured.pop(model, None)
@@ -186,8 +192,7 @@ def captured(model: nn.Module, inputs: Tensor, again: bool = False) -> Graph:
         except Unsupported as reason:
             known[key] = reason
     found = known[key] = known.pop(key)  # what was used last is dropped last
-    for old in list(known)[:-MOST_GRAPHS]:
-        del known[old]
+    drop_oldest(known, MOST_GRAPHS)
     if isinstance(found, Unsupported):
         raise found
     return found

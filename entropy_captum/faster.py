@@ -21,7 +21,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from .capture import captured, forget, has_hooks, structure
+from .capture import captured, drop_oldest, forget, has_hooks, structure
 from .forward import Forward, TorchForward, check_outputs, eval_mode, weights_hash
 from .incremental import CACHE_FRIENDLY, IncrementalInference
 from .inference import FullInference
@@ -259,10 +259,8 @@ def choose_program(model: nn.Module, row: Tensor, runtime: Runtime) -> Choice:
         forget(model)
         found = None
     if found is None:
-        found = find_program(model, row, runtime)
-        for old in list(known)[:max(0, len(known) + 1 - MOST_KEPT)]:
-            known.pop(old, None)
-        known[key] = found
+        found = known[key] = find_program(model, row, runtime)
+        drop_oldest(known, MOST_KEPT)
     return found
 
 # %% ../nbs/18_faster.ipynb #0828512b
@@ -384,8 +382,7 @@ def choose_engine(full: FullInference, perturbation: Perturbation, region: Tenso
             notify(f"{runtime} is not possible, going on with torch: it runs networks of one image tensor in float32 on the CPU")
         return engine
     fast = FastForward(forward.module, runtime)
-    hastened = FullInference(fast, None, full.rows_per_forward)
     choice = fast.choice(perturbation.inputs[0][:1])
     if choice.program is None or saving >= WORTH * choice.speed:
         return engine
-    return hastened
+    return FullInference(fast, None, full.rows_per_forward)

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor, fx, nn
 
 from .boxes import EMPTY, Box, bounding_box
-from .capture import Inexact, NotCaptured, OverBudget, Unsupported, captured, has_hooks, is_captured
+from .capture import Inexact, NotCaptured, OverBudget, Unsupported, captured, drop_oldest, has_hooks, is_captured
 from .cost import free_memory, predicted_seconds, profile
 from .forward import TURN
 from .incremental import IncrementalInference, changed_inputs, feature_boxes
@@ -208,8 +208,7 @@ def decline(model: nn.Module, case: int) -> None:
     """Remember a case of a network that is not worth a plan; the oldest is forgotten where there are too many."""
     known = _declined.setdefault(model, {})
     known[case] = None
-    for old in list(known)[:-MOST_DECLINED]:
-        del known[old]
+    drop_oldest(known, MOST_DECLINED)
 
 
 def reason_for_full(full: FullInference, perturbation: Perturbation, budget: Budget) -> str:
