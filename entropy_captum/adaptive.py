@@ -335,7 +335,6 @@ class Span(NamedTuple):
 #: From how many designs of a feature its Sobol index is made; NaN for fewer.
 ENOUGH = 16
 
-
 # %% ../nbs/21_adaptive.ipynb #0ade4f3e
 def steps(done: NDArray[np.int64], fresh: NDArray[np.int64]) -> Iterator[tuple[int, int, NDArray[np.bool_]]]:
     """From where to where designs are run that lead from `done` to `fresh`, each (R,d), and for whom, bool (R,d)."""

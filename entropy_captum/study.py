@@ -50,9 +50,9 @@ from entropy_captum.tiles import (
     Values,
     ask_tile,
     cell_means,
+    check_limit,
     cut_centre,
     failures_of,
-    check_limit,
     find_sources,
     rank_correlation,
     rank_given,
@@ -364,8 +364,8 @@ ALIKE = 0.005
 
 def lacks_maps(folder: RunFolder, source: Source) -> bool:
     """Whether a tile that is done was explained, and its maps were not kept."""
-    explained = (read_tile_rows(folder.path(source))["status"] == "ok").any()
-    return bool(explained) and not (folder.home / "maps.zarr" / source.key).is_dir()
+    kept = (folder.home / "maps.zarr" / source.key).is_dir()
+    return not kept and bool((read_tile_rows(folder.path(source))["status"] == "ok").any())
 
 
 def check_network(folder: RunFolder, model: Model, sources: Sequence[Source], settings: Settings) -> None:
