@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Collection, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import date
 from pathlib import Path
 from textwrap import wrap
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from markupsafe import Markup
@@ -22,10 +22,12 @@ from numpy.typing import NDArray
 
 from .card import RGB8, ModelCard
 from .data import Tile
-from .figures import curve_figure, dark_copy, image_element, jpeg_of, outline, overlay, png_of
+from .figures import (CLEAR_SCORE, curve_figure, dark_copy, image_element, jpeg_of, outline, overlay, own_pixels,
+                                    png_of)
 from .labels import Labels, parse_values
 from .methods import UNITS
 from .notices import needed
+from .perturbation import grid_feature_mask
 from .region import class_number
 from entropy_captum.statistics import (
     FEWEST,
@@ -41,7 +43,7 @@ from entropy_captum.statistics import (
 )
 from .study import (differences, failed_anew, failures, left_out, read_facts, read_rows, remarks, scenes_of,
                                   with_scenes)
-from .tiles import HELD, LEFT_OUT, SMALL, Source, cut_centre, find_sources
+from .tiles import EXPLAINED, LEFT_OUT, SMALL, Source, cut_centre, error_name, find_sources
 from .writing import write_whole
 from .zoo import class_shares
 
@@ -207,53 +209,70 @@ def against_rivals(rivals: pd.DataFrame, level: float = 0.05) -> str:
     return f"Scene by scene, and corrected for the number of rivals (p < {level}), it is {'; '.join(said)}." if said else ""
 
 # %% ../nbs/58_report.ipynb #94e3c185
+def of_several(errors: pd.Series[float]) -> float:
+    """The standard error of the mean of values that have these."""
+    return float(np.sqrt(np.square(errors.to_numpy()).mean() / len(errors)))
+
+
 def extreme_tiles(rows: pd.DataFrame, method: str, count: int = 4) -> dict[str, pd.DataFrame]:
-    """The tiles with the largest and the smallest mean gap of a method, where it has one; no tile is in both."""
+    """The tiles with the largest and the smallest mean gap of a method, where it has one; no tile is in both.
+
+    half, error: the gap with half of the surroundings removed, and its standard error, NaN in rows from before that was measured.
+    """
     good = rows[(rows["status"] == "ok") & (rows["method"] == method)].dropna(subset="gap")
+    good = good.assign(**{name: np.nan for name in ("gap_r0.5", "gap_r0.5_se") if name not in good})
     units = good.groupby([key for key in ("dataset", "tile", "target", "unit") if key in good], as_index=False).agg(
-        gap=("gap", "mean"), confidence=("clean_confidence", "mean"), pixels=("region_pixels", "first"))  # of all seeds the same
+        gap=("gap", "mean"), half=("gap_r0.5", "mean"), error=("gap_r0.5_se", "mean"),
+        confidence=("clean_confidence", "mean"), pixels=("region_pixels", "first"))  # of all seeds the same
     tiles = units.groupby(["dataset", "tile"], as_index=False).agg(
-        gap=("gap", "mean"), confidence=("confidence", "mean"), pixels=("pixels", "sum"))
+        gap=("gap", "mean"), half=("half", "mean"), error=("error", of_several),
+        confidence=("confidence", "mean"), pixels=("pixels", "sum"))
     tiles = tiles.sort_values("gap", ascending=False)
     few = min(count, len(tiles) // 2)
     return {"best": tiles.head(few or len(tiles)), "worst": tiles.tail(few).iloc[::-1]}
 
 # %% ../nbs/58_report.ipynb #2068d242
-def kept_map(run: Path, source: Source, method: str, target: int | None = None) -> np.ndarray[Any, Any] | None:
-    """The first kept map (H,W) of a method on a tile, or None; in a run of several classes of the `target`."""
+class Kept(NamedTuple):
+    """What a run kept of a unit, each (H,W): a method's map, the pixels that it explains and its standard errors, or None."""
+
+    heat: NDArray[Any]
+    region: NDArray[np.bool_] | None
+    error: NDArray[Any] | None
+
+
+def kept_map(run: Path, source: Source, method: str, target: int | None = None) -> Kept | None:
+    """What was kept of a method's first map of a tile, or None; in a run of several classes of the `target`."""
     if not (run / "maps.zarr").exists():
         return None
     import zarr
     found = zarr.open_group(run / "maps.zarr", mode="r").get(source.key if target is None else f"{source.key}/target-{target}")
-    # unit/baseline/seed/method: the first of each.
-    while isinstance(found, zarr.Group):
-        names = sorted(set(found.keys()) - {HELD})
-        found = found[method if method in names else names[0]]
-    return None if found is None else np.asarray(found)
+    for _ in ("unit", "baseline", "seed"):  # the first of each
+        groups = [] if found is None else sorted(found.group_keys())
+        found = found[groups[0]] if groups else None
+    if found is None or method not in found:
+        return None
+    beside = (np.asarray(found[name]) if name in found else None for name in (EXPLAINED, error_name(method)))
+    return Kept(np.asarray(found[method]), *beside)
 
 # %% ../nbs/58_report.ipynb #d1f6b4c3
-def tile_figure(run: Path, sources: Sequence[Source], crop: int | None, method: str, name: str = "", target: int | None = None,
-                classes: Sequence[Any] = (),
-                read: Callable[[Tile], tuple[NDArray[np.uint8], Labels | None]] = Tile.shown) -> Figure:
-    """Tiles in a row with the outline of their labels, and below each the method's map where it was kept.
+def tile_figure(image: NDArray[np.uint8], label: NDArray[np.bool_] | None, kept: Kept | None, method: str, grid_size: int,
+                title: str = "") -> Figure:
+    """A tile (H,W,3), and below it the method's map where it was `kept`, with the outline of what is explained.
 
-    name: of one of the model's `classes`; target: its number in a run of several. read: a tile's picture (H,W,3) and labels.
+    label: (H,W), outlined where the explained pixels were not kept. grid_size: patches a side, of a map that has standard errors.
     """
-    heats = [kept_map(run, source, method, target) for source in sources]
-    height = 1 if all(heat is None for heat in heats) else 2
-    figure = Figure(figsize=(3 * len(sources), 3 * height), layout="constrained")
-    axes = figure.subplots(height, len(sources), squeeze=False)
-    for ax in axes.flat:
-        ax.axis("off")
-    for column, (source, heat) in enumerate(zip(sources, heats, strict=True)):
-        image, labels = read(source.tile)
-        own = None if labels is None else labels.find(name, classes)
-        image, label = cut_centre(image, crop), None if own is None else cut_centre(own.mask, crop)
-        axes[0, column].imshow(image)
-        outline(axes[0, column], label)
-        axes[0, column].set_title("\n".join(wrap(f"{source.dataset} / {source.tile.name}", 26)), fontsize=8)
-        if heat is not None:
-            overlay(axes[1, column], image, heat, label, title=method, unit=UNITS.get(method, ""))
+    region = label if kept is None or kept.region is None else kept.region
+    height = 1 if kept is None else 2
+    figure = Figure(figsize=(3.2, 2.9 * height), layout="constrained")
+    above, *below = figure.subplots(height, squeeze=False)[:, 0]
+    above.imshow(image)
+    outline(above, region)
+    above.set_title("\n".join(wrap(title, 30)), fontsize=8)
+    above.axis("off")
+    if kept is not None:
+        patches = None if kept.error is None else grid_feature_mask(image.shape[:2], grid_size)[0, 0].numpy()
+        own = None if kept.region is None else own_pixels(kept.region, patches)
+        overlay(below[0], image, kept.heat, region, own=own, error=kept.error, title=method, unit=UNITS.get(method, ""))
     return figure
 
 # %% ../nbs/58_report.ipynb #d07ab0fc
@@ -356,9 +375,11 @@ td.long { white-space: normal; overflow-wrap: anywhere }
 tbody tr:hover { background: var(--soft) }
 img { box-sizing: border-box; max-width: 100%; background: white; border: 1px solid var(--line); border-radius: .5rem;
   padding: .4rem }
+.tiles { display: flex; flex-wrap: wrap; gap: .6rem; align-items: start }
+.tiles .picture { flex: 0 1 15.5rem }
 @media screen and (prefers-color-scheme: dark) { img { background: #191919 } }
 @media (max-width: 40em) {
-  .picture { overflow-x: auto } .picture img { max-width: none }
+  .picture { overflow-x: auto } .picture:not(.photo) img { max-width: none }
   .picture:not(.photo) img { width: max(100%, 34rem) }
   th, td { padding: .25rem .35rem } .long { min-width: 7.5rem } }
 pre { overflow-x: auto; font-size: .8rem }
@@ -431,14 +452,22 @@ class Report:
 #: :meta hide-value:
 GAP = ("Removing pixels outside an object lowers the network's confidence in it. The gap is how many points (hundredths) more "
        "are lost when the pixels that a map calls most important are removed than when as many of the least important are: 0 is "
-       "chance, larger is better. Two controls know nothing but the object's place: “distance” calls near pixels important, "
-       "“far”, its reverse, distant ones.")
+       "chance, larger is better.")
+#: What a reader has to know about the controls of place, where they are shown.
+#:
+#: :meta hide-value:
+PLACES = (" Two controls know nothing but the object's place: “distance” calls near pixels important, “far”, its reverse, distant "
+          "ones.")
 #: What a reader has to know about the tests at a fixed threshold.
 #:
 #: :meta hide-value:
 FIXED = ("The paper's two tests at a fixed threshold keep the important pixels (L-SIT: a small drop is good) or the unimportant "
-         "ones (H-SIT: a large drop is good). They keep different areas for different maps: the control “ones” wins L-SIT and "
-         "does well in H-SIT without knowing anything. Drops in points, entropy in hundredths of a bit, areas from 0 to 1.")
+         "ones (H-SIT: a large drop is good). They keep different areas for different maps{ones}. Drops in points, entropy in "
+         "hundredths of a bit, areas from 0 to 1.")
+#: The same about the control that keeps everything, where it is shown.
+#:
+#: :meta hide-value:
+ONES = ": the control “ones” wins L-SIT and does well in H-SIT without knowing anything"
 #: What a reader has to know about means with intervals.
 #:
 #: :meta hide-value:
@@ -487,9 +516,10 @@ def rivals_shown(rivals: pd.DataFrame) -> pd.DataFrame:
 def test_sections(rows: pd.DataFrame, method: str, rivals: pd.DataFrame) -> list[dict[str, Any]]:
     """Both tests: on equal area with its curves and the method's `rival_table`, and as in the paper."""
     equal = with_far(rows)  # whose gap is the nearness control's with the other sign
-    lines = curves(equal)
+    lines, shown = curves(equal), set(equal["method"])
     bands = ", with 95 % bands." if lines["low"].notna().any() else "."
-    found = [section("Does removing what a map calls important hurt more?", f"{GAP} {means_text(rows)}", gap_table(equal)),
+    found = [section("Does removing what a map calls important hurt more?",
+                     f"{GAP}{PLACES * ('distance' in shown)} {means_text(rows)}", gap_table(equal)),
              section("By removed area", f"The gap when a share of the pixels outside the object is removed{bands}",
                      as_image(curve_figure(lines), "the gap of every method by removed share"))]
     if whole_sets(equal).nunique() > 1:
@@ -499,7 +529,8 @@ def test_sections(rows: pd.DataFrame, method: str, rivals: pd.DataFrame) -> list
     if method == "entropy" and len(rivals):
         found.append(section("Entropy against each rival", rivals_text(rivals), rivals_shown(rivals)))
     fixed = {name: heading for name, heading in TESTS.items() if name != "gap"}
-    return [*found, section("The paper's tests at a fixed threshold", f"{FIXED} {means_text(rows)}", wide_table(rows, fixed))]
+    text = f"{FIXED.format(ones=ONES * ('ones' in shown))} {means_text(rows)}"
+    return [*found, section("The paper's tests at a fixed threshold", text, wide_table(rows, fixed))]
 
 # %% ../nbs/58_report.ipynb #1f9cbf41
 def baseline_section(rows: pd.DataFrame, first: str) -> dict[str, Any]:
@@ -577,6 +608,31 @@ def still_there(run: Run, source: Source, checksums: Collection[str], labelled: 
         return False
 
 # %% ../nbs/58_report.ipynb #5a66be9e
+#: What the marks on the pictures of tiles mean.
+#:
+#: :meta hide-value:
+MARKED = ("Below: the map, bright where it calls a place important. Dashed: the patches (or pixels) of what is explained, with a "
+          f"scale of their own; hatched: scores below {CLEAR_SCORE:g} standard errors, known only roughly.")
+
+
+def tile_pictures(run: Run, sources: Sequence[Source], method: str, name: str) -> tuple[Markup, str]:
+    """Tiles beside each other, and in words what is outlined and marked in them."""
+    found, crop = [], run.settings["crop"]
+    kept = [kept_map(run.home, source, method, run.number) for source in sources]
+    for source, own in zip(sources, kept, strict=True):
+        image, labels = run.read(source.tile)
+        label = None if labels is None else labels.find(run.target, run.named or run.targets)
+        figure = tile_figure(cut_centre(image, crop), None if label is None else cut_centre(label.mask, crop), own, method,
+                             run.settings.get("grid_size", 8), f"{source.dataset} / {source.tile.name}")
+        found.append(as_image(figure, f"one of the {name} tiles, {source.tile.name}, with what is explained in it", photo=True))
+    known = [own for own in kept if own is not None]
+    each = " (of several in a tile the first)" * (run.settings["per"] == "building")
+    outlined = (f"Outlined: what the network predicts and the map explains{each}." if known and all(
+        own.region is not None for own in known) else "Outlined: the label, not what was predicted and explained.")
+    marked = MARKED if known else "The maps were not kept; a run with --keep-maps keeps them."
+    return Markup('<div class="tiles">{}</div>').format(Markup("").join(found)), f"{outlined} {marked}"
+
+
 def tile_sections(run: Run, rows: pd.DataFrame, method: str) -> list[dict[str, Any]]:
     """The best and the worst tiles, shown where their files are at hand, and as they were."""
     found, checksums = [], set(rows["checksum"])
@@ -589,18 +645,21 @@ def tile_sections(run: Run, rows: pd.DataFrame, method: str) -> list[dict[str, A
         pictures, text = [], ("The files of these tiles have changed since, so they are not shown." if there else
                               "The tiles are not at hand: --data FOLDER shows them.")
         if shown:
-            figure = tile_figure(run.home, shown, run.settings["crop"], method, run.target, run.number, run.named or run.targets,
-                                 run.read)
-            pictures = [as_image(figure, f"the {name} tiles with their labels", photo=True)]
-            text = "Outlined: the label, not what was predicted and explained." + (
-                " Below: the map, bright where it calls a place important." if (run.home / "maps.zarr").is_dir() else
-                " The maps were not kept; a run with --keep-maps keeps them.") + (
-                f" Not shown, since their files have changed: {len(there) - len(shown)}." if len(shown) < len(there) else "")
+            picture, text = tile_pictures(run, shown, method, name)
+            pictures = [picture]
+            text += f" Not shown, since their files have changed: {len(there) - len(shown)}." * (len(shown) < len(there))
         if len(tiles):
-            table = tiles.round({"gap": 2, "confidence": 2}).rename(columns={"pixels": "explained pixels"})
             heading, text = f"The {name} tile{'s' * (len(tiles) > 1)}", f"By the gap of {method}, in points. {text}"
-            found.append(section(heading, text, *pictures, table))
+            found.append(section(heading, text, *pictures, tiles_shown(tiles)))
     return found
+
+
+def tiles_shown(tiles: pd.DataFrame) -> pd.DataFrame:
+    """`extreme_tiles` as people read them: the gap with half removed with its standard error, where that was measured."""
+    half = [f"{value:.1f} ± {error:.1f}" for value, error in zip(tiles["half"], tiles["error"], strict=True)]
+    with_half = {"gap, half removed": half} if tiles["error"].notna().any() else {}
+    table = tiles.round({"gap": 2, "confidence": 2}).drop(columns=["half", "error"]).rename(columns={"pixels": "explained pixels"})
+    return table.assign(**with_half)
 
 
 def result_sections(rows: pd.DataFrame, first: pd.DataFrame, method: str, rivals: pd.DataFrame) -> list[dict[str, Any]]:
@@ -692,7 +751,7 @@ def introduction(run: Run, rows: pd.DataFrame) -> str:
     asked, settings = rows.drop_duplicates(["dataset", "tile"]), run.settings
     tiles = rows[rows["status"] == "ok"].drop_duplicates(["dataset", "tile"])
     named = [name for name in classes_in(rows) if name] or list(run.named[:1])
-    each, pixels = " or ".join(named) or "object", f"all the pixels of {joined(named) or 'the class'}"
+    each, pixels = " or ".join(named) or "object", f"all the pixels of the class{'es' * (len(named) > 1)} {joined(named)}".rstrip()
     what = f"each {each}" if settings["per"] == "building" else pixels
     classes = f" Classes: {', '.join(named)}, each by itself." if run.several else ""
     return (f"Which parts of an aerial image does {run.model} need in order to see what it sees, and can the maps that say so be "

@@ -517,7 +517,7 @@ def kept_maps(run: Path) -> dict[str, Values]:
     """The kept maps (H,W) of a run's finished tiles, by the names that `read_map_name` reads. Raises ValueError for none."""
     arrays, ended = kept_arrays(run)
     return {name: np.asarray(array) for name, array in arrays.items()
-            if not name.endswith(f"/{HELD}") and read_map_name(name).key in ended}
+            if " " not in name.rpartition("/")[2] and read_map_name(name).key in ended}  # of several words: what stands beside maps
 
 
 def kept_masks(run: Path) -> dict[str, NDArray[np.bool_]]:

@@ -430,8 +430,26 @@ def half_removed(tester: GapTester, tests: dict[str, float], found: Maps, k: int
     return {"gap_r0.5": gap.value, "gap_r0.5_se": gap.error}
 
 
+#: The name, no method's, of the mask (H,W) of pixels that hold something, which stands beside a tile's maps where some do not.
+HELD = "pixels held"
+#: The name, no method's, of the mask (H,W) of the pixels that a unit's maps explain, which stands beside them.
+EXPLAINED = "pixels explained"
+
+
+def error_name(method: str) -> str:
+    """The name, no method's, of the standard errors (H,W) of its map, which stand beside it where it has them."""
+    return f"error of {method}"
+
+
+def beside_map(found: Maps, k: int, method: str, region: Tensor) -> dict[str, NDArray[Any]]:
+    """What stands beside the map of region k."""
+    errors = {} if found.estimate is None else {error_name(method): found.estimate.error_map(k).astype(np.float32)}
+    return {EXPLAINED: region.cpu().numpy() > 0, **errors}
+
+
 def explain_tile(tile: Asked, settings: Settings) -> Iterator[dict[str, Any]]:
-    """The rows of a tile, under "map" with the heat map (H,W) of each, under "held" with where its pixels hold something (H,W).
+    """The rows of a tile, under "map" with the heat map (H,W) of each, under "beside" with what stands beside it, under "held" with
+    where its pixels hold something (H,W).
 
     Last come those of methods that cannot be asked of the model.
     """
@@ -460,7 +478,7 @@ def explain_tile(tile: Asked, settings: Settings) -> Iterator[dict[str, Any]]:
                     yield {"unit": unit, "baseline": baseline, "seed": seed, "method": method, "status": "ok", "error": "",
                            "region_pixels": int(regions[k].sum()), "forwards": of_method.forwards, **clean, **row,
                            "seconds_maps": of_method.seconds, "seconds_tests": time.perf_counter() - start, "map": heat.numpy(),
-                           "held": held}
+                           "beside": beside_map(of_method, k, method, regions[k]), "held": held}
     yield from left_out
 
 # %% ../nbs/54_tiles.ipynb #1811fa3e
@@ -508,12 +526,8 @@ def study_class(model: Model, source: Source, settings: Settings, target: int | 
     return [facts | row for row in rows]
 
 
-#: The name, no method's, of the mask (H,W) of pixels that hold something, which stands beside a tile's maps where some do not.
-HELD = "pixels held"
-
-
 def study_tile(model: Model, source: Source, settings: Settings, run: str) -> tuple[pd.DataFrame, dict[str, NDArray[Any]]]:
-    """The rows of one tile, class by class, and its maps (H,W) by name, with the mask `HELD` where there is one.
+    """The rows of one tile, class by class, and its maps (H,W) by name, with what stands beside them.
 
     What goes wrong becomes a row of status "error".
     """
@@ -523,7 +537,8 @@ def study_tile(model: Model, source: Source, settings: Settings, run: str) -> tu
         for row in study_class(model, source, settings, target):
             if "map" in row:
                 name = MapName(source.key, number, row["unit"], row["baseline"], row["seed"], row["method"])
-                maps[f"{name.home}/{name.method}"] = row.pop("map")
+                kept = {name.method: row.pop("map"), **row.pop("beside")}
+                maps |= {f"{name.home}/{each}": values for each, values in kept.items()}
                 if not (held := row.pop("held")).all():
                     maps[HELD] = held
             rows.append(row)

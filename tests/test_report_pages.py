@@ -26,18 +26,23 @@ from entropy_captum.report import (
     as_table,
     extreme_tiles,
     find_run,
+    kept_map,
     make_report,
     rivals_text,
     rows_of,
     section,
     study_report,
     tile_figure,
+    tiles_shown,
     write_report,
 )
 from entropy_captum.statistics import rival_table
 from entropy_captum.study import RunFolder, read_facts
-from entropy_captum.tiles import Source, find_sources
+from entropy_captum.tiles import EXPLAINED, Source, error_name, find_sources
 
+#: What a run keeps beside a map, and how a picture of a tile in a report ends.
+BESIDE = (EXPLAINED, error_name("entropy"))
+PICTURE = 'with what is explained in it" src="data:image/jpeg'
 METHODS = ("entropy", "sobol", "score-cam-increase", "random", "distance")
 SHARES = [f"{test}_drop_r{r}" for test in "lh" for r in (0.1, 0.5, 0.9)]
 NUMBERS = ["gap", "clean_confidence", "share_inside", "share_near", "share_middle", "share_far", "rank_to_nearness",
@@ -59,8 +64,9 @@ def write_tiles(folder: Path, count: int, side: int = 32) -> Path:
     return folder
 
 
-def write_run(folder: Path, sources: list[Source], methods: tuple[str, ...] = METHODS, **about: object) -> Path:
-    """A run of invented rows, wide ones, with kept maps of entropy."""
+def write_run(folder: Path, sources: list[Source], methods: tuple[str, ...] = METHODS, beside: tuple[str, ...] = BESIDE,
+              **about: object) -> Path:
+    """A run of invented rows, wide ones, with kept maps of entropy and what stands `beside` them."""
     rng = np.random.default_rng(0)
     facts = {"settings": {"methods": methods, "baselines": ["grey"], "per": "class", "crop": None}, "weights": "0123456789abcdef"}
     with RunFolder(folder, facts, about) as run:
@@ -69,7 +75,10 @@ def write_run(folder: Path, sources: list[Source], methods: tuple[str, ...] = ME
                      "unit": "class", "baseline": "grey", "status": "ok", "error": "", "forwards": 520.0, "region_pixels": 64}
             rows = [known | dict(zip(NUMBERS, rng.normal(-12, 9, len(NUMBERS)), strict=True)) | {"method": method, "seed": seed}
                     for method in methods for seed in (0, 1)]
-            run.write(source, pd.DataFrame(rows), {"class/grey/0/entropy": rng.random((32, 32))})
+            side = len(source.tile.shown()[0])
+            heat, error = rng.random((2, side, side))
+            kept = {"entropy": heat, EXPLAINED: np.eye(side) > 0, error_name("entropy"): error / 8}
+            run.write(source, pd.DataFrame(rows), {f"class/grey/0/{name}": kept[name] for name in ("entropy", *beside)})
     return folder
 
 
@@ -145,18 +154,18 @@ def test_the_page_lies_where_help_says(run: Path) -> None:
 @pytest.mark.slow
 def test_tiles_and_heat_maps_are_shown_without_being_told_where_they_are(run: Path, data: Path) -> None:
     page = make_report(run)
-    assert page.count('tiles with their labels" src="data:image/jpeg') == 2 and "Below: the map" in page
+    assert page.count(PICTURE) == 8 and "Below: the map" in page
     assert len(page) < 5e6
     shutil.move(data, data.with_name("moved"))
-    assert "with their labels" not in make_report(run) and "--data FOLDER" in make_report(run)
-    assert make_report(run, data.with_name("moved")).count("with their labels") == 2
+    assert PICTURE not in make_report(run) and "--data FOLDER" in make_report(run)
+    assert make_report(run, data.with_name("moved")).count(PICTURE) == 8
 
 
 @pytest.mark.slow
 def test_a_large_page_of_real_size_tiles_stays_below_five_megabytes(tmp_path: Path) -> None:
     data = write_tiles(tmp_path / "data/towns", 8, side=512)
     page = write_report(write_run(tmp_path / "run", find_sources(data.parent)), data=data.parent)
-    assert page.read_text().count("tiles with their labels") == 2 and page.stat().st_size < 5e6
+    assert page.read_text().count(PICTURE) == 8 and page.stat().st_size < 5e6
 
 
 @pytest.mark.slow
@@ -167,11 +176,46 @@ def test_best_and_worst_tiles_share_none_and_pictures_do_not_overlap(count: int,
     tiles = extreme_tiles(rows[rows.method == "entropy"], "entropy")
     assert not set(tiles["best"].tile) & set(tiles["worst"].tile) and len(tiles["best"]) == max(min(4, count // 2), 1)
     page = make_report(few)
-    assert page.count("with their labels") == (1 if count == 1 else 2)
-    figure = tile_figure(find_run(few), find_sources(data, count), None, "entropy")
+    assert page.count(PICTURE) == len(tiles["best"]) + len(tiles["worst"])
+    source = find_sources(data, count)[0]
+    figure = tile_figure(source.tile.shown()[0], None, kept_map(find_run(few), source, "entropy"), "entropy", 8, source.tile.name)
     figure.draw_without_rendering()  # the layout settles in two
     figure.canvas.draw()
     assert len(overlapping(figure)) == 0
+
+
+@pytest.mark.slow
+def test_pictures_outline_what_was_explained_with_a_scale_of_its_own(run: Path, data: Path, tmp_path: Path, monkeypatch) -> None:
+    drawn = []
+    monkeypatch.setattr(report, "overlay", lambda *given, **more: drawn.append((given, more)))
+    assert "Outlined: what the network predicts and the map explains." in make_report(run) and "hatched" in make_report(run)
+    (_, image, heat, region), more = drawn[0]
+    assert image.shape == (32, 32, 3) and heat.shape == (32, 32) and np.array_equal(region, np.eye(32) > 0)
+    assert more["error"].shape == (32, 32) and more["own"].sum() == 8 * 16, "the eight patches of 4 x 4 pixels on the diagonal"
+    drawn.clear()
+    older = write_run(tmp_path / "older", find_sources(data), beside=(), data=[str(data)])
+    assert "Outlined: the label, not what was predicted and explained." in make_report(older)
+    (_, _, _, region), more = drawn[0]
+    assert region.sum() == 64 and more["own"] is None and more["error"] is None
+
+
+@pytest.mark.slow
+def test_only_controls_that_were_run_are_spoken_of(run: Path, data: Path, tmp_path: Path) -> None:
+    assert "“far”" in make_report(run) and "“ones”" not in make_report(run)
+    assert "“ones”" in make_report(write_run(tmp_path / "ones", find_sources(data), ("entropy", "ones")))
+    without = make_report(write_run(tmp_path / "without", find_sources(data), ("entropy", "sobol")))
+    assert not re.search("“(far|distance|ones)”", without) and "{" not in re.sub("(?s)<style>.*?</style>|<pre>.*?</pre>", "", without)
+
+
+def test_the_gap_of_a_tile_stands_with_its_error() -> None:
+    rows = pd.DataFrame({"dataset": "towns", "tile": ["a", "a", "b"], "unit": ["one", "two", "one"], "method": "entropy", "status":
+                         "ok", "gap": [3.0, 5, 1], "gap_r0.5": [2.0, 4, 1], "gap_r0.5_se": [3.0, 4, 0.5], "clean_confidence": 0.9,
+                         "region_pixels": 9})
+    tiles = extreme_tiles(rows, "entropy")
+    assert (tiles["best"].half.item(), tiles["best"].error.item()) == (3, 2.5), "two independent errors of 3 and 4, of a mean of two"
+    assert tiles_shown(tiles["best"])["gap, half removed"].item() == "3.0 ± 2.5"
+    older = extreme_tiles(rows.drop(columns=["gap_r0.5", "gap_r0.5_se"]), "entropy")["worst"]
+    assert list(tiles_shown(older)) == ["dataset", "tile", "gap", "confidence", "explained pixels"]
 
 
 def overlapping(figure: Figure) -> list[tuple[int, int]]:
@@ -207,6 +251,8 @@ def test_in_a_browser_tables_fit_the_page_and_settings_are_folded(run: Path) -> 
         phone = browser.new_page(viewport={"width": 390, "height": 844}, color_scheme="dark")
         phone.goto(f"file://{path}")
         assert phone.evaluate("document.documentElement.scrollWidth <= document.documentElement.clientWidth")
+        rights = phone.evaluate("[...document.querySelectorAll('.tiles img')].map(one => one.getBoundingClientRect().right)")
+        assert len(rights) == 8 and max(rights) < 390, "no tile is cut off"
         assert phone.evaluate(CORNER) < 45 and page.evaluate(CORNER) > 232, "in the dark a picture's paper is dark"
 
 

@@ -302,7 +302,7 @@ def test_the_mask_beside_maps_is_no_map(tmp_path):
     """Of a run of several classes, whose maps lie beside it under a later name."""
     heat = np.random.default_rng(0).random((4, 4))
     save_maps(tmp_path / "maps.zarr", "town/a.png", {"target-1/class/grey/0/entropy": heat, HELD: heat > 0.5})
-    assert np.array_equal(kept_map(tmp_path, SimpleNamespace(key="town/a.png"), "entropy"), heat)
+    assert np.array_equal(kept_map(tmp_path, SimpleNamespace(key="town/a.png"), "entropy", 1).heat, heat)
     assert kept_maps(tmp_path) == {} and (tmp_path / "rows/town").mkdir(parents=True) is None
     pd.DataFrame().to_parquet(tmp_path / "rows/town/a.png.parquet")
     assert list(kept_maps(tmp_path)) == ["town/a.png/target-1/class/grey/0/entropy"]
