@@ -305,7 +305,8 @@ class Own:
         offered = dict(zip(OFFERED, (question.channel, question.activation, base, feature_ids(question), budget.seed), strict=True))
         named = {name: offered[name] for name in OFFERED if name in inspect.signature(self.method).parameters}
         size = (image.shape[2], image.shape[3])
-        with Counter(question.forward) as counter, eval_mode(question.forward), torch.random.fork_rng():
+        own = eval_mode(question.forward, watch=False)  # the method may run networks of its own
+        with Counter(question.forward) as counter, own, torch.random.fork_rng():
             for region in question.regions:
                 torch.manual_seed(budget.seed)
                 found = self.method(counter.model, image.clone(), region[None].clone(), **named)

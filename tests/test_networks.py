@@ -4,6 +4,7 @@ import logging
 import operator
 import threading
 import warnings
+import weakref
 from collections import OrderedDict, deque, namedtuple
 from dataclasses import dataclass
 
@@ -19,7 +20,7 @@ from torchvision.models.detection import fasterrcnn_mobilenet_v3_large_320_fpn
 from entropy_captum import EntropyCentric, LayerScoreCam, RegionScore, SobolTotal, l_sit
 from entropy_captum.cam import seg_grad_cam
 from entropy_captum.capture import captured, has_hooks
-from entropy_captum.forward import check_outputs, eval_mode, find_modules, weights_hash
+from entropy_captum.forward import as_forward, check_outputs, eval_mode, find_modules, weights_hash
 from entropy_captum.inference import FullInference
 
 REGION = torch.zeros(8, 8)
@@ -523,3 +524,78 @@ def test_rows_are_run_as_often_as_said(image):
     engine = FullInference(model, None, 4)
     engine.clean((image,))
     assert engine.looked is False
+
+
+class InClass(nn.Module):
+    """Holds its network where no search looks."""
+
+    nets = ()
+
+    def forward(self, x):
+        return self.nets[0](x)
+
+
+class ByProperty:
+    def __init__(self, net):
+        self._get = weakref.ref(net)
+
+    @property
+    def net(self):
+        return self._get()
+
+    def __call__(self, x):
+        return self.net(x)
+
+
+class Helped(nn.Module):
+    """One network that is found, and one behind a method that names a global."""
+
+    def __init__(self, net):
+        super().__init__()
+        self.own = nn.Identity()
+        HIDDEN[0] = weakref.ref(net)
+
+    def help(self, x):
+        return HIDDEN[0]()(x)
+
+    def forward(self, x):
+        return self.own(self.help(x))
+
+
+HIDDEN: list = [None]
+OUT_OF_SIGHT = {"in the class": lambda net: type("InOne", (InClass,), {"nets": [net]})(), "weak, by a property": ByProperty,
+                "named by a helper": Helped}
+
+
+@pytest.mark.parametrize("make", OUT_OF_SIGHT.values(), ids=OUT_OF_SIGHT)
+def test_networks_that_no_search_finds_are_put_in_eval_mode_as_they_run(make, image):
+    net = small_net()
+    want, statistics, model = EntropyCentric(net.eval()).attribute(image, **CALL), net[1].running_mean.clone(), make(net)
+    assert net not in find_modules(model)
+    net.train()
+    hooks = len(torch.nn.modules.module._global_forward_pre_hooks)
+    for _ in range(2):
+        assert torch.allclose(EntropyCentric(model).attribute(image, **CALL), want, atol=1e-6)
+        assert torch.equal(net[1].running_mean, statistics) and net.training and net[1].training
+    found = seg_grad_cam(model, image, region=REGION, layer=net[0])
+    assert torch.equal(found, seg_grad_cam(net.eval(), image, region=REGION, layer=net[0]))
+    assert len(torch.nn.modules.module._global_forward_pre_hooks) == hooks
+
+
+def test_networks_of_other_threads_and_of_failed_calls_are_left_alone(image):
+    other, net = small_net().train(), small_net().eval()
+    flags = []
+
+    def aside(x):
+        thread = threading.Thread(target=lambda: flags.append((other(x), other.training)[1]))
+        thread.start()
+        thread.join()
+        return net(x)
+
+    with eval_mode(net):
+        aside(image)
+    assert flags == [True]
+    hooks = len(torch.nn.modules.module._global_forward_pre_hooks)
+    with pytest.raises(ZeroDivisionError):
+        as_forward(lambda x: net(x) / (1 // 0))(image)
+    assert len(torch.nn.modules.module._global_forward_pre_hooks) == hooks and other.training
