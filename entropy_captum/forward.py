@@ -313,6 +313,29 @@ def eval_mode(function: Callable[..., Any], known: tuple[nn.Module, ...] = (), w
             for m in changed:
                 _set_training(m, True)
 
+# %% ../nbs/05_forward.ipynb #a1d7c3e4
+def ordinary(tensor: Tensor) -> Tensor:
+    """A tensor that gradients may need; of one made in inference mode a copy."""
+    return tensor.clone() if tensor.is_inference() else tensor
+
+
+@contextmanager
+def gradients(function: Callable[..., Any], watch: bool = True) -> Iterator[None]:
+    """`eval_mode` in which gradients can be had, whatever mode it is called in, and of weights that were made in inference mode."""
+    with eval_mode(function, watch=watch), torch.inference_mode(False), torch.enable_grad():
+        copies, changed = dict[int, Tensor](), list[tuple[Any, str, Tensor]]()
+        for part in (p for module in find_modules(function) for p in module.modules()):
+            for table in (part._parameters, part._buffers):
+                changed += [(table, name, w) for name, w in table.items() if w is not None and w.is_inference()]
+        for table, name, w in changed:  # weights that several modules share stay one
+            own = nn.Parameter(w.clone(), w.requires_grad) if isinstance(w, nn.Parameter) else w.clone()
+            table[name] = copies.setdefault(id(w), own)
+        try:
+            yield
+        finally:
+            for table, name, w in changed:
+                table[name] = w
+
 # %% ../nbs/05_forward.ipynb #af93bdcc
 def as_written() -> AbstractContextManager[Any]:
     """While this is entered, compiled networks run the code that they were compiled of."""

@@ -22,6 +22,8 @@ from entropy_captum.cam import seg_grad_cam
 from entropy_captum.capture import captured, has_hooks
 from entropy_captum.forward import as_forward, check_outputs, eval_mode, find_modules, weights_hash
 from entropy_captum.inference import FullInference
+from entropy_captum.methods import run_methods
+from entropy_captum.question import Budget, Question
 
 REGION = torch.zeros(8, 8)
 REGION[2:6, 2:6] = 1
@@ -599,3 +601,29 @@ def test_networks_of_other_threads_and_of_failed_calls_are_left_alone(image):
     with pytest.raises(ZeroDivisionError):
         as_forward(lambda x: net(x) / (1 // 0))(image)
     assert len(torch.nn.modules.module._global_forward_pre_hooks) == hooks and other.training
+
+
+def encoded():
+    """A network with an encoder, always the same."""
+    net = nn.Module()
+    torch.manual_seed(1)
+    net.encoder, net.head = nn.Sequential(nn.Conv2d(3, 4, 3, padding=1), nn.BatchNorm2d(4), nn.ReLU()), nn.Conv2d(4, 1, 1)
+    net.forward = lambda x: net.head(net.encoder(x))
+    return net
+
+
+@pytest.mark.parametrize("inside", [False, True], ids=["built there", "called there"])
+@pytest.mark.parametrize("name", ["grad-cam", "input-x-gradient", "unoise"])
+def test_methods_that_need_gradients_know_no_inference_mode(name, inside, image):
+    def maps(net, x, region):
+        return run_methods(Question(net, x, region, grid_size=2), Budget(n_samples=4), [name])[name].maps
+
+    want, asked = maps(encoded(), image, REGION), torch.inference_mode()
+    with asked:
+        net, given, region = encoded(), image.clone(), REGION.clone()
+        weight = net.head.weight
+        if inside:
+            assert torch.equal(maps(net, given, region), want)
+    if not inside:
+        assert torch.equal(maps(net, given, region), want)
+    assert net.head.weight is weight and weight.is_inference()
