@@ -27,7 +27,7 @@ from .question import Mask, Question, bases_of, check_inputs
 from .region import (binary_entropy_from_log_odds, check_region, check_target, log_odds, objects, resize_outputs,
                                    resolve_activation)
 from .training import CropSampler, save_weights
-from .writing import write_whole
+from .writing import file_beside, write_whole
 
 # %% auto #0
 __all__ = ['NoiseRecipe', 'unoise', 'NoiseNetwork', 'train_noise', 'save_noise', 'load_noise', 'NoiseTest', 'noise_test',
@@ -276,7 +276,7 @@ def save_noise(network: NoiseNetwork, path: str | Path, model: Model, recipe: No
     lines = [f"- {name.replace('_', ' ')}: {value}" for name, value in facts.items()]
     said = "How strong noise may be at each pixel before a prediction in a region suffers."
     text = "\n".join(["# A noise network (U-Noise)", "", said, "", *lines, ""])
-    write_whole(Path(path).with_suffix(".md"), lambda file: file.write_text(text, encoding="utf-8"))
+    write_whole(file_beside(path, ".md", ".safetensors"), lambda file: file.write_text(text, encoding="utf-8"))
     return facts
 
 # %% ../nbs/51_unoise.ipynb #0fca2061
