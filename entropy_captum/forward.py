@@ -27,7 +27,7 @@ from torch.nn.parameter import is_lazy
 
 from .names import Activation
 from .notices import notify
-from .perturbation import CHANNELS_FIRST
+from .perturbation import CHANNELS_FIRST, as_tensor
 
 # %% auto #0
 __all__ = ['Model', 'Forward', 'TorchForward', 'as_forward']
@@ -98,6 +98,12 @@ def cause_of(errors: Iterable[Exception], x: Tensor, modules: Iterable[nn.Module
     if devices and str(x.device) not in devices:
         return f"the input is on {x.device}, the model's weights are on {', '.join(devices)}; move one to the other"
     said = "\n".join(map(str, errors))
+    # Two ways in which torch's exported programs refuse a size.
+    if fixed := re.search(r"(?:Guard failed: .*size\(\)|Expected input at .*shape)\[([0-3])\](?: to be)? (.+?)(?:, but .*)?$",
+                          said, re.M):
+        axis = ("number of images", "number of channels", "height", "width")[int(fixed[1])]
+        return (f"the model is a program that was exported for inputs whose {axis} is {fixed[2].removeprefix('== ')}, the input has "
+                f"the shape {tuple(x.shape)}; give it such a one, or export it anew with dynamic_shapes")
     bands = re.search(r"to have (\d+) channels, but got (\d+) channels", said)
     if bands and x.ndim > 1 and int(bands[2]) == x.shape[1]:
         last = x.ndim == 4 and int(bands[1]) == x.shape[3]
@@ -122,7 +128,7 @@ def call_model(model: Callable[..., Any], inputs: tuple[Tensor, ...], extra: tup
     Where it fails, it is called with its weights' dtype, and row by row. Raises ValueError where the cause is known, else
     what the model raised.
     """
-    x, batch = inputs[0], len(inputs[0])
+    x, batch = as_tensor(inputs[0]), len(inputs[0])
 
     def run(dtype: torch.dtype | None, rows: slice) -> Any:
         own = (i[rows].to(dtype or i.dtype, copy=True) for i in inputs)

@@ -627,3 +627,15 @@ def test_methods_that_need_gradients_know_no_inference_mode(name, inside, image)
     if not inside:
         assert torch.equal(maps(net, given, region), want)
     assert net.head.weight is weight and weight.is_inference()
+
+
+@pytest.mark.parametrize("given", [dict(inputs=0), dict(region=0), dict(baselines=0), dict(feature_mask=0)], ids=str)
+def test_tensors_without_numbers_are_said_to_have_none(given, image):
+    place, = given
+    values = {"inputs": image, "baselines": image, "region": REGION, "feature_mask": torch.zeros(1, 1, 8, 8, dtype=torch.int64)}
+    asked = {"inputs": image, "region": REGION, "n_samples": 4, place: values[place].to("meta")}
+    with pytest.raises(ValueError, match="'meta' and holds no numbers"):
+        EntropyCentric(small_net().eval()).attribute(**asked)
+    if place == "inputs":
+        with pytest.raises(ValueError, match="'meta' and holds no numbers"):
+            RegionScore(small_net().eval(), REGION)(asked["inputs"])
