@@ -102,8 +102,8 @@ def cause_of(errors: Iterable[Exception], x: Tensor, modules: Iterable[nn.Module
     if fixed := re.search(r"(?:Guard failed: .*size\(\)|Expected input at .*shape)\[([0-3])\](?: to be)? (.+?)(?:, but .*)?$",
                           said, re.M):
         axis = ("number of images", "number of channels", "height", "width")[int(fixed[1])]
-        return (f"the model is a program that was exported for inputs whose {axis} is {fixed[2].removeprefix('== ')}, the input has "
-                f"the shape {tuple(x.shape)}; give it such a one, or export it anew with dynamic_shapes")
+        return (f"the model is a program that was exported for inputs whose {axis} is {fixed[2].removeprefix('== ')}, the input "
+                f"has the shape {tuple(x.shape)}; give it such a one, or export it anew with dynamic_shapes")
     bands = re.search(r"to have (\d+) channels, but got (\d+) channels", said)
     if bands and x.ndim > 1 and int(bands[2]) == x.shape[1]:
         last = x.ndim == 4 and int(bands[1]) == x.shape[3]
