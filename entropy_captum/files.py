@@ -330,17 +330,27 @@ def read_stored(facts: Facts, window: Window | None = None) -> Stored:
                          "write it again, for example by gdal_translate -ot Byte -co COMPRESS=DEFLATE") from problem
 
 # %% ../nbs/30_files.ipynb #f9838090
+def check_alpha(alpha: NDArray[Any], source: str | Path, band: int) -> None:
+    """Raises ValueError where a band (H,W) that is called alpha lies between transparent and opaque in more than a hundredth of the
+    pixels: some files keep infrared there, whose zeros hide nothing."""
+    full = np.iinfo(alpha.dtype).max if alpha.dtype.kind in "ui" else alpha.max()
+    between = float(((alpha > 0) & (alpha < full)).mean())
+    if between > 0.01:
+        colours = " ".join(f"-b {k}" for k in range(1, band))
+        raise ValueError(f"{source}: its band {band}, called alpha, lies between transparent and opaque in {between:.1%} of the "
+                         f"pixels ({alpha.min()} to {alpha.max()}); is it infrared? A network that takes it gets it by --bands "
+                         f"(extra geo); for others leave it out (gdal_translate {colours} FILE NEW). If it is transparency, make "
+                         "it one of 0 and the largest number alone")
+
+
 def check_opaque(facts: Facts, alpha: NDArray[np.uint8] | None) -> None:
-    """Raises ValueError where transparency (H,W) hides pixels; some files keep infrared there."""
+    """Raises ValueError where transparency (H,W) hides pixels, or is none by `check_alpha`."""
     if alpha is None or alpha.min() == 255:
         return
-    share = f"{(alpha < 255).mean():.1%} of the pixels"
     if facts.alpha and facts.mask is None:
-        band = "fourth" if facts.colour == "RGB" else "second"
-        raise ValueError(f"{facts.path}: its {band} band, called alpha, is below 255 in {share} ({alpha.min()} to {alpha.max()}). "
-                         "If it is infrared, read the file with rasterio and give a network of four bands its tensor; if it is "
-                         "transparency, there are pixels that hold nothing: cut the image to those that do")
-    raise ValueError(f"{facts.path}: its transparency hides {share}, which hold nothing to explain; cut the image to those that do")
+        check_alpha(alpha, facts.path, len(facts.bits))
+    raise ValueError(f"{facts.path}: its transparency hides {(alpha < 255).mean():.1%} of the pixels, which hold nothing to "
+                     "explain; cut the image to those that do")
 
 # %% ../nbs/30_files.ipynb #04f9c65c
 def advice_for(facts: Facts) -> str:

@@ -21,8 +21,8 @@ from typing import Any, NamedTuple, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from .files import (Extent, Facts, Transform, Window, check_single, gdal_name, is_remote, look, other_than,
-                                  read_image, without_data)
+from .files import (Extent, Facts, Transform, Window, check_alpha, check_single, gdal_name, is_remote, look,
+                                  other_than, read_image, without_data)
 from .notices import first_line, needed, not_there, notify
 from .tiff import HEADS, read_pages
 
@@ -216,16 +216,12 @@ class Pixels(NamedTuple):
 def hidden_by(dataset: Any, bands: Sequence[Band], **window: Any) -> NDArray[np.bool_] | None:
     """Where (H,W) an alpha band that is none of the bands, or a mask, hides pixels; None where there is neither.
 
-    Warns where alpha is neither 0 nor 255.
+    Raises ValueError where alpha is none, see `files.check_alpha`.
     """
     alpha = [index for index, colour in zip(dataset.indexes, dataset.colorinterp, strict=True) if colour is ColorInterp.alpha]
     if alpha and alpha[0] not in {band.index for band in bands}:
         values = dataset.read(alpha[0], **window)
-        full = np.iinfo(values.dtype).max if values.dtype.kind in "ui" else values.max()
-        between = ((values > 0) & (values < full)).mean()
-        if between > 0.01:
-            notify(f"{dataset.name}: its band {alpha[0]}, called alpha, lies between transparent and opaque in {between:.0%} of "
-                   "the pixels; is it infrared? then choose it as a band (--bands)")
+        check_alpha(values, dataset.name, alpha[0])
         return np.asarray(values == 0)
     shared = MaskFlags.per_dataset in dataset.mask_flag_enums[0] and MaskFlags.alpha not in dataset.mask_flag_enums[0]
     return np.asarray(dataset.read_masks(1, **window) == 0) if shared else None
