@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from .forward import TURN, Model, as_written, call_model, eval_mode, find_modules
+from .forward import TURN, Model, as_written, call_model, eval_mode, find_modules, gradients
 from .inference import expand_arguments
 from .perturbation import Baselines, as_tensor, check_baselines
 from .region import RegionScore, check_region
@@ -87,7 +87,7 @@ def seg_grad_cam(model: Model, inputs: Tensor, *, region: Tensor | NDArray[Any],
     if isinstance(model, nn.DataParallel):
         model = model.module  # its replicas would each keep a part of the layer's gradients
     score, mask = RegionScore(model, None, target, score="logit", reduce="mean"), as_tensor(region).to(inputs.device)
-    with eval_mode(model), as_written(), torch.enable_grad():
+    with gradients(model), as_written():
         cam = LayerGradCam(score, layer or default_layer(model, inputs))
         attribution = cam.attribute(inputs.detach().clone(), additional_forward_args=mask, relu_attributions=True)
     return F.interpolate(attribution.detach().to(inputs), inputs.shape[-2:], mode="bilinear", align_corners=False)

@@ -21,7 +21,7 @@ from .labels import LabelValues, parse_values
 from .names import LITE0, STUDY_METHODS, Activation, BaselineName, FeatureKind, Grid, InferenceKind, Runtime
 from .notices import each_kind_once, needed, not_there, waiting
 from .request import ImageFile, Request, parse_nodata, read_request
-from .writing import check_free, in_place_of, record_of, write_whole
+from .writing import check_free, file_beside, in_place_of, record_of, write_whole
 
 with needed("models"):
     import typer
@@ -841,7 +841,7 @@ def report(run: Annotated[Path, typer.Argument(help="A run folder of `evaluate`,
         told = study_report(run, data or None, scenes=scenes, labels=labels, values=values)
     typer.echo(f"report: {told.write(path)}")
     if latex:
-        typer.echo(f"tables: {told.write_latex(path.with_suffix('.tex'))}")
+        typer.echo(f"tables: {told.write_latex(file_beside(path, '.tex', '.html', '.htm'))}")
 
 # %% ../nbs/66_cli.ipynb #a2a17a45
 #: The commands `entropy-captum model ...`.

@@ -21,7 +21,7 @@ from torch import Tensor
 
 from .perturbation import spread_scores
 from .sampling import A, B, PickFreeze, Row
-from .writing import write_together, writing_to
+from .writing import file_beside, write_together, writing_to
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure  # drawing is imported when something is drawn
@@ -413,9 +413,8 @@ def draw_estimate(estimate: Estimate, shown: int = 4) -> bytes:
 
 # %% ../nbs/20_estimate.ipynb #cefcae61
 def _files(path: str | Path) -> tuple[Path, Path]:
-    """PATH.npz and PATH.json. An ending is added, never put in the place of one: "roof_x0.25" and "roof_x0.50" are two names."""
-    stem = Path(path) if Path(path).suffix not in (".npz", ".json") else Path(path).with_suffix("")
-    return stem.with_name(f"{stem.name}.npz"), stem.with_name(f"{stem.name}.json")
+    """PATH.npz and PATH.json."""
+    return file_beside(path, ".npz", ".npz", ".json"), file_beside(path, ".json", ".npz", ".json")
 
 # %% ../nbs/20_estimate.ipynb #5287ab59
 def _digest(text: str) -> str:

@@ -447,7 +447,7 @@ def work(explorer: Explorer, choice: Choice, stop: threading.Event) -> None:
     explorer.problem = explorer.result = None  # what `save` writes is what is shown
     words = ""
     try:
-        with heard() as told, eval_mode(explorer.subject.model):
+        with heard() as told, eval_mode(explorer.subject.model, watch=False):
             words = explained(explorer, choice, stop)
     except Cancelled:
         words = "Cancelled before there was anything to show"

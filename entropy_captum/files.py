@@ -8,10 +8,12 @@ from __future__ import annotations
 import hashlib
 import io
 import math
+import os
 import struct
 import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
@@ -126,7 +128,7 @@ NUMBERS = {1: "unsigned", 2: "signed", 3: "float", 5: "complex", 6: "complex"}
 def tiff_facts(path: Path) -> Facts:
     """What a TIFF says of itself, by its first picture that is neither an overview nor a mask."""
     pages = read_pages(path)
-    pictures = [page for page in pages if not page.is_overview and not page.is_mask]
+    pictures = [page for page in pages if page.is_picture]
     if not pictures:
         raise ValueError(f"{path}: a TIFF without a picture of full size ({len(pages)} pages)")
     page, extra = pictures[0], pictures[0].tags.get(338, ())
@@ -231,13 +233,37 @@ class Stored(NamedTuple):
     alpha: NDArray[np.uint8] | None
 
 # %% ../nbs/30_files.ipynb #86bad8be
+@lru_cache(maxsize=64)
+def full_page(path: str, stamp: int, size: int) -> int:
+    """The number, from 1, of a TIFF's first picture; 1 for other files. stamp, size: of the file, which is looked at once."""
+    with open(path, "rb") as file:
+        if file.read(4) not in HEADS:
+            return 1
+    try:
+        if read_pages(path, 1)[0].is_picture:
+            return 1
+        return next((k for k, page in enumerate(read_pages(path), 1) if page.is_picture), 1)
+    except (ValueError, *DAMAGED):  # GDAL may say better what is wrong with it
+        return 1
+
+
+def gdal_name(path: str | Path) -> str:
+    """By which name GDAL opens the picture that `look` describes: it takes the first page of a TIFF, overview or not."""
+    try:
+        facts = os.stat(path)
+        number = full_page(str(path), facts.st_mtime_ns, facts.st_size)
+    except (OSError, ValueError):  # no file of this machine
+        return str(path)
+    return str(path) if number == 1 else f"GTIFF_DIR:{number}:{path}"
+
+
 def read_by_gdal(path: Path, page: Page, rows: slice, columns: slice) -> NDArray[Any]:
     """A window of a TIFF, (H,W,C), whose colours JPEG has halved."""
     with needed("geo"):
         import rasterio
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", rasterio.errors.NotGeoreferencedWarning)
-        with rasterio.open(path) as file:
+        with rasterio.open(gdal_name(path)) as file:
             return np.moveaxis(file.read(window=((rows.start, rows.stop), (columns.start, columns.stop))), 0, -1)
 
 
@@ -304,17 +330,27 @@ def read_stored(facts: Facts, window: Window | None = None) -> Stored:
                          "write it again, for example by gdal_translate -ot Byte -co COMPRESS=DEFLATE") from problem
 
 # %% ../nbs/30_files.ipynb #f9838090
+def check_alpha(alpha: NDArray[Any], source: str | Path, band: int) -> None:
+    """Raises ValueError where a band (H,W) that is called alpha lies between transparent and opaque in more than a hundredth of the
+    pixels: some files keep infrared there, whose zeros hide nothing."""
+    full = np.iinfo(alpha.dtype).max if alpha.dtype.kind in "ui" else alpha.max()
+    between = float(((alpha > 0) & (alpha < full)).mean())
+    if between > 0.01:
+        colours = " ".join(f"-b {k}" for k in range(1, band))
+        raise ValueError(f"{source}: its band {band}, called alpha, lies between transparent and opaque in {between:.1%} of the "
+                         f"pixels ({alpha.min()} to {alpha.max()}); is it infrared? A network that takes it gets it by --bands "
+                         f"(extra geo); for others leave it out (gdal_translate {colours} FILE NEW). If it is transparency, make "
+                         "it one of 0 and the largest number alone")
+
+
 def check_opaque(facts: Facts, alpha: NDArray[np.uint8] | None) -> None:
-    """Raises ValueError where transparency (H,W) hides pixels; some files keep infrared there."""
+    """Raises ValueError where transparency (H,W) hides pixels, or is none by `check_alpha`."""
     if alpha is None or alpha.min() == 255:
         return
-    share = f"{(alpha < 255).mean():.1%} of the pixels"
     if facts.alpha and facts.mask is None:
-        band = "fourth" if facts.colour == "RGB" else "second"
-        raise ValueError(f"{facts.path}: its {band} band, called alpha, is below 255 in {share} ({alpha.min()} to {alpha.max()}). "
-                         "If it is infrared, read the file with rasterio and give a network of four bands its tensor; if it is "
-                         "transparency, there are pixels that hold nothing: cut the image to those that do")
-    raise ValueError(f"{facts.path}: its transparency hides {share}, which hold nothing to explain; cut the image to those that do")
+        check_alpha(alpha, facts.path, len(facts.bits))
+    raise ValueError(f"{facts.path}: its transparency hides {(alpha < 255).mean():.1%} of the pixels, which hold nothing to "
+                     "explain; cut the image to those that do")
 
 # %% ../nbs/30_files.ipynb #04f9c65c
 def advice_for(facts: Facts) -> str:

@@ -22,11 +22,12 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.module import register_module_forward_pre_hook
 from torch.nn.parameter import is_lazy
 
 from .names import Activation
 from .notices import notify
-from .perturbation import CHANNELS_FIRST
+from .perturbation import CHANNELS_FIRST, as_tensor
 
 # %% auto #0
 __all__ = ['Model', 'Forward', 'TorchForward', 'as_forward']
@@ -97,6 +98,12 @@ def cause_of(errors: Iterable[Exception], x: Tensor, modules: Iterable[nn.Module
     if devices and str(x.device) not in devices:
         return f"the input is on {x.device}, the model's weights are on {', '.join(devices)}; move one to the other"
     said = "\n".join(map(str, errors))
+    # Two ways in which torch's exported programs refuse a size.
+    if fixed := re.search(r"(?:Guard failed: .*size\(\)|Expected input at .*shape)\[([0-3])\](?: to be)? (.+?)(?:, but .*)?$",
+                          said, re.M):
+        axis = ("number of images", "number of channels", "height", "width")[int(fixed[1])]
+        return (f"the model is a program that was exported for inputs whose {axis} is {fixed[2].removeprefix('== ')}, the input "
+                f"has the shape {tuple(x.shape)}; give it such a one, or export it anew with dynamic_shapes")
     bands = re.search(r"to have (\d+) channels, but got (\d+) channels", said)
     if bands and x.ndim > 1 and int(bands[2]) == x.shape[1]:
         last = x.ndim == 4 and int(bands[1]) == x.shape[3]
@@ -121,7 +128,7 @@ def call_model(model: Callable[..., Any], inputs: tuple[Tensor, ...], extra: tup
     Where it fails, it is called with its weights' dtype, and row by row. Raises ValueError where the cause is known, else
     what the model raised.
     """
-    x, batch = inputs[0], len(inputs[0])
+    x, batch = as_tensor(inputs[0]), len(inputs[0])
 
     def run(dtype: torch.dtype | None, rows: slice) -> Any:
         own = (i[rows].to(dtype or i.dtype, copy=True) for i in inputs)
@@ -237,6 +244,56 @@ def _set_training(module: nn.Module, flag: bool) -> bool:
         return False
     return True
 
+# %% ../nbs/05_forward.ipynb #a1d7c3e2
+#: What ran with a function without being found behind it, by its id; of a function that is not here it is not known.
+_ran_with: weakref.WeakKeyDictionary[Any, weakref.WeakValueDictionary[int, nn.Module]] = weakref.WeakKeyDictionary()
+
+
+def stop_training(modules: Iterable[nn.Module], parts: dict[int, nn.Module], changed: list[nn.Module]) -> None:
+    """Put modules and their parts in eval mode, but for those that are among `parts`; add them there, and to what is changed."""
+    for part in (p for module in modules for p in module.modules() if id(p) not in parts):
+        parts[id(part)] = part
+        if getattr(part, "training", False) and _set_training(part, False):
+            changed.append(part)
+
+
+def is_compiled(function: Callable[..., Any], modules: Iterable[nn.Module]) -> bool:
+    """Whether torch.compile made a function or a module, which is compiled once more where what watches modules changes."""
+    return hasattr(function, "_torchdynamo_orig_callable") or any(
+        getattr(m, "_compiled_call_impl", None) is not None or "_orig_mod" in m.__dict__.get("_modules", ()) for m in modules)
+
+# %% ../nbs/05_forward.ipynb #a1d7c3e3
+@contextmanager
+def watched(function: Callable[..., Any], parts: dict[int, nn.Module], changed: list[nn.Module]) -> Iterator[None]:
+    """Modules beside `parts` that this thread runs meanwhile are put in eval mode as they begin, and remembered with the function.
+
+    What a search finds none of is found so: behind a property, a weak reference, a method that names a global.
+    """
+    beside: weakref.WeakValueDictionary[int, nn.Module] = weakref.WeakValueDictionary()
+    thread, runs = threading.get_ident(), False
+
+    def begins(module: nn.Module, _: Any) -> None:
+        nonlocal runs
+        if torch.compiler.is_dynamo_compiling() or threading.get_ident() != thread:
+            return
+        runs = True
+        if id(module) not in parts:
+            beside[id(module)] = module
+            stop_training([module], parts, changed)
+
+    with register_module_forward_pre_hook(begins):
+        yield
+    if runs:
+        with suppress(TypeError):  # a function that cannot be remembered
+            _ran_with[function] = beside
+
+
+def known_beside(function: Callable[..., Any]) -> Any:
+    """The modules that are remembered with a function, by their ids; None where it is to be watched."""
+    with suppress(TypeError):
+        return _ran_with.get(function)
+    return None
+
 # %% ../nbs/05_forward.ipynb #d43e9582
 #: Held while a network is in eval mode, or is captured: threads take turns, since its flags and weights belong to all of them.
 #:
@@ -245,20 +302,45 @@ TURN = threading.RLock()
 
 
 @contextmanager
-def eval_mode(function: Callable[..., Any], known: tuple[nn.Module, ...] = ()) -> Iterator[None]:
+def eval_mode(function: Callable[..., Any], known: tuple[nn.Module, ...] = (), watch: bool = True) -> Iterator[None]:
     """Eval mode for the modules behind `function`, each submodule's own flag restored afterwards; one thread at a time.
 
-    known: those that were found behind it before, so that it need not be searched through and through again.
+    known: those that were found behind it before, so that it need not be searched through and through again. watch: whether nobody
+    else's modules run meanwhile; then those that run and were not found are put in eval mode too.
     """
     with TURN:
-        found = {id(m): m for m in (*find_modules(function, inside=not known), *known)}
-        training = [m for module in found.values() for m in module.modules() if getattr(m, "training", False)]
-        changed = [m for m in training if _set_training(m, False)]
+        beside, parts, changed = known_beside(function), dict[int, nn.Module](), list[nn.Module]()
+        stop_training((*find_modules(function, inside=not known), *known, *(beside or {}).values()), parts, changed)
+        unknown = watch and beside is None and not is_compiled(function, parts.values())
         try:
-            yield
+            with watched(function, parts, changed) if unknown else nullcontext():
+                yield
         finally:
             for m in changed:
                 _set_training(m, True)
+
+# %% ../nbs/05_forward.ipynb #a1d7c3e4
+def ordinary(tensor: Tensor) -> Tensor:
+    """A tensor that gradients may need; of one made in inference mode a copy."""
+    return tensor.clone() if tensor.is_inference() else tensor
+
+
+@contextmanager
+def gradients(function: Callable[..., Any], watch: bool = True) -> Iterator[None]:
+    """`eval_mode` in which gradients can be had, whatever mode it is called in, and of weights that were made in inference mode."""
+    with eval_mode(function, watch=watch), torch.inference_mode(False), torch.enable_grad():
+        copies, changed = dict[int, Tensor](), list[tuple[Any, str, Tensor]]()
+        for part in (p for module in find_modules(function) for p in module.modules()):
+            for table in (part._parameters, part._buffers):
+                changed += [(table, name, w) for name, w in table.items() if w is not None and w.is_inference()]
+        for table, name, w in changed:  # weights that several modules share stay one
+            own = nn.Parameter(w.clone(), w.requires_grad) if isinstance(w, nn.Parameter) else w.clone()
+            table[name] = copies.setdefault(id(w), own)
+        try:
+            yield
+        finally:
+            for table, name, w in changed:
+                table[name] = w
 
 # %% ../nbs/05_forward.ipynb #af93bdcc
 def as_written() -> AbstractContextManager[Any]:
@@ -386,6 +468,8 @@ class TorchForward(Forward):
         self.function, self.modules = function, find_modules(function)
         self.module = function if isinstance(function, nn.Module) else None
         self.dtype, self.settled = fewest_digits(weights_dtypes(self.modules)), bool(self.modules)
+        with suppress(TypeError):
+            _ran_with.pop(function, None)  # it may run others now
         card = getattr(function, "card", None)
         self.classes, self.activation = getattr(card, "classes", ()), getattr(card, "activation", "auto")
 

@@ -27,7 +27,7 @@ from .files import Extent
 from .footprints import outline
 from .notices import needed
 from .raster import to_world, unplaced_is_no_warning
-from .writing import write_together, write_whole, writing_to
+from .writing import file_beside, write_together, write_whole, writing_to
 
 with needed("geo"):
     import pandas as pd
@@ -177,7 +177,7 @@ def write_styled_map(path: str | Path, score: NDArray[Any], error: NDArray[Any] 
     """As `write_map`, with a style over the reach of its scores beside it, under the same name with .qml."""
     path, style = Path(path), map_style(*reach(score))
     write_map(path, score, error, extent, unit, tags)
-    write_whole(path.with_name(f"{path.stem}.qml"), lambda file: file.write_text(style, encoding="utf-8"))
+    write_whole(file_beside(path, ".qml", ".tif", ".tiff"), lambda file: file.write_text(style, encoding="utf-8"))
 
 # %% ../nbs/34_gis.ipynb #de8aa9ff
 def fill(renderer: Element, name: str, colour: str, line: str, width: float) -> None:

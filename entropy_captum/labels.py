@@ -25,7 +25,12 @@ Value = tuple[int, ...]
 # %% ../nbs/36_labels.ipynb #eb269136
 def as_text(value: Sequence[float]) -> str:
     """A value as it is typed: 255, or 0,0,255."""
-    return ",".join(f"{number:g}" for number in value)
+    return ",".join(str(int(number)) if can_be_typed((number,)) else f"{number:g}" for number in value)
+
+
+def can_be_typed(value: Sequence[float]) -> bool:
+    """Whether a value is made of whole numbers, which a code can name."""
+    return all(float(number).is_integer() for number in value)
 
 # %% ../nbs/36_labels.ipynb #cc44cbff
 @dataclass(frozen=True)
@@ -119,16 +124,27 @@ def is_plain(raster: Stored, found: Iterable[tuple[float, ...]]) -> bool:
     return not raster.palette[0].any()  # number 0 drawn white, and 1 black: programs disagree about which one is set
 
 # %% ../nbs/36_labels.ipynb #b62babfc
+def likely_building(found: Iterable[tuple[float, ...]]) -> tuple[float, ...]:
+    """Which of a label's values, the most frequent first, is likely one of buildings and can be typed; () for none.
+
+    The most frequent one that is not 0 or black; where there are neither, after the ground, which is the most frequent.
+    """
+    values = [value[-3:] for value in found]
+    ground = next((value for value in values if not any(value)), values[0])
+    return next((value for value in values if can_be_typed(value) and (value != ground or len(values) == 1)), ())
+
+
 def unclear(facts: Facts, found: dict[tuple[float, ...], float]) -> ValueError:
     """The error for a label whose values do not say which of them is building."""
     shown = [f"{as_text(value)} ({share:.1%})" for value, share in found.items()]
     listed = ", ".join(shown[:8]) + (f" and {len(shown) - 8} more" if len(shown) > 8 else "")
     lossy = facts.kind == "JPEG" or len(shown) > 30
     cause = "; JPEG and resampling blur a label: save it as PNG or TIFF, resampled to the nearest" if lossy else ""
-    example = as_text(list(found)[min(1, len(found) - 1)][-3:])
-    return ValueError(f"{facts.path}: expected a label of 0/1 or 0/255, or of black and one colour, found {listed}{cause}; "
-                      f"say which are buildings, for example --label-values building={example}, and so for each class (in Python: "
-                      "LabelValues)")
+    way = "and only whole numbers can be named: save the classes as such"
+    if example := likely_building(found):
+        way = (f"say which are buildings, for example --label-values building={as_text(example)}, and so for each class (in "
+               "Python: LabelValues)")
+    return ValueError(f"{facts.path}: expected a label of 0/1 or 0/255, or of black and one colour, found {listed}{cause}; {way}")
 
 # %% ../nbs/36_labels.ipynb #ea33ce56
 def check_label_file(facts: Facts) -> None:
@@ -249,8 +265,8 @@ def read_labels(path: str | Path, values: LabelValues | None = None, window: Win
     """A label file, or a window of it (rows, columns): 0 and 1, 0 and 255, black and a colour, or the classes that `values` name.
 
     Pixels of the number that the file itself marks as holding nothing (GDAL's nodata) are not known, unless that is 0, which labels
-    use for the ground, or `values` name it. Raises ValueError naming the file if it is no such label, with the values that it
-    holds and their shares.
+    use for the ground, or `values` name it; nor are those that are not a number. Raises ValueError naming the file if it is no such
+    label, with the values that it holds and their shares.
     """
     facts, code = look(path), values or LabelValues()
     check_label_file(facts)
@@ -260,15 +276,18 @@ def read_labels(path: str | Path, values: LabelValues | None = None, window: Win
                          "they are; save the label without transparency, with a value for them (--label-values ignore=VALUE)")
     check_code(code, raster, facts)
     marked = nothing_in(facts, code)
-    ignore = [*code.ignore, *marked]
-    known = ~np.any([where(raster, value) for value in ignore], axis=0) if ignore else None
+    unknown = [where(raster, value) for value in (*code.ignore, *marked)]
+    if raster.values.dtype.kind == "f" and (gaps := np.isnan(raster.values)).any():
+        unknown.append(gaps)
+    known = ~np.any(unknown, axis=0) if unknown else None
     if code.classes:
         return Labels({name: np.any([where(raster, value) for value in own], axis=0) for name, own in code.classes.items()}, known)
     mask = plain_mask(raster, np.ones(raster.values.shape[:2], bool) if known is None else known, facts)
     if marked and not mask.any() and not cast(Mask, known).all():
         number = as_text(marked[0])
-        raise ValueError(f"{path}: beside 0 it holds {number} alone, which it marks as holding nothing (nodata); say what that is: "
-                         f"--label-values building={number} or ignore={number}, or take the mark away (gdal_edit.py -unsetnodata)")
+        way = f"say what that is: --label-values building={number} or ignore={number}, or " * can_be_typed(marked[0])
+        raise ValueError(f"{path}: beside 0 it holds {number} alone, which it marks as holding nothing (nodata); {way}take the "
+                         "mark away (gdal_edit.py -unsetnodata)")
     return Labels({UNNAMED: mask}, known)
 
 # %% ../nbs/36_labels.ipynb #dd4dfc3b

@@ -28,7 +28,7 @@ from .cam import WEIGHTINGS, LayerScoreCam, default_layer, seg_grad_cam
 from .estimate import Estimate, interaction_order, total_order
 from .evaluation import distance_from, nearness, ones_attribution, random_attribution
 from .files import checksum
-from .forward import Model, TorchForward, eval_mode
+from .forward import Model, TorchForward, gradients
 from .inference import Bound, FullInference, bind_arguments
 from .judgement import CONTROLS
 from .models import import_named
@@ -160,7 +160,7 @@ def captum_maps(question: Question, budget: Budget, make: Callable[[RegionScore]
              "n_samples": budget.all_rows(len(ids.unique())), "show_progress": budget.show_progress,
              "sliding_window_shapes": cell, "strides": cell}
     maps = []
-    with Counter(question.forward) as counter, eval_mode(question.forward), torch.random.fork_rng():
+    with Counter(question.forward) as counter, gradients(question.forward), torch.random.fork_rng():
         for score in scores_of(replace(question, forward=counter.model)):
             torch.manual_seed(budget.seed)  # for each region, whatever is asked beside it
             attribution = make(score)
@@ -305,7 +305,8 @@ class Own:
         offered = dict(zip(OFFERED, (question.channel, question.activation, base, feature_ids(question), budget.seed), strict=True))
         named = {name: offered[name] for name in OFFERED if name in inspect.signature(self.method).parameters}
         size = (image.shape[2], image.shape[3])
-        with Counter(question.forward) as counter, eval_mode(question.forward), torch.random.fork_rng():
+        own = gradients(question.forward, watch=False)  # the method may run networks of its own
+        with Counter(question.forward) as counter, own, torch.random.fork_rng():
             for region in question.regions:
                 torch.manual_seed(budget.seed)
                 found = self.method(counter.model, image.clone(), region[None].clone(), **named)

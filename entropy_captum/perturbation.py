@@ -59,12 +59,15 @@ def grid_feature_mask(size: tuple[int, int], grid_size: int | tuple[int, int] = 
 
 # %% ../nbs/04_perturbation.ipynb #39208178
 def as_tensor(values: Tensor | NDArray[Any]) -> Tensor:
-    """A tensor or numpy array, of any shape, as a tensor. Raises TypeError, naming the kind, for anything else."""
+    """A tensor or numpy array, of any shape, as a tensor. Raises TypeError, naming the kind, for anything else, ValueError for a
+    tensor without numbers."""
     if isinstance(values, np.ndarray):
         # A copy: views may run backwards or be read-only, and files may hold their numbers the other way round.
         return torch.from_numpy(np.array(values, order="C", dtype=values.dtype.newbyteorder("=")))
     if not isinstance(values, Tensor):
         raise TypeError(f"expected a tensor or a numpy array, got {type(values).__name__}")
+    if values.is_meta:
+        raise ValueError(f"a tensor of shape {tuple(values.shape)} is on the device 'meta' and holds no numbers; make it on 'cpu'")
     return values
 
 # %% ../nbs/04_perturbation.ipynb #2b0fb1e7
@@ -115,7 +118,7 @@ def check_baselines(baselines: Baselines, inputs: tuple[Tensor, ...]) -> tuple[T
         if isinstance(baseline, str):
             raise TypeError(f"baselines={baseline!r}: expected a number or a tensor; named_baseline({baseline!r}, inputs) of "
                             "entropy_captum.perturbation makes one")
-        b = as_tensor(baseline) if isinstance(baseline, np.ndarray) else baseline
+        b = as_tensor(baseline) if isinstance(baseline, np.ndarray | Tensor) else baseline
         b = torch.as_tensor(b, dtype=x.dtype, device=x.device)
         if b.ndim and b.ndim == x.ndim and len(b) > 1 and len(x) % len(b) == 0:
             b = b.repeat_interleave(len(x) // len(b), 0)

@@ -54,7 +54,7 @@ def check_inputs(inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
                             "8-bit RGB image (H,W,3) data.normalize(image) makes one")
         if not x.ndim or not len(x) or len(x) != len(inputs[0]):
             raise ValueError(f"inputs must share one batch size of at least 1, got {shapes(inputs)}")
-        if not bool(torch.isfinite(x).all()):
+        if not bool(torch.isfinite(as_tensor(x)).all()):
             raise ValueError(f"the input of shape {tuple(x.shape)} contains NaN or infinite values")
     return tuple(x.detach() for x in inputs)
 

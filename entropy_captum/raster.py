@@ -21,7 +21,8 @@ from typing import Any, NamedTuple, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from .files import Extent, Transform, Window, check_single, is_remote, look, other_than, read_image, without_data
+from .files import (Extent, Facts, Transform, Window, check_alpha, check_single, gdal_name, is_remote, look,
+                                  other_than, read_image, without_data)
 from .notices import first_line, needed, not_there, notify
 from .tiff import HEADS, read_pages
 
@@ -60,6 +61,8 @@ DRIVERS = ("GTiff", "VRT", "JP2OpenJPEG", "JPEG", "PNG", "ENVI", "HFA")
 CACHE = 64 * 2**20
 #: How to ask for what is elsewhere.
 FETCH = "if it is to be fetched, say so: --remote, in Python remote=True"
+#: What to do with a TIFF whose first page is no picture of full size.
+ANEW = "write its picture anew, alone: gdal_translate GTIFF_DIR:2:FILE NEW (2: the number of its page)"
 #: Endings of files in which GDAL looks for overviews, masks and metadata beside each file that it opens.
 BESIDE = (".ovr", ".OVR", ".msk", ".MSK", ".aux.xml")
 
@@ -73,6 +76,8 @@ def files_of(path: Path, above: tuple[Path, ...] = (), seen: set[str] | None = N
     if not path.is_file():
         where = f", named by {above[-1]}" if above else ""
         raise ValueError(f"{path}: {not_there(path)}{where}")
+    if above and not path.name.endswith(BESIDE) and gdal_name(path) != str(path):
+        raise ValueError(f"{path}: its first page is no picture of full size, and GDAL takes that for {above[-1]}; {ANEW}")
     yield path
     with open(path, "rb") as file:
         head = file.read(4096).lstrip(b"\xef\xbb\xbf \t\r\n")
@@ -130,7 +135,8 @@ def opened(path: str | Path, remote: bool = False, known: bool = False) -> Itera
 
 def _open(path: str, remote: bool) -> Any:
     """A data set of one of the drivers that are opened; of any for what is fetched."""
-    return rasterio.open(path) if remote else rasterio.DatasetReader(path, driver=list(DRIVERS))
+    name = gdal_name(path)
+    return rasterio.open(name) if remote else rasterio.DatasetReader(name, driver=list(DRIVERS))
 
 # %% ../nbs/31_raster.ipynb #fcb38e59
 @contextmanager
@@ -210,16 +216,12 @@ class Pixels(NamedTuple):
 def hidden_by(dataset: Any, bands: Sequence[Band], **window: Any) -> NDArray[np.bool_] | None:
     """Where (H,W) an alpha band that is none of the bands, or a mask, hides pixels; None where there is neither.
 
-    Warns where alpha is neither 0 nor 255.
+    Raises ValueError where alpha is none, see `files.check_alpha`.
     """
     alpha = [index for index, colour in zip(dataset.indexes, dataset.colorinterp, strict=True) if colour is ColorInterp.alpha]
     if alpha and alpha[0] not in {band.index for band in bands}:
         values = dataset.read(alpha[0], **window)
-        full = np.iinfo(values.dtype).max if values.dtype.kind in "ui" else values.max()
-        between = ((values > 0) & (values < full)).mean()
-        if between > 0.01:
-            notify(f"{dataset.name}: its band {alpha[0]}, called alpha, lies between transparent and opaque in {between:.0%} of "
-                   "the pixels; is it infrared? then choose it as a band (--bands)")
+        check_alpha(values, dataset.name, alpha[0])
         return np.asarray(values == 0)
     shared = MaskFlags.per_dataset in dataset.mask_flag_enums[0] and MaskFlags.alpha not in dataset.mask_flag_enums[0]
     return np.asarray(dataset.read_masks(1, **window) == 0) if shared else None
@@ -448,7 +450,7 @@ def is_lossless(path: str) -> bool:
         page, = read_pages(path, 1)
     except ValueError:
         return False
-    return page.tag(259, 1) in LOSSLESS and not page.is_mask and not page.is_overview
+    return page.tag(259, 1) in LOSSLESS and page.is_picture
 
 
 def loss_in(path: str) -> str | None:
@@ -491,6 +493,15 @@ def place_of(dataset: Any) -> tuple[str | None, Transform | None]:
 PALETTE = (Band(1, "palette"),)
 
 
+def check_pages(facts: Facts) -> None:
+    """Raises ValueError for a TIFF of several pictures or one that is turned, which GDAL passes over, and for a mask of a picture
+    that is not the first page, which it does not see."""
+    check_single(facts)
+    if facts.mask is not None and gdal_name(facts.path) != str(facts.path):
+        raise ValueError(f"{facts.path}: its first page is no picture of full size, and GDAL does not see the mask of a later one; "
+                         f"{ANEW}, and its mask after it, as gdal_translate -mask auto does")
+
+
 def data_bands(dataset: Any) -> tuple[Band, ...]:
     """The bands of a data set that hold pixels; of a palette its colours."""
     if dataset.colorinterp[0] is ColorInterp.palette:
@@ -509,7 +520,7 @@ def open_raster(path: str | Path, bands: Sequence[int | str] | None = None, *, r
     """
     with opened(path, remote) as dataset:
         if dataset.driver == "GTiff" and not remote:
-            check_single(look(path))  # GDAL takes the first of several pictures, and looks at no orientation tag
+            check_pages(look(path))
         whole = data_bands(dataset)
         own = whole if bands is None else choose_bands(bands_of(dataset), bands, str(path))
         own = whole if whole == PALETTE and [band.index for band in own] == [1] else own

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 from torch import Tensor, nn
 
-from .forward import Model, call_model, check_outputs, find_modules
+from .forward import Model, call_model, check_outputs, find_modules, ordinary
 from .names import Activation
 from .notices import notify
 from .perturbation import CHANNELS_FIRST, as_tensor
@@ -288,13 +288,13 @@ class RegionScore(nn.Module):
         Raises ValueError without any region, or for a region, target or output that does not fit; TypeError for no tensor.
         """
         outputs = check_outputs(call_model(self.model, (inputs,), (), tuple(self.children())), len(inputs))
-        weights = self._region(region, inputs).to(outputs)
+        weights = ordinary(self._region(region, inputs).to(outputs))
         activation = resolve_activation(self.activation, outputs.shape[1])
         if not self.looked:
             self.looked = True
             warn_if_activated(outputs, "none" if self.score == "logit" else activation)
             warn_if_training(self.model)
-        classes = self._target(target, len(inputs), outputs.shape[1]).to(outputs.device)
+        classes = ordinary(self._target(target, len(inputs), outputs.shape[1]).to(outputs.device))
         scores = resize_outputs(outputs, (weights.shape[1], weights.shape[2])).flatten(2) * weights.flatten(1)[:, None]
         own = scores.gather(1, classes[:, None, None].expand(-1, 1, scores.shape[2]))[:, 0]
         values = own

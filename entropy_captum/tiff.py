@@ -65,6 +65,11 @@ class Page:
         """Whether it says which pixels of another page are valid."""
         return bool(self.tag(254, 0) & 4)
 
+    @property
+    def is_picture(self) -> bool:
+        """Whether it is neither of the two."""
+        return not self.is_overview and not self.is_mask
+
 # %% ../nbs/29_tiff.ipynb #66d1020e
 #: How the values of each type of tag are written, in the letters of `struct`.
 TYPES = {1: "B", 2: "s", 3: "H", 4: "I", 5: "II", 6: "b", 7: "s", 8: "h", 9: "i", 10: "ii", 11: "f", 12: "d", 13: "I", 16: "Q",

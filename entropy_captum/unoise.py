@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from .checkpoints import load_weights
 from .evaluation import REMOVED, Map, check_maps, find_ground, scale_attribution
-from .forward import Model, call_model, check_outputs, eval_mode, find_modules, weights_hash
+from .forward import Model, call_model, check_outputs, eval_mode, find_modules, gradients, weights_hash
 from .inference import bind_arguments
 from .names import Activation
 from .perturbation import Baselines, spread_scores
@@ -27,7 +27,7 @@ from .question import Mask, Question, bases_of, check_inputs
 from .region import (binary_entropy_from_log_odds, check_region, check_target, log_odds, objects, resize_outputs,
                                    resolve_activation)
 from .training import CropSampler, save_weights
-from .writing import write_whole
+from .writing import file_beside, write_whole
 
 # %% auto #0
 __all__ = ['NoiseRecipe', 'unoise', 'NoiseNetwork', 'train_noise', 'save_noise', 'load_noise', 'NoiseTest', 'noise_test',
@@ -166,12 +166,12 @@ def learn_noise(question: Question, recipe: NoiseRecipe = NoiseRecipe()) -> Tens
     The mean over the second half of the descent. Each region is learned by itself, with the same noise. Raises ValueError for a
     model without gradients.
     """
-    stake, perturbation = stake_of(question), question.perturbation
-    index = perturbation.index[0].expand(len(question.tensors[0]), -1, -1, -1)[question.owners]
-    logits = torch.full((len(index), perturbation.n_features), START, device=stake.inputs.device, requires_grad=True)
-    optimizer, generator = descent([logits], recipe), torch.Generator().manual_seed(recipe.seed)
-    kept = []
-    with eval_mode(question.forward), torch.enable_grad():
+    perturbation, kept = question.perturbation, []
+    with gradients(question.forward):
+        stake = stake_of(question)
+        index = perturbation.index[0].expand(len(question.tensors[0]), -1, -1, -1)[question.owners]
+        logits = torch.full((len(index), perturbation.n_features), START, device=stake.inputs.device, requires_grad=True)
+        optimizer, generator = descent([logits], recipe), torch.Generator().manual_seed(recipe.seed)
         for _ in range(recipe.steps):
             spread = spread_scores(logits, index, (index.shape[1], *stake.inputs.shape[2:]))
             step_down(stake, spread, [logits], optimizer, recipe, stake.draw(recipe.deviation, generator))
@@ -234,6 +234,7 @@ def one_building(inputs: Tensor, labels: Tensor, rng: np.random.Generator, min_p
 NETWORK_RECIPE = NoiseRecipe(steps=300, learning_rate=5e-3)
 
 # %% ../nbs/51_unoise.ipynb #01bc9928
+@torch.inference_mode(False)
 def train_noise(model: Model, sampler: CropSampler, recipe: NoiseRecipe = NETWORK_RECIPE, *, target: int | None = None,
                 activation: Activation = "auto") -> tuple[NoiseNetwork, list[float]]:
     """A noise network for a model whose weights stay as they are, around mid-grey, and the mean divergence in bits at each step.
@@ -248,7 +249,7 @@ def train_noise(model: Model, sampler: CropSampler, recipe: NoiseRecipe = NETWOR
     parameters, log = list(network.parameters()), list[float]()
     optimizer = descent(parameters, recipe)
     generator, rng = torch.Generator().manual_seed(recipe.seed), np.random.default_rng(recipe.seed)
-    with eval_mode(model), torch.enable_grad():
+    with gradients(model):
         for step in range(recipe.steps):
             inputs, region = one_building(*sampler(step), rng)
             if not len(inputs):
@@ -275,7 +276,7 @@ def save_noise(network: NoiseNetwork, path: str | Path, model: Model, recipe: No
     lines = [f"- {name.replace('_', ' ')}: {value}" for name, value in facts.items()]
     said = "How strong noise may be at each pixel before a prediction in a region suffers."
     text = "\n".join(["# A noise network (U-Noise)", "", said, "", *lines, ""])
-    write_whole(Path(path).with_suffix(".md"), lambda file: file.write_text(text, encoding="utf-8"))
+    write_whole(file_beside(path, ".md", ".safetensors"), lambda file: file.write_text(text, encoding="utf-8"))
     return facts
 
 # %% ../nbs/51_unoise.ipynb #0fca2061

@@ -27,6 +27,13 @@ class Unwritten(ValueError):
     strerror: str | None = None
     errno: int | None = None
 
+# %% ../nbs/02_writing.ipynb #b2d7c3e4
+def file_beside(path: str | Path, ending: str, *own: str) -> Path:
+    """The path of another file under the same name: its ending comes in the place of the file's `own` one (".html"), else after the
+    name, as "roof_x0.25" and "roof_x0.50" are two."""
+    path = Path(path)
+    return path.with_name(f"{path.stem if path.suffix.lower() in own else path.name}{ending}")
+
 # %% ../nbs/02_writing.ipynb #1f15c316
 @contextmanager
 def writing_to(path: Path, *failures: type[Exception]) -> Iterator[None]:

@@ -132,7 +132,7 @@ REFUSED = {
     "12-bit JPEG": (lambda p: with_sof(p / "a.jpg", 12), "12 bits"),
     "RGB and infrared, unspecified": (lambda p: write_tiff(p / "a.tif", dict(values=opaque(RGB), t338=[0])), "4 bands.*and others"),
     "RGB and infrared, called alpha": (
-        lambda p: write_tiff(p / "a.tif", dict(values=np.dstack([RGB, RGB[..., 1]]), t338=[2])), "fourth band.*infrared.*rasterio"),
+        lambda p: write_tiff(p / "a.tif", dict(values=np.dstack([RGB, RGB[..., 1]]), t338=[2])), "band 4, called alpha.*infrared.*--bands"),
     "five bands": (lambda p: write_tiff(p / "a.tif", dict(values=FIVE, t338=[0, 0])), "5 bands of 8"),
     "five bands, one alpha": (lambda p: write_tiff(p / "a.tif", dict(values=FIVE, t338=[2, 0])), "5 bands"),
     "three bands that are no colours": (lambda p: write_tiff(p / "a.tif", dict(values=RGB, t262=[1], t338=[0, 0])), "not called"),
@@ -566,3 +566,23 @@ def test_the_guide_finds_pixels_in_rotated_and_south_up_rasters(tags, pixel, pla
 def test_an_orientation_that_means_nothing_turns_nothing(tmp_path, number):
     Image.fromarray(RGB).save(tmp_path / "a.png", exif=exif(number))
     np.testing.assert_array_equal(read_image(tmp_path / "a.png"), RGB)
+
+
+@pytest.mark.parametrize(("values", "example"), [
+    ([0, 7, 7], "7"), ([0, 0, 7], "7"), ([0, 3, 9, 9, 9], "9"), ([2, 2, 2, 5], "5"), ([0, 0.5, 0.25, 3], "3"),
+    ([1234567, 0], "1234567"), ([0, 0.5, 1], "1"), ([np.inf, np.inf, 0, 4], "4"), ([7], "7"), ([0, 0.5, 0.25], None)], ids=str)
+def test_a_label_that_is_not_clear_is_answered_by_what_can_be_typed(tmp_path, values, example):
+    path = write_tiff(tmp_path / "label.tif", dict(values=np.array(values, np.float32).reshape(1, -1, 1), t262=[1], t339=[3]))
+    with pytest.raises(ValueError, match="only whole numbers" if example is None else f"building={example},") as told:
+        read_mask(path)
+    if example is not None:
+        code = re.search(r"--label-values (\S+),", str(told.value))[1]
+        assert read_mask(path, labels.parse_values([code])).any()
+
+
+def test_what_is_not_a_number_in_a_label_is_not_known(tmp_path):
+    values = np.array([[0, 1, np.nan, 1]], np.float32)
+    path = write_tiff(tmp_path / "label.tif", dict(values=values[..., None], t262=[1], t339=[3]))
+    for code in (None, LabelValues({"building": ((1,),)})):
+        found = labels.read_label(path, code)
+        assert np.array_equal(found.mask, values == 1) and np.array_equal(found.known, ~np.isnan(values))

@@ -24,6 +24,7 @@ from entropy_captum.gis import (
     write_buildings,
     write_layers,
     write_map,
+    write_styled_map,
 )
 from entropy_captum.raster import open_raster
 from entropy_captum.tiff import read_pages
@@ -41,6 +42,12 @@ INDEX = np.kron(np.arange(12).reshape(3, 4), np.ones((16, 16), int))
 def extent_at(place):
     crs, transform = PLACES[place]
     return Extent("scene.tif", "", (500, 600), (100, 148), (40, 104), crs and rasterio.CRS.from_string(crs).to_wkt(), transform)
+
+
+def test_maps_whose_names_have_dots_keep_a_style_each(tmp_path):
+    for name in ("map_x0.25", "map_x0.50.tif"):
+        write_styled_map(tmp_path / name, SCORE, ERROR, extent_at("no CRS"))
+    assert {path.name for path in tmp_path.glob("*.qml")} == {"map_x0.25.qml", "map_x0.50.qml"}
 
 
 @pytest.mark.parametrize("place", PLACES)

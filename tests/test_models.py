@@ -426,6 +426,17 @@ def test_a_program_says_its_size_multiple_bands_and_batch(tmp_path):
     assert load_model(tmp_path / "any.pt2", {"scale": 1 / 255}).card.multiple == 24
 
 
+def test_a_program_says_which_sizes_it_was_exported_for():
+    dim, net = torch.export.Dim, small_net().eval()
+    sides = {0: dim("b"), 2: 8 * dim("h", min=2, max=4), 3: 8 * dim("w", min=2, max=4)}
+    for example, shapes, size, said in ((1, None, (16, 24), "height is 8"), (1, None, (8, 24), "width is 8"),
+                                        (2, (sides,), (8, 24), "height is >= 16"), (2, (sides,), (24, 40), "width is <= 32")):
+        side = 8 if shapes is None else 16
+        program = torch.export.export(net, (torch.rand(example, 3, side, side),), dynamic_shapes=shapes).module()
+        with pytest.raises(ValueError, match=rf"exported for inputs whose {said}, the input has the shape \(1, 3, \d+, \d+\)"):
+            EntropyCentric(program).attribute(torch.rand(1, 3, *size), region=torch.ones(size), grid_size=2, n_samples=2)
+
+
 # The engine.
 
 def tv(name):

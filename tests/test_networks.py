@@ -4,6 +4,7 @@ import logging
 import operator
 import threading
 import warnings
+import weakref
 from collections import OrderedDict, deque, namedtuple
 from dataclasses import dataclass
 
@@ -19,8 +20,10 @@ from torchvision.models.detection import fasterrcnn_mobilenet_v3_large_320_fpn
 from entropy_captum import EntropyCentric, LayerScoreCam, RegionScore, SobolTotal, l_sit
 from entropy_captum.cam import seg_grad_cam
 from entropy_captum.capture import captured, has_hooks
-from entropy_captum.forward import check_outputs, eval_mode, find_modules, weights_hash
+from entropy_captum.forward import as_forward, check_outputs, eval_mode, find_modules, weights_hash
 from entropy_captum.inference import FullInference
+from entropy_captum.methods import run_methods
+from entropy_captum.question import Budget, Question
 
 REGION = torch.zeros(8, 8)
 REGION[2:6, 2:6] = 1
@@ -523,3 +526,116 @@ def test_rows_are_run_as_often_as_said(image):
     engine = FullInference(model, None, 4)
     engine.clean((image,))
     assert engine.looked is False
+
+
+class InClass(nn.Module):
+    """Holds its network where no search looks."""
+
+    nets = ()
+
+    def forward(self, x):
+        return self.nets[0](x)
+
+
+class ByProperty:
+    def __init__(self, net):
+        self._get = weakref.ref(net)
+
+    @property
+    def net(self):
+        return self._get()
+
+    def __call__(self, x):
+        return self.net(x)
+
+
+class Helped(nn.Module):
+    """One network that is found, and one behind a method that names a global."""
+
+    def __init__(self, net):
+        super().__init__()
+        self.own = nn.Identity()
+        HIDDEN[0] = weakref.ref(net)
+
+    def help(self, x):
+        return HIDDEN[0]()(x)
+
+    def forward(self, x):
+        return self.own(self.help(x))
+
+
+HIDDEN: list = [None]
+OUT_OF_SIGHT = {"in the class": lambda net: type("InOne", (InClass,), {"nets": [net]})(), "weak, by a property": ByProperty,
+                "named by a helper": Helped}
+
+
+@pytest.mark.parametrize("make", OUT_OF_SIGHT.values(), ids=OUT_OF_SIGHT)
+def test_networks_that_no_search_finds_are_put_in_eval_mode_as_they_run(make, image):
+    net = small_net()
+    want, statistics, model = EntropyCentric(net.eval()).attribute(image, **CALL), net[1].running_mean.clone(), make(net)
+    assert net not in find_modules(model)
+    net.train()
+    hooks = len(torch.nn.modules.module._global_forward_pre_hooks)
+    for _ in range(2):
+        assert torch.allclose(EntropyCentric(model).attribute(image, **CALL), want, atol=1e-6)
+        assert torch.equal(net[1].running_mean, statistics) and net.training and net[1].training
+    found = seg_grad_cam(model, image, region=REGION, layer=net[0])
+    assert torch.equal(found, seg_grad_cam(net.eval(), image, region=REGION, layer=net[0]))
+    assert len(torch.nn.modules.module._global_forward_pre_hooks) == hooks
+
+
+def test_networks_of_other_threads_and_of_failed_calls_are_left_alone(image):
+    other, net = small_net().train(), small_net().eval()
+    flags = []
+
+    def aside(x):
+        thread = threading.Thread(target=lambda: flags.append((other(x), other.training)[1]))
+        thread.start()
+        thread.join()
+        return net(x)
+
+    with eval_mode(net):
+        aside(image)
+    assert flags == [True]
+    hooks = len(torch.nn.modules.module._global_forward_pre_hooks)
+    with pytest.raises(ZeroDivisionError):
+        as_forward(lambda x: net(x) / (1 // 0))(image)
+    assert len(torch.nn.modules.module._global_forward_pre_hooks) == hooks and other.training
+
+
+def encoded():
+    """A network with an encoder, always the same."""
+    net = nn.Module()
+    torch.manual_seed(1)
+    net.encoder, net.head = nn.Sequential(nn.Conv2d(3, 4, 3, padding=1), nn.BatchNorm2d(4), nn.ReLU()), nn.Conv2d(4, 1, 1)
+    net.forward = lambda x: net.head(net.encoder(x))
+    return net
+
+
+@pytest.mark.parametrize("inside", [False, True], ids=["built there", "called there"])
+@pytest.mark.parametrize("name", ["grad-cam", "input-x-gradient", "unoise"])
+def test_methods_that_need_gradients_know_no_inference_mode(name, inside, image):
+    def maps(net, x, region):
+        return run_methods(Question(net, x, region, grid_size=2), Budget(n_samples=4), [name])[name].maps
+
+    want, asked = maps(encoded(), image, REGION), torch.inference_mode()
+    with asked:
+        net, given, region = encoded(), image.clone(), REGION.clone()
+        weight = net.head.weight
+        if inside:
+            assert torch.equal(maps(net, given, region), want)
+    if not inside:
+        assert torch.equal(maps(net, given, region), want)
+    assert net.head.weight is weight and weight.is_inference()
+
+
+@pytest.mark.parametrize("given", [dict(inputs=0), dict(region=0), dict(baselines=0), dict(feature_mask=0)], ids=str)
+def test_tensors_without_numbers_are_said_to_have_none(given, image):
+    place, = given
+    values = {"inputs": image, "baselines": image, "region": REGION, "feature_mask": torch.zeros(1, 1, 8, 8, dtype=torch.int64)}
+    asked = {"inputs": image, "region": REGION, "n_samples": 4, place: values[place].to("meta")}
+    with pytest.raises(ValueError, match="'meta' and holds no numbers"):
+        EntropyCentric(small_net().eval()).attribute(**asked)
+    if place == "inputs":
+        with pytest.raises(ValueError, match="'meta' and holds no numbers"):
+            RegionScore(small_net().eval(), REGION)(asked["inputs"])

@@ -11,9 +11,11 @@ from rasterio.enums import ColorInterp
 from rasterio.transform import from_gcps
 from rasterio.warp import transform as warp_points
 
+from entropy_captum.card import RGB8
 from entropy_captum.drawn import procedural_scene
 from entropy_captum.files import read_image
 from entropy_captum.raster import open_raster, pixel_metres, stretched, to_pixel, to_world
+from entropy_captum.request import ImageFile, picture_of
 
 NORTH_UP = rasterio.Affine(0.3, 0, 691000, 0, -0.3, 5335000)
 WHOLE = (slice(0, 40), slice(0, 50))
@@ -134,11 +136,18 @@ def test_alpha_marks_pixels_unless_it_is_chosen_as_a_band(write):
     assert (four.values == values).all() and four.valid is None
 
 
-def test_an_alpha_that_looks_like_infrared_is_named(write):
+def test_an_alpha_that_looks_like_infrared_is_refused_by_every_door(write):
     values = stack("uint8", 4)
     path = write(values, photometric="RGB", alpha="YES")
-    with says("is it infrared"):
-        open_raster(path).read(WHOLE)
+    doors = (lambda: open_raster(path).read(WHOLE), lambda: open_raster(path).overview(), lambda: read_image(path),
+             lambda: picture_of(path, RGB8).read(None), lambda: ImageFile(path).read(None))
+    said = set()
+    for door in doors:
+        with pytest.raises(ValueError, match=r"scene\.tif: its band 4, called alpha, .*infrared.*--bands.*-b 1 -b 2 -b 3") as told:
+            door()
+        said.add(str(told.value))
+    assert len(said) == 1, "in one way"
+    assert (open_raster(path, [1, 2, 3, 4]).read(WHOLE).values == values).all()
     values[..., 3] = np.where(values[..., 3] > 100, 255, 0)
     with says(""):
         open_raster(write(values, "clear.tif", photometric="RGB", alpha="YES")).read(WHOLE)

@@ -12,21 +12,24 @@ import rasterio
 import rasterio.shutil
 import shapely
 import torch
+from conftest import small_net
 from geopandas import GeoDataFrame
 from PIL import Image
 from scipy.ndimage import label
 from shapely import box
+from test_files import write_tiff
 
 from entropy_captum import raster
 from entropy_captum.adapter import adapt, sized
-from entropy_captum.card import ModelCard
+from entropy_captum.card import RGB8, ModelCard
 from entropy_captum.cli import Place, Reading, check_survey, find_request
 from entropy_captum.drawn import procedural_scene
-from entropy_captum.files import extent_of
+from entropy_captum.files import extent_of, look, read_image
 from entropy_captum.footprints import outline
 from entropy_captum.forward import as_forward
 from entropy_captum.question import Budget
 from entropy_captum.raster import changed, located, open_raster
+from entropy_captum.request import picture_of
 from entropy_captum.scene import Scene
 from entropy_captum.scene_view import SceneSubject
 from entropy_captum.survey import SurveySettings, facts_in, load_survey, plan, raster_in, survey, survey_map
@@ -441,3 +444,41 @@ def test_an_aux_xml_places_a_picture_with_its_crs(tmp_path):
                                                "</GeoTransform></PAMDataset>")
     extent = located(extent_of(path))
     assert extent.transform == pytest.approx(CORNERS) and rasterio.crs.CRS.from_wkt(extent.crs) == "EPSG:25832"
+
+
+def thumbnail_first(path, values, *masks):
+    """A TIFF that begins with a small copy of its picture (H,W,3), placed at (100, 900)."""
+    place = dict(t33550=[0.5, 0.5, 0.0], t33922=[0.0, 0.0, 0.0, 100.0, 900.0, 0.0])
+    return write_tiff(path, dict(values=values[::4, ::4], t254=[1]), dict(values=values, **place), *masks)
+
+
+@pytest.mark.parametrize("bits", [8, 16])
+def test_of_a_tiff_that_begins_with_a_thumbnail_the_full_page_is_read_everywhere(tmp_path, bits):
+    values = procedural_scene(2, 64).image.astype(f"uint{bits}")
+    path = thumbnail_first(tmp_path / "t.tif", values)
+    picture = picture_of(path, RGB8, scale=None if bits == 8 else (0, 255))
+    assert look(path).size == picture.size == (64, 64)
+    for window in (None, PART):
+        pixels, _, extent = picture.read(window)
+        want = values if window is None else values[window]
+        assert np.array_equal(pixels, want) and extent.transform[2:6:3] == (100, 900)
+        assert bits == 16 or np.array_equal(read_image(path, window), want)
+    own = open_raster(path)
+    assert own.bounds() == (100, 868, 132, 900) and np.array_equal(own.overview(64).values, values)
+    assert located(extent_of(path)).transform == own.transform
+    place = Place(point=(60, 50), window="32")
+    request = find_request(str(path), place, Reading(scale=(0, 255)))(adapt(small_net(), RGB8))
+    assert request.image.shape == (32, 32, 3) and np.array_equal(request.image, values[request.extent.window])
+
+
+def test_where_gdal_cannot_see_the_full_page_or_its_mask_it_is_refused(tmp_path):
+    values = procedural_scene(2, 64).image
+    full = dict(values=np.full((64, 64, 1), 255, np.uint8), t254=[4], t262=[4])
+    with pytest.raises(ValueError, match=r"m\.tif: .*mask of a later one; .*GTIFF_DIR:2"):
+        open_raster(thumbnail_first(tmp_path / "m.tif", values, full))
+    thumbnail_first(tmp_path / "t.tif", values)
+    mosaic = tmp_path / "all.vrt"
+    mosaic.write_text("<VRTDataset rasterXSize='16' rasterYSize='16'><VRTRasterBand dataType='Byte' band='1'><SimpleSource>"
+                      "<SourceFilename relativeToVRT='1'>t.tif</SourceFilename></SimpleSource></VRTRasterBand></VRTDataset>")
+    with pytest.raises(ValueError, match=r"t\.tif: its first page .*all\.vrt; .*GTIFF_DIR:2"):
+        open_raster(mosaic)

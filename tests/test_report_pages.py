@@ -305,6 +305,16 @@ def test_the_command_writes_the_tables_of_the_page(run: Path) -> None:
     assert len(labels) == len(set(labels)) > 5
 
 
+def test_reports_whose_names_have_dots_keep_tables_each(tmp_path, monkeypatch) -> None:
+    class Told:
+        write = write_latex = staticmethod(lambda path: path)
+
+    monkeypatch.setattr("entropy_captum.report.study_report", lambda *_, **__: Told)
+    for name, tables in (("r_x0.25", "r_x0.25.tex"), ("r_x0.5.html", "r_x0.5.tex")):
+        done = CliRunner().invoke(app, ["report", str(tmp_path), "--out", str(tmp_path / name), "--latex"])
+        assert done.output.splitlines()[1] == f"tables: {tmp_path / tables}"
+
+
 @pytest.mark.slow
 def test_captions_say_how_many_scenes_units_direction_and_why_there_is_no_p(run: Path) -> None:
     """Without the page around them, tables stand by their captions alone."""

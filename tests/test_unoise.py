@@ -247,6 +247,14 @@ def test_a_saved_noise_network_says_where_it_comes_from(tmp_path):
         load_noise(tmp_path / "noise.safetensors", channels=4)
 
 
+def test_noise_networks_whose_names_have_dots_keep_a_card_each(tmp_path):
+    for strength in (0.25, 0.5):
+        save_noise(NoiseNetwork(), tmp_path / f"noise_x{strength:.2f}", Cell(), NoiseRecipe(strength=strength), [1.0], "nothing")
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "noise_x0.25", "noise_x0.25.md", "noise_x0.50", "noise_x0.50.md"]
+    assert "0.25" in (tmp_path / "noise_x0.25.md").read_text()
+
+
 @pytest.mark.parametrize("wrong", [{"steps": 0}, {"seed": -1}, {"strength": 0}, {"deviation": -1}, {"learning_rate": 0}])
 def test_a_recipe_quotes_what_is_wrong(wrong):
     with pytest.raises(ValueError, match=str(next(iter(wrong.values())))):
