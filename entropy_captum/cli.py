@@ -190,9 +190,9 @@ def print_table(table: pd.DataFrame, out: Path) -> None:
         echo_in(sentence, verdict)
     typer.echo(f"{last}\n\nPoints are hundredths of confidence. gap_r0.5: H-SIT minus L-SIT drop when half of the pixels outside "
                f"the object are\nremoved; gap_r0.5_se: how far it moves with outlines up to 2 pixels off, other designs and other "
-               f"orders of ties.\n`random`: 20 random maps, mean and deviation. `ones`: what area alone achieves at the fixed "
-               f"threshold.\n\nResults: {out}/panel.png, table.csv, a map (.npy) per method, estimates (.npz, .json), "
-               f"pixels.json (where in the image)")
+               f"orders of ties.\n`distance`: a map of nearness. `random`: 20 random maps, mean and deviation. `ones`: what area "
+               f"alone achieves at the fixed threshold.\n\nResults: {out}/panel.png, table.csv, a map (.npy) per method, "
+               f"estimates (.npz, .json), pixels.json (where in the image)")
 
 # %% ../nbs/66_cli.ipynb #409a3ec4
 def load_network(source: str | None, card: Path | None, device: str, runtime: Runtime | None = None) -> Model:

@@ -263,7 +263,7 @@ def tile_figure(image: NDArray[np.uint8], label: NDArray[np.bool_] | None, kept:
     """
     region = label if kept is None or kept.region is None else kept.region
     height = 1 if kept is None else 2
-    figure = Figure(figsize=(3.2, 2.9 * height), layout="constrained")
+    figure = Figure(figsize=(3.2, 2.4 * height), layout="constrained")
     above, *below = figure.subplots(height, squeeze=False)[:, 0]
     above.imshow(image)
     outline(above, region)
@@ -657,9 +657,10 @@ def tile_sections(run: Run, rows: pd.DataFrame, method: str) -> list[dict[str, A
 def tiles_shown(tiles: pd.DataFrame) -> pd.DataFrame:
     """`extreme_tiles` as people read them: the gap with half removed with its standard error, where that was measured."""
     half = [f"{value:.1f} ± {error:.1f}" for value, error in zip(tiles["half"], tiles["error"], strict=True)]
-    with_half = {"gap, half removed": half} if tiles["error"].notna().any() else {}
     table = tiles.round({"gap": 2, "confidence": 2}).drop(columns=["half", "error"]).rename(columns={"pixels": "explained pixels"})
-    return table.assign(**with_half)
+    if tiles["error"].notna().any():
+        table.insert(list(table).index("gap") + 1, "gap, half removed", half)
+    return table
 
 
 def result_sections(rows: pd.DataFrame, first: pd.DataFrame, method: str, rivals: pd.DataFrame) -> list[dict[str, Any]]:

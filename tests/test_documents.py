@@ -17,6 +17,7 @@ from typer.testing import CliRunner
 
 from entropy_captum.cli import app
 from entropy_captum.drawn import procedural_scene, write_drawn_raster, write_scenes
+from entropy_captum.judgement import VERDICTS, sentences
 from entropy_captum.methods import REGISTRY
 from entropy_captum.statistics import method_table
 from entropy_captum.zoo import rooftop_unet
@@ -86,6 +87,17 @@ def test_a_command_of_the_documents_works(path, line, workplace, monkeypatch):
 def test_there_are_commands_to_run():
     lines = [line for _, line in shell_lines()]
     assert "make demo" in lines and any("entropy-captum explain" in line for line in lines) and len(lines) > 8
+
+
+@pytest.mark.parametrize("page", ["README.md", "docs/index.md"])
+def test_what_the_pages_quote_of_the_demo_has_its_words(page):
+    """The figures are those of the whole demo, which takes minutes."""
+    (quoted,) = re.findall(r"^```text\n(.*?)^```", (ROOT / page).read_text(), re.M | re.S)
+    table = pd.DataFrame({"map": ["score-cam", "entropy", "distance", "random"], "gap_r0.5": [80.1, 21.0, 13.1, -0.2],
+                          "gap_r0.5_se": [24.1, 9.6, 6.7, 4.8], "verdict": [VERDICTS[0], VERDICTS[2], "control", "control"]})
+    *lines, last = sentences(table)
+    *said, end = quoted.splitlines()
+    assert said == lines and last.startswith(end)
 
 
 @pytest.mark.slow
