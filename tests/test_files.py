@@ -132,7 +132,8 @@ REFUSED = {
     "12-bit JPEG": (lambda p: with_sof(p / "a.jpg", 12), "12 bits"),
     "RGB and infrared, unspecified": (lambda p: write_tiff(p / "a.tif", dict(values=opaque(RGB), t338=[0])), "4 bands.*and others"),
     "RGB and infrared, called alpha": (
-        lambda p: write_tiff(p / "a.tif", dict(values=np.dstack([RGB, RGB[..., 1]]), t338=[2])), "band 4, called alpha.*infrared.*--bands"),
+        lambda p: write_tiff(p / "a.tif", dict(values=np.dstack([RGB, RGB[..., 1]]), t338=[2])),
+        "band 4, called alpha.*infrared.*--bands"),
     "five bands": (lambda p: write_tiff(p / "a.tif", dict(values=FIVE, t338=[0, 0])), "5 bands of 8"),
     "five bands, one alpha": (lambda p: write_tiff(p / "a.tif", dict(values=FIVE, t338=[2, 0])), "5 bands"),
     "three bands that are no colours": (lambda p: write_tiff(p / "a.tif", dict(values=RGB, t262=[1], t338=[0, 0])), "not called"),
