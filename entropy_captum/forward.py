@@ -256,7 +256,7 @@ def stop_training(modules: Iterable[nn.Module], parts: dict[int, nn.Module], cha
         if getattr(part, "training", False) and _set_training(part, False):
             changed.append(part)
 
-
+# %% ../nbs/05_forward.ipynb #c1a00001
 def is_compiled(function: Callable[..., Any], modules: Iterable[nn.Module]) -> bool:
     """Whether torch.compile made a function or a module, which is compiled once more where what watches modules changes."""
     return hasattr(function, "_torchdynamo_orig_callable") or any(

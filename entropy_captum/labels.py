@@ -27,7 +27,7 @@ def as_text(value: Sequence[float]) -> str:
     """A value as it is typed: 255, or 0,0,255."""
     return ",".join(str(int(number)) if can_be_typed((number,)) else f"{number:g}" for number in value)
 
-
+# %% ../nbs/36_labels.ipynb #c1a00004
 def can_be_typed(value: Sequence[float]) -> bool:
     """Whether a value is made of whole numbers, which a code can name."""
     return all(float(number).is_integer() for number in value)
@@ -133,7 +133,7 @@ def likely_building(found: Iterable[tuple[float, ...]]) -> tuple[float, ...]:
     ground = next((value for value in values if not any(value)), values[0])
     return next((value for value in values if can_be_typed(value) and (value != ground or len(values) == 1)), ())
 
-
+# %% ../nbs/36_labels.ipynb #c1a00005
 def unclear(facts: Facts, found: dict[tuple[float, ...], float]) -> ValueError:
     """The error for a label whose values do not say which of them is building."""
     shown = [f"{as_text(value)} ({share:.1%})" for value, share in found.items()]
