@@ -15,7 +15,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from difflib import get_close_matches
-from importlib.metadata import PackageNotFoundError, requires, version
 from pathlib import Path
 
 # %% auto #0
@@ -88,6 +87,7 @@ def first_line(problem: Exception) -> str:
 # %% ../nbs/01_notices.ipynb #29714e59
 def how_to_install(extra: str) -> str:
     """What to type for the packages of an extra that are not there, also where this package came from a clone and not an index."""
+    from importlib.metadata import PackageNotFoundError, requires  # half the time of this module, and seldom needed
     try:
         told = [line for line in requires("entropy_captum") or () if re.search(rf"extra == ['\"]{extra}['\"]", line)]
     except PackageNotFoundError:
@@ -98,6 +98,7 @@ def how_to_install(extra: str) -> str:
 # %% ../nbs/01_notices.ipynb #29714e5b
 def is_there(package: str) -> bool:
     """Whether a package of an index is installed."""
+    from importlib.metadata import PackageNotFoundError, version
     try:
         return bool(version(package))
     except PackageNotFoundError:
