@@ -279,7 +279,7 @@ def tile_figure(image: NDArray[np.uint8], label: NDArray[np.bool_] | None, kept:
 def as_image(figure: Figure, description: str, photo: bool = False) -> Markup:
     """A figure as an element that holds its own data, in the light and in the dark; a photo as JPEG, a tenth of the size."""
     data = jpeg_of(figure, 90) if photo else png_of(figure, 90)
-    return Markup(f'<div class="picture{" photo" * photo}">{image_element(data, description, dark_copy(data))}</div>')
+    return Markup(f'<div class="picture{" photo" * photo}" tabindex="0">{image_element(data, description, dark_copy(data))}</div>')
 
 # %% ../nbs/58_report.ipynb #a20c972f
 def number_text(value: Any) -> str:
@@ -312,7 +312,8 @@ def as_table(table: pd.DataFrame) -> Markup:
         cells = [[Markup("<td{}>{}</td>").format(*each) for each in zip(kinds, row, strict=True)]
                  for row in part.itertuples(index=False, name=None)]
         body = Markup("\n").join(Markup("<tr>{}</tr>").format(Markup("").join(row)) for row in cells)
-        found += Markup('<div class="wide"><table><thead><tr>{}</tr></thead>\n<tbody>{}</tbody></table></div>').format(heads, body)
+        table = Markup("<table><thead><tr>{}</tr></thead>\n<tbody>{}</tbody></table>").format(heads, body)
+        found += Markup('<div class="wide" tabindex="0">{}</div>').format(table)
     return found
 
 # %% ../nbs/58_report.ipynb #afda188a
@@ -356,7 +357,7 @@ def as_latex(table: pd.DataFrame, caption: str, label: str) -> str:
 PAGE = """<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width">
 <title>{{ title }}</title><style>
-:root { color-scheme: light dark; --line: #8884; --soft: #8881 }
+:root { color-scheme: light dark; --line: #8884; --soft: #8881; background: Canvas; color: CanvasText }
 body { font: 16px/1.55 system-ui, sans-serif; max-width: 68rem; margin: 2rem auto 4rem; padding: 0 1rem }
 h1 { font-size: 1.7rem; line-height: 1.25 }
 h2 { font-size: 1.25rem; margin: 2.5rem 0 .3rem; padding-top: .6rem; border-top: 1px solid var(--line) }
@@ -385,15 +386,15 @@ img { box-sizing: border-box; max-width: 100%; background: white; border: 1px so
 pre { overflow-x: auto; font-size: .8rem }
 summary { cursor: pointer; font-size: 1.25rem; font-weight: 600; margin: 2.5rem 0 .3rem; padding-top: .6rem;
   border-top: 1px solid var(--line) }
-</style></head><body>
+</style></head><body><main>
 <h1>{{ title }}</h1>
 {% for paragraph in summary if paragraph %}<p{{ '' if loop.first else ' class=verdict' }}>{{ paragraph }}</p>{% endfor %}
 {% for section in sections %}<h2>{{ section.title }}</h2><p>{{ section.text }}</p>
 {% for part in section.parts %}{{ part }}{% endfor %}
 {% endfor %}
 <details><summary>Settings</summary><p>Everything that decides the numbers; their hash is the run id.</p>
-<pre>{{ facts }}</pre></details>
-</body></html>
+<pre tabindex="0">{{ facts }}</pre></details>
+</main></body></html>
 """
 
 

@@ -11,6 +11,7 @@ import time
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import product
 from pathlib import Path
 
 import nbformat
@@ -42,6 +43,20 @@ def open_browser() -> Iterator:
         browser = playwright.chromium.launch(executable_path=path, args=FLAGS)
         yield browser
         browser.close()
+
+
+def check_page(path: Path) -> None:
+    """A page in a file, at two widths, in the light and in the dark: nothing is cut off, and axe finds nothing wrong."""
+    from axe_playwright_python.base import AXE_SCRIPT  # of the dev extra, as Playwright: it is never skipped
+    with open_browser() as browser:
+        for width, scheme in product((1280, 390), ("light", "dark")):
+            page = browser.new_page(viewport={"width": width, "height": 900}, color_scheme=scheme)
+            page.goto(f"file://{path}")
+            size = page.evaluate("[document.documentElement.scrollWidth, document.documentElement.clientWidth]")
+            assert size[0] <= size[1], (width, scheme, size)
+            page.evaluate(AXE_SCRIPT)
+            wrong = page.evaluate("async () => (await axe.run()).violations.map(({ id, nodes }) => [id, nodes[0].html])")
+            assert wrong == [], (width, scheme)
 
 
 class Watched:

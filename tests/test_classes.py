@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from browser import check_page
 from PIL import Image
 from torch import nn
 from typer.testing import CliRunner
@@ -641,11 +642,18 @@ def test_the_report_has_a_part_for_each_class(study, tmp_path):
         table = wide_table(with_far(rows[(rows.target == name) & (rows.status == "ok")]), {"gap": "gap on equal area"})
         part = next(title for title in titles if title.startswith(f"{name}: Does removing"))
         assert all(str(cell) in part for cell in table.to_numpy().ravel())
-    assert page.count("tiles with their labels") == 6
+    assert page.count("with what is explained in it") == 3 * 4 and "Outlined: what the network predicts" in page
     one = evaluate(Blurred(), tiles_of(data), tmp_path / "one", Settings(**SMALL, targets=("road",)), show_progress=False)
     single = make_report(tmp_path / "one")
     assert "<h2>Classes</h2>" not in single and "each by itself" not in single and "road: " not in single.split("<h2>Settings")[0]
     assert len(one)
+
+
+@pytest.mark.browser
+def test_in_a_browser_the_report_of_several_classes_fits_and_is_accessible(study, tmp_path):
+    data, run, _ = study
+    (tmp_path / "report.html").write_text(make_report(run, data, values=parse_values([CODE])))
+    check_page(tmp_path / "report.html")
 
 
 @pytest.mark.slow

@@ -5,13 +5,14 @@ import json
 import re
 import shutil
 import subprocess
+from collections.abc import Callable
 from datetime import date
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
-from browser import open_browser
+from browser import check_page, open_browser
 from matplotlib.figure import Figure
 from PIL import Image
 from typer.testing import CliRunner
@@ -255,6 +256,31 @@ def test_in_a_browser_tables_fit_the_page_and_settings_are_folded(run: Path) -> 
         rights = phone.evaluate("[...document.querySelectorAll('.tiles img')].map(one => one.getBoundingClientRect().right)")
         assert len(rights) == 8 and max(rights) < 390, "no tile is cut off"
         assert phone.evaluate(CORNER) < 45 and page.evaluate(CORNER) > 232, "in the dark a picture's paper is dark"
+
+
+def without_maps(run: Path) -> None:
+    shutil.rmtree(find_run(run) / "maps.zarr")
+
+
+def with_failures(run: Path) -> None:
+    """A tile that failed and one in which nothing is predicted."""
+    for path, status in zip(sorted(run.rglob("*.parquet")), ("error", "absent"), strict=False):
+        facts = pd.read_parquet(path)[["dataset", "scene", "tile", "checksum", "unit"]].head(1)
+        facts.assign(status=status, error="ValueError: a file that ends too early, " * 5 * (status == "error")).to_parquet(path)
+
+
+def moved(run: Path) -> None:
+    shutil.move(run.parent / "data", run.parent / "elsewhere")
+
+
+@pytest.mark.browser
+@pytest.mark.parametrize(("count", "change"), [(12, None), (3, None), (1, None), (12, without_maps), (12, with_failures), (3, moved)])
+def test_in_a_browser_each_state_of_a_report_fits_and_is_accessible(
+        count: int, change: Callable[[Path], None] | None, tmp_path: Path, data: Path) -> None:
+    run = write_run(tmp_path / "run", find_sources(data, count), model="roofs.onnx", data=[str(data)])
+    if change is not None:
+        change(run)
+    check_page(write_report(run))
 
 
 # LaTeX

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import rasterio
 import xarray as xr
+from browser import check_page
 from geopandas import GeoDataFrame, read_file
 from PIL import Image
 from rasterio.enums import Resampling
@@ -154,6 +155,12 @@ def test_the_gaps_error_is_in_the_layer_and_in_the_report(surveyed):
     np.testing.assert_allclose(load_survey(out).gap_error, table.gap_error)
     page = make_survey_report(out)
     assert "the gap&#39;s standard error (points)" in page and "<th>±</th>" in page.replace("<th >", "<th>")
+
+
+@pytest.mark.browser
+def test_in_a_browser_the_report_of_a_survey_fits_and_is_accessible(surveyed, tmp_path):
+    (tmp_path / "report.html").write_text(make_survey_report(surveyed[1]))
+    check_page(tmp_path / "report.html")
 
 
 def to_disk(path, mask, place, crs="EPSG:25832"):
