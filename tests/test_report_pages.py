@@ -274,7 +274,8 @@ def moved(run: Path) -> None:
 
 
 @pytest.mark.browser
-@pytest.mark.parametrize(("count", "change"), [(12, None), (3, None), (1, None), (12, without_maps), (12, with_failures), (3, moved)])
+@pytest.mark.parametrize(
+    ("count", "change"), [(12, None), (3, None), (1, None), (12, without_maps), (12, with_failures), (3, moved)])
 def test_in_a_browser_each_state_of_a_report_fits_and_is_accessible(
         count: int, change: Callable[[Path], None] | None, tmp_path: Path, data: Path) -> None:
     run = write_run(tmp_path / "run", find_sources(data, count), model="roofs.onnx", data=[str(data)])
