@@ -101,7 +101,8 @@ def test_the_landing_page_shows_picture_and_commands_within_one_screen(watched, 
     page.goto(f"{site}/index.html")
     assert page.evaluate("document.querySelector('article img').naturalWidth") > 400
     code = page.locator("article div.highlight")
-    assert "pip install" in code.first.inner_text() and "EntropyCentric" in code.nth(1).inner_text()
+    assert "pip install" in code.first.inner_text() and "score-cam" in code.nth(1).inner_text()
+    assert "EntropyCentric" in code.nth(2).inner_text()
     assert code.first.bounding_box()["y"] + code.first.bounding_box()["height"] <= 900
 
 

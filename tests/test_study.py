@@ -160,7 +160,7 @@ def spoil(folder: Path, what: str) -> None:
 
 
 @pytest.mark.parametrize("what,message", [("corrupt", "its pixels cannot be decoded"), ("grey", "expected an 8-bit RGB"),
-                                          ("four bands", "fourth band"),
+                                          ("four bands", "band 4, called alpha, lies between"),
                                           ("label size", r"the label has the shape \(16, 16\), but the image \(32, 32\); save it "
                                                          "at the image's size .* or take it away"),
                                           ("label values", "0/1 or 0/255")])
