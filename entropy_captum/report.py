@@ -308,7 +308,8 @@ def as_table(table: pd.DataFrame) -> Markup:
     found = Markup("")
     for part in in_parts(table, 132):
         kinds = [Markup(" class=long") if any(len(text) > 40 for text in part[name]) else Markup("") for name in part]
-        heads = Markup("").join(Markup("<th{}>{}</th>").format(*each) for each in zip(kinds, part, strict=True))
+        heads = Markup("").join(Markup("<th{}>{}</th>" if name else "<td{}>{}</td>").format(kind, name)
+                                for kind, name in zip(kinds, part, strict=True))
         cells = [[Markup("<td{}>{}</td>").format(*each) for each in zip(kinds, row, strict=True)]
                  for row in part.itertuples(index=False, name=None)]
         body = Markup("\n").join(Markup("<tr>{}</tr>").format(Markup("").join(row)) for row in cells)

@@ -56,7 +56,7 @@ def check_page(path: Path) -> None:
             assert size[0] <= size[1], (width, scheme, size)
             page.evaluate(AXE_SCRIPT)
             wrong = page.evaluate("async () => (await axe.run()).violations.map(({ id, nodes }) => [id, nodes[0].html])")
-            assert wrong == [], (width, scheme)
+            assert wrong == [], (width, scheme, wrong)
 
 
 class Watched:
