@@ -313,8 +313,8 @@ def as_table(table: pd.DataFrame) -> Markup:
         cells = [[Markup("<td{}>{}</td>").format(*each) for each in zip(kinds, row, strict=True)]
                  for row in part.itertuples(index=False, name=None)]
         body = Markup("\n").join(Markup("<tr>{}</tr>").format(Markup("").join(row)) for row in cells)
-        table = Markup("<table><thead><tr>{}</tr></thead>\n<tbody>{}</tbody></table>").format(heads, body)
-        found += Markup('<div class="wide" tabindex="0">{}</div>').format(table)
+        found += Markup('<div class="wide" tabindex="0"><table><thead><tr>{}</tr></thead>\n<tbody>{}</tbody></table></div>').format(
+            heads, body)
     return found
 
 # %% ../nbs/58_report.ipynb #afda188a
