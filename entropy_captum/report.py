@@ -24,6 +24,7 @@ from .card import RGB8, ModelCard
 from .data import Tile
 from .figures import (CLEAR_SCORE, curve_figure, dark_copy, image_element, jpeg_of, outline, overlay, own_pixels,
                                     png_of)
+from .judgement import with_error
 from .labels import Labels, parse_values
 from .methods import UNITS
 from .notices import needed
@@ -217,15 +218,16 @@ def of_several(errors: pd.Series[float]) -> float:
 def extreme_tiles(rows: pd.DataFrame, method: str, count: int = 4) -> dict[str, pd.DataFrame]:
     """The tiles with the largest and the smallest mean gap of a method, where it has one; no tile is in both.
 
-    half, error: the gap with half of the surroundings removed, and its standard error, NaN in rows from before that was measured.
+    gap_r0.5: with half of the surroundings removed, and gap_r0.5_se, its standard error, as `with_error` reads them; NaN in rows
+    from before that was measured.
     """
     good = rows[(rows["status"] == "ok") & (rows["method"] == method)].dropna(subset="gap")
     good = good.assign(**{name: np.nan for name in ("gap_r0.5", "gap_r0.5_se") if name not in good})
     units = good.groupby([key for key in ("dataset", "tile", "target", "unit") if key in good], as_index=False).agg(
-        gap=("gap", "mean"), half=("gap_r0.5", "mean"), error=("gap_r0.5_se", "mean"),
+        gap=("gap", "mean"), **{name: (name, "mean") for name in ("gap_r0.5", "gap_r0.5_se")},
         confidence=("clean_confidence", "mean"), pixels=("region_pixels", "first"))  # of all seeds the same
     tiles = units.groupby(["dataset", "tile"], as_index=False).agg(
-        gap=("gap", "mean"), half=("half", "mean"), error=("error", of_several),
+        gap=("gap", "mean"), **{"gap_r0.5": ("gap_r0.5", "mean"), "gap_r0.5_se": ("gap_r0.5_se", of_several)},
         confidence=("confidence", "mean"), pixels=("pixels", "sum"))
     tiles = tiles.sort_values("gap", ascending=False)
     few = min(count, len(tiles) // 2)
@@ -658,10 +660,10 @@ def tile_sections(run: Run, rows: pd.DataFrame, method: str) -> list[dict[str, A
 
 def tiles_shown(tiles: pd.DataFrame) -> pd.DataFrame:
     """`extreme_tiles` as people read them: the gap with half removed with its standard error, where that was measured."""
-    half = [f"{value:.1f} ± {error:.1f}" for value, error in zip(tiles["half"], tiles["error"], strict=True)]
-    table = tiles.round({"gap": 2, "confidence": 2}).drop(columns=["half", "error"]).rename(columns={"pixels": "explained pixels"})
-    if tiles["error"].notna().any():
-        table.insert(list(table).index("gap") + 1, "gap, half removed", half)
+    table = tiles.round({"gap": 2, "confidence": 2}).rename(columns={"pixels": "explained pixels"})
+    table = table.drop(columns=["gap_r0.5", "gap_r0.5_se"])
+    if tiles["gap_r0.5_se"].notna().any():
+        table.insert(list(table).index("gap") + 1, "gap, half removed", [with_error(row) for _, row in tiles.iterrows()])
     return table
 
 

@@ -16,6 +16,7 @@ from browser import (
     CANVAS,
     CITY,
     Watched,
+    check_by_axe,
     find_chromium,
     open_browser,
     roof_on,
@@ -901,18 +902,10 @@ a, b, c, d = [np.argwhere(explorer.subject.objects == k).mean(0) for k in {numbe
 assert b[1] - a[1] >= abs(b[0] - a[0]) and c[0] - b[0] >= abs(c[1] - b[1]) and c[1] - d[1] >= abs(c[0] - d[0]), {numbers}""")
 
 
-def check_by_axe(page) -> None:
-    """The rules of axe-core for the explorer; axe itself asks for nothing."""
-    from axe_playwright_python.base import AXE_SCRIPT  # of the dev extra, as Playwright: it is never skipped
-    page.evaluate(AXE_SCRIPT)
-    found = page.evaluate("async () => (await axe.run('.ec-explorer')).violations.map(({ id, nodes }) => [id, nodes[0].html])")
-    assert found == []
-
-
 @pytest.mark.browser
 def test_ground_code_files_names_and_a_narrow_page(lab, opened):
     page, canvas = opened
-    check_by_axe(page)  # before anything is chosen
+    check_by_axe(page, ".ec-explorer")  # before anything is chosen
     canvas.click(position={"x": canvas.bounding_box()["width"] - 4, "y": canvas.bounding_box()["height"] - 4})
     wait_for_message(page, "no object at .* are outlined object \\d+ is the nearest")
     canvas.click(position=roof_on(canvas))
@@ -943,7 +936,7 @@ def test_ground_code_files_names_and_a_narrow_page(lab, opened):
     assert unnamed == 0
 
     page.locator(".ec-verdict summary").click()
-    check_by_axe(page)  # with the code, and all tests open
+    check_by_axe(page, ".ec-explorer")  # with the code, and all tests open
     page.locator(".ec-verdict summary").click()
 
     page.evaluate("jupyterapp.commands.execute('application:toggle-left-area')")
@@ -952,7 +945,7 @@ def test_ground_code_files_names_and_a_narrow_page(lab, opened):
     shown, whole = canvas.bounding_box(), explorer.bounding_box()
     verdict = page.locator(".ec-verdict")
     assert "±" in verdict.inner_text() and verdict.evaluate("one => one.scrollWidth <= one.clientWidth"), "all of it can be read"
-    check_by_axe(page)
+    check_by_axe(page, ".ec-explorer")
     assert shown["width"] > 0.95 * whole["width"] > 200 and shown["height"] == pytest.approx(shown["width"], rel=0.02)
 
 
@@ -994,7 +987,7 @@ assert len(explorer.kept) == 2 and explorer.result is second""")
         spot.hover(position={"x": 60, "y": 60})
         said.append(page.locator(".ec-hover").inner_text())
     assert said[0] != said[1] and all(text.count("bit") == 1 for text in said), "each says what its own map has there"
-    check_by_axe(page)
+    check_by_axe(page, ".ec-explorer")
     panel.get_by_label("compare with").select_option("method:")
     page.wait_for_function("() => document.querySelectorAll('.ec-panes figcaption').length === 1")
     panel.get_by_label("building").select_option("1")
@@ -1020,7 +1013,7 @@ def test_warnings_and_cancelled_tests_are_on_the_page(lab):
     notices = page.locator(".ec-notices")
     assert "flat map" in notices.inner_text() and "use activation='none'" in notices.inner_text()
     assert not page.locator(".ec-verdict table").count()
-    check_by_axe(page)
+    check_by_axe(page, ".ec-explorer")
     # A ring and what it holds have the same middle; keys reach both, and all in the order in which one reads.
     message, numbers = page.locator(".ec-message"), []
     canvas.focus()

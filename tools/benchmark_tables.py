@@ -1,6 +1,7 @@
 """The tables in nbs/benchmarks: rows are renewed group by group; `made_with.csv` says what each group was made with, and when."""
 from __future__ import annotations
 
+import json
 import os
 import platform
 from datetime import UTC, datetime
@@ -20,6 +21,12 @@ def made_with() -> dict[str, str]:
     """What a number that is measured now depends on; `machine_threads`: of the machine, not those that a part uses."""
     return {"date": f"{datetime.now(UTC):%Y-%m-%d}", "python": platform.python_version(), "torch": version("torch"),
             "numpy": version("numpy"), "machine_threads": str(os.cpu_count())}
+
+
+def write_facts(results: Path, settings: dict[str, object], **weights: str | None) -> None:
+    """What rows were made with, beside them: settings, hashes of weights, versions."""
+    facts = {"settings": settings, **weights, "versions": {name: version(name) for name in ("torch", "captum", "numpy", "scipy")}}
+    results.with_suffix(".json").write_text(json.dumps(facts, indent=1) + "\n")
 
 
 def renew(path: Path, rows: pd.DataFrame, key: list[str]) -> None:

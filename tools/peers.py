@@ -29,6 +29,7 @@ import pandas as pd
 import torch
 from benchmark_tables import replace_rows
 from captum.attr import FeatureAblation, KernelShap, ShapleyValueSampling
+from rivals import black_box
 from torch import Tensor, nn
 
 from entropy_captum import EntropyCentric, RegionScore, rooftop_unet
@@ -135,28 +136,13 @@ def kernel_shap(score: nn.Module, case: Case, length: int, seed: int, batch: int
                                                      perturbations_per_eval=batch))
 
 
-class Column(nn.Module):
-    """Scores as (B,1), for Xplique."""
-
-    def __init__(self, score: nn.Module) -> None:
-        super().__init__()
-        self.score = score
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.score(x)[:, None]
-
-
 def xplique(name: str) -> Run:
     """A method of Xplique on a torch network, with what it is set to but the grid and the number of designs."""
     def run(score: nn.Module, case: Case, length: int, seed: int, batch: int) -> np.ndarray:
-        from xplique import attributions
-        from xplique.wrappers import TorchWrapper
-        wrapped = TorchWrapper(Column(score).eval(), "cpu", is_channel_first=True, requires_grad=False)
-        method = getattr(attributions, name)(wrapped, grid_size=GRID, nb_design=length, batch_size=batch)
-        found = np.asarray(method.explain(case.x.permute(0, 2, 3, 1).numpy(), np.ones((1, 1), np.float32)))[0]
+        found = black_box(name, score, case.x, grid_size=GRID, nb_design=length, batch_size=batch)[0]
         # Resized smoothly from one number a patch: read at the patches' middles.
         middles = (np.arange(GRID) + 0.5) * case.x.shape[-1] / GRID
-        return found.reshape(case.x.shape[-2:])[np.ix_(middles.astype(int), middles.astype(int))].ravel()
+        return found[np.ix_(middles.astype(int), middles.astype(int))].ravel()
     return run
 
 

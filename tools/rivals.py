@@ -102,11 +102,11 @@ class Column(nn.Module):
 
 
 def black_box(name: str, score: nn.Module, inputs: Tensor, **options: Any) -> NDArray[Any]:
-    """A method of Xplique on a torch network."""
+    """The map (1,H,W) of a method of Xplique of a score of inputs (1,C,H,W), set as it comes but for the grid and `options`."""
     from xplique import attributions
     from xplique.wrappers import TorchWrapper
     wrapped = TorchWrapper(Column(score).eval(), "cpu", is_channel_first=True, requires_grad=False)
-    method = getattr(attributions, name)(wrapped, grid_size=GRID, batch_size=ROWS, **options)
+    method = getattr(attributions, name)(wrapped, **{"grid_size": GRID, "batch_size": ROWS} | options)
     found = np.asarray(method.explain(inputs.permute(0, 2, 3, 1).numpy(), np.ones((1, 1), np.float32)))
     return found.reshape(1, *inputs.shape[-2:])
 

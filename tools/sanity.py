@@ -18,12 +18,12 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
-from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import torch
+from benchmark_tables import write_facts
 from scipy.stats import rankdata
 from torch import Tensor, nn
 
@@ -174,15 +174,13 @@ def jobs() -> list[tuple[Case, str, tuple[str, ...]]]:
     return [(case, state, family) for _, case, state, family in sorted(every, key=lambda one: one[0])]
 
 
-def write_facts() -> None:
-    """What the rows were made with, beside them."""
+def write_own_facts() -> None:
+    """What the rows were made with, beside them; of a network that is not at hand what was known of it."""
     labels = json.loads(RESULTS.with_suffix(".json").read_text())["weights_of_shuffled_labels"] if RESULTS.exists() else None
-    facts = {"settings": {"size": SIZE, "n_samples": SAMPLES, "grid_size": 8, "baseline": "grey", "seeds": [0, 1],
-                          "building_pixels": PIXELS, "states": list(STATES), "methods": [m for family in FAMILIES for m in family]},
-             "weights": weights_hash(rooftop_unet()), "weights_of_shuffled_labels":
-             weights_hash(rooftop_unet(LABELS)) if LABELS.is_file() else labels,
-             "versions": {name: version(name) for name in ("torch", "captum", "numpy", "scipy")}}
-    RESULTS.with_suffix(".json").write_text(json.dumps(facts, indent=1) + "\n")
+    settings = {"size": SIZE, "n_samples": SAMPLES, "grid_size": 8, "baseline": "grey", "seeds": [0, 1],
+                "building_pixels": PIXELS, "states": list(STATES), "methods": [m for family in FAMILIES for m in family]}
+    write_facts(RESULTS, settings, weights=weights_hash(rooftop_unet()),
+                weights_of_shuffled_labels=weights_hash(rooftop_unet(LABELS)) if LABELS.is_file() else labels)
 
 
 def run(minutes: float, states: list[str], real: bool) -> None:
@@ -191,7 +189,7 @@ def run(minutes: float, states: list[str], real: bool) -> None:
     done = set()
     if RESULTS.exists():
         done = set(pd.read_csv(RESULTS)[["dataset", "tile", "state", "method"]].itertuples(index=False, name=None))
-    write_facts()
+    write_own_facts()
     wanted = [job for job in jobs() if job[1] in states and not (real and job[0].dataset == "drawn")]
     todo = [job for job in wanted if (job[0].dataset, job[0].tile, job[1], job[2][0]) not in done]
     for count, (case, state, family) in enumerate(todo):

@@ -10,11 +10,9 @@ Usage: stability.py [--minutes M] [--runtime openvino]
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import time
 from collections.abc import Iterator
-from importlib.metadata import version
 from itertools import islice, zip_longest
 from pathlib import Path
 from typing import NamedTuple, get_args
@@ -22,20 +20,23 @@ from typing import NamedTuple, get_args
 import numpy as np
 import pandas as pd
 import torch
+from benchmark_tables import write_facts
 from numpy.typing import NDArray
+from torch import nn
 
 from entropy_captum.data import normalize
 from entropy_captum.forward import weights_hash
-from entropy_captum.methods import ask_of_image, distance_from, feature_ids, nearness, run_methods
+from entropy_captum.methods import ask_of_image, distance_from, nearness, run_methods
 from entropy_captum.names import Runtime
+from entropy_captum.perturbation import grid_feature_mask
 from entropy_captum.question import Budget
 from entropy_captum.region import iou
 from entropy_captum.tiles import Source, cell_means, find_sources, rank_correlation, rank_given, whole_set
-from entropy_captum.zoo import rooftop_unet
+from entropy_captum.zoo import predict_mask, rooftop_unet
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "nbs" / "results" / "views_256.csv"
-SIZE, SAMPLES, SMALLEST = 256, 8, 64
+SIZE, GRID, SAMPLES, SMALLEST = 256, 8, 8, 64
 METHODS = ("entropy", "entropy-object", "sobol", "grad-cam", "score-cam", "score-cam-increase", "input-x-gradient", "distance")
 
 
@@ -70,29 +71,28 @@ class Seen(NamedTuple):
     maps: dict[str, NDArray[np.float64]]
 
 
-def look(view: View, image: NDArray[np.uint8], runtime: Runtime) -> Seen | None:
+def look(model: nn.Module, view: View, image: NDArray[np.uint8], runtime: Runtime) -> Seen | None:
     """The maps of what is predicted in a view; None where that is hardly anything."""
-    model, inputs = rooftop_unet(), normalize(view.of(image))
-    with torch.no_grad():
-        region = model(inputs)[:, 0] > 0
-    if region.sum() < SMALLEST:
+    picture = view.of(image)
+    prediction = predict_mask(model, picture)
+    if prediction.sum() < SMALLEST:
         return None
-    found = run_methods(ask_of_image(model, inputs, region), Budget(SAMPLES, 8, runtime=runtime), METHODS)
-    return Seen(region[0].numpy(), {name: each.maps[0].double().numpy() for name, each in found.items()})
+    question = ask_of_image(model, normalize(picture), torch.from_numpy(prediction)[None], grid_size=GRID)
+    found = run_methods(question, Budget(SAMPLES, 8, runtime=runtime), METHODS)
+    return Seen(prediction, {name: each.maps[0].double().numpy() for name, each in found.items()})
 
 
-def rows_of(source: Source, runtime: Runtime) -> Iterator[dict[str, object]]:
+def rows_of(model: nn.Module, source: Source, runtime: Runtime) -> Iterator[dict[str, object]]:
     """A row per view and method: how alike its map is to that of the central window, and how alike the predictions are."""
     facts = {"dataset": source.dataset, "scene": source.scene, "tile": source.tile.name}
     image = source.tile.read()[0]
-    if (itself := look(ITSELF, image, runtime)) is None:
+    if (itself := look(model, ITSELF, image, runtime)) is None:
         yield facts | {"status": "nothing predicted"}
         return
-    shown = torch.from_numpy(itself.prediction)[None]
-    ids = feature_ids(ask_of_image(rooftop_unet(), normalize(ITSELF.of(image)), shown))
-    near = nearness(distance_from(shown))[0]
+    ids = grid_feature_mask((SIZE, SIZE), GRID)
+    near = nearness(distance_from(torch.from_numpy(itself.prediction)[None]))[0]
     for view in VIEWS:
-        if (other := look(view, image, runtime)) is None:
+        if (other := look(model, view, image, runtime)) is None:
             yield facts | {"view": view.name, "status": "nothing predicted"}
             continue
         both = np.isfinite(view.laid_back(other.maps["distance"]))
@@ -122,28 +122,21 @@ def one_of_each_scene() -> list[Source]:
     return [source for turn in zip_longest(*turns.values()) for source in turn if source is not None]
 
 
-def write_facts() -> None:
-    """What the rows were made with, beside them."""
-    facts = {"settings": {"size": SIZE, "n_samples": SAMPLES, "grid_size": 8, "baseline": "grey", "seed": 0,
-                          "views": {view.name: view._asdict() for view in VIEWS}, "methods": METHODS},
-             "weights": weights_hash(rooftop_unet()),
-             "versions": {name: version(name) for name in ("torch", "captum", "numpy", "scipy")}}
-    RESULTS.with_suffix(".json").write_text(json.dumps(facts, indent=1) + "\n")
-
-
 def run(minutes: float, runtime: Runtime) -> None:
     """Make the rows of the tiles that are missing, for so long."""
     end = time.monotonic() + 60 * minutes
     done = set(pd.read_csv(RESULTS)["tile"]) if RESULTS.exists() else set()
     todo = [source for source in one_of_each_scene() if source.tile.name not in done]
-    write_facts()
+    model = rooftop_unet()
+    write_facts(RESULTS, {"size": SIZE, "n_samples": SAMPLES, "grid_size": GRID, "baseline": "grey", "seed": 0, "views":
+                          {view.name: view._asdict() for view in VIEWS}, "methods": METHODS}, weights=weights_hash(model))
     for count, source in enumerate(todo):
         if time.monotonic() > end:
             print(f"{len(todo) - count} of {len(todo)} left; the same command goes on")
             return
         start = time.monotonic()
         columns = ["dataset", "scene", "tile", "view", "status", "prediction_iou", "method", "correlation", "given_nearness"]
-        rows = pd.DataFrame(rows_of(source, runtime)).reindex(columns=columns).round(4)
+        rows = pd.DataFrame(rows_of(model, source, runtime)).reindex(columns=columns).round(4)
         rows.to_csv(RESULTS, mode="a", header=not RESULTS.exists(), index=False)
         print(f"{source.dataset}/{source.tile.name} {time.monotonic() - start:.0f} s", flush=True)
 
