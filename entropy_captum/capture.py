@@ -5,6 +5,7 @@
 # %% ../nbs/11_capture.ipynb #2ed3a814
 from __future__ import annotations
 
+import operator
 import warnings
 import weakref
 from collections.abc import Mapping
@@ -16,7 +17,7 @@ import torch
 from torch import Tensor, fx, nn
 
 from .forward import as_written, eval_mode
-from .layers import Site, layout
+from .layers import Site, aten, layout
 from .notices import first_line
 
 # %% auto #0
@@ -108,6 +109,66 @@ def has_hooks(model: nn.Module) -> bool:
     hooks = (hook for m in model.modules() for hook in chain(m._forward_hooks.values(), m._forward_pre_hooks.values()))
     return any(getattr(hook, "__module__", "") not in HARMLESS for hook in hooks)
 
+# %% ../nbs/11_capture.ipynb #5a1f0c3f
+#: Operations whose result is always a tensor of its own, and which torch's decomposition leaves as they are.
+FRESH = frozenset({
+    aten.conv2d.default, aten.conv_transpose2d.input, aten.max_pool2d.default, aten.avg_pool2d.default,
+    aten.adaptive_avg_pool2d.default, aten.upsample_nearest2d.vec, aten.upsample_bilinear2d.vec, aten.pad.default, aten.cat.default,
+    aten.relu.default, aten.leaky_relu.default, aten.elu.default, aten.gelu.default, aten.silu.default, aten.sigmoid.default,
+    aten.tanh.default, aten.hardtanh.default, aten.hardswish.default, aten.hardsigmoid.default,
+    aten.add.Tensor, aten.sub.Tensor, aten.mul.Tensor, aten.div.Tensor, aten.mean.dim})
+
+
+def out_of_place(operation: Any) -> Any:
+    """The form of an operation like `relu_` that makes a new tensor, or None for any other operation."""
+    if not isinstance(operation, torch._ops.OpOverload) or not operation._schema.is_mutable:
+        return None
+    name = operation._schema.name.removeprefix("aten::")
+    return getattr(getattr(aten, name.removesuffix("_"), None), operation._overloadname, None) if name.endswith("_") else None
+
+
+def is_plain(node: fx.Node) -> bool:
+    """Whether an operation is one of `FRESH`, or becomes one by what `rewritten` does."""
+    if node.target is aten.batch_norm.default:
+        given = Site(node, {}).arguments
+        return not given["training"] and given["running_mean"] is not None and given["running_var"] is not None
+    if node.target in FRESH:
+        return True
+    # The input's own tensor is not the network's to change; and a result keeps the type of the tensor that it is written into.
+    inputs = node.all_input_nodes
+    return (out_of_place(node.target) in FRESH and inputs[0].op == "call_function"
+            and len({n.meta["val"].dtype for n in inputs}) == 1)
+
+# %% ../nbs/11_capture.ipynb #5a1f0c40
+def frozen_norm(graph: fx.Graph, node: fx.Node) -> fx.Node:
+    """A BatchNorm by its running statistics, in the place of one that could also be trained."""
+    value, given = node.meta["val"], Site(node, {}).arguments
+    names = ("input", "weight", "bias", "running_mean", "running_var", "momentum", "eps")
+    with graph.inserting_before(node):
+        norm = graph.call_function(aten._native_batch_norm_legit_no_training.default, tuple(given[name] for name in names))
+        norm.meta = {**node.meta, "val": (value, value.new_empty(0), value.new_empty(0))}
+        output = graph.call_function(operator.getitem, (norm, 0))
+        output.meta = dict(node.meta)
+    node.replace_all_uses_with(output)
+    graph.erase_node(node)
+    return output
+
+
+def functional(program: torch.export.ExportedProgram) -> torch.export.ExportedProgram:
+    """An exported program in which no operation changes its input: rewritten where all are plain, else decomposed by torch."""
+    graph = program.graph
+    if not all(is_plain(node) for node in graph.nodes if node.op == "call_function"):
+        return program.run_decompositions({})
+    before: set[fx.Node] = set()
+    for node in list(graph.nodes):
+        if node.target is aten.batch_norm.default:
+            node = frozen_norm(graph, node)
+        before.add(node)
+        if (new := out_of_place(node.target)) is not None:
+            node.target = new
+            node.args[0].replace_all_uses_with(node, lambda user: user not in before)
+    return program
+
 # %% ../nbs/11_capture.ipynb #04beca37
 def capture(model: nn.Module, inputs: Tensor) -> Graph:
     """Record a network for inputs (B,C,H,W) of this size and any B. Raises Unsupported, saying why, where that fails."""
@@ -123,7 +184,7 @@ def capture(model: nn.Module, inputs: Tensor) -> Graph:
             # exporter take tensors that were made in inference mode.
             example = inputs[:1].detach().repeat(2, *[1] * (inputs.ndim - 1)).contiguous(memory_format=layout(inputs))
             dynamic = ({0: torch.export.Dim.DYNAMIC},)
-            program = torch.export.export(model, (example,), dynamic_shapes=dynamic, strict=False).run_decompositions({})
+            program = functional(torch.export.export(model, (example,), dynamic_shapes=dynamic, strict=False))
     except Exception as error:  # the exporter raises many kinds
         raise NotCaptured(f"torch.export: {first_line(error)}") from error
     return read_program(program)
