@@ -128,7 +128,7 @@ def out_of_place(operation: Any) -> Any:
 
 
 def is_plain(node: fx.Node) -> bool:
-    """Whether an operation is one of `FRESH`, or becomes one by what `rewritten` does."""
+    """Whether an operation is one of `FRESH`, or becomes one by what `functional` does."""
     if node.target is aten.batch_norm.default:
         given = Site(node, {}).arguments
         return not given["training"] and given["running_mean"] is not None and given["running_var"] is not None

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
+from unittest.mock import patch
 
 import numpy as np
 import pandas as pd
@@ -24,7 +25,7 @@ from captum.attr import FeatureAblation
 from distributed import Client, LocalCluster
 from torch import nn
 
-from entropy_captum import EntropyCentric, RegionScore, rooftop_unet
+from entropy_captum import EntropyCentric, RegionScore, capture, rooftop_unet
 from entropy_captum.adapter import Adapted
 from entropy_captum.card import ModelCard
 from entropy_captum.data import normalize
@@ -262,6 +263,22 @@ def precision(repeats: int) -> None:
     replace_rows("precision", pd.DataFrame(rows))
 
 
+def recorded(repeats: int) -> None:
+    """The time to record a network where torch decomposes the record, over ours, which rewrites it by hand."""
+    print("capture, 256 x 256, one thread: with torch's decomposition over without")
+    torch.set_num_threads(1)
+    networks = {"bundled": rooftop_unet(), "resnet34": smp.Unet("resnet34", encoder_weights=None),
+                "efficientnet-b0": smp.Unet("efficientnet-b0", encoder_weights=None)}
+    for name, model in networks.items():
+        ratios = []
+        for _ in range(repeats + 1):
+            ours = seconds(lambda: capture.capture(model, torch.zeros(1, 3, 256, 256)))  # noqa: B023
+            with patch.object(capture, "functional", lambda program: program.run_decompositions({})):
+                ratios.append(seconds(lambda: capture.capture(model, torch.zeros(1, 3, 256, 256))) / ours)  # noqa: B023
+        low, *_, high = sorted(ratios[1:])
+        print(f"  {name}: median {statistics.median(ratios[1:]):.1f}, from {low:.1f} to {high:.1f}", flush=True)
+
+
 def imports(repeats: int) -> None:
     """The time of a first import, and of a command's answer to a mistake, in a new process over that of what they need."""
     def start(*command: str) -> float:
@@ -434,7 +451,7 @@ def peers(quick: bool = False) -> None:
     subprocess.run([sys.executable, Path(__file__).with_name("peers.py"), "quick" if quick else "128"], check=True)
 
 
-PARTS = {"imports": imports, "overhead": overhead, "precision": precision, "study": study, "cost": cost,
+PARTS = {"imports": imports, "capture": recorded, "overhead": overhead, "precision": precision, "study": study, "cost": cost,
          "memory": lambda _: memory(), "whole_tile": whole_tile, "budgets": lambda _: budgets(),
          "incremental": incremental, "runtimes": runtimes, "explain": explain, "rows_faster": rows_faster,
          "tile_of_buildings": tile_of_buildings, "peers": lambda _: peers()}
