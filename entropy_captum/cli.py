@@ -9,7 +9,7 @@ import os
 import re
 import shlex
 import sys
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from importlib.util import find_spec
@@ -37,11 +37,55 @@ if TYPE_CHECKING:  # what takes a second or more is imported by the command that
 # %% auto #0
 __all__ = ['app', 'DEMO_METHODS', 'model_app', 'demo', 'explain', 'train', 'evaluate', 'report', 'inspect', 'main']
 
+# %% ../nbs/66_cli.ipynb #7e250c1e
+def check_paths(given: Mapping[str, Any]) -> None:
+    """Raises ValueError, naming it, for a file or folder that is not there, among the words of a command by their parameters."""
+    def words(*names: str) -> list[tuple[str, str]]:
+        values = ((name, [value] if isinstance(value := given.get(name), str) else value) for name in names)
+        return [(name, word) for name, value in values if isinstance(value, (list, tuple)) for word in value]
+
+    for _, folder in words("data", "run"):
+        if not Path(folder).is_dir():
+            raise ValueError(f"{folder}: {not_there(folder, 'folder')}")
+    for _, model in words("model", "source"):
+        if ":" not in model and not Path(model).exists():
+            raise ValueError(f"--model {model}: no such file or folder ({not_there(model)}); expected one, or "
+                             "package.module:function")
+    for option, file in words("image", "model_card", "mask", "label", "footprints", "finish"):
+        if not is_remote(file) and not given.get("remote") and not Path(file).is_file():
+            raise ValueError(f"{'' if option == 'image' else f'--{option} '.replace('_', '-')}{file}: {not_there(file)}")
+
+
+def say_replaced(*folders: Path) -> None:
+    """Print which explanations in folders are going to be replaced. Raises ValueError, naming it, for the folder of a run."""
+    for folder in folders:
+        if said := in_place_of(folder):
+            typer.echo(f"replaces {said}, in {folder}; give another --out to keep both")
+
+
+class Program(typer.core.TyperGroup):
+    """The commands; help, and a path that is not there, are answered from the words alone."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """The words of the command that was typed. Raises ValueError for a path that is not there."""
+        command: Any = self
+        inner, words = ctx, list(args)
+        while words and isinstance(command, typer.core.TyperGroup) and (found := command.get_command(inner, words[0])) is not None:
+            # Resilient: whatever else is wrong with the words is said by typer.
+            command, inner = found, type(ctx)(found, info_name=words.pop(0), parent=inner, resilient_parsing=True)
+        if not isinstance(command, typer.core.TyperGroup):
+            given = command.make_parser(inner).parse_args(words)[0]
+            if given.get("help"):
+                typer.echo(command.get_help(inner))
+                raise typer.Exit
+            check_paths(given)
+        return super().parse_args(ctx, args)
+
 # %% ../nbs/66_cli.ipynb #3d36ff09
 #: The program `entropy-captum`.
 #:
 #: :meta hide-value:
-app = typer.Typer(help="Explain segmentation of aerial imagery.", no_args_is_help=True, add_completion=False,
+app = typer.Typer(help="Explain segmentation of aerial imagery.", no_args_is_help=True, add_completion=False, cls=Program,
                   rich_markup_mode=None, pretty_exceptions_enable=False)  # plain text: drawn boxes double the time of --help
 
 # %% ../nbs/66_cli.ipynb #13728486
@@ -131,37 +175,6 @@ def pick_device(name: str) -> str:
         raise ValueError(f"--device {name}: not available here") from error
     return name
 
-# %% ../nbs/66_cli.ipynb #7e250c1e
-def check_folder(*folders: Path | None) -> None:
-    """Raises ValueError, naming it, for a folder that is not there; None stands for none."""
-    for folder in folders:
-        if folder is not None and not folder.is_dir():
-            raise ValueError(f"{folder}: {not_there(folder, 'folder')}")
-
-
-def say_replaced(*folders: Path) -> None:
-    """Print which explanations in folders are going to be replaced. Raises ValueError, naming it, for the folder of a run."""
-    for folder in folders:
-        if said := in_place_of(folder):
-            typer.echo(f"replaces {said}, in {folder}; give another --out to keep both")
-
-
-def check_model(model: str | None, card: Path | None, out: Path | None = None, **files: Path | str | None) -> None:
-    """Raises ValueError, naming it, for a model's file or folder, a card, or other files by their options, that are not there, and
-    for a file in the results' way.
-
-    All that before anything slow is loaded.
-    """
-    if model is not None and ":" not in model and not Path(model).exists():
-        raise ValueError(f"--model {model}: no such file or folder ({not_there(model)}); expected one, or package.module:function")
-    if card is not None and not card.is_file():
-        raise ValueError(f"--model-card {card}: {not_there(card)}")
-    for option, path in files.items():
-        if path is not None and not is_remote(str(path)) and not Path(path).exists():
-            raise ValueError(f"--{option} {path}: {not_there(path)}")
-    if out is not None:
-        check_free(out)
-
 # %% ../nbs/66_cli.ipynb #1c62c41c
 #: The colours of `judgement.VERDICTS`, from the best, and of controls, which are dimmed.
 COLORS: tuple[dict[str, Any], ...] = ({"fg": "green", "bold": True}, {"fg": "green"}, {}, {"fg": "red"}, {}, {"dim": True})
@@ -214,8 +227,7 @@ def demo(data: Annotated[Path | None, typer.Option(help="A folder of tiles; defa
          grid_size: OwnGrid = None, n_samples: NSamples = 8, perturbations_per_eval: Rows = 8, model: ModelSource = None,
          model_card: CardFile = None, target: Target = None, device: Device = "auto") -> None:
     """Explain one building by four methods and test the maps: the main job on one tile."""
-    check_folder(data)
-    check_model(model, model_card, out)
+    check_free(out)
     say_replaced(out)
     grid, network = parse_grid(grid_size, None, False), load_network(model, model_card, device)
     from entropy_captum.explanation import ask, demo_request, explain_question, grid_in_words, largest_object
@@ -634,7 +646,7 @@ def explain(image: ImageName, point: Point = None, at: At = None, crs: Crs = "EP
 
     Of a raster also many buildings, each by itself: those of --footprints, or --all that the network predicts.
     """
-    check_model(model, model_card, out, mask=mask, label=label, footprints=footprints)
+    check_free(out)
     check_mistakes(mistakes, labelled, label)
     reading, grouped = Reading(bands, scale, stored, remote, id_column, parse_nodata(nodata)), parse_groups(groups or ())
     place = Place(at, crs, point, window, mask, label, parse_values(label_values or ()), footprints, building, everything)
@@ -671,7 +683,6 @@ def train(data: Annotated[list[Path], typer.Argument(help="Folders with train an
     """Train a rooftop U-Net, or finish one (--finish); a run found in --out goes on."""
     if steps is not None and steps < 1:
         raise ValueError(f"--steps must be at least 1, got {steps}")
-    check_folder(*data)
     from entropy_captum.training import FINISH, Recipe
     from entropy_captum.training import train as train_network
 
@@ -799,8 +810,6 @@ def evaluate(data: Annotated[list[Path], typer.Option(help="A folder with data s
              model_card: CardFile = None, runtime: RunBy = None) -> None:
     """Run methods over data sets and test every map; rows go to OUT, tile by tile, and a stopped run goes on."""
     given, values, order = numbers("--seeds", seeds), parse_values(label_values or ()), None if bands is None else names(bands)
-    check_folder(*data)
-    check_model(model, model_card)
     chosen = checked(methods)
     from entropy_captum.data import labels_found
     from entropy_captum.study import evaluate as run_study
@@ -830,7 +839,6 @@ def report(run: Annotated[Path, typer.Argument(help="A run folder of `evaluate`,
            labels: Labels = None, label_values: Values = None, scenes: Scenes = None) -> None:
     """One HTML page about a study: tables with intervals, curves, the best and worst tiles, the settings; or about a scene."""
     values, path = parse_values(label_values or ()), run / "report.html" if out is None else out
-    check_folder(run, *(data or ()))
     if (run / "buildings.gpkg").is_file():
         if data or labels is not None or values is not None or scenes is not None:
             raise ValueError(f"{run}: is about one scene, which it names itself; --data, labels, --scenes are for a study's tiles")
@@ -859,7 +867,6 @@ def inspect(source: Annotated[str, typer.Argument(metavar="MODEL", help="A model
             label_values: Values = None, target: Target = None,
             out: Annotated[Path | None, typer.Option(help="Write the card, as far as it is known, to this file.")] = None) -> None:
     """Say what is known of a model and what is missing, run it once, and look for signs that its pixels are misread."""
-    check_model(source, model_card)
     request = None if image is None else read_request(image, label=label, values=parse_values(label_values or ()))
     if label is not None and request is None:
         raise ValueError(f"--label {label}: of which image? give --image too")
