@@ -118,7 +118,7 @@ FRESH = frozenset({
     aten.tanh.default, aten.hardtanh.default, aten.hardswish.default, aten.hardsigmoid.default,
     aten.add.Tensor, aten.sub.Tensor, aten.mul.Tensor, aten.div.Tensor, aten.mean.dim})
 
-
+# %% ../nbs/11_capture.ipynb #5a1f0c42
 def out_of_place(operation: Any) -> Any:
     """The form of an operation like `relu_` that makes a new tensor, or None for any other operation."""
     if not isinstance(operation, torch._ops.OpOverload) or not operation._schema.is_mutable:
@@ -126,7 +126,7 @@ def out_of_place(operation: Any) -> Any:
     name = operation._schema.name.removeprefix("aten::")
     return getattr(getattr(aten, name.removesuffix("_"), None), operation._overloadname, None) if name.endswith("_") else None
 
-
+# %% ../nbs/11_capture.ipynb #5a1f0c44
 def is_plain(node: fx.Node) -> bool:
     """Whether an operation is one of `FRESH`, or becomes one by what `functional` does."""
     if node.target is aten.batch_norm.default:
@@ -153,7 +153,7 @@ def frozen_norm(graph: fx.Graph, node: fx.Node) -> fx.Node:
     graph.erase_node(node)
     return output
 
-
+# %% ../nbs/11_capture.ipynb #5a1f0c45
 def functional(program: torch.export.ExportedProgram) -> torch.export.ExportedProgram:
     """An exported program in which no operation changes its input: rewritten where all are plain, else decomposed by torch."""
     graph = program.graph
@@ -231,7 +231,7 @@ def is_captured(model: Any) -> bool:
     """Whether a graph of the model is known, or why there is none."""
     return isinstance(model, nn.Module) and model in _captured
 
-
+# %% ../nbs/11_capture.ipynb #5a1f0c48
 def drop_oldest(known: dict[Any, Any], most: int) -> None:
     """Drop what was put first into a table until it holds at most so many entries."""
     for old in list(known)[:-most]:

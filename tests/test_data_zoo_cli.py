@@ -182,7 +182,7 @@ def test_explain_writes_what_it_says(scene_file, tmp_path):
     (["explain", "SCENE", "--model", "JUNK.SAFETENSORS"], "junk.safetensors: not a readable weights file"),
     *((["explain", "SCENE", "--model", f"{name.upper()}.PTH"], f"{name}.pth: not a readable")
       for name in ("junk", "empty", "hello")),
-    (["train", "nowhere", "--steps", "0"], "--steps must be at least 1, got 0")])
+    (["train", ".", "--steps", "0"], "--steps must be at least 1, got 0")])
 def test_wrong_use_is_one_line_and_exit_code_2(scene_file, tmp_path, arguments, message, monkeypatch, capsys):
     Image.fromarray(np.full((8, 8), 255, np.uint8)).save(scene_file.parent / "small.png")
     files = {"SCENE": str(scene_file), "SMALL": str(scene_file.parent / "small.png")}
