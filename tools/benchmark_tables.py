@@ -12,9 +12,9 @@ import pandas as pd
 
 FOLDER = Path(__file__).resolve().parent.parent / "nbs" / "benchmarks"
 #: The tables, and the column whose values name the groups of rows that one run renews.
-KEYS = {"adaptive-shares": "grid", "adaptive-top": "tile", "cost": "region", "designs": "grid", "exactness": "architecture",
-        "incremental": "network", "pairs": "sampler", "peers": "case", "precision": "precision", "profile": "network",
-        "refine": "case", "refine-coverage": "n", "runtimes": "network", "study": "ratio"}
+KEYS = {"adaptive-shares": "grid", "adaptive-top": "tile", "cost": "region", "designs": "grid", "designs-tried": "grid",
+        "exactness": "architecture", "incremental": "network", "pairs": "sampler", "peers": "case", "precision": "precision",
+        "profile": "network", "refine": "case", "refine-coverage": "n", "runtimes": "network", "study": "ratio"}
 
 
 def made_with() -> dict[str, str]:

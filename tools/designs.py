@@ -5,7 +5,8 @@ Every estimate is kept in runs/designs: a run that is stopped goes on where it w
 The rows of each building go to nbs/benchmarks/rows/designs.csv at once and are not made again, on another machine either; the
 table of a grid is renewed when all of its buildings are there. With `--precision bfloat16` the network computes in that precision,
 through OpenVINO: another function, a little rough, but the same one for every design and for the truth, and four times as fast
-where the processor multiplies such numbers itself.
+where the processor multiplies such numbers itself. With `--tried`: designs that were looked at beside the default, and are not in
+the package, to nbs/benchmarks/designs-tried.csv.
 """
 from __future__ import annotations
 
@@ -16,6 +17,7 @@ import warnings
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Literal, NamedTuple, get_args
+from unittest.mock import patch
 
 import numpy as np
 import openvino
@@ -23,12 +25,14 @@ import pandas as pd
 import torch
 from benchmark_tables import FOLDER, renew, replace_rows
 from openvino import properties
+from scipy.stats import qmc
 from torch import Tensor, nn
 
-from entropy_captum import EntropyCentric, Estimate, rooftop_unet
+from entropy_captum import EntropyCentric, Estimate, rooftop_unet, sampling
 from entropy_captum.data import find_tiles, normalize
 from entropy_captum.names import Runtime
 from entropy_captum.region import objects
+from entropy_captum.sampling import NET, PickFreeze
 from entropy_captum.tiles import rank_correlation
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -149,11 +153,51 @@ def kept(folder: Path, method: EntropyCentric, building: Building, grid: int, nu
     return [Estimate.load(p) for p in paths]
 
 
+def neighbours(n_samples: int, n_features: int, seed: int = 0, net: int = NET) -> Iterator[PickFreeze]:
+    """As `sampling.supercube`, but two patches side by side share a four-dimensional net, and the order of its points."""
+    rng, side = np.random.default_rng(seed), round(n_features ** 0.5)
+    starts = [row * side + column for row in range(side) for column in range(0, side, 2)]
+    pairs = [[k] if k % side == side - 1 else [k, k + 1] for k in starts]
+    nets = [qmc.Sobol(2 * len(pair), rng=rng) for pair in pairs]
+    for start in range(0, n_samples, net):
+        points = np.empty((net, n_features, 2))
+        for pair, own in zip(pairs, nets, strict=True):
+            points[:, pair] = own.random(net)[rng.permutation(net)].reshape(net, len(pair), 2)
+        yield from (PickFreeze(*row.T.copy()) for row in points[:n_samples - start])
+
+
+def antithetic(n_samples: int, n_features: int, seed: int = 0, net: int = NET) -> Iterator[PickFreeze]:
+    """As `sampling.supercube` with half as many designs, each followed by its mirror image: 1 - a, 1 - b."""
+    for design in SUPERCUBE(-(-n_samples // 2), n_features, seed, net):
+        yield from (design, PickFreeze(1 - design.a, 1 - design.b))
+
+
+SUPERCUBE = sampling.supercube
+#: What was looked at beside the default, by the name of its rows.
+TRIED = {"supercube": SUPERCUBE, "neighbours": neighbours, "antithetic": antithetic}
+
+
+def truth_of(latin: EntropyCentric, building: Building, grid: int, designs: int, folder: Path) -> Truth:
+    """The mean of Latin hypercubes, of seeds that are not compared."""
+    return Truth.mean_of([kept(folder, latin, building, grid, [PART], 10_000 + part)[0] for part in range(designs // PART)])
+
+
+def tried_on(methods: dict[str, EntropyCentric], building: Building, grid: int, designs: int, folder: Path) -> pd.DataFrame:
+    """The rows of what was tried on a building, and of the default with the same seeds."""
+    truth, rows = truth_of(methods["latin"], building, grid, designs, folder), []
+    for name, supercube in TRIED.items():
+        own = folder if supercube is SUPERCUBE else folder / name
+        own.mkdir(parents=True, exist_ok=True)
+        with patch.object(sampling, "supercube", supercube):
+            rows += [compare(estimate, truth, building.name, grid, seed) | {"sampler": name} for seed in range(SEEDS[grid])
+                     for estimate in kept(own, methods["supercube"], building, grid, NUMBERS, seed)]
+    return pd.DataFrame(rows)
+
+
 def rows_of(methods: dict[str, EntropyCentric], building: Building, grid: int, designs: int,
             folder: Path) -> Iterator[dict[str, object]]:
     folder.mkdir(parents=True, exist_ok=True)
-    truth = Truth.mean_of([kept(folder, methods["latin"], building, grid, [PART], 10_000 + part)[0]
-                           for part in range(designs // PART)])
+    truth = truth_of(methods["latin"], building, grid, designs, folder)
     for method in methods.values():
         for seed in range(SEEDS[grid]):
             for estimate in kept(folder, method, building, grid, NUMBERS, seed):
@@ -188,6 +232,7 @@ def main() -> None:
     parser.add_argument("--truth", type=int, default=1024, metavar="N", help=f"designs of the truth, a multiple of {PART}")
     parser.add_argument("--runtime", choices=get_args(Runtime), default="torch", help="what makes the forwards")
     parser.add_argument("--precision", choices=get_args(Precision), default="float32", help="what the network computes in")
+    parser.add_argument("--tried", action="store_true", help="what is not in the package, beside the default")
     given = parser.parse_args()
     warnings.simplefilter("ignore")
     torch.set_num_threads(1)
@@ -196,7 +241,15 @@ def main() -> None:
     forward = model if given.precision == "float32" else in_bfloat16(model)
     runtime = given.runtime if given.precision == "float32" else "torch"
     methods = {name: EntropyCentric(forward, sampler=name, inference="full", runtime=runtime) for name in SAMPLERS}
-    for grid in given.grids:
+    for grid in given.grids if given.tried else ():
+        tried = []
+        for building in chosen:
+            tried.append(tried_on(methods, building, grid, given.truth, KEPT / given.precision / str(grid) / building.name))
+            print(time.strftime("%H:%M:%S"), grid, building.name, flush=True)
+        table = summary(means(pd.concat(tried).assign(precision=given.precision)))
+        replace_rows("designs-tried", table)
+        print(table.to_string(index=False))
+    for grid in () if given.tried else given.grids:
         for building in chosen:
             done = known(grid, given.truth)
             if building.name not in set(done.loc[done["precision"] == given.precision, "building"]):
