@@ -51,9 +51,13 @@ def check_paths(given: Mapping[str, Any]) -> None:
         if ":" not in model and not Path(model).exists():
             raise ValueError(f"--model {model}: no such file or folder ({not_there(model)}); expected one, or "
                              "package.module:function")
-    for option, file in words("image", "model_card", "mask", "label", "footprints", "finish"):
-        if not is_remote(file) and not given.get("remote") and not Path(file).is_file():
-            raise ValueError(f"{'' if option == 'image' else f'--{option} '.replace('_', '-')}{file}: {not_there(file)}")
+    for option, file in words("model_card", "finish", "mask", "label", "footprints"):
+        elsewhere = is_remote(file) and option not in ("model_card", "finish")
+        if not elsewhere and not Path(file).is_file():
+            raise ValueError(f"--{option.replace('_', '-')} {file}: {not_there(file)}")
+    for _, image in words("image"):
+        if not is_remote(image) and not given.get("remote") and not Path(image).is_file():
+            raise ValueError(f"{image}: {not_there(image)}")
 
 
 def say_replaced(*folders: Path) -> None:

@@ -151,7 +151,8 @@ def test_importing_the_package_imports_no_extra():
 @pytest.mark.parametrize("arguments", [
     ["--help"], ["explain", "--help"], ["evaluate", "--help"], ["model", "inspect", "--help"], ["explain", "nowhere.png"],
     ["explain", "README.md", "--label", "nowhere"], ["train", "nowhere"], ["train", ".", "--finish", "nowhere"],
-    ["report", "nowhere"],
+    ["report", "nowhere"], ["explain", "README.md", "--mask", "nowhere", "--remote"],
+    ["explain", "README.md", "--model-card", "https://nowhere.test/card.toml"],
     ["demo", "--data", "nowhere"], ["evaluate", "--data", "nowhere", "--out", "out"], ["model", "inspect", "nowhere"],
     ["evaluate", "--data", ".", "--out", "out", "--seeds", "one"]])
 def test_a_mistake_is_answered_before_anything_heavy_is_imported(arguments):

@@ -143,6 +143,7 @@ def compare(estimate: Estimate, truth: Truth, building: str, grid: int, seed: in
 
 def kept(folder: Path, method: EntropyCentric, building: Building, grid: int, numbers: Sequence[int], seed: int) -> list[Estimate]:
     """The estimates after so many designs of one run: read where they are kept, else made and kept."""
+    folder.mkdir(parents=True, exist_ok=True)
     paths = [folder / f"{method.sampler}_{seed}_{n}.npz" for n in numbers]
     if not all(p.exists() for p in paths):
         wanted = dict(zip(numbers, paths, strict=True))
@@ -187,7 +188,6 @@ def tried_on(methods: dict[str, EntropyCentric], building: Building, grid: int, 
     truth, rows = truth_of(methods["latin"], building, grid, designs, folder), []
     for name, supercube in TRIED.items():
         own = folder if supercube is SUPERCUBE else folder / name
-        own.mkdir(parents=True, exist_ok=True)
         with patch.object(sampling, "supercube", supercube):
             rows += [compare(estimate, truth, building.name, grid, seed) | {"sampler": name} for seed in range(SEEDS[grid])
                      for estimate in kept(own, methods["supercube"], building, grid, NUMBERS, seed)]
@@ -196,7 +196,6 @@ def tried_on(methods: dict[str, EntropyCentric], building: Building, grid: int, 
 
 def rows_of(methods: dict[str, EntropyCentric], building: Building, grid: int, designs: int,
             folder: Path) -> Iterator[dict[str, object]]:
-    folder.mkdir(parents=True, exist_ok=True)
     truth = truth_of(methods["latin"], building, grid, designs, folder)
     for method in methods.values():
         for seed in range(SEEDS[grid]):
@@ -226,6 +225,33 @@ def summary(rows: pd.DataFrame) -> pd.DataFrame:
     return table.round(3).reset_index()
 
 
+def compare_samplers(methods: dict[str, EntropyCentric], chosen: Sequence[Building], grid: int, truth: int,
+                     precision: Precision) -> None:
+    """The rows of the buildings that are missing, then the table of a grid."""
+    for building in chosen:
+        done = known(grid, truth)
+        if building.name not in set(done.loc[done["precision"] == precision, "building"]):
+            folder = KEPT / precision / str(grid) / building.name
+            rows = pd.DataFrame(rows_of(methods, building, grid, truth, folder)).assign(precision=precision)
+            renew(BY_BUILDING, means(rows), KEY)
+            print(time.strftime("%H:%M:%S"), grid, building.name, flush=True)
+    table = summary(known(grid, truth))
+    replace_rows("designs", table)
+    print(table.to_string(index=False))
+
+
+def compare_tried(methods: dict[str, EntropyCentric], chosen: Sequence[Building], grid: int, truth: int,
+                  precision: Precision) -> None:
+    """The table of what was tried at a grid."""
+    rows = []
+    for building in chosen:
+        rows.append(tried_on(methods, building, grid, truth, KEPT / precision / str(grid) / building.name))
+        print(time.strftime("%H:%M:%S"), grid, building.name, flush=True)
+    table = summary(means(pd.concat(rows).assign(precision=precision)))
+    replace_rows("designs-tried", table)
+    print(table.to_string(index=False))
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("grids", nargs="*", type=int, default=list(SEEDS), metavar="grid", help=f"of {', '.join(map(str, SEEDS))}")
@@ -241,25 +267,8 @@ def main() -> None:
     forward = model if given.precision == "float32" else in_bfloat16(model)
     runtime = given.runtime if given.precision == "float32" else "torch"
     methods = {name: EntropyCentric(forward, sampler=name, inference="full", runtime=runtime) for name in SAMPLERS}
-    for grid in given.grids if given.tried else ():
-        tried = []
-        for building in chosen:
-            tried.append(tried_on(methods, building, grid, given.truth, KEPT / given.precision / str(grid) / building.name))
-            print(time.strftime("%H:%M:%S"), grid, building.name, flush=True)
-        table = summary(means(pd.concat(tried).assign(precision=given.precision)))
-        replace_rows("designs-tried", table)
-        print(table.to_string(index=False))
-    for grid in () if given.tried else given.grids:
-        for building in chosen:
-            done = known(grid, given.truth)
-            if building.name not in set(done.loc[done["precision"] == given.precision, "building"]):
-                folder = KEPT / given.precision / str(grid) / building.name
-                rows = pd.DataFrame(rows_of(methods, building, grid, given.truth, folder)).assign(precision=given.precision)
-                renew(BY_BUILDING, means(rows), KEY)
-                print(time.strftime("%H:%M:%S"), grid, building.name, flush=True)
-        table = summary(known(grid, given.truth))
-        replace_rows("designs", table)
-        print(table.to_string(index=False))
+    for grid in given.grids:
+        (compare_tried if given.tried else compare_samplers)(methods, chosen, grid, given.truth, given.precision)
 
 
 if __name__ == "__main__":
